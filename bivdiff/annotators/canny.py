@@ -1,0 +1,64 @@
+"""Canny edges, by controlnet_aux.
+
+In it: `annotate_canny`. Not in it: an edge detector of our own.
+"""
+
+import warnings
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+
+from bivdiff.errors import InputError
+
+LOW_THRESHOLD = 40
+HIGH_THRESHOLD = 100
+"""Lower than the usual 100 and 200, which miss most edges of small and of softly lit clips."""
+
+DETECTOR_MULTIPLE = 64
+"""controlnet_aux resizes what it is given to a multiple of this."""
+
+
+def annotate_canny(
+    frames: np.ndarray, *, low_threshold: float = LOW_THRESHOLD, high_threshold: float = HIGH_THRESHOLD
+) -> np.ndarray:
+    """Draw the edges of each frame, white on black, one pixel wide, at the frames' own resolution.
+
+    Args:
+        frames: uint8 `(F, H, W, 3)` RGB, any H and W.
+        low_threshold: gradient above which a pixel that touches an edge belongs to it; above 0.
+        high_threshold: gradient above which an edge begins; not below `low_threshold`.
+
+    Returns:
+        uint8 `(F, H, W, 3)`, each value 0 or 255.
+
+    Raises:
+        InputError: the thresholds are not numbers with `0 < low_threshold <= high_threshold`.
+    """
+    if not 0 < low_threshold <= high_threshold < float("inf"):
+        raise InputError(
+            "The Canny thresholds must be above 0, and the high one not below the low one; "
+            f"they are {low_threshold!r} and {high_threshold!r}."
+        )
+    detect = _detector()
+    height, width = frames.shape[1:3]
+    # Repeating the border up to the multiple, and cutting it off the map, replaces the detector's resampling,
+    # which would blur the edges and lose fine ones. The repeated border has no edge of its own.
+    margin = ((0, 0), (0, -height % DETECTOR_MULTIPLE), (0, -width % DETECTOR_MULTIPLE), (0, 0))
+    padded = np.pad(frames, margin, mode="edge")
+    resolution = min(padded.shape[1:3])
+    maps = [
+        detect(frame, low_threshold, high_threshold, detect_resolution=resolution, image_resolution=resolution)
+        for frame in padded
+    ]
+    return np.ascontiguousarray(np.stack(maps)[:, :height, :width])
+
+
+@cache
+def _detector() -> Callable[..., np.ndarray]:
+    """Import the detector when it is first needed: its package loads torch and every other detector, for seconds."""
+    with warnings.catch_warnings():
+        # About parts of that package that are not used here.
+        warnings.simplefilter("ignore")
+        from controlnet_aux.canny import CannyDetector
+    return CannyDetector()

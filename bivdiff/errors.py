@@ -1,0 +1,24 @@
+"""The errors a user may meet. Each message says what happened, why, and what to do.
+
+Not in it: programming mistakes, which stay Python's own exceptions.
+"""
+
+
+class BIVDiffError(Exception):
+    """Base of every error that is meant to be read by a user."""
+
+
+class InputError(BIVDiffError):
+    """Something the user gave cannot be used: a file, a number, a prompt."""
+
+
+class ModelUnavailableError(BIVDiffError):
+    """A model cannot be loaded: unknown, not downloaded, broken or of another architecture."""
+
+
+class OutOfMemoryError(BIVDiffError):
+    """The device ran out of memory; the message names the settings that need less."""
+
+
+class CancelledError(BIVDiffError):
+    """The user stopped the job."""

@@ -1,0 +1,42 @@
+"""Classifier-free guidance.
+
+In it: a noise prediction with and without guidance. Not in it: the loop over timesteps (sampling.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+
+
+def guided(
+    predict: Callable[[Tensor, Tensor, Tensor], Tensor],
+    prompt_embeds: Tensor,
+    negative_embeds: Tensor,
+    guidance_scale: float,
+) -> Predict:
+    """A noise prediction steered towards a prompt and away from a negative one.
+
+    Args:
+        predict: `(latents, timestep, embeds)` to the noise; batch sizes of latents and embeds agree.
+        prompt_embeds, negative_embeds: `(1, L, D)`.
+        guidance_scale: 1 turns guidance off, and the negative prompt is not evaluated.
+
+    Returns:
+        `(latents, timestep)` to the noise, shaped as the latents.
+
+    Source: Classifier-free diffusion guidance (arXiv:2207.12598), with the scale of Stable Diffusion.
+    """
+    if guidance_scale == 1:
+        return lambda latents, timestep: predict(latents, timestep, prompt_embeds.expand(len(latents), -1, -1))
+
+    def steered(latents: Tensor, timestep: Tensor) -> Tensor:
+        embeds = torch.cat([half.expand(len(latents), -1, -1) for half in (negative_embeds, prompt_embeds)])
+        negative, prompted = predict(torch.cat([latents, latents]), timestep, embeds).chunk(2)
+        return negative + guidance_scale * (prompted - negative)
+
+    return steered

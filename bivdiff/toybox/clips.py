@@ -1,0 +1,220 @@
+"""The sample clips that ship with the app: `python -m bivdiff.toybox.clips` renders them into `assets/clips`.
+
+In it: the hand-picked scenes, what to try on each, and `load_index`, which reads what was shipped.
+Not in it: how a scene is rendered (world.py), the training clips (data.py). Importing it loads no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from bivdiff import media
+from bivdiff.errors import InputError
+from bivdiff.settings import ASSETS
+from bivdiff.toybox import world
+from bivdiff.toybox.world import Scene, Solid
+
+CLIPS_FOLDER = ASSETS / "clips"
+SIZE = 128
+INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A scene and what to try on it.
+
+    Attributes:
+        scene: what the clip shows. The first solid moves.
+        colors, floor: of the scene that `prompt` describes; shapes, motion and light stay.
+        instruction: for instruction-driven editing, in words that `world.edit` understands.
+    """
+
+    scene: Scene
+    colors: tuple[str, ...]
+    floor: str
+    instruction: str
+
+    @property
+    def prompted(self) -> Scene:
+        """The truth of a control task with the clip's prompt: the same geometry in other colours."""
+        solids = (replace(solid, color=color) for solid, color in zip(self.scene.solids, self.colors, strict=True))
+        return replace(self.scene, solids=tuple(solids), floor=self.floor)
+
+
+@dataclass(frozen=True)
+class SampleClip:
+    """A shipped clip.
+
+    Attributes:
+        name: short and unique, fit for a label.
+        file: the clip, mp4.
+        caption: what it shows.
+        prompt: a new look for controllable generation.
+        instruction: an edit to ask for.
+        masks: the moving object, mp4: white inside, black outside, to be read with a threshold at 128.
+    """
+
+    name: str
+    file: Path
+    caption: str
+    prompt: str
+    instruction: str
+    masks: Path
+
+
+# Pairs of colour and shape that training leaves out (`world.HELD_OUT`) would make a poor first impression.
+SAMPLES = {
+    "bouncing ball": Sample(
+        Scene(
+            (Solid("sphere", "red", -0.76, 0.2, 0.74), Solid("cube", "blue", 0.92, 0.7, 0.74, 0.5)),
+            "jumps",
+            "grey",
+            "noon",
+        ),
+        ("yellow", "pink"),
+        "green",
+        "turn the cube into a cone",
+    ),
+    "evening drive": Sample(
+        Scene(
+            (Solid("cube", "yellow", -1.05, -0.5, 0.62, 0.35), Solid("sphere", "purple", 0.9, 1.2, 0.82)),
+            "right",
+            "blue",
+            "sunset",
+        ),
+        ("white", "red"),
+        "brown",
+        "make it night",
+    ),
+    "moonlit chess": Sample(
+        Scene(
+            (Solid("cylinder", "white", 1.1, -0.4, 0.66), Solid("cone", "red", -0.85, 1.1, 0.84)),
+            "left",
+            "blue",
+            "night",
+        ),
+        ("green", "white"),
+        "pink",
+        "turn the cone into a sphere",
+    ),
+    "setting out": Sample(
+        Scene(
+            (Solid("cylinder", "orange", 0.65, -0.7, 0.72), Solid("cone", "white", -0.85, 0.6, 0.8)),
+            "away",
+            "green",
+            "noon",
+        ),
+        ("blue", "yellow"),
+        "grey",
+        "remove the cone",
+    ),
+    "sunset visit": Sample(
+        Scene(
+            (Solid("cube", "blue", -0.75, 1.4, 0.74, 0.6), Solid("sphere", "orange", 0.9, 0.5, 0.72)),
+            "closer",
+            "brown",
+            "sunset",
+        ),
+        ("red", "white"),
+        "green",
+        "make the sphere white",
+    ),
+    "pink jump": Sample(
+        Scene((Solid("sphere", "pink", 0.0, 0.3, 0.8),), "jumps", "green", "noon"),
+        ("blue",),
+        "pink",
+        "make the sphere orange",
+    ),
+    "white cube": Sample(
+        Scene((Solid("cube", "white", -0.7, 0.1, 0.8, 0.45),), "right", "grey", "sunset"),
+        ("red",),
+        "green",
+        "turn the cube into a sphere",
+    ),
+    "night hop": Sample(
+        Scene(
+            (Solid("cylinder", "red", 0.78, 0.3, 0.68), Solid("cube", "white", -0.84, 0.5, 0.76, 0.3)),
+            "jumps",
+            "green",
+            "night",
+        ),
+        ("white", "pink"),
+        "blue",
+        "make it noon",
+    ),
+    "passing by": Sample(
+        Scene(
+            (Solid("cone", "green", 1.1, -0.5, 0.68), Solid("cube", "pink", -0.6, 1.2, 0.82, 0.7)),
+            "left",
+            "blue",
+            "noon",
+        ),
+        ("white", "orange"),
+        "brown",
+        "make the cone red",
+    ),
+    "homecoming": Sample(
+        Scene((Solid("cone", "yellow", 0.1, 1.6, 0.82),), "closer", "pink", "sunset"),
+        ("blue",),
+        "grey",
+        "make the floor blue",
+    ),
+}
+
+
+def load_index(folder: Path = CLIPS_FOLDER) -> tuple[SampleClip, ...]:
+    """The shipped clips in the order of the index, with whole paths.
+
+    Raises:
+        InputError: the folder has no readable index.
+    """
+    try:
+        entries = json.loads((folder / INDEX).read_text("utf-8"))
+        return tuple(
+            SampleClip(**{**entry, "file": folder / entry["file"], "masks": folder / entry["masks"]})
+            for entry in entries
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"The sample clips have no readable {INDEX}. Run 'python -m bivdiff.toybox.clips' to render them again."
+        ) from error
+
+
+def write_clips(folder: Path = CLIPS_FOLDER) -> None:
+    """Render every sample into `folder`: clip, masks and the index. The same code gives the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = [asdict(_write(folder, name, sample)) for name, sample in SAMPLES.items()]
+    text = json.dumps(entries, indent=2, default=lambda path: path.name)
+    (folder / INDEX).write_text(text + "\n", "utf-8")
+
+
+def _write(folder: Path, name: str, sample: Sample) -> SampleClip:
+    rendering = world.render(sample.scene, SIZE, SIZE)
+    stem = name.replace(" ", "-")
+    clip = SampleClip(
+        name=name,
+        file=folder / f"{stem}.mp4",
+        caption=sample.scene.caption,
+        prompt=sample.prompted.caption,
+        instruction=sample.instruction,
+        masks=folder / f"{stem}-masks.mp4",
+    )
+    media.write_mp4(clip.file, rendering.frames, world.FPS)
+    media.write_mp4(clip.masks, np.repeat(rendering.masks[0][..., None], 3, axis=-1), world.FPS)
+    return clip
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    parser = argparse.ArgumentParser(prog="python -m bivdiff.toybox.clips", description="Render the sample clips.")
+    parser.add_argument("--folder", type=Path, default=CLIPS_FOLDER, help="where to (default: assets/clips)")
+    return parser
+
+
+if __name__ == "__main__":
+    write_clips(build_parser().parse_args().folder)

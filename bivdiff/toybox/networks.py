@@ -1,0 +1,158 @@
+"""The toybox's networks before training: real diffusers and transformers classes at a small size.
+
+In it: one builder per component, with random weights, and the tokenizer. Tests use them untrained.
+Not in it: trained weights (`assets/toybox`), their training (train.py), how a family is loaded (`bivdiff.models`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bivdiff.toybox import data
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel, UNet3DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer, DepthAnythingForDepthEstimation
+
+SHARD_SIZE = "9MB"
+TEXT_LENGTH = 32  # tokens; twice what the longest caption needs
+TEXT_WIDTH = 128
+LATENT_SIZE = 16  # 128 pixels / 8
+_CHANNELS = (64, 96, 112)
+_UNET = {
+    "sample_size": LATENT_SIZE,
+    "block_out_channels": _CHANNELS,
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "cross_attention_dim": TEXT_WIDTH,
+}
+
+
+def build_scheduler() -> DDIMScheduler:
+    """The DDIM schedule of Stable Diffusion 1.5 (method.md: one scheduler serves all stages)."""
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+        clip_sample=False, set_alpha_to_one=False, steps_offset=1, prediction_type="epsilon",
+    )  # fmt: skip
+
+
+def build_vae() -> AutoencoderKL:
+    """Eightfold autoencoder with 4 latent channels, as Stable Diffusion's."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(24, 48, 96, 128), down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=1, latent_channels=4, norm_num_groups=8,
+        sample_size=data.SIZE, mid_block_add_attention=False,
+    )  # fmt: skip
+
+
+def build_tokenizer() -> CLIPTokenizer:
+    """CLIP's byte-level BPE with merges learnt from the world's words: each is one token, any other text several."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import CLIPTokenizer
+
+    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    # A word counts more than once, or the trainer would leave its last merge out.
+    words = [word for word in data.vocabulary() for _ in range(2)]
+    bpe.train_from_iterator(words, trainers.BpeTrainer(
+        vocab_size=10_000, initial_alphabet=sorted(alphabet), end_of_word_suffix="</w>", show_progress=False,
+    ))  # fmt: skip
+    merges = bpe_merges(bpe)
+    tokens = [*sorted(alphabet), *(f"{char}</w>" for char in sorted(alphabet))]
+    tokens += ["".join(pair) for pair in merges] + ["<|startoftext|>", "<|endoftext|>"]
+    vocab = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=TEXT_LENGTH)
+
+
+def bpe_merges(tokenizer: object) -> list[tuple[str, str]]:
+    """The merges of a trained `tokenizers` BPE, in order."""
+    import json
+
+    merges = json.loads(tokenizer.to_str())["model"]["merges"]
+    return [tuple(pair) if isinstance(pair, list) else tuple(pair.split(" ")) for pair in merges]
+
+
+def build_text_encoder(vocab_size: int) -> CLIPTextModel:
+    """Two-layer CLIP text model; its token ids are those of `build_tokenizer`."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    return CLIPTextModel(CLIPTextConfig(
+        vocab_size=vocab_size, hidden_size=TEXT_WIDTH, intermediate_size=4 * TEXT_WIDTH, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=TEXT_LENGTH, projection_dim=TEXT_WIDTH,
+        bos_token_id=vocab_size - 2, eos_token_id=vocab_size - 1, pad_token_id=vocab_size - 1,
+    ))  # fmt: skip
+
+
+def build_unet(in_channels: int = 4) -> UNet2DConditionModel:
+    """The image model; 8 input channels make an InstructPix2Pix, 9 an inpainting model."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        in_channels=in_channels, out_channels=4, attention_head_dim=4,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"), **_UNET,
+    )  # fmt: skip
+
+
+def build_video_unet() -> UNet3DConditionModel:
+    """The video model: ZeroScope's class with the image model's widths."""
+    from diffusers import UNet3DConditionModel
+
+    return UNet3DConditionModel(
+        in_channels=4, out_channels=4, attention_head_dim=16,
+        down_block_types=("CrossAttnDownBlock3D", "CrossAttnDownBlock3D", "DownBlock3D"),
+        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D"), **_UNET,
+    )  # fmt: skip
+
+
+def build_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
+    """A ControlNet that starts as a copy of the image model's encoder."""
+    from diffusers import ControlNetModel
+
+    return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16, 24, 48, 96))
+
+
+def build_depth_estimator() -> DepthAnythingForDepthEstimation:
+    """Depth Anything's class at a small size; it predicts inverse depth."""
+    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+
+    backbone = Dinov2Config(
+        hidden_size=96, num_hidden_layers=4, num_attention_heads=4, image_size=data.SIZE, patch_size=8,
+        out_indices=[1, 2, 3, 4], apply_layernorm=True, reshape_hidden_states=False,
+    )  # fmt: skip
+    return DepthAnythingForDepthEstimation(DepthAnythingConfig(
+        backbone_config=backbone, reassemble_hidden_size=96, patch_size=8, neck_hidden_sizes=[24, 48, 96, 96],
+        fusion_hidden_size=32, head_in_index=-1, head_hidden_size=16, depth_estimation_type="relative",
+    ))  # fmt: skip
+
+
+def build_family() -> dict[str, object]:
+    """Every component of the family by the name of its folder, untrained."""
+    tokenizer, unet = build_tokenizer(), build_unet()
+    return {
+        "vae": build_vae(),
+        "text_encoder": build_text_encoder(len(tokenizer)),
+        "tokenizer": tokenizer,
+        "scheduler": build_scheduler(),
+        "unet": unet,
+        "controlnet-canny": build_controlnet(unet),
+        "controlnet-depth": build_controlnet(unet),
+        "video_unet": build_video_unet(),
+        "depth_estimator": build_depth_estimator(),
+    }
+
+
+def save_family(folder: Path, components: dict[str, object]) -> None:
+    """Write components in diffusers' folder layout: fp16 safetensors, sharded so that no file passes the limit."""
+    for name, component in components.items():
+        if hasattr(component, "half"):
+            component.half().save_pretrained(folder / name, max_shard_size=SHARD_SIZE)
+        else:
+            component.save_pretrained(folder / name)

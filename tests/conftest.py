@@ -1,0 +1,65 @@
+"""What the tests share: random models of the real classes, a manager for them, a source clip."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bivdiff import catalog
+from bivdiff.models.manager import ModelManager
+from bivdiff.settings import Settings
+from bivdiff.toybox import networks, world
+from bivdiff.types import GenerationRequest
+
+
+@pytest.fixture(scope="session")
+def toybox_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toybox family with random weights, saved as the trained one is; layers that start at zero are not zero."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("toybox")
+    family = networks.build_family()
+    for component in family.values():
+        for parameter in component.parameters() if isinstance(component, torch.nn.Module) else ():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.02)
+    networks.save_family(folder, family)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def settings(toybox_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(device="cpu", output_folder=tmp_path_factory.mktemp("outputs"), toybox_folder=toybox_folder)
+
+
+@pytest.fixture(scope="session")
+def manager(settings: Settings) -> ModelManager:
+    return ModelManager(settings)
+
+
+@pytest.fixture(scope="session")
+def source_frames() -> np.ndarray:
+    """Four 64x64 frames of the world, uint8 `(4, 64, 64, 3)`."""
+    return world.render(world.sample_scene(3), 64, 64, 4).frames
+
+
+@pytest.fixture
+def request_of(source_frames: np.ndarray):
+    """Makes a two-step request for the control task, with changes."""
+
+    def make(**changes: object) -> GenerationRequest:
+        base = catalog.default_request(
+            "control", "toybox", source_frames, "a red cube on a green floor at noon", seed=1
+        )
+        steps = {"num_inference_steps": 2, "num_inversion_steps": 2, "num_smoothing_steps": 2}
+        return replace(base, **{**steps, **changes})
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _two_threads() -> None:
+    torch.set_num_threads(2)
