@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test style
 
 demo: $(VENV)/.app-installed
-	$(BIN)/python app.py
+	$(BIN)/python app.py --open
 
 test: style
 	$(BIN)/python tests/browser.py

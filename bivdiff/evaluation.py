@@ -103,7 +103,7 @@ def score(case: Case, manager: ModelManager, cache: StageCache) -> dict[str, dic
     result = last(run(case.request, manager, cache))
     baseline = result.framewise_frames
     if case.request.noise_sharing > 0:
-        baseline = framewise_frames(replace(case.request, noise_sharing=0.0), manager)
+        baseline = framewise_frames(replace(case.request, noise_sharing=0.0), manager, cache)
     truth = (case.truth, case.masks, case.background)
     return {
         "framewise": metrics.score_clip(baseline, *truth, reference=baseline),

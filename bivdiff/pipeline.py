@@ -105,10 +105,10 @@ def run(
 
 
 @torch.inference_mode()
-def framewise_frames(request: GenerationRequest, manager: ModelManager) -> np.ndarray:
+def framewise_frames(request: GenerationRequest, manager: ModelManager, cache: StageCache | None = None) -> np.ndarray:
     """The frames of the image model alone, uint8 `(F, H, W, 3)`: what `run` bridges, without the bridge."""
     with ExitStack() as held:
-        bench = _prepare(_seeded(request), manager, StageCache(), held)
+        bench = _prepare(_seeded(request), manager, cache or StageCache(), held)
         return _drain(_framewise(bench, control_maps(request, manager)))
 
 
@@ -119,7 +119,7 @@ def _run(
     with ExitStack() as held:
         yield StepEvent("load", 0, 1, "Loading the models")
         bench = _prepare(request, manager, cache, held)
-        yield StepEvent("load", 1, 1, _cut_off_note(bench) or "Models loaded")
+        yield StepEvent("load", 1, 1, "Models loaded", note=_cut_off_note(bench))
 
         with bench.meter.stage("control"):
             control_frames = control_maps(request, manager)

@@ -40,7 +40,7 @@ class GenerationRequest:
         control_type: key of the family's control types.
         control_frames: control maps, uint8 `(F, H, W, 3)`; None lets the annotator make them from `frames`.
         controlnet_conditioning_scale: weight of the control; 0 ignores it.
-        low_threshold, high_threshold: gradient thresholds of the canny annotator, 0 to 255.
+        low_threshold, high_threshold: gradient thresholds of the canny annotator, 1 to 255.
         mixing_ratio: weight of the image model's inversion, 0 to 1; 1 = image model only.
         mixing_rule: how the two inversions are blended.
         noise_sharing: 0 gives every frame its own initial noise, 1 the same noise to all, between them a share.
@@ -99,8 +99,8 @@ class GenerationRequest:
         for name in ("mixing_ratio", "noise_sharing"):
             _check_number(name, getattr(self, name), 0, 1)
         _check_number("controlnet_conditioning_scale", self.controlnet_conditioning_scale, 0, MAX_CONDITIONING_SCALE)
-        _check_number("low_threshold", self.low_threshold, 0, 255)
-        _check_number("high_threshold", self.high_threshold, self.low_threshold, 255)
+        _check_number("low_threshold", self.low_threshold, 1, 255, whole=True)
+        _check_number("high_threshold", self.high_threshold, self.low_threshold, 255, whole=True)
         _check_number("frame_batch_size", self.frame_batch_size, 1, 1024, whole=True)
         if self.seed is not None:
             _check_number("seed", self.seed, 0, MAX_SEED, whole=True)
@@ -118,7 +118,7 @@ class StepEvent:
     """Progress of a run: `step` of `total` steps of a stage are done.
 
     `preview`, where there is one, is what the stage has made so far: uint8 `(F, H, W, 3)`, possibly at a lower
-    resolution. `message` says in words what is going on.
+    resolution. `message` says in words what is going on, `note` what the user should know about the result.
     """
 
     stage: Stage
@@ -126,6 +126,7 @@ class StepEvent:
     total: int
     message: str
     preview: np.ndarray | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,8 +31,8 @@ def toybox_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def settings(toybox_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings(device="cpu", output_folder=tmp_path_factory.mktemp("outputs"), toybox_folder=toybox_folder)
+def settings(toybox_folder: Path) -> Settings:
+    return Settings(device="cpu", toybox_folder=toybox_folder)
 
 
 @pytest.fixture(scope="session")
@@ -58,8 +58,3 @@ def request_of(source_frames: np.ndarray):
         return replace(base, **{**steps, **changes})
 
     return make
-
-
-@pytest.fixture(autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(2)

@@ -22,9 +22,11 @@ MEBIBYTE = 2**20
 LAYERS = (
     "errors types settings catalog annotators media metrics",
     "models",
-    "latents guidance prompts masks windows sampling metering",
+    "latents guidance prompts masks windows sampling metering reuse",
     "tasks inversion smoothing",
     "pipeline sweep jobs runs",
+    "evaluation",
+    "bench",
     "__main__",
 )
 """The rooms of bivdiff, lowest first: a room imports from its own layer and from those below.

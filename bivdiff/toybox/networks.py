@@ -21,6 +21,8 @@ TEXT_LENGTH = 32  # tokens; twice what the longest caption needs
 TEXT_WIDTH = 128
 LATENT_SIZE = 16  # 128 pixels / 8
 _CHANNELS = (64, 96, 112)
+_HEAD_WIDTH = 16
+_HEADS = tuple(channels // _HEAD_WIDTH for channels in _CHANNELS)  # diffusers calls their number attention_head_dim
 _UNET = {
     "sample_size": LATENT_SIZE,
     "block_out_channels": _CHANNELS,
@@ -95,7 +97,7 @@ def build_unet(in_channels: int = 4) -> UNet2DConditionModel:
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
-        in_channels=in_channels, out_channels=4, attention_head_dim=4,
+        in_channels=in_channels, out_channels=4, attention_head_dim=_HEADS,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"), **_UNET,
     )  # fmt: skip
@@ -106,7 +108,7 @@ def build_video_unet() -> UNet3DConditionModel:
     from diffusers import UNet3DConditionModel
 
     return UNet3DConditionModel(
-        in_channels=4, out_channels=4, attention_head_dim=16,
+        in_channels=4, out_channels=4, attention_head_dim=_HEAD_WIDTH,
         down_block_types=("CrossAttnDownBlock3D", "CrossAttnDownBlock3D", "DownBlock3D"),
         up_block_types=("UpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D"), **_UNET,
     )  # fmt: skip

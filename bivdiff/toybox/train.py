@@ -1,8 +1,8 @@
 """How the toybox's weights are made: `python -m bivdiff.toybox.train --stage STAGE --minutes N`.
 
 In it: one training stage per network, each resumable and bounded in minutes, the same on CPU and CUDA.
-Stages read what earlier ones left in the training folder: data, vae, latents, text-to-image, then the others in any
-order, and export, which writes `assets/toybox`.
+Stages read what earlier ones left in the training folder: data, vae, latents, vae-decoder, text-to-image, then the
+others in any order, and export, which writes `assets/toybox`.
 Not in it: the loop (trainer.py), the networks' shapes (networks.py), the clips and captions (data.py).
 """
 
@@ -29,6 +29,7 @@ EMPTY_PROMPTS = 0.12  # share of the captions dropped, for classifier-free guida
 MIN_SNR = 5.0  # Min-SNR weighting, arXiv:2303.09556
 CANNY_LOW, CANNY_HIGH = (25, 60), (80, 140)  # the thresholds users may pick, drawn anew for every picture
 TRAINING_CLIPS = 4000
+SAMPLE_STEPS = 25
 SAMPLE_PROMPTS = (
     "a red cube comes closer on a green floor at noon",
     "a blue sphere moves left next to a yellow cone on a pink floor at sunset",
@@ -52,18 +53,54 @@ def train_vae(folder: Path, minutes: float, device: torch.device) -> None:
             decoded = vae.decode(latents.sample()).sample.float()
         return reconstruction_loss(decoded, pixels) + 1e-4 * latents.kl().mean() / latents.mean[0].numel()
 
-    def picture(path: Path) -> None:
-        frames = np.stack([clips.frames[i % len(clips.frames)][i * 7 % data.SHARD_CLIPS, 4] for i in range(8)])
-        with torch.no_grad():
-            pixels = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
-            decoded = vae.decode(vae.encode(pixels).latent_dist.mode()).sample
-        decoded = to_frames(decoded)
-        error = ((decoded.astype(float) - frames) ** 2).mean()
-        print(f"vae: {10 * math.log10(255**2 / error):.2f} dB on 8 whole training frames", flush=True)
-        save_sheet(path, np.stack([frames, decoded]))
-
-    trainer.run(loss_of_step, picture)
+    trainer.run(loss_of_step, lambda path: draw_reconstructions(path, clips, vae))
     vae.save_pretrained(folder / "vae")
+
+
+def draw_reconstructions(path: Path, clips: data.Clips, vae: nn.Module) -> None:
+    """Draw eight whole training frames above their reconstructions, and log the PSNR."""
+    frames = np.stack([clip_frame(clips, index * 107 % len(clips), 4) for index in range(8)])
+    with torch.no_grad():
+        pixels = torch.from_numpy(frames).to(vae.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        decoded = to_frames(vae.decode(vae.encode(pixels).latent_dist.mode()).sample)
+    error = ((decoded.astype(float) - frames) ** 2).mean()
+    print(f"{path.stem}: {10 * math.log10(255**2 / error):.2f} dB on 8 whole training frames", flush=True)
+    save_sheet(path, np.stack([frames, decoded]))
+
+
+def train_decoder(folder: Path, minutes: float, device: torch.device) -> None:
+    """The decoder alone, on whole frames: the latents that other stages learnt from stay as they are.
+
+    Crops taught it detail; on whole frames its normalisations meet the statistics they will meet in use.
+    """
+    from diffusers import AutoencoderKL
+
+    clips = data.Clips(folder / "clips")
+    latents = torch.from_numpy(np.load(folder / "latents.npy"))
+    vae = AutoencoderKL.from_pretrained(folder / "vae").to(device).requires_grad_(False)
+    vae.decoder.requires_grad_(True)
+    trainer = Trainer("vae-decoder", folder, {"vae": vae}, minutes, rate=8e-4)
+    rng = np.random.default_rng(trainer.steps)
+
+    def loss_of_step() -> Tensor:
+        picks = [(int(rng.integers(len(clips))), int(rng.integers(data.NUM_FRAMES))) for _ in range(8)]
+        frames = np.stack([clip_frame(clips, index, moment) for index, moment in picks])
+        pixels = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        start = torch.stack([latents[pick] for pick in picks]).to(device).float()
+        with half_precision(device):
+            decoded = vae.decode(start).sample.float()
+        return reconstruction_loss(decoded, pixels, busyness(pixels))
+
+    trainer.run(loss_of_step, lambda path: draw_reconstructions(path, clips, vae))
+    vae.save_pretrained(folder / "vae")
+
+
+def busyness(pixels: Tensor) -> Tensor:
+    """Weight of each pixel in the reconstruction loss, `(B, 1, H, W)` with mean 1: more around edges."""
+    grey = pixels.mean(1, keepdim=True)
+    change = F.pad(grey.diff(dim=2), (0, 0, 0, 1)).abs() + F.pad(grey.diff(dim=3), (0, 1)).abs()
+    weights = 1 + 6 * F.max_pool2d(change, 5, stride=1, padding=2).clamp(max=1)
+    return weights / weights.mean()
 
 
 def half_precision(device: torch.device) -> torch.autocast:
@@ -87,9 +124,9 @@ def busy_crop(clips: data.Clips, rng: np.random.Generator, size: int = 64) -> np
     return frame[top : top + size, left : left + size]
 
 
-def reconstruction_loss(decoded: Tensor, pixels: Tensor) -> Tensor:
-    """L1 + L1 of the gradients + 2 MSE, on `(B, 3, H, W)` in [-1, 1]."""
-    loss = (decoded - pixels).abs().mean() + 2 * F.mse_loss(decoded, pixels)
+def reconstruction_loss(decoded: Tensor, pixels: Tensor, weights: Tensor | float = 1.0) -> Tensor:
+    """L1 + L1 of the gradients + 2 MSE, on `(B, 3, H, W)` in [-1, 1]; `weights` `(B, 1, H, W)` weigh pixels."""
+    loss = (weights * (decoded - pixels).abs()).mean() + 2 * (weights * (decoded - pixels).square()).mean()
     for axis in (2, 3):
         loss = loss + (decoded.diff(dim=axis) - pixels.diff(dim=axis)).abs().mean()
     return loss
@@ -116,7 +153,7 @@ def encode_latents(folder: Path, minutes: float, device: torch.device) -> None: 
     latents = []
     for number, shard in enumerate(clips.frames):
         for clip in shard:
-            pixels = torch.from_numpy(np.ascontiguousarray(clip)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+            pixels = torch.from_numpy(np.array(clip)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
             with torch.inference_mode(), half_precision(device):
                 latents.append(vae.encode(pixels).latent_dist.mode().half().cpu().numpy())
         print(f"latents: {number + 1} of {len(clips.frames)} shards", flush=True)
@@ -129,10 +166,15 @@ def encode_latents(folder: Path, minutes: float, device: torch.device) -> None: 
 
 
 class Material(NamedTuple):
-    """What every diffusion stage starts from. `latents`: float32 `(clips, F, 4, 16, 16)`, already scaled."""
+    """What every diffusion stage starts from.
+
+    `latents`: float32 `(clips, F, 4, 16, 16)`, already scaled. `importance`: float32 `(clips, F, 16, 16)`, the weight
+    of each place in the loss.
+    """
 
     clips: data.Clips
     latents: Tensor
+    importance: Tensor
     vae: nn.Module
     tokenizer: Callable
     scheduler: object
@@ -145,8 +187,26 @@ def load_material(folder: Path, device: torch.device) -> Material:
 
     vae = AutoencoderKL.from_pretrained(folder / "vae").to(device).requires_grad_(False)
     latents = torch.from_numpy(np.load(folder / "latents.npy")).float() * vae.config.scaling_factor
-    return Material(data.Clips(folder / "clips"), latents.to(device), vae, networks.build_tokenizer(),
-                    networks.build_scheduler(), device)  # fmt: skip
+    clips = data.Clips(folder / "clips")
+    return Material(
+        clips, latents.to(device), object_importance(clips).to(device), vae, networks.build_tokenizer(),
+        networks.build_scheduler(), device,
+    )  # fmt: skip
+
+
+def object_importance(clips: data.Clips) -> Tensor:
+    """Weight of each latent place in the loss, `(clips, F, 16, 16)` with mean 1: objects count threefold.
+
+    Floor and sky are most of the picture and soon learnt. Weighing places leaves the best prediction of each as it is.
+    """
+    empty = np.min([shard.min((0, 1)) for shard in clips.depths], axis=0)  # the camera is fixed: nothing is farther
+    weights = []
+    for shard in clips.depths:
+        solid = torch.from_numpy((shard.reshape(-1, data.SIZE, data.SIZE) > empty + 2).astype(np.float32))
+        near = F.max_pool2d(F.max_pool2d(solid[:, None], 8), 3, stride=1, padding=1)[:, 0]
+        weights.append((1 + 2 * near).reshape(shard.shape[0], shard.shape[1], *near.shape[-2:]))
+    importance = torch.cat(weights)
+    return importance / importance.mean()
 
 
 def tokenize(material: Material, captions: list[str]) -> Tensor:
@@ -174,9 +234,10 @@ def noised(material: Material, latents: Tensor) -> tuple[Tensor, Tensor, Tensor,
     return material.scheduler.add_noise(latents, noise, timesteps), noise, timesteps, weights
 
 
-def noise_loss(noise_pred: Tensor, noise: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean squared error of the predicted noise."""
-    return (weights * (noise_pred.float() - noise).square().flatten(1).mean(1)).mean()
+def noise_loss(noise_pred: Tensor, noise: Tensor, weights: Tensor, importance: Tensor) -> Tensor:
+    """Mean squared error of the predicted noise, weighted by timestep `(B,)` and by place, `importance`."""
+    squared = importance.unsqueeze(1) * (noise_pred.float() - noise).square()
+    return (weights * squared.flatten(1).mean(1)).mean()
 
 
 def train_text_to_image(folder: Path, minutes: float, device: torch.device) -> None:
@@ -189,12 +250,12 @@ def train_text_to_image(folder: Path, minutes: float, device: torch.device) -> N
 
     def loss_of_step() -> Tensor:
         indices = rng.integers(len(material.clips), size=32)
-        latents = material.latents[indices, rng.integers(data.NUM_FRAMES, size=32)]
-        noisy, noise, timesteps, weights = noised(material, latents)
+        moments = rng.integers(data.NUM_FRAMES, size=32)
+        noisy, noise, timesteps, weights = noised(material, material.latents[indices, moments])
         with half_precision(device):
             embeds = text_encoder(draw_captions(material, indices, rng, still=True)).last_hidden_state
             noise_pred = unet(noisy, timesteps, embeds).sample
-        return noise_loss(noise_pred, noise, weights)
+        return noise_loss(noise_pred, noise, weights, material.importance[indices, moments])
 
     def picture(path: Path) -> None:
         rows = [sample(material, unet, text_encoder, [prompt] * 8) for prompt in SAMPLE_PROMPTS]
@@ -240,7 +301,7 @@ def train_controlnet(folder: Path, minutes: float, device: torch.device, control
             down, mid = controlnet(noisy, timesteps, embeds, control_of(indices, moments), return_dict=False)
             noise_pred = unet(noisy, timesteps, embeds, down_block_additional_residuals=down,
                               mid_block_additional_residual=mid).sample  # fmt: skip
-        return noise_loss(noise_pred, noise, weights)
+        return noise_loss(noise_pred, noise, weights, material.importance[indices, moments])
 
     def picture(path: Path) -> None:
         indices, moments = np.arange(8) * 37 % len(material.clips), np.full(8, 3)
@@ -289,7 +350,7 @@ def train_text_to_video(folder: Path, minutes: float, device: torch.device) -> N
         noisy, noise, timesteps, weights = noised(material, latents)
         with half_precision(device):
             noise_pred = video_unet(noisy, timesteps, embeds).sample
-        return noise_loss(noise_pred, noise, weights)
+        return noise_loss(noise_pred, noise, weights, material.importance[indices])
 
     def picture(path: Path) -> None:
         save_sheet(path, np.stack([sample(material, video_unet, text_encoder, [prompt]) for prompt in SAMPLE_PROMPTS]))
@@ -349,7 +410,7 @@ def sample(
     material: Material, unet: nn.Module, text_encoder: nn.Module, prompts: list[str],
     controlnet: nn.Module | None = None, control: Tensor | None = None, guidance_scale: float = 4.0,
 ) -> np.ndarray:  # fmt: skip
-    """Frames of some prompts for the training log, uint8 `(F, H, W, 3)`: 25 DDIM steps from a fixed seed.
+    """Frames of some prompts for the training log, uint8 `(F, H, W, 3)`, with DDIM from a fixed seed.
 
     An image U-Net gives one frame per prompt, a video U-Net the clip of the only prompt.
     """
@@ -357,7 +418,7 @@ def sample(
     shape = (1, 4, data.NUM_FRAMES, 16, 16) if is_video else (len(prompts), 4, 16, 16)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(material.device)
     embeds = text_encoder(tokenize(material, [""] * len(prompts) + prompts)).last_hidden_state
-    material.scheduler.set_timesteps(25)
+    material.scheduler.set_timesteps(SAMPLE_STEPS)
     for timestep in material.scheduler.timesteps:
         doubled, extra = torch.cat([latents, latents]), {}
         if controlnet is not None:
@@ -389,6 +450,7 @@ STAGES: dict[str, Callable[[Path, float, torch.device], None]] = {
     "data": render_data,
     "vae": train_vae,
     "latents": encode_latents,
+    "vae-decoder": train_decoder,
     "text-to-image": train_text_to_image,
     "controlnet-canny": lambda *args: train_controlnet(*args, control_type="canny"),
     "controlnet-depth": lambda *args: train_controlnet(*args, control_type="depth"),

@@ -1,0 +1,249 @@
+// The synchronised player: clips beside each other, always at the same frame.
+// In it: drawing, playback, keys. Not in it: looks (style.css), what the value holds (tabs/player.py).
+// Given by Gradio: element, props, watch. All text from the server is set as text, never as markup.
+
+const root = element.querySelector(".bd-player");
+const SPEEDS = [0.25, 0.5, 1, 2];
+const still = window.matchMedia("(prefers-reduced-motion: reduce)");
+const state = { tiles: [], frame: 0, count: 1, fps: 8, speed: 1, playing: !still.matches, crisp: false, since: 0 };
+
+const ICONS = {
+  play: "M8 5 L19 12 L8 19 Z",
+  pause: "M7 5 H10.5 V19 H7 Z M13.5 5 H17 V19 H13.5 Z",
+  back: "M16 5 V19 L7.5 12 Z M5 5 H7 V19 H5 Z",
+  on: "M8 5 V19 L16.5 12 Z M17 5 H19 V19 H17 Z",
+  keep: "M11 4 H13 V12 L16 9 L17.4 10.4 L12 15.8 L6.6 10.4 L8 9 L11 12 Z M5 18 H19 V20 H5 Z",
+};
+
+function make(tag, classes, text) {
+  const made = document.createElement(tag);
+  if (classes) made.className = classes;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  path.setAttribute("d", ICONS[name]);
+  svg.append(path);
+  return svg;
+}
+
+function button(name, label, act) {
+  const made = make("button", `bd-tool bd-tool-${name}`);
+  made.type = "button";
+  made.setAttribute("aria-label", label);
+  made.title = label;
+  made.append(icon(name));
+  made.addEventListener("click", act);
+  return made;
+}
+
+function link(file, label, withText) {
+  const made = make("a", withText ? "bd-download" : "bd-keep");
+  made.href = file.url;
+  made.download = file.orig_name || "";
+  made.append(icon("keep"));
+  if (withText) made.append(make("span", "", label));
+  else {
+    made.setAttribute("aria-label", label);
+    made.title = label;
+  }
+  return made;
+}
+
+// The frame that never changes: tiles above, tools below.
+const tiles = make("div", "bd-tiles");
+const tools = make("div", "bd-tools");
+const extras = make("div", "bd-extras");
+const playing = button("pause", "Pause", () => play(!state.playing));
+const scrubber = make("input", "bd-scrubber");
+const place = make("output", "bd-place");
+const speed = make("select", "bd-speed");
+const crisp = make("button", "bd-tool bd-crisp", "Crisp");
+Object.assign(scrubber, { type: "range", min: 0, step: 1, value: 0 });
+scrubber.setAttribute("aria-label", "Frame");
+speed.setAttribute("aria-label", "Playback speed");
+for (const rate of SPEEDS) speed.append(new Option(`${rate}×`, rate, rate === 1, rate === 1));
+crisp.type = "button";
+crisp.title = "Show every pixel instead of smoothing between them";
+crisp.setAttribute("aria-pressed", "false");
+tools.append(
+  button("back", "One frame back", () => step(-1)), playing, button("on", "One frame on", () => step(1)),
+  scrubber, place, speed, crisp,
+);
+root.append(tiles, tools, extras);
+root.tabIndex = 0;
+root.setAttribute("role", "group");
+root.setAttribute("aria-label", "Clips in step. Space plays and pauses, the arrow keys go from frame to frame.");
+
+scrubber.addEventListener("input", () => { play(false); show(Number(scrubber.value)); });
+speed.addEventListener("change", () => { state.speed = Number(speed.value); });
+crisp.addEventListener("click", () => {
+  state.crisp = !state.crisp;
+  crisp.setAttribute("aria-pressed", String(state.crisp));
+  root.classList.toggle("is-crisp", state.crisp);
+});
+root.addEventListener("keydown", (event) => {
+  if (event.altKey || event.ctrlKey || event.metaKey || event.target === speed) return;
+  const acts = {
+    ArrowLeft: () => step(-1), ArrowRight: () => step(1),
+    Home: () => { play(false); show(0); }, End: () => { play(false); show(state.count - 1); },
+    " ": () => play(!state.playing),
+  };
+  const act = acts[event.key];
+  if (!act || (event.key === " " && event.target.closest("button, a"))) return;
+  event.preventDefault();
+  act();
+});
+
+function play(on) {
+  state.playing = on;
+  state.since = 0;
+  playing.replaceChildren(icon(on ? "pause" : "play"));
+  playing.setAttribute("aria-label", on ? "Pause" : "Play");
+  playing.title = on ? "Pause" : "Play";
+}
+
+function step(by) {
+  play(false);
+  show((state.frame + by + state.count) % state.count);
+}
+
+// Every canvas is drawn in the same turn: the clips cannot come apart.
+function show(frame) {
+  state.frame = Math.min(Math.max(frame, 0), state.count - 1);
+  for (const tile of state.tiles) draw(tile);
+  scrubber.value = state.frame;
+  place.textContent = `${state.frame + 1} / ${state.count}`;
+  root.dataset.frame = state.frame;
+}
+
+function draw(tile) {
+  const { image, sheet, canvas } = tile;
+  if (!image) return;
+  const frame = Math.min(state.frame, sheet.count - 1);
+  const left = (frame % sheet.columns) * sheet.width;
+  const top = Math.floor(frame / sheet.columns) * sheet.height;
+  if (canvas.width !== sheet.width || canvas.height !== sheet.height) {
+    canvas.width = sheet.width;
+    canvas.height = sheet.height;
+  }
+  canvas.getContext("2d").drawImage(image, left, top, sheet.width, sheet.height, 0, 0, sheet.width, sheet.height);
+  canvas.dataset.frame = frame;
+}
+
+function tick(now) {
+  if (!root.isConnected) return;
+  if (state.playing && state.count > 1) {
+    if (!state.since) state.since = now;
+    const passed = Math.floor(((now - state.since) * state.fps * state.speed) / 1000);
+    if (passed > 0) {
+      state.since = passed > state.count ? now : state.since + (passed * 1000) / (state.fps * state.speed);
+      show((state.frame + passed) % state.count);
+    }
+  }
+  requestAnimationFrame(tick);
+}
+
+function newTile() {
+  const box = make("figure", "bd-tile");
+  const picture = make("div", "bd-picture");
+  const canvas = make("canvas");
+  const note = make("p", "bd-note");
+  const caption = make("figcaption");
+  canvas.width = canvas.height = 128;
+  canvas.setAttribute("role", "img");
+  picture.append(canvas, note);
+  box.append(picture, caption);
+  tiles.append(box);
+  return { box, picture, canvas, note, caption, image: null, sheet: null, source: "" };
+}
+
+function fill(tile, value) {
+  tile.box.dataset.tone = value.tone || "";
+  tile.box.dataset.label = value.label;
+  tile.box.classList.toggle("is-pending", Boolean(value.pending));
+  tile.box.classList.toggle("is-empty", !value.sheet);
+  tile.note.textContent = value.note || "";
+  tile.note.hidden = Boolean(value.sheet) || !value.note;
+  tile.canvas.setAttribute("aria-label", value.sheet ? `${value.label}, ${value.sheet.count} frames` : `${value.label}, empty`);
+  const line = make("div", "bd-label");
+  line.append(make("strong", "", value.label));
+  if (value.file) line.append(link(value.file, `Download ${value.label.toLowerCase()} as mp4`, false));
+  tile.caption.replaceChildren(line);
+  if (value.scores?.length) {
+    const scores = make("div", "bd-scores");
+    for (const [name, text] of value.scores) {
+      const score = make("span", "", `${name} `);
+      score.append(make("b", "", text));
+      scores.append(score);
+    }
+    tile.caption.append(scores);
+  }
+  load(tile, value.sheet);
+}
+
+function load(tile, sheet) {
+  const source = sheet ? sheet.src : "";
+  if (source === tile.source) return;
+  tile.source = source;
+  if (!sheet) {
+    tile.image = tile.sheet = null;
+    tile.canvas.getContext("2d").clearRect(0, 0, tile.canvas.width, tile.canvas.height);
+    delete tile.canvas.dataset.frame;
+    return;
+  }
+  const image = new Image();
+  image.onload = () => {
+    if (tile.source !== source) return; // a newer one has come meanwhile
+    tile.image = image;
+    tile.sheet = sheet;
+    draw(tile);
+  };
+  image.src = source;
+}
+
+function fillExtras(value) {
+  extras.replaceChildren();
+  if (value.facts?.length) {
+    const facts = make("dl", "bd-facts");
+    for (const [name, text] of value.facts) {
+      const fact = make("div");
+      fact.append(make("dt", "", name), make("dd", "", text));
+      facts.append(fact);
+    }
+    extras.append(facts);
+  }
+  if (value.downloads?.length) {
+    const keep = make("div", "bd-downloads");
+    for (const { label, file } of value.downloads) keep.append(link(file, label, true));
+    extras.append(keep);
+  }
+  extras.hidden = !extras.childElementCount;
+}
+
+function update() {
+  const value = props.value || { tiles: [] };
+  while (state.tiles.length > value.tiles.length) state.tiles.pop().box.remove();
+  while (state.tiles.length < value.tiles.length) state.tiles.push(newTile());
+  value.tiles.forEach((one, index) => fill(state.tiles[index], one));
+  tiles.dataset.count = value.tiles.length;
+  const counts = value.tiles.map((one) => (one.sheet ? one.sheet.count : 0));
+  state.count = Math.max(1, ...counts);
+  state.fps = value.fps || 8;
+  scrubber.max = state.count - 1;
+  tools.classList.toggle("is-idle", !counts.some(Boolean));
+  for (const tool of tools.querySelectorAll("button, input, select")) tool.disabled = !counts.some(Boolean);
+  fillExtras(value);
+  show(state.frame);
+}
+
+play(state.playing);
+update();
+watch("value", update);
+still.addEventListener("change", () => still.matches && play(false));
+requestAnimationFrame(tick);

@@ -1,0 +1,69 @@
+// The progress of a run: one chip per stage, what is being done, how long it took and will take.
+// Given by Gradio: element, props, watch. All text from the server is set as text, never as markup.
+
+const root = element.querySelector(".bd-progress");
+const stages = document.createElement("ol");
+const line = document.createElement("p");
+const detail = document.createElement("p");
+const clock = document.createElement("p");
+stages.className = "bd-stages";
+line.className = "bd-headline";
+line.setAttribute("role", "status");
+detail.className = "bd-detail";
+clock.className = "bd-clock";
+root.append(stages, line, detail, clock);
+let arrived = 0;
+
+function span(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
+}
+
+function chip(stage) {
+  const item = document.createElement("li");
+  const fill = document.createElement("span");
+  const name = document.createElement("span");
+  fill.className = "bd-fill";
+  name.className = "bd-name";
+  item.dataset.stage = stage.key;
+  item.append(name, fill);
+  item.setAttribute("role", "progressbar");
+  item.setAttribute("aria-valuemin", "0");
+  item.setAttribute("aria-valuemax", "100");
+  stages.append(item);
+  return item;
+}
+
+function update() {
+  const value = props.value;
+  if (!value) return;
+  root.dataset.state = value.state;
+  value.stages.forEach((stage, index) => {
+    const item = stages.children[index] || chip(stage);
+    item.className = `is-${stage.state}`;
+    item.setAttribute("aria-label", stage.label);
+    item.setAttribute("aria-valuenow", stage.percent);
+    item.querySelector(".bd-name").textContent = stage.label;
+    item.querySelector(".bd-fill").style.setProperty("--share", `${stage.percent}%`);
+  });
+  if (line.textContent !== value.headline) line.textContent = value.headline;
+  line.hidden = !value.headline;
+  detail.textContent = value.detail;
+  detail.hidden = !value.detail;
+  arrived = performance.now();
+  tell();
+}
+
+function tell() {
+  const value = props.value;
+  const running = value?.state === "running";
+  clock.hidden = !running;
+  if (!running) return;
+  const since = (performance.now() - arrived) / 1000;
+  const passed = `${span(value.elapsed + since)} so far`;
+  clock.textContent = value.remaining === null ? passed : `${passed}, about ${span(value.remaining - since)} left`;
+}
+
+update();
+watch("value", update);
+setInterval(() => root.isConnected && tell(), 1000);

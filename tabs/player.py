@@ -1,0 +1,102 @@
+"""The studio's own widgets: the synchronised player, the progress of a run, the strip of sample clips.
+
+In it: the three components and what their values are made of. Not in it: how they behave in the browser, which is
+in `assets/*.js`, and how they look, in `assets/style.css`.
+
+A clip travels as a sprite sheet, all frames in one picture, and is drawn on a canvas: so all clips of a player show the
+same frame at the same moment, which video elements cannot promise.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from gradio.data_classes import FileData
+from PIL import Image
+
+from bivdiff.settings import ASSETS
+from bivdiff.toybox.clips import SampleClip
+
+LOSSLESS_PIXELS = 2**20  # clips up to this many pixels travel without loss
+QUALITY = 88
+
+
+def sync_player(value: dict[str, Any], **options: Any) -> gr.HTML:
+    """Clips beside each other, always at the same frame. Its value is made by `player_value`."""
+    return _widget("player", value, {"type": "object", "description": "what the player shows"}, **options)
+
+
+def progress_panel(value: dict[str, Any], **options: Any) -> gr.HTML:
+    """How far a run is. Its value is made by `tabs.running.Meter`."""
+    return _widget("progress", value, {"type": "object", "description": "how far the run is"}, **options)
+
+
+def sample_strip(samples: Sequence[SampleClip], **options: Any) -> gr.HTML:
+    """The sample clips as buttons. Its value is the index of the chosen one, -1 for none; choosing triggers `pick`."""
+    clips = [{"name": sample.name, "caption": sample.caption, "clip": _inline(sample.file)} for sample in samples]
+    about = {"type": "integer", "description": "index of a sample clip, read where no video is given"}
+    return _widget("samples", 0, about, clips=clips, **options)
+
+
+def _widget(name: str, value: Any, about: dict[str, str], **options: Any) -> gr.HTML:
+    """A gr.HTML drawn by a script of ours. Its template holds no values: in the browser they are data, never code."""
+    # Not a subclass: Gradio writes a stub file beside the source of each one.
+    script = (ASSETS / f"{name}.js").read_text("utf-8")
+    widget = gr.HTML(
+        value, html_template=f'<div class="bd-{name}"></div>', js_on_load=script, apply_default_css=False, **options
+    )
+    widget.api_info = lambda: about
+    return widget
+
+
+def tile(label: str, frames: np.ndarray | None, *, tone: str = "", note: str = "", **more: Any) -> dict[str, Any]:
+    """One clip of a player.
+
+    Args:
+        label: its name.
+        frames: uint8 `(F, H, W, 3)`; None leaves the place empty.
+        tone: "image", "video", "blend" or "": which model made it, as a colour.
+        note: what an empty place says.
+        more: `pending` (bool: it is being made), `scores` (pairs of name and text), `file` (see `served`).
+    """
+    return {"label": label, "tone": tone, "note": note, "sheet": None if frames is None else sheet(frames), **more}
+
+
+def player_value(
+    tiles: Sequence[Mapping[str, Any]],
+    fps: float,
+    facts: Sequence[tuple[str, str]] = (),
+    downloads: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """The value of a `SyncPlayer`: tiles, playback rate, and below them facts and files to download."""
+    return {"tiles": list(tiles), "fps": fps, "facts": [list(fact) for fact in facts], "downloads": list(downloads)}
+
+
+def sheet(frames: np.ndarray) -> dict[str, Any]:
+    """All frames in one picture, row by row, as a data address with what is needed to cut it up again."""
+    count, height, width = frames.shape[:3]
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    canvas = np.zeros((rows * columns, height, width, 3), np.uint8)
+    canvas[:count] = frames
+    grid = canvas.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
+    buffer = io.BytesIO()
+    Image.fromarray(grid).save(buffer, "WEBP", lossless=frames.size <= 3 * LOSSLESS_PIXELS, quality=QUALITY, method=2)
+    address = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return {"src": address, "columns": columns, "count": count, "width": width, "height": height}
+
+
+def served(path: Path) -> dict[str, Any]:
+    """A file that the browser may fetch, to be saved under its own name."""
+    return FileData(path=str(path), orig_name=path.name).model_dump()
+
+
+def _inline(path: Path) -> str:
+    return "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()

@@ -1,0 +1,189 @@
+"""The maths of Mixed Inversion and sampling: by equivalence with diffusers, and by property."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import DDIMInverseScheduler, DDIMScheduler, StableDiffusionControlNetPipeline
+
+from bivdiff import catalog
+from bivdiff.errors import InputError
+from bivdiff.inversion import invert_with_image_model, invert_with_video_model, mix_latents
+from bivdiff.prompts import cut_off, encode_prompt
+from bivdiff.sampling import initial_noise, walk
+from bivdiff.tasks.control import generate_with_controlnet
+from bivdiff.toybox import networks
+
+ROUND_TRIP = 1e-4  # float32 rounding over 50 steps there and 50 back
+SAME_MATHS = 1e-4  # two orders of the same float32 sums
+
+
+@pytest.fixture(scope="module")
+def models(manager):
+    family = catalog.family("toybox")
+    specs = {
+        "unet": family.unet,
+        "video_unet": family.video_models["toybox-video"],
+        "controlnet": family.image_models["controlnet-canny"],
+        "scheduler": family.scheduler,
+        "vae": family.vae,
+        "text_encoder": family.text_encoder,
+        "tokenizer": family.tokenizer,
+    }
+    with manager.use(*specs.values()) as components, torch.inference_mode():
+        yield dict(zip(specs, components, strict=True))
+
+
+def embeds_of(models, prompt="a red cube"):
+    return encode_prompt(models["tokenizer"], models["text_encoder"], prompt)
+
+
+def test_inversion_then_sampling_returns():
+    """With a noise prediction that does not depend on the latents both ways are exact."""
+    scheduler = networks.build_scheduler()
+    start, noise = torch.randn(1, 4, 3, 8, 8), torch.randn(1, 4, 3, 8, 8)
+    *_, inverted = walk(lambda *_: noise, start, DDIMInverseScheduler.from_config(scheduler.config), 50)
+    assert (inverted.latents - start).abs().max() > 0.1
+    *_, returned = walk(lambda *_: noise, inverted.latents, scheduler, 50)
+    assert (returned.latents - start).abs().max() < ROUND_TRIP
+
+
+def test_image_inversion_is_diffusers_frame_by_frame(models):
+    clean, embeds = torch.randn(1, 4, 3, 8, 8), embeds_of(models)
+    shared = (models["unet"], models["scheduler"], clean, embeds, embeds)
+    *_, ours = invert_with_image_model(*shared, guidance_scale=1, num_steps=4, batch_size=2)
+    inverse = DDIMInverseScheduler.from_config(models["scheduler"].config)
+    for frame in range(3):
+        latents = clean[:, :, frame]
+        inverse.set_timesteps(4)
+        for timestep in inverse.timesteps:
+            latents = inverse.step(models["unet"](latents, timestep, embeds).sample, timestep, latents).prev_sample
+        assert torch.allclose(ours.latents[:, :, frame], latents, atol=SAME_MATHS)
+
+
+def test_video_inversion_is_diffusers(models):
+    latents, embeds = torch.randn(1, 4, 3, 8, 8), embeds_of(models)
+    shared = (models["video_unet"], models["scheduler"], latents, embeds, embeds)
+    *_, ours = invert_with_video_model(*shared, guidance_scale=1, num_steps=3)
+    inverse = DDIMInverseScheduler.from_config(models["scheduler"].config)
+    inverse.set_timesteps(3)
+    for timestep in inverse.timesteps:
+        latents = inverse.step(models["video_unet"](latents, timestep, embeds).sample, timestep, latents).prev_sample
+    assert torch.allclose(ours.latents, latents, atol=SAME_MATHS)
+
+
+def test_guided_inversion_differs_and_guidance_one_ignores_the_negative_prompt(models):
+    clean, embeds, negative = torch.randn(1, 4, 2, 8, 8), embeds_of(models), embeds_of(models, "blue sphere")
+
+    def inverted(negative_embeds, scale):
+        shared = (models["unet"], models["scheduler"], clean, embeds, negative_embeds)
+        *_, step = invert_with_image_model(*shared, guidance_scale=scale, num_steps=2, batch_size=8)
+        return step.latents
+
+    assert torch.equal(inverted(negative, 1), inverted(embeds, 1))
+    assert not torch.allclose(inverted(negative, 3), inverted(negative, 1), atol=SAME_MATHS)
+
+
+def test_controlnet_frames_are_those_of_diffusers_pipeline(models, source_frames):
+    """Our generator and StableDiffusionControlNetPipeline agree step for step on the same models."""
+    noise = initial_noise((4, 4, 8, 8), 0.0, seed=3)
+    prompt, negative = "a red cube", "dark"
+    *_, ours = generate_with_controlnet(
+        models["unet"],
+        models["controlnet"],
+        models["scheduler"],
+        noise,
+        source_frames,
+        embeds_of(models, prompt),
+        embeds_of(models, negative),
+        conditioning_scale=0.7,
+        guidance_scale=5.0,
+        num_steps=3,
+        batch_size=3,
+    )
+    pipeline = StableDiffusionControlNetPipeline(
+        vae=models["vae"],
+        text_encoder=models["text_encoder"],
+        tokenizer=models["tokenizer"],
+        unet=models["unet"],
+        controlnet=models["controlnet"],
+        scheduler=DDIMScheduler.from_config(models["scheduler"].config),
+        safety_checker=None,
+        feature_extractor=None,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    control = torch.from_numpy(source_frames).permute(0, 3, 1, 2) / 255
+    theirs = pipeline(
+        [prompt] * 4,
+        image=control,
+        negative_prompt=[negative] * 4,
+        latents=noise,
+        num_inference_steps=3,
+        guidance_scale=5.0,
+        controlnet_conditioning_scale=0.7,
+        output_type="latent",
+    ).images
+    assert torch.allclose(ours.latents[0].transpose(0, 1), theirs, atol=SAME_MATHS)
+
+
+class TestMixLatents:
+    image, video = torch.randn(1, 4, 3, 8, 8), torch.randn(1, 4, 3, 8, 8)
+
+    def test_linear_is_the_papers_sum(self):
+        mixed = mix_latents(self.image, self.video, 0.3)
+        assert torch.allclose(mixed, 0.3 * self.image + 0.7 * self.video, atol=1e-6)
+
+    @pytest.mark.parametrize("rule", ["linear", "variance_preserving", "slerp"])
+    def test_the_ends_are_one_model_alone(self, rule):
+        assert torch.equal(mix_latents(self.image, None, 1.0, rule), self.image)
+        assert torch.equal(mix_latents(None, self.video, 0.0, rule), self.video)
+
+    @pytest.mark.parametrize("rule", ["variance_preserving", "slerp"])
+    def test_the_spread_is_kept_where_linear_loses_it(self, rule):
+        assert mix_latents(self.image, self.video, 0.5).std() < 0.8
+        assert mix_latents(self.image, self.video, 0.5, rule).std() == pytest.approx(1.0, abs=0.05)
+
+    @pytest.mark.parametrize("rule", ["linear", "variance_preserving", "slerp"])
+    def test_equal_latents_stay_as_they_are(self, rule):
+        assert torch.allclose(mix_latents(self.image, self.image.clone(), 0.4, rule), self.image, atol=1e-5)
+
+    def test_the_result_shares_no_memory(self):
+        mixed = mix_latents(self.image, self.video, 1.0)
+        assert mixed.data_ptr() != self.image.data_ptr()
+
+    def test_half_precision_does_not_overflow(self):
+        mixed = mix_latents((40 * self.image).half(), (40 * self.video).half(), 0.5, "slerp")
+        assert mixed.dtype == torch.float16
+        assert torch.isfinite(mixed).all()
+
+    @pytest.mark.parametrize(
+        ("image", "video", "ratio", "rule"),
+        [
+            (image, video[:, :, :2], 0.5, "linear"),
+            (image, None, 0.5, "linear"),
+            (None, video, 1.0, "linear"),
+            (image, video, 1.5, "linear"),
+            (image, video, float("nan"), "linear"),
+            (image, video, 0.5, "cubic"),
+        ],
+    )
+    def test_what_cannot_be_mixed_is_refused(self, image, video, ratio, rule):
+        with pytest.raises(InputError):
+            mix_latents(image, video, ratio, rule)
+
+
+class TestInitialNoise:
+    def test_sharing_is_the_correlation_of_frames(self):
+        for sharing in (0.0, 0.5, 1.0):
+            noise = initial_noise((2, 4, 64, 64), sharing, seed=0).flatten(1)
+            assert torch.corrcoef(noise)[0, 1].item() == pytest.approx(sharing, abs=0.03)
+            assert noise.std().item() == pytest.approx(1.0, abs=0.03)
+
+    def test_a_longer_clip_starts_the_same(self):
+        assert torch.equal(initial_noise((6, 4, 8, 8), 0.3, seed=5)[:4], initial_noise((4, 4, 8, 8), 0.3, seed=5))
+
+
+def test_what_a_tokenizer_cuts_off_is_told(models):
+    assert cut_off(models["tokenizer"], "a red cube") == ""
+    end = cut_off(models["tokenizer"], "a red cube " * 20 + "sphere")
+    assert end.endswith("sphere")

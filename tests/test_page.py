@@ -1,0 +1,331 @@
+"""The real page in a headless browser, with a stand-in for the models (`fake_run.py`).
+
+In it: what a visitor sees and does. Not in it: handlers and endpoints (test_app.py), the quality of pictures.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+import numpy as np
+import pytest
+from browser import find_browser
+from fake_run import DRAWN_SEED, FakeRun, fake_context
+from playwright.sync_api import Page, expect, sync_playwright
+
+from bivdiff import media
+from bivdiff.errors import ModelUnavailableError
+from bivdiff.toybox.clips import load_index
+from tabs.page import build_page, launch_options
+
+pytestmark = pytest.mark.browser
+
+PATIENCE = 30  # seconds the page may take on a busy machine
+WIDE, SLIM = {"width": 1280, "height": 900}, {"width": 400, "height": 850}
+QUIET = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-first-run",
+]  # fmt: skip
+LABELS = ["Source", "Control map", "Frame by frame", "Bridged"]
+# The lowest contrast of all texts with what is painted behind them, as WCAG 2 defines it, and the text it belongs to.
+LOWEST_CONTRAST = """() => {
+  const channel = (v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  const parse = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
+  const over = (top, below) => top.slice(0, 3).map((v, i) => v * top[3] + below[i] * (1 - top[3]));
+  const behind = (e) => {
+    const layers = [];
+    for (; e; e = e.parentElement) {
+      const color = parse(getComputedStyle(e).backgroundColor);
+      if (color[3] > 0) layers.push(color);
+      if (color[3] === 1) break;
+    }
+    return layers.reduceRight((below, top) => over(top, below), [255, 255, 255]);
+  };
+  let lowest = [21, ""];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const e = walker.currentNode.parentElement;
+    const text = walker.currentNode.textContent.trim();
+    if (!text || !e.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
+    if (e.closest("button:disabled, .is-idle, footer, script, style, noscript, option")) continue;
+    let opacity = 1;
+    for (let p = e; p; p = p.parentElement) opacity *= Number(getComputedStyle(p).opacity);
+    const back = behind(e);
+    const front = parse(getComputedStyle(e).color);
+    const [a, b] = [light(over([...front.slice(0, 3), front[3] * opacity], back)), light(back)];
+    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (contrast < lowest[0]) lowest = [contrast, text];
+  }
+  return lowest;
+}"""
+
+
+@pytest.fixture(scope="module")
+def run():
+    return FakeRun()
+
+
+@pytest.fixture(autouse=True)
+def _usual_run(run):
+    run.pause, run.error = 0.0, None
+    yield
+    run.pause, run.error = 0.0, None
+
+
+@pytest.fixture(scope="module")
+def address(run):
+    page = build_page(fake_context(run))
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options())
+    yield url
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    path = find_browser()
+    if path is None:
+        pytest.skip("No Chromium or Chrome on this machine: python tests/browser.py installs one.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium, address):
+    """Opens the page, and at the end holds that nothing was wrong on the console or fetched from elsewhere."""
+    wrong, contexts = [], []
+
+    def start(viewport=WIDE, theme="light", **options) -> Page:
+        context = chromium.new_context(viewport=viewport, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE * 1000)
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: wrong.append(request.url) if _elsewhere(request.url, address) else None)
+        page.goto(f"{address}?__theme={theme}")
+        page.wait_for_selector("#generate")
+        page.wait_for_function("document.querySelectorAll('#preview canvas[data-frame]').length === 2")
+        return page
+
+    yield start
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def _elsewhere(url: str, address: str) -> bool:
+    return not url.startswith((address, "data:", "blob:"))
+
+
+def generate(page: Page) -> None:
+    page.click("#generate")
+    page.wait_for_selector('#progress [data-state="done"]')
+    page.wait_for_function("document.querySelectorAll('#player canvas[data-frame]').length === 4")
+
+
+def frames_shown(page: Page) -> list[str]:
+    return page.eval_on_selector_all("#player canvas", "all => all.map(one => one.dataset.frame)")
+
+
+def overflow(page: Page) -> int:
+    return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+
+
+def test_opening_and_pressing_the_one_button_gives_four_labelled_clips(open_page):
+    page = open_page()
+    generate(page)
+    assert page.locator("#player .bd-label strong").all_inner_texts() == LABELS
+    assert page.locator("#seed input").input_value() == str(DRAWN_SEED)
+    assert "Flicker" in page.locator("#player .bd-tile").nth(3).inner_text()
+    expect(page.locator("#progress .bd-headline")).to_have_text(re.compile(r"^Done in [\d.]+ s$"))
+
+
+def test_stages_fill_in_order(open_page, run):
+    run.pause = 0.02
+    page = open_page()
+    page.evaluate("""() => {
+      window.seen = [];
+      new MutationObserver(() => {
+        const now = document.querySelector('#progress .is-now');
+        if (now && window.seen.at(-1) !== now.dataset.stage) window.seen.push(now.dataset.stage);
+      }).observe(document.querySelector('#progress'), { subtree: true, childList: true, attributes: true });
+    }""")
+    generate(page)
+    seen = page.evaluate("window.seen")
+    order = ["load", "control", "framewise", "inversion", "smoothing"]
+    assert [stage for stage in order if stage in seen] == seen
+    assert {"framewise", "inversion", "smoothing"} <= set(seen)
+
+
+def test_clips_play_in_step_and_stop_on_a_frame(open_page):
+    page = open_page()
+    generate(page)
+    seen = set()
+    for _ in range(20):
+        shown = frames_shown(page)
+        assert len(set(shown)) == 1
+        seen.add(shown[0])
+        time.sleep(0.06)
+    assert len(seen) > 2
+    page.locator("#player .bd-player").focus()
+    page.keyboard.press("Home")
+    for key, frame in (("ArrowRight", "1"), ("ArrowRight", "2"), ("ArrowLeft", "1"), ("End", "7"), ("ArrowRight", "0")):
+        page.keyboard.press(key)
+        assert frames_shown(page) == [frame] * 4
+    page.locator("#player input[type=range]").fill("5")
+    assert frames_shown(page) == ["5"] * 4
+    time.sleep(0.4)
+    assert frames_shown(page) == ["5"] * 4
+    page.locator("#player .bd-player").focus()
+    page.keyboard.press(" ")
+    page.wait_for_function("document.querySelector('#player canvas').dataset.frame !== '5'")
+
+
+def test_every_clip_shows_its_own_frame(open_page):
+    page = open_page()
+    generate(page)
+    page.locator("#player .bd-player").focus()
+    page.keyboard.press("Home")
+    read = "all => all.map(c => [...c.getContext('2d').getImageData(20, 60, 1, 1).data].slice(0, 3))"
+    source, control, framewise, bridged = page.eval_on_selector_all("#player canvas", read)
+    assert source == bridged[::-1]
+    assert set(control) <= {0, 255}
+    assert framewise != source
+
+
+def test_a_sample_fills_in_its_prompt_and_its_preview(open_page):
+    page = open_page()
+    sheet = "document.querySelector('#preview canvas').toDataURL()"
+    page.keyboard.press("Escape")
+    before = page.evaluate(sheet)
+    page.click('#samples [data-index="3"]')
+    expect(page.locator("#prompt textarea")).to_have_value(load_index()[3].prompt)
+    expect(page.locator('#samples [data-index="3"]')).to_have_attribute("aria-pressed", "true")
+    page.wait_for_function(f"before => {sheet} !== before", arg=before)
+
+
+def test_an_upload_is_shown_and_used(open_page, run):
+    page = open_page()
+    page.set_input_files("#video input[type=file]", load_index()[4].file)
+    expect(page.locator('#samples [aria-pressed="true"]')).to_have_count(0)
+    page.wait_for_function("document.querySelectorAll('#preview canvas[data-frame]').length === 2")
+    generate(page)
+    np.testing.assert_array_equal(run.requests[-1].frames, media.read_clip(load_index()[4].file).frames)
+
+
+def test_a_file_that_is_no_video_is_refused_with_a_sentence(open_page, tmp_path):
+    text = tmp_path / "notes.mp4"
+    text.write_text("no video")
+    page = open_page()
+    page.set_input_files("#video input[type=file]", text)
+    expect(page.locator("#preview .bd-note").first).to_contain_text("notes.mp4")
+
+
+def test_cancel_stops_the_run_for_good(open_page, run):
+    run.pause = 0.2
+    page = open_page()
+    expect(page.locator("#cancel")).to_be_disabled()
+    page.click("#generate")
+    page.wait_for_selector('#progress .is-now[data-stage="framewise"]')
+    expect(page.locator("#generate")).to_be_disabled()
+    page.click("#cancel")
+    page.wait_for_selector('#progress [data-state="stopped"]')
+    assert run.closed.wait(PATIENCE)
+    expect(page.locator("#generate")).to_be_enabled()
+    expect(page.locator("#cancel")).to_be_disabled()
+    time.sleep(1)
+    expect(page.locator("#progress .bd-progress")).to_have_attribute("data-state", "stopped")
+    run.pause = 0.0
+    generate(page)
+
+
+def test_leaving_the_page_stops_the_run(open_page, run):
+    run.pause = 0.2
+    page = open_page()
+    page.click("#generate")
+    page.wait_for_selector('#progress .is-now[data-stage="framewise"]')
+    page.close()
+    assert run.closed.wait(PATIENCE)
+    assert run.requests[-1].num_inference_steps * run.pause > 3  # it cannot have come to its end
+
+
+def test_a_failure_says_what_to_do_and_keeps_the_last_result(open_page, run):
+    page = open_page()
+    generate(page)
+    run.error = ModelUnavailableError("The weights are missing. Train them first.")
+    page.click("#generate")
+    page.wait_for_selector('#progress [data-state="failed"]')
+    expect(page.locator("#progress .bd-headline")).to_have_text("The weights are missing. Train them first.")
+    page.wait_for_function("document.querySelectorAll('#player canvas[data-frame]').length === 4")
+    assert page.locator("#player .bd-facts").count() == 1
+
+
+def test_files_can_be_kept(open_page):
+    page = open_page()
+    generate(page)
+    for name, selector in {
+        "bridged.mp4": ".bd-tile:nth-child(4) .bd-keep", "control.mp4": ".bd-tile:nth-child(2) .bd-keep",
+        "bridged.gif": ".bd-download >> nth=0", "bridged-frames.zip": ".bd-download >> nth=1",
+    }.items():  # fmt: skip
+        with page.expect_download() as download:
+            page.locator(f"#player {selector}").click()
+        assert download.value.suggested_filename == name
+        assert download.value.path().stat().st_size > 500
+
+
+def test_unknown_words_are_named_under_the_prompt(open_page):
+    page = open_page()
+    page.fill("#prompt textarea", "a red dragon at noon")
+    expect(page.locator("#word-hint")).to_contain_text("dragon")
+    page.fill("#prompt textarea", "a red cube at noon")
+    expect(page.locator("#word-hint")).to_be_hidden()
+
+
+def test_the_preview_follows_the_control_type(open_page):
+    page = open_page()
+    page.locator("#control-type").get_by_text("Depth").click()
+    expect(page.locator("#preview .bd-label strong").nth(1)).to_have_text("Depth")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [WIDE, SLIM], ids=["wide", "slim"])
+def test_nothing_stands_over_and_all_text_can_be_read(open_page, viewport, theme):
+    page = open_page(viewport, theme)
+    for name in ("Trim and shape", "More prompts", "Steps and guidance", "Advanced"):
+        page.get_by_role("button", name=name).click()
+    page.click("summary")
+    generate(page)
+    time.sleep(0.5)  # parts unfold slowly
+    assert overflow(page) <= 0
+    contrast, text = page.evaluate(LOWEST_CONTRAST)
+    assert contrast >= 4.5, text
+
+
+def test_clips_wrap_on_a_narrow_screen(open_page):
+    page = open_page(SLIM)
+    tops = page.eval_on_selector_all("#player .bd-tile", "all => all.map(one => one.getBoundingClientRect().top)")
+    assert tops[0] == tops[1] < tops[2] == tops[3]
+
+
+def test_who_wants_no_motion_gets_none(open_page):
+    page = open_page(reduced_motion="reduce")
+    generate(page)
+    first = frames_shown(page)
+    time.sleep(0.6)
+    assert frames_shown(page) == first
+    page.locator("#player").get_by_label("Play", exact=True).click()
+    page.wait_for_function("before => document.querySelector('#player canvas').dataset.frame !== before", arg=first[0])
+
+
+def test_every_control_has_a_name(open_page):
+    page = open_page()
+    nameless = page.evaluate("""() =>
+      [...document.querySelectorAll('button, input:not([type=file]), select, textarea, a')]
+        .filter((e) => e.checkVisibility() && !e.closest('footer'))
+        .filter((e) => !(e.ariaLabel || e.labels?.length || e.textContent.trim() || e.title))
+        .map((e) => e.outerHTML)""")
+    assert nameless == []

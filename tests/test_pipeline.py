@@ -1,0 +1,218 @@
+"""The three stages together, on random models of the real classes: events, repeatability, cancelling, reuse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bivdiff import catalog, pipeline
+from bivdiff.errors import BIVDiffError, OutOfMemoryError
+from bivdiff.evaluation import last
+from bivdiff.pipeline import framewise_frames, run
+from bivdiff.reuse import StageCache
+from bivdiff.types import GenerationResult, StepEvent
+
+ORDER = ["load", "control", "framewise", "inversion", "smoothing"]
+ONE_LEVEL = 1  # a rounding at half a level may fall either way
+
+
+def hooks_of(manager) -> int:
+    return sum(
+        len(module._forward_hooks) + len(module._forward_pre_hooks)
+        for component in manager._loaded.values()
+        if isinstance(component, torch.nn.Module)
+        for module in component.modules()
+    )
+
+
+@pytest.fixture
+def calls(manager):
+    """How many frames each U-Net was asked for."""
+    family = catalog.family("toybox")
+    counted = {}
+    with manager.use(family.unet, family.video_models["toybox-video"]) as models:
+        handles = []
+        for name, model in zip(("image", "video"), models, strict=True):
+            counted[name] = 0
+
+            def count(_, inputs, name=name):
+                counted[name] += len(inputs[0]) * (inputs[0].shape[2] if inputs[0].ndim == 5 else 1)
+
+            handles.append(model.register_forward_pre_hook(count))
+        yield counted
+        for handle in handles:
+            handle.remove()
+
+
+def test_events_come_in_order_and_end_with_the_result(request_of, manager):
+    *events, result = run(request_of(num_smoothing_steps=4), manager)
+    assert all(isinstance(event, StepEvent) for event in events)
+    assert isinstance(result, GenerationResult)
+    stages = [event.stage for event in events]
+    assert [stage for i, stage in enumerate(stages) if i == 0 or stages[i - 1] != stage] == ORDER
+    assert {event.stage for event in events if event.preview is not None} >= {"control", "framewise", "smoothing"}
+    for event in events:
+        assert 0 <= event.step <= event.total
+        assert event.message
+    assert result.frames.shape == result.framewise_frames.shape == result.control_frames.shape == (4, 64, 64, 3)
+    assert set(result.seconds) == set(ORDER)
+    assert 0 < result.forward_seconds < sum(result.seconds.values())
+    assert result.peak_memory_bytes > 100e6
+
+
+@pytest.mark.parametrize("control_type", catalog.family("toybox").control_types)
+def test_same_seed_same_bits(request_of, manager, control_type):
+    request = request_of(control_type=control_type, image_model=f"controlnet-{control_type}")
+    first, second = last(run(request, manager)), last(run(request, manager))
+    other = last(run(request_of(seed=2), manager))
+    assert np.array_equal(first.frames, second.frames)
+    assert np.array_equal(first.framewise_frames, second.framewise_frames)
+    assert not np.array_equal(first.framewise_frames, other.framewise_frames)
+
+
+def test_a_drawn_seed_is_told_and_repeats_the_run(request_of, manager):
+    drawn = last(run(request_of(seed=None), manager))
+    again = last(run(request_of(seed=drawn.seed), manager))
+    assert drawn.request.seed == drawn.seed
+    assert np.array_equal(drawn.frames, again.frames)
+
+
+def test_a_batch_of_frames_equals_frame_by_frame(request_of, manager):
+    together = last(run(request_of(frame_batch_size=8), manager))
+    single = last(run(request_of(frame_batch_size=1), manager))
+    apart = np.abs(together.framewise_frames.astype(int) - single.framewise_frames)
+    assert apart.max() <= ONE_LEVEL
+
+
+@pytest.mark.parametrize(("ratio", "image", "video"), [(1.0, 8, 0), (0.0, 0, 8), (0.5, 8, 8)])
+def test_an_inversion_without_weight_is_not_run(request_of, manager, calls, ratio, image, video):
+    request = request_of(mixing_ratio=ratio, guidance_scale=1.0, smoothing_guidance_scale=1.0)
+    result = last(run(request, manager))
+    assert calls == {"image": 8 + image, "video": 8 + video}  # 4 frames, 2 steps a stage
+    inversions = {"inversion": image + video}
+    assert result.evaluations == {"framewise": 8, **inversions, "smoothing": 8}
+
+
+def test_guidance_doubles_a_stage(request_of, manager):
+    result = last(run(request_of(guidance_scale=3.0, smoothing_guidance_scale=2.0, mixing_ratio=1.0), manager))
+    assert result.evaluations == {"framewise": 16, "inversion": 8, "smoothing": 16}
+
+
+def test_every_setting_reaches_the_result(request_of, manager):
+    """A setting that changes nothing is a flag that nothing reads."""
+    # Guidance has something to steer only where the two prompts of a stage differ.
+    base = {
+        "mixing_ratio": 0.5,
+        "smoothing_guidance_scale": 2.0,
+        "inversion_guidance_scale": 2.0,
+        "inversion_prompt": "a",
+    }
+    reference = last(run(request_of(**base), manager)).frames
+    changes = {
+        "prompt": "a blue sphere",
+        "video_prompt": "a blue sphere at night",
+        "negative_prompt": "dark",
+        "inversion_prompt": "a yellow cone",
+        "controlnet_conditioning_scale": 0.2,
+        "low_threshold": 1,
+        "mixing_ratio": 0.9,
+        "mixing_rule": "slerp",
+        "noise_sharing": 0.7,
+        "num_inference_steps": 3,
+        "num_inversion_steps": 3,
+        "num_smoothing_steps": 3,
+        "guidance_scale": 2.0,
+        "inversion_guidance_scale": 5.0,
+        "smoothing_guidance_scale": 5.0,
+    }
+    for name, value in changes.items():
+        assert not np.array_equal(last(run(request_of(**{**base, name: value}), manager)).frames, reference), name
+
+
+def test_given_control_maps_are_used_as_they_are(request_of, manager, source_frames):
+    inverted = 255 - source_frames
+    result = last(run(request_of(control_frames=inverted), manager))
+    assert np.array_equal(result.control_frames, inverted)
+    assert not np.array_equal(result.framewise_frames, last(run(request_of(), manager)).framewise_frames)
+
+
+def test_cancelling_between_any_two_events_frees_everything(request_of, manager):
+    total = len(list(run(request_of(), manager)))
+    hooks = hooks_of(manager)  # transformers leaves some of its own
+    for stop_after in range(1, total):
+        events = run(request_of(), manager)
+        for _ in range(stop_after):
+            next(events)
+        events.close()
+        assert hooks_of(manager) == hooks
+        assert not any(manager._users.values())
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_between_events_the_caller_is_not_in_inference_mode(request_of, manager):
+    for _ in run(request_of(), manager):
+        assert not torch.is_inference_mode_enabled()
+
+
+def test_a_new_ratio_reruns_only_what_depends_on_it(request_of, manager, calls):
+    cache = StageCache()
+    last(run(request_of(mixing_ratio=0.5, smoothing_guidance_scale=1.0), manager, cache))
+    before = dict(calls)
+    again = last(run(request_of(mixing_ratio=0.8, smoothing_guidance_scale=1.0), manager, cache))
+    assert {name: calls[name] - before[name] for name in calls} == {"image": 0, "video": 8}
+    fresh = last(run(request_of(mixing_ratio=0.8, smoothing_guidance_scale=1.0), manager))
+    assert np.array_equal(again.frames, fresh.frames)
+
+
+def test_the_cache_does_not_mix_up_requests(request_of, manager):
+    cache = StageCache()
+    last(run(request_of(), manager, cache))
+    for change in ({"prompt": "a blue cone"}, {"seed": 9}, {"num_inversion_steps": 3}, {"noise_sharing": 1.0}):
+        cached = last(run(request_of(**change), manager, cache))
+        assert np.array_equal(cached.frames, last(run(request_of(**change), manager)).frames), change
+
+
+def test_the_cache_forgets_the_oldest():
+    cache = StageCache(entries=2)
+    cache.put("a", 1)
+    cache.put("b", 2)
+    cache.get("a")
+    cache.put("c", 3)
+    assert (cache.get("a"), cache.get("b"), cache.get("c")) == (1, None, 3)
+
+
+def test_a_prompt_that_is_too_long_is_noted(request_of, manager):
+    notes = [
+        event.note for event in run(request_of(prompt="a red cube " * 20), manager) if isinstance(event, StepEvent)
+    ]
+    assert [note for note in notes if note] == [notes[1]]
+    assert "red cube" in notes[1]
+
+
+def test_framewise_frames_are_those_of_a_run(request_of, manager):
+    assert np.array_equal(framewise_frames(request_of(), manager), last(run(request_of(), manager)).framewise_frames)
+
+
+def test_any_number_of_frames_and_any_shape_of_picture(request_of, manager, source_frames):
+    for frames in (source_frames[:1], np.tile(source_frames, (3, 1, 1, 1))[:10], source_frames[:, :40, :56]):
+        assert last(run(request_of(frames=np.ascontiguousarray(frames)), manager)).frames.shape == frames.shape
+
+
+def test_numbers_that_run_over_are_told_instead_of_black_frames(request_of, manager, monkeypatch):
+    last(run(request_of(), manager))
+    hooks = hooks_of(manager)
+    nan = torch.full((1, 4, 4, 8, 8), float("nan"))
+    monkeypatch.setattr(pipeline.inversion, "mix_latents", lambda *_: nan)
+    with pytest.raises(BIVDiffError, match="NaN"):
+        last(run(request_of(), manager))
+    assert hooks_of(manager) == hooks
+
+
+def test_out_of_memory_says_what_to_change(request_of, manager, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(pipeline.latents, "encode", full)
+    with pytest.raises(OutOfMemoryError, match="frame batch size"):
+        last(run(request_of(), manager))

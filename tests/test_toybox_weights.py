@@ -1,0 +1,76 @@
+"""The shipped weights on real clips: figures a user would notice, with room for chance.
+
+The whole table is made by `python -m bivdiff evaluate`; here a few scenes hold it up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from bivdiff import catalog, latents, metrics
+from bivdiff.annotators import annotate
+from bivdiff.evaluation import control_case, last, score
+from bivdiff.models.manager import ModelManager
+from bivdiff.pipeline import run
+from bivdiff.reuse import StageCache
+from bivdiff.settings import Settings
+from bivdiff.toybox import data, world
+
+FAMILY = catalog.family("toybox")
+VAE_PSNR, VAE_OBJECT_PSNR = 30.0, 26.0  # dB
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return ModelManager(Settings(device="cpu"))
+
+
+def test_the_autoencoder_keeps_scenes_and_objects(shipped):
+    whole, objects = [], []
+    with shipped.use(FAMILY.vae) as (vae,), torch.inference_mode():
+        for index in range(6):
+            truth = world.render(world.evaluation_scene(index), *FAMILY.size)
+            decoded = latents.decode(vae, latents.encode(vae, truth.frames, 8), 8)
+            whole.append(metrics.psnr(decoded, truth.frames))
+            objects.append(metrics.psnr(decoded, truth.frames, truth.masks.max(0)))
+    assert np.mean(whole) >= VAE_PSNR
+    assert np.mean(objects) >= VAE_OBJECT_PSNR
+
+
+def test_the_depth_estimator_agrees_with_the_world(shipped):
+    for index in range(3):
+        truth = world.render(world.evaluation_scene(index), *FAMILY.size)
+        exact = data.inverse_depth(truth.depth).astype(float)
+        with shipped.use(FAMILY.depth_estimator) as (model,):
+            estimated = annotate("depth", truth.frames, model=model)[..., 0].astype(float)
+        assert np.corrcoef(estimated.ravel(), exact.ravel())[0, 1] > 0.97
+
+
+@pytest.mark.parametrize("control_type", FAMILY.control_types)
+def test_bridging_calms_the_frames_and_keeps_what_they_show(shipped, control_type):
+    rows = [score(control_case(index, "toybox", control_type=control_type), shipped, StageCache()) for index in (0, 1)]
+    framewise = metrics.average([row["framewise"] for row in rows])
+    bridged = metrics.average([row["bridged"] for row in rows])
+    assert framewise["object_iou"] > 0.7
+    assert framewise["color_error"] < 25
+    assert bridged["background_flicker"] < 0.7 * framewise["background_flicker"]
+    assert bridged["warp_error"] < framewise["warp_error"]
+    assert bridged["psnr"] > framewise["psnr"] - 2
+    assert bridged["sharpness"] > 0.6
+
+
+def test_the_prompt_decides_the_colour(shipped):
+    """The same edges under two prompts: each object comes out nearer to its own prompt's colour than to the other's."""
+    case = control_case(2, "toybox")
+    scene = world.recolored(world.evaluation_scene(2), 2)
+    other = replace(scene, solids=tuple(replace(solid, color="blue") for solid in scene.solids))
+    assert scene.solids[0].color != "blue"
+    truths = [world.render(wanted, *FAMILY.size).frames for wanted in (scene, other)]
+    for wanted, unwanted, prompt in ((0, 1, scene.caption), (1, 0, other.caption)):
+        frames = last(run(replace(case.request, prompt=prompt), shipped)).frames
+        errors = [metrics.color_error(frames, truth, case.masks[0]) for truth in truths]
+        assert errors[wanted] < errors[unwanted]

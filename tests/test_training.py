@@ -1,0 +1,100 @@
+"""How the toybox's weights are made: every stage runs on real clips, resumes, and leaves what the next one reads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bivdiff.models.manager import ModelManager
+from bivdiff.settings import Settings
+from bivdiff.toybox import data, networks, train, trainer, world
+
+SECONDS = 0.5 / 60
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A training folder with four clips."""
+    folder = tmp_path_factory.mktemp("training")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "SHARD_CLIPS", 2)
+        patch.setattr(trainer, "SAVE_SECONDS", 0)
+        patch.setattr(train, "SAMPLE_STEPS", 2)
+        patch.setattr(train, "SAMPLE_PROMPTS", train.SAMPLE_PROMPTS[:1])
+        data.render_shards(folder / "clips", 4, workers=1)
+        yield folder
+
+
+def test_every_stage_runs_and_export_is_a_family_that_loads(folder, tmp_path, monkeypatch):
+    stages = [stage for stage in train.STAGES if stage not in {"data", "export"}]
+    for stage in stages:
+        train.STAGES[stage](folder, SECONDS, torch.device("cpu"))
+    drawn = {path.stem for path in folder.glob("*.png")}
+    assert drawn == set(stages) - {"latents"}
+    monkeypatch.setattr(train, "ASSETS", tmp_path)
+    train.STAGES["export"](folder, 0, torch.device("cpu"))
+    sizes = [path.stat().st_size for path in tmp_path.rglob("*.safetensors")]
+    assert max(sizes) < 10e6
+    from bivdiff import catalog
+
+    family = catalog.family("toybox")
+    manager = ModelManager(Settings(device="cpu", toybox_folder=tmp_path / "toybox"))
+    specs = [family.vae, family.text_encoder, family.tokenizer, family.unet, *family.image_models.values()]
+    with manager.use(*specs, *family.video_models.values(), family.depth_estimator) as components:
+        vae, unet = components[0], components[3]
+        latents = np.load(folder / "latents.npy").astype(np.float32)
+        assert vae.config.scaling_factor == pytest.approx(1 / latents.std(), rel=1e-3)
+        trained = torch.load(folder / "text-to-image.state.pt", weights_only=True)
+        assert unet.num_parameters() == sum(weight.numel() for weight in trained["modules"]["unet"].values())
+
+
+def test_training_resumes_where_it_stopped(tmp_path):
+    def sitting(minutes):
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(4, 1)
+        coach = trainer.Trainer("toy", tmp_path, {"layer": layer}, minutes, rate=1e-2)
+        first = coach.steps
+        inputs = torch.randn(64, 4)
+        coach.run(lambda: (layer(inputs) - inputs.sum(1, keepdim=True)).square().mean(), lambda path: path.touch())
+        return first, coach, layer
+
+    first, coach, _ = sitting(0.02)
+    assert first == 0
+    again, later, layer = sitting(0.04)
+    assert again == coach.steps > 0
+    assert later.steps > coach.steps
+    assert later.seconds >= 0.04 * 60
+    assert torch.allclose(layer.weight, torch.ones(1, 4), atol=0.05)
+    assert (tmp_path / "toy.log.jsonl").read_text().count("loss") >= 2
+
+
+def test_the_video_model_starts_as_the_image_model():
+    """Before training every frame is what the image model makes of it."""
+    torch.manual_seed(0)
+    unet, video_unet = networks.build_unet().eval(), networks.build_video_unet().eval()
+    train.start_from_image_model(video_unet, unet)
+    clip, embeds = torch.randn(1, 4, 3, 16, 16), torch.randn(1, 8, networks.TEXT_WIDTH)
+    with torch.no_grad():
+        video = video_unet(clip, 500, embeds).sample[0].transpose(0, 1)
+        pictures = unet(clip[0].transpose(0, 1), 500, embeds.expand(3, -1, -1)).sample
+    assert torch.allclose(video, pictures, atol=1e-4)
+
+
+def test_every_word_of_the_world_is_one_token():
+    tokenizer = networks.build_tokenizer()
+    for word in data.vocabulary():
+        if word.isalpha():
+            assert len(tokenizer(word).input_ids) == 3, word  # with the two that mark start and end
+    scene = world.sample_scene(5)
+    assert tokenizer.decode(tokenizer(scene.caption).input_ids, skip_special_tokens=True).strip() == scene.caption
+    assert len(tokenizer("квадрат 赤い 🟥").input_ids) > 3
+
+
+def test_captions_are_mostly_the_worlds_own_and_always_fit():
+    rng, tokenizer = np.random.default_rng(0), networks.build_tokenizer()
+    scenes = [world.sample_scene(seed) for seed in range(300)]
+    captions = [data.reworded(scene, rng) for scene in scenes]
+    own = sum(caption == scene.caption for caption, scene in zip(captions, scenes, strict=True))
+    assert 0.25 < own / 300 < 0.75
+    assert max(len(tokenizer(caption).input_ids) for caption in captions) <= networks.TEXT_LENGTH
