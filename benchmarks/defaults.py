@@ -1,7 +1,8 @@
 """Which defaults are best for controllable generation with the toybox: `python benchmarks/defaults.py --clips 8`.
 
 In it: one setting after the other is varied around the preset, each variant scored on evaluation scenes. Stages that
-a variant leaves as they were are computed once. Not in it: the scores (bivdiff.metrics), the cases (bivdiff.evaluation).
+a variant leaves as they were are computed once.
+Not in it: the scores (bivdiff.metrics), the cases (bivdiff.evaluation).
 """
 
 from __future__ import annotations

@@ -28,7 +28,6 @@ class Family:
     """Models that share a latent space.
 
     Attributes:
-        label: shown to users.
         size: width and height the models were trained at, in pixels.
         num_frames: frames of the video model's window.
         vae, text_encoder, tokenizer, unet, scheduler: shared components; `unet` is the plain base image model.
@@ -36,10 +35,8 @@ class Family:
         video_models: video U-Nets, by key.
         control_types: control type -> key of the image model that reads it.
         depth_estimator: the component that estimates depth maps, if any.
-        known_words: the words its prompts may use; empty means any.
     """
 
-    label: str
     size: tuple[int, int]
     num_frames: int
     vae: ModelSpec
@@ -51,12 +48,10 @@ class Family:
     video_models: Mapping[str, ModelSpec]
     control_types: Mapping[str, str]
     depth_estimator: ModelSpec | None = None
-    known_words: tuple[str, ...] = ()
 
 
 FAMILIES: Mapping[str, Family] = {
     "toybox": Family(
-        label="Toybox (built in)",
         size=(128, 128),
         num_frames=8,
         vae=ModelSpec("vae", "vae"),

@@ -177,7 +177,7 @@ def test_the_meter_counts_both_inversions_and_never_goes_back(request_of):
 
 def test_the_meter_repeats_what_the_loading_said(request_of):
     meter = Meter(request_of())
-    meter.take(StepEvent("load", 1, 1, "The prompt is longer than the model reads."))
+    meter.take(StepEvent("load", 1, 1, "Models loaded", note="The prompt is longer than the model reads."))
     meter.take(StepEvent("framewise", 1, 2, "Frame by frame"))
     assert meter.panel()["detail"] == "The prompt is longer than the model reads."
 
