@@ -392,6 +392,7 @@ def train_depth_estimator(folder: Path, minutes: float, device: torch.device) ->
     """A small Depth Anything: inverse depth of single frames, up to scale and shift."""
     clips = data.Clips(folder / "clips")
     estimator = networks.build_depth_estimator().to(device)
+    nn.init.constant_(estimator.head.conv3.bias, 0.4)  # its last ReLU would start silent, and stay so
     trainer = Trainer("depth-estimator", folder, {"depth_estimator": estimator}, minutes, rate=1e-3)
     rng = np.random.default_rng(trainer.steps)
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
