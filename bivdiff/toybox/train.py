@@ -46,8 +46,7 @@ def train_vae(folder: Path, minutes: float, device: torch.device) -> None:
     rng = np.random.default_rng(trainer.steps)
 
     def loss_of_step() -> Tensor:
-        pixels = torch.from_numpy(np.stack([busy_crop(clips, rng) for _ in range(28)])).to(device)
-        pixels = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+        pixels = to_pixels(np.stack([busy_crop(clips, rng) for _ in range(28)]), device)
         with half_precision(device):
             latents = vae.encode(pixels).latent_dist
             decoded = vae.decode(latents.sample()).sample.float()
@@ -61,7 +60,7 @@ def draw_reconstructions(path: Path, clips: data.Clips, vae: nn.Module) -> None:
     """Draw eight whole training frames above their reconstructions, and log the PSNR."""
     frames = np.stack([clip_frame(clips, index * 107 % len(clips), 4) for index in range(8)])
     with torch.no_grad():
-        pixels = torch.from_numpy(frames).to(vae.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        pixels = to_pixels(frames, vae.device)
         decoded = to_frames(vae.decode(vae.encode(pixels).latent_dist.mode()).sample)
     error = ((decoded.astype(float) - frames) ** 2).mean()
     print(f"{path.stem}: {10 * math.log10(255**2 / error):.2f} dB on 8 whole training frames", flush=True)
@@ -85,7 +84,7 @@ def train_decoder(folder: Path, minutes: float, device: torch.device) -> None:
     def loss_of_step() -> Tensor:
         picks = [(int(rng.integers(len(clips))), int(rng.integers(data.NUM_FRAMES))) for _ in range(8)]
         frames = np.stack([clip_frame(clips, index, moment) for index, moment in picks])
-        pixels = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        pixels = to_pixels(frames, device)
         start = torch.stack([latents[pick] for pick in picks]).to(device).float()
         with half_precision(device):
             decoded = vae.decode(start).sample.float()
@@ -132,6 +131,11 @@ def reconstruction_loss(decoded: Tensor, pixels: Tensor, weights: Tensor | float
     return loss
 
 
+def to_pixels(frames: np.ndarray, device: torch.device) -> Tensor:
+    """uint8 `(F, H, W, 3)` to `(F, 3, H, W)` in [-1, 1]."""
+    return torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
 def to_frames(pixels: Tensor) -> np.ndarray:
     """`(F, 3, H, W)` in [-1, 1] to uint8 `(F, H, W, 3)`."""
     return ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
@@ -153,7 +157,7 @@ def encode_latents(folder: Path, minutes: float, device: torch.device) -> None: 
     latents = []
     for number, shard in enumerate(clips.frames):
         for clip in shard:
-            pixels = torch.from_numpy(np.array(clip)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+            pixels = to_pixels(np.array(clip), device)
             with torch.inference_mode(), half_precision(device):
                 latents.append(vae.encode(pixels).latent_dist.mode().half().cpu().numpy())
         print(f"latents: {number + 1} of {len(clips.frames)} shards", flush=True)
