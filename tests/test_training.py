@@ -8,7 +8,7 @@ import torch
 
 from bivdiff.models.manager import ModelManager
 from bivdiff.settings import Settings
-from bivdiff.toybox import data, networks, train, trainer, world
+from bivdiff.toybox import data, material, networks, train, trainer, world
 
 SECONDS = 0.5 / 60
 
@@ -20,7 +20,8 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "SHARD_CLIPS", 2)
         patch.setattr(trainer, "SAVE_SECONDS", 0)
-        patch.setattr(train, "SAMPLE_STEPS", 2)
+        patch.setattr(material, "SAMPLE_STEPS", 2)
+        patch.setattr(train, "TRAINING_EDITS", 24)
         patch.setattr(train, "SAMPLE_PROMPTS", train.SAMPLE_PROMPTS[:1])
         data.render_shards(folder / "clips", 4, workers=1)
         yield folder
@@ -31,7 +32,7 @@ def test_every_stage_runs_and_export_is_a_family_that_loads(folder, tmp_path, mo
     for stage in stages:
         train.STAGES[stage](folder, SECONDS, torch.device("cpu"))
     drawn = {path.stem for path in folder.glob("*.png")}
-    assert drawn == set(stages) - {"latents"}
+    assert drawn == set(stages) - {"latents", "edits"}
     monkeypatch.setattr(train, "ASSETS", tmp_path)
     train.STAGES["export"](folder, 0, torch.device("cpu"))
     sizes = [path.stat().st_size for path in tmp_path.rglob("*.safetensors")]

@@ -1,11 +1,13 @@
 """The toybox's training set: rendered once into memory-mapped arrays, with the captions training reads.
 
-In it: the shards of clips under the training folder, and captions worded the many ways people may word them.
+In it: the shards of clips and of edited frames under the training folder, and captions and instructions worded the
+many ways people may word them.
 Not in it: what a scene is (world.py), the training loops (train.py).
 """
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -82,6 +84,25 @@ def reworded(scene: world.Scene, rng: np.random.Generator, still: bool = False) 
     return caption
 
 
+def draw_instruction(scene: world.Scene, rng: np.random.Generator) -> str:
+    """An instruction for `world.edit` that changes the scene, and makes no pair that is held out of training."""
+    kind = rng.choice(["color", "shape", "time", "floor", "remove"], p=[0.28, 0.2, 0.16, 0.14, 0.22])
+    index = int(rng.integers(len(scene.solids)))
+    solid = scene.solids[index]
+    named = f"{solid.color} {solid.shape}" if rng.random() < 0.4 else solid.shape
+    if kind == "color":
+        colors = [c for c in world.COLORS if c != solid.color and (c, solid.shape) not in world.HELD_OUT]
+        return f"make the {named} {rng.choice(colors)}"
+    if kind == "shape":
+        shapes = [s for s in world.SHAPES if s != solid.shape and (solid.color, s) not in world.HELD_OUT]
+        return f"turn the {named} into a {rng.choice(shapes)}"
+    if kind == "time":
+        return f"make it {rng.choice([time for time in world.TIMES if time != scene.time])}"
+    if kind == "floor":
+        return f"make the floor {rng.choice([floor for floor in world.FLOORS if floor != scene.floor])}"
+    return f"remove the {named}"
+
+
 def inverse_depth(depth: np.ndarray) -> np.ndarray:
     """Depth in metres to uint8 inverse depth of the same shape: 255 is nearest, 0 the sky."""
     return (255 * np.clip(_NEAREST / depth, 0, 1) + 0.5).astype(np.uint8)
@@ -116,6 +137,83 @@ class Clips:
 
     def __len__(self) -> int:
         return len(self.scenes)
+
+
+def render_edits(folder: Path, clips: Clips, edits: int, workers: int) -> None:
+    """Render edits `0..edits-1` of a clip's frame into `folder`; shards already there are kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [n for n in range(edits // SHARD_CLIPS) if not (folder / f"removed-{n:04}.npy").exists()]
+    with ProcessPoolExecutor(workers) as pool:
+        for number in pool.map(_render_edit_shard, [folder] * len(missing), missing, [len(clips)] * len(missing)):
+            print(f"rendered edits {number * SHARD_CLIPS} to {(number + 1) * SHARD_CLIPS - 1}", flush=True)
+
+
+class Edits:
+    """Edited frames of training clips: what an instruction makes of one moment of a clip.
+
+    Attributes:
+        frames: uint8 `(N, H, W, 3)`, after the edit.
+        removed: uint8 `(N, H, W)`, 255 where the solid stood that the edit removed.
+        removals: the numbers of the edits that remove a solid.
+        clip_indices, moments: clip and frame before the edit.
+        instructions: what was asked.
+    """
+
+    def __init__(self, folder: Path, clips: Clips) -> None:
+        numbers = sorted(int(path.stem.split("-")[1]) for path in folder.glob("removed-*.npy"))
+        if not numbers:
+            raise FileNotFoundError(f"No edited frames in {folder}; run --stage edits first.")
+        self._clips = clips
+        self.frames = np.concatenate([np.load(folder / f"frames-{n:04}.npy") for n in numbers])
+        self.removed = np.concatenate([np.load(folder / f"removed-{n:04}.npy") for n in numbers])
+        drawn = [_draw_edit(n * SHARD_CLIPS + i, len(clips)) for n in numbers for i in range(SHARD_CLIPS)]
+        self.clip_indices, self.moments = (np.array([edit[part] for edit in drawn]) for part in (0, 1))
+        self.instructions = [edit[2] for edit in drawn]
+        self.removals = np.flatnonzero(self.removed.any((1, 2)))
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def source(self, number: int) -> np.ndarray:
+        """The frame before an edit, uint8 `(H, W, 3)`."""
+        index = self.clip_indices[number]
+        return self._clips.frames[index // SHARD_CLIPS][index % SHARD_CLIPS, self.moments[number]]
+
+    def edited_scene(self, number: int) -> world.Scene:
+        """The scene after an edit."""
+        return world.edit(self._clips.scenes[self.clip_indices[number]], self.instructions[number])
+
+    def wording(self, number: int, rng: np.random.Generator) -> str:
+        """The instruction of an edit, sometimes with synonyms."""
+        instruction = self.instructions[number]
+        for phrase, others in SYNONYMS.items():
+            if rng.random() < 0.15 and re.search(rf"\b{phrase}\b", instruction):
+                instruction = instruction.replace(phrase, str(rng.choice(others)))
+        return instruction
+
+
+def _draw_edit(number: int, clips: int) -> tuple[int, int, str]:
+    """Clip, moment and instruction of an edit."""
+    rng = np.random.default_rng((number, 7))
+    index, moment = int(rng.integers(clips)), int(rng.integers(NUM_FRAMES))
+    return index, moment, draw_instruction(world.sample_scene(index), rng)
+
+
+def _render_edit_shard(folder: Path, number: int, clips: int) -> int:
+    frames, removed = [], []
+    for edit in range(number * SHARD_CLIPS, (number + 1) * SHARD_CLIPS):
+        index, moment, instruction = _draw_edit(edit, clips)
+        scene, t = world.sample_scene(index), float(np.linspace(0.0, 1.0, NUM_FRAMES)[moment])
+        after = world.edit(scene, instruction)
+        frames.append(world.render_frame(after, t, SIZE, SIZE)[0])
+        mask = np.zeros((SIZE, SIZE), np.uint8)
+        if len(after.solids) < len(scene.solids):
+            gone = next(i for i, solid in enumerate(scene.solids) if solid not in after.solids)
+            mask = world.render_frame(scene, t, SIZE, SIZE)[2][gone]
+        removed.append(mask)
+    _save(folder / f"frames-{number:04}.npy", np.stack(frames))
+    _save(folder / f"removed-{number:04}.npy", np.stack(removed))
+    return number
 
 
 def _render_shard(folder: Path, number: int) -> int:

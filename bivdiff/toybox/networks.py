@@ -13,7 +13,14 @@ from bivdiff.toybox import data
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel, UNet3DConditionModel
+    from diffusers import (
+        AutoencoderKL,
+        ControlNetModel,
+        DDIMScheduler,
+        T2IAdapter,
+        UNet2DConditionModel,
+        UNet3DConditionModel,
+    )
     from transformers import CLIPTextModel, CLIPTokenizer, DepthAnythingForDepthEstimation
 
 SHARD_SIZE = "9MB"
@@ -121,6 +128,15 @@ def build_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
     return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16, 24, 48, 96))
 
 
+def build_t2i_adapter() -> T2IAdapter:
+    """A T2I-Adapter whose features meet the image model's three levels."""
+    from diffusers import T2IAdapter
+
+    return T2IAdapter(
+        in_channels=3, channels=list(_CHANNELS), num_res_blocks=2, downscale_factor=8, adapter_type="full_adapter"
+    )
+
+
 def build_depth_estimator() -> DepthAnythingForDepthEstimation:
     """Depth Anything's class at a small size; it predicts inverse depth."""
     from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
@@ -146,6 +162,10 @@ def build_family() -> dict[str, object]:
         "unet": unet,
         "controlnet-canny": build_controlnet(unet),
         "controlnet-depth": build_controlnet(unet),
+        "t2i-adapter-canny": build_t2i_adapter(),
+        "t2i-adapter-depth": build_t2i_adapter(),
+        "instruct-pix2pix": build_unet(in_channels=8),
+        "inpainting": build_unet(in_channels=9),
         "video_unet": build_video_unet(),
         "depth_estimator": build_depth_estimator(),
     }
