@@ -114,7 +114,8 @@ def start_from_image_model(video_unet: nn.Module, unet: nn.Module) -> None:
         target[name] = weight.reshape(target[name].shape)  # 1x1 convolutions become linear layers
     for name in target:
         temporal = "temp_attentions" in name or "transformer_in" in name
-        if (temporal and ".proj_out." in name) or ("temp_convs" in name and ".conv4." in name):
+        # Of a temporal convolution only the last layer: with the norm before it silent too, neither would ever learn.
+        if (temporal and ".proj_out." in name) or ("temp_convs" in name and ".conv4.3." in name):
             target[name] = torch.zeros_like(target[name])
     video_unet.load_state_dict(target)
 
@@ -155,11 +156,19 @@ def train_depth_estimator(folder: Path, minutes: float, device: torch.device) ->
 
 
 def export(folder: Path, minutes: float, device: torch.device) -> None:  # noqa: ARG001 - one call for all stages
-    """Write the trained components to `assets/toybox` as fp16 safetensors, no file above the size limit."""
+    """Write the trained components to `assets/toybox` as fp16 safetensors, no file above the size limit.
+
+    What is not trained yet is named, and stays there as it is.
+    """
     family = networks.build_family()
-    for name, component in family.items():
-        if isinstance(component, nn.Module):
+    for name, component in list(family.items()):
+        if not isinstance(component, nn.Module):
+            continue
+        if (folder / name).is_dir():
             family[name] = type(component).from_pretrained(folder / name)
+        else:
+            print(f"export: {name} is not trained yet", flush=True)
+            del family[name]
     networks.save_family(ASSETS / "toybox", family)
 
 
