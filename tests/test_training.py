@@ -11,6 +11,7 @@ from bivdiff.settings import Settings
 from bivdiff.toybox import data, material, networks, train, trainer, world
 
 SECONDS = 0.5 / 60
+TEMPORAL = {"TemporalConvLayer", "TransformerTemporalModel"}
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +42,9 @@ def test_every_stage_runs_and_export_is_a_family_that_loads(folder, tmp_path, mo
 
     family = catalog.family("toybox")
     manager = ModelManager(Settings(device="cpu", toybox_folder=tmp_path / "toybox"))
-    specs = [family.vae, family.text_encoder, family.tokenizer, family.unet, *family.image_models.values()]
-    with manager.use(*specs, *family.video_models.values(), family.depth_estimator) as components:
+    specs = [family.vae, family.text_encoder, family.tokenizer, family.unet, *family.controlnets.values()]
+    specs += [*family.t2i_adapters.values(), family.instruct_pix2pix, family.inpainting, *family.annotators.values()]
+    with manager.use(*specs, *(video.unet for video in family.video_models.values())) as components:
         vae, unet = components[0], components[3]
         latents = np.load(folder / "latents.npy").astype(np.float32)
         assert vae.config.scaling_factor == pytest.approx(1 / latents.std(), rel=1e-3)
@@ -80,6 +82,20 @@ def test_the_video_model_starts_as_the_image_model():
         video = video_unet(clip, 500, embeds).sample[0].transpose(0, 1)
         pictures = unet(clip[0].transpose(0, 1), 500, embeds.expand(3, -1, -1)).sample
     assert torch.allclose(video, pictures, atol=1e-4)
+
+
+def test_every_silent_layer_of_the_video_model_can_learn():
+    """A layer of zeros after a norm of zeros would get no gradient, and stay silent for ever."""
+    torch.manual_seed(0)
+    unet, video_unet = networks.build_unet(), networks.build_video_unet()
+    train.start_from_image_model(video_unet, unet)
+    video_unet(
+        torch.randn(1, 4, 3, 16, 16), 500, torch.randn(1, 8, networks.TEXT_WIDTH)
+    ).sample.square().mean().backward()
+    silent = [parameter for parameter in video_unet.parameters() if parameter.ndim > 1 and not parameter.any()]
+    temporal = [module for module in video_unet.modules() if type(module).__name__ in TEMPORAL]
+    assert len(silent) == len(temporal) == 19
+    assert all(parameter.grad.any() for parameter in silent)
 
 
 def test_every_word_of_the_world_is_one_token():
