@@ -1,11 +1,12 @@
 // The synchronised player: clips beside each other, always at the same frame.
-// In it: drawing, playback, keys. Not in it: looks (style.css), what the value holds (tabs/player.py).
+// In it: drawing, playback, keys, and the wipe, which lays one clip over another. Not in it: looks (style.css), what the value holds (tabs/player.py).
 // Given by Gradio: element, props, watch. All text from the server is set as text, never as markup.
 
 const root = element.querySelector(".bd-player");
 const SPEEDS = [0.25, 0.5, 1, 2];
 const still = window.matchMedia("(prefers-reduced-motion: reduce)");
 const state = { tiles: [], frame: 0, count: 1, fps: 8, speed: 1, playing: !still.matches, crisp: false, since: 0 };
+const wipe = { open: false, share: 0.5, names: [null, null], chosen: [null, null] };
 
 const ICONS = {
   play: "M8 5 L19 12 L8 19 Z",
@@ -55,7 +56,7 @@ function link(file, label, withText) {
   return made;
 }
 
-// The frame that never changes: tiles above, tools below.
+// The frame that never changes: tiles above, tools below, then the wipe and what a run says.
 const tiles = make("div", "bd-tiles");
 const tools = make("div", "bd-tools");
 const extras = make("div", "bd-extras");
@@ -75,7 +76,109 @@ tools.append(
   button("back", "One frame back", () => step(-1)), playing, button("on", "One frame on", () => step(1)),
   scrubber, place, speed, crisp,
 );
-root.append(tiles, tools, extras);
+
+const wiping = make("button", "bd-tool bd-word", "Wipe");
+const over = make("div", "bd-wipe");
+const stage = make("div", "bd-picture bd-stage");
+const both = make("canvas");
+const divider = make("div", "bd-divider");
+const sides = ["Left", "Right"].map((name) => {
+  const box = make("label", "bd-side", name);
+  const select = make("select");
+  select.setAttribute("aria-label", `${name} clip`);
+  box.append(select);
+  return { box, select };
+});
+wiping.type = "button";
+wiping.title = "Lay one clip over another, with a line to drag between them";
+both.setAttribute("role", "img");
+divider.tabIndex = 0;
+divider.setAttribute("role", "slider");
+divider.setAttribute("aria-label", "Where the left clip ends");
+divider.setAttribute("aria-valuemin", "0");
+divider.setAttribute("aria-valuemax", "100");
+stage.append(both, divider);
+over.append(stage, make("div", "bd-sides-of-wipe"));
+over.lastChild.append(...sides.map(({ box }) => box));
+tools.append(wiping);
+root.append(tiles, tools, over, extras);
+openWipe(false);
+
+wiping.addEventListener("click", () => openWipe(!wipe.open));
+sides.forEach(({ select }, side) => select.addEventListener("change", () => {
+  wipe.names[side] = wipe.chosen[side] = select.value;
+  drawWipe();
+}));
+for (const name of ["pointerdown", "pointermove"]) {
+  stage.addEventListener(name, (event) => {
+    if (name === "pointerdown") {
+      event.preventDefault();
+      stage.setPointerCapture(event.pointerId);
+      divider.focus({ preventScroll: true });
+    } else if (!stage.hasPointerCapture(event.pointerId)) return;
+    const box = stage.getBoundingClientRect();
+    moveDivider((event.clientX - box.left) / box.width);
+  });
+}
+divider.addEventListener("keydown", (event) => {
+  const by = event.shiftKey ? 0.1 : 0.02;
+  const moves = {
+    ArrowLeft: wipe.share - by, ArrowDown: wipe.share - by, ArrowRight: wipe.share + by, ArrowUp: wipe.share + by,
+    Home: 0, End: 1,
+  };
+  if (!(event.key in moves) || event.altKey || event.ctrlKey || event.metaKey) return;
+  event.preventDefault();
+  event.stopPropagation(); // the player would go to another frame
+  moveDivider(moves[event.key]);
+});
+
+function openWipe(on) {
+  wipe.open = on;
+  over.hidden = !on;
+  wiping.setAttribute("aria-pressed", String(on));
+  drawWipe();
+}
+
+function moveDivider(share) {
+  wipe.share = Math.min(Math.max(share, 0), 1);
+  drawWipe();
+}
+
+// The clips that can be laid over each other, and which two are: the chosen ones, or the last two.
+function fillWipe() {
+  const names = state.tiles.filter((tile) => tile.sheet || tile.source).map((tile) => tile.box.dataset.label);
+  wiping.disabled = names.length < 2;
+  wiping.hidden = state.tiles.length < 2;
+  if (names.length < 2) openWipe(false);
+  sides.forEach(({ select }, side) => {
+    wipe.names[side] = names.includes(wipe.chosen[side]) ? wipe.chosen[side] : names.at(side - 2) ?? null;
+    if ([...select.options].map((option) => option.value).join() !== names.join()) {
+      select.replaceChildren(...names.map((name) => new Option(name, name)));
+    }
+    select.value = wipe.names[side];
+  });
+  both.setAttribute("aria-label", `${wipe.names[0]} to the left of the line, ${wipe.names[1]} to the right`);
+  drawWipe();
+}
+
+function drawWipe() {
+  const shown = Math.round(100 * wipe.share);
+  divider.style.left = `${100 * wipe.share}%`;
+  divider.setAttribute("aria-valuenow", shown);
+  divider.setAttribute("aria-valuetext", `${shown}% ${wipe.names[0]}, ${100 - shown}% ${wipe.names[1]}`);
+  if (!wipe.open) return;
+  const [left, right] = wipe.names.map((name) => state.tiles.find((tile) => tile.box.dataset.label === name));
+  if (!left?.image || !right?.image) return;
+  const width = Math.max(left.sheet.width, right.sheet.width);
+  const height = Math.max(left.sheet.height, right.sheet.height);
+  if (both.width !== width || both.height !== height) Object.assign(both, { width, height });
+  const pen = both.getContext("2d");
+  pen.drawImage(right.canvas, 0, 0, width, height);
+  const cut = wipe.share * left.canvas.width;
+  if (cut >= 1) pen.drawImage(left.canvas, 0, 0, cut, left.canvas.height, 0, 0, wipe.share * width, height);
+  both.dataset.frame = state.frame;
+}
+
 root.tabIndex = 0;
 root.setAttribute("role", "group");
 root.setAttribute("aria-label", "Clips in step. Space plays and pauses, the arrow keys go from frame to frame.");
@@ -88,7 +191,7 @@ crisp.addEventListener("click", () => {
   root.classList.toggle("is-crisp", state.crisp);
 });
 root.addEventListener("keydown", (event) => {
-  if (event.altKey || event.ctrlKey || event.metaKey || event.target === speed) return;
+  if (event.altKey || event.ctrlKey || event.metaKey || event.target.tagName === "SELECT") return;
   const acts = {
     ArrowLeft: () => step(-1), ArrowRight: () => step(1),
     Home: () => { play(false); show(0); }, End: () => { play(false); show(state.count - 1); },
@@ -117,6 +220,7 @@ function step(by) {
 function show(frame) {
   state.frame = Math.min(Math.max(frame, 0), state.count - 1);
   for (const tile of state.tiles) draw(tile);
+  drawWipe();
   scrubber.value = state.frame;
   place.textContent = `${state.frame + 1} / ${state.count}`;
   root.dataset.frame = state.frame;
@@ -203,6 +307,7 @@ function load(tile, sheet) {
     tile.image = image;
     tile.sheet = sheet;
     draw(tile);
+    drawWipe();
   };
   image.src = source;
 }
@@ -238,6 +343,7 @@ function update() {
   scrubber.max = state.count - 1;
   tools.classList.toggle("is-idle", !counts.some(Boolean));
   for (const tool of tools.querySelectorAll("button, input, select")) tool.disabled = !counts.some(Boolean);
+  fillWipe();
   fillExtras(value);
   show(state.frame);
 }

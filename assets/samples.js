@@ -6,7 +6,9 @@ const still = window.matchMedia("(prefers-reduced-motion: reduce)");
 root.setAttribute("role", "group");
 root.setAttribute("aria-label", "Sample clips");
 
-props.clips.forEach((sample, index) => {
+// The clips travel once; the strips of other tabs, which are shown later, take them from here.
+if (props.clips.length) window.bdSampleClips = props.clips;
+window.bdSampleClips.forEach((sample, index) => {
   const button = document.createElement("button");
   const picture = document.createElement("canvas");
   const name = document.createElement("span");

@@ -9,17 +9,15 @@ import statistics
 import time
 from typing import Any
 
-from bivdiff.catalog import default_request, family
 from bivdiff.errors import InputError
-from bivdiff.evaluation import last
+from bivdiff.evaluation import case_of, last
 from bivdiff.models.manager import ModelManager
 from bivdiff.pipeline import run
 from bivdiff.settings import Settings
-from bivdiff.toybox import world
 
 
 def bench(task: str, family_name: str, runs: int, settings: Settings, **changes: Any) -> dict[str, Any]:
-    """Time whole runs of a task on an evaluation scene.
+    """Time whole runs of a task on the first case of its evaluation.
 
     Args:
         task, family_name: keys of the catalog.
@@ -32,15 +30,11 @@ def bench(task: str, family_name: str, runs: int, settings: Settings, **changes:
         the runs. `outside_forward_share`: share of the total outside models' forward passes. `peak_memory_bytes`.
 
     Raises:
-        InputError: `runs` is below 1.
+        InputError: there is no such task, or `runs` is below 1.
     """
     if runs < 1:
         raise InputError(f"A benchmark needs at least 1 run; got {runs}.")
-    chosen = family(family_name)
-    scene = world.evaluation_scene(0)
-    frames = world.render(scene, *chosen.size, chosen.num_frames).frames
-    changes["seed"] = 0 if changes.get("seed") is None else changes["seed"]
-    request = default_request(task, family_name, frames, world.recolored(scene, 0).caption, **changes)
+    request = case_of(task, 0, family_name, **changes).request
     manager = ModelManager(settings)
     first = last(run(request, manager))
     totals, results = [], []

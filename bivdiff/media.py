@@ -213,6 +213,35 @@ def read_clip(
     return Clip(np.stack(frames), source.fps / stride)
 
 
+def read_beside(
+    path: str | Path, frames: np.ndarray, *, start: float = 0.0, stride: int = 1, fit: str = "crop"
+) -> np.ndarray:
+    """Read a clip that goes with another one frame by frame: control maps, masks.
+
+    It is trimmed as the other was, unless it has exactly as many frames as are wanted; a picture stands for all.
+
+    Args:
+        path: the file.
+        frames: the clip it goes with, uint8 `(F, H, W, 3)`.
+        start, stride, fit: how that one was read, see `read_clip`.
+
+    Returns:
+        uint8 of the shape of `frames`.
+
+    Raises:
+        InputError: it cannot be used, or is too short.
+    """
+    count, height, width = frames.shape[:3]
+    length = probe(path).num_frames
+    if length in {1, count}:
+        found = read_clip(path, num_frames=length, size=(width, height), fit=fit).frames
+        return np.ascontiguousarray(np.broadcast_to(found, frames.shape))
+    try:
+        return read_clip(path, start=start, stride=stride, num_frames=count, size=(width, height), fit=fit).frames
+    except InputError as error:
+        raise InputError(f"This clip must go with the source frame by frame, and does not. {error}") from error
+
+
 def fit_frames(frames: np.ndarray, size: tuple[int, int], fit: str) -> np.ndarray:
     """Bring frames to a size without distorting them, with Lanczos resampling.
 

@@ -1,7 +1,8 @@
 """What a clip is worth: fidelity to a known truth, the object in it, and its steadiness over time.
 
-In it: PSNR, SSIM, the object's place and colour, flicker, warp error and sharpness; `score_clip` takes them all at once
-and `average` sums up many clips. Not in it: scores that need a network (CLIP, DINO), the scenes that supply a truth
+In it: PSNR, SSIM, the object's place and colour, flicker, warp error and sharpness, which `score_clip` takes all at
+once; what filled masks look like (`score_fill`) and whether masks lie where they should; `average` sums up many clips
+and `markdown_table` shows them. Not in it: scores that need a network (CLIP, DINO), the scenes that supply a truth
 (`bivdiff.toybox.world`), timing.
 
 Throughout, `frames` and `truth` are uint8 `(F, H, W, 3)` RGB and `masks` uint8 `(F, H, W)`, 255 inside. Every function
@@ -12,6 +13,7 @@ All temporal measures reward blur, so they belong next to `sharpness`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
@@ -37,6 +39,8 @@ SCORES = (
     "warp_error",
     "sharpness",
 )
+# Scores of single tasks; `bivdiff.evaluation` says which task has which.
+TASK_SCORES = ("unedited_psnr", "known_psnr", "fill_psnr", "seam", "mask_iou", "reconstruction_psnr")
 
 _SSIM_WINDOW = 7  # scikit-image's default
 _STATIC_TOLERANCE = 1  # levels: a truth that moves by rounding alone still stands still
@@ -44,8 +48,12 @@ _SHADES = 16  # colours that describe the object from its shadow to its highligh
 _LIGHTNESS_WEIGHT = 0.75  # below 1, since a generated object is more often too dark or bright than of another hue
 _OBJECT_MARGIN = 1.0  # CIELAB units by which the object must win: noise alone must not make one out of background
 _MIN_PART = 0.25  # of the largest part's area: less is speckle, while a second copy of the object stays and counts
+_TRUE_EDGE = 6.0  # levels between two neighbours above which they lie on two sides of an edge
+_SEAM_FLOOR = 1.0  # levels added to every gradient, so that rounding in a flat sky is no texture
 _SQUARE_3 = np.ones((3, 3), np.uint8)
 _SQUARE_5 = np.ones((5, 5), np.uint8)
+_SEAM_BANDS = range(-3, 8)  # distances from a mask's border in pixels; inside, an object may stand right behind these
+_SEAM_PEAK = slice(3, 8)  # those of them from 0 to 4
 
 
 def psnr(frames: np.ndarray, truth: np.ndarray, masks: np.ndarray | None = None) -> float:
@@ -92,10 +100,17 @@ def object_iou(frames: np.ndarray, truth: np.ndarray, masks: np.ndarray, backgro
     `segment_object` for the arguments and for what counts as the object. The truth itself reaches about 0.98, since
     the pixels along an edge are mixtures.
     """
-    found = segment_object(frames, truth, masks, background) > 127
-    inside = _inside(masks, frames)
+    return mask_iou(segment_object(frames, truth, masks, background), masks)
+
+
+def mask_iou(found: np.ndarray, masks: np.ndarray) -> float:
+    """Intersection over union of two clips of masks, uint8 `(F, H, W)`, averaged over frames; 1 is equal.
+
+    Frames in which `masks`, the true ones, hold fewer than `MIN_OBJECT_PIXELS` are left out; NaN if all do.
+    """
+    there, inside = _inside(found, masks), _inside(masks, masks)
     visible = inside.sum((1, 2)) >= MIN_OBJECT_PIXELS
-    both, either = (found & inside).sum((1, 2)), (found | inside).sum((1, 2))
+    both, either = (there & inside).sum((1, 2)), (there | inside).sum((1, 2))
     return _mean(both[visible] / either[visible])
 
 
@@ -221,12 +236,40 @@ def relative_sharpness(frames: np.ndarray, reference: np.ndarray) -> float:
     return sharpness(frames) / flat if flat else float("nan")
 
 
+def seam(frames: np.ndarray, truth: np.ndarray, masks: np.ndarray) -> float:
+    """How much the border of the masks shows: 1 as little as in the truth, above it a seam, below it hardly anything.
+
+    Gradients, the absolute differences of neighbours that lie across the direction of the border, are averaged by their
+    distance from it. The highest average, from the border to 4 pixels outside it, where a mask's soft edge blends in,
+    is taken over the median from 3 pixels inside to 7 outside, so that texture is no seam; and the same of `truth` is
+    divided out. Pairs that straddle an edge of `truth` are left out, for an edge belongs there and may run along the
+    border. `_SEAM_FLOOR` is added to all averages, so on a flat truth a hard step of n levels scores n + 1; a feathered
+    one scores less, as it shows less.
+
+    Returns:
+        The score over the whole clip; NaN if the masks have no border.
+    """
+    _check_pair(frames, truth)
+    sums = np.zeros((3, len(_SEAM_BANDS)))  # by distance: gradients of frames, of truth, and how many there are
+    for frame, true, inside in zip(frames, truth, _inside(masks, frames), strict=True):
+        if inside.any() and not inside.all():
+            distances = _signed_distance(inside)
+            for axis in (0, 1):
+                sums += _gradients_by_distance(frame, true, distances, axis)
+    if not sums[2, _SEAM_PEAK].any():
+        return float("nan")
+    profiles = sums[:2] / np.where(sums[2], sums[2], np.nan) + _SEAM_FLOOR
+    step, true_step = np.nanmax(profiles[:, _SEAM_PEAK], axis=1) / np.nanmedian(profiles, axis=1)
+    return float(step / true_step)
+
+
 def score_clip(
     frames: np.ndarray,
     truth: np.ndarray,
     masks: np.ndarray,
     background: np.ndarray,
     reference: np.ndarray | None = None,
+    colored: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Every score of one clip whose truth is known.
 
@@ -237,26 +280,53 @@ def score_clip(
             be 0.
         background: uint8 `(F, H, W, 3)`, the true clip without the first object.
         reference: frames whose sharpness is 1, such as the frame-wise video; the truth if None.
+        colored: like `masks`, what has a colour to get right; the objects if None.
 
     Returns:
         The keys `SCORES`: `psnr` (dB) and `ssim` of whole frames; `object_psnr` (dB) and `object_iou` of the first
-        object; `color_error` (CIEDE2000), the mean over all objects; `background_flicker` (levels); `warp_error`
+        object; `color_error` (CIEDE2000), the mean over what is coloured; `background_flicker` (levels); `warp_error`
         (x 1e3); `sharpness`, relative to the reference.
     """
     _check_pair(background, truth)
-    if masks.ndim != 4:
-        raise InputError(f"The masks of a scored clip must be (N, F, H, W), one set per object; got {masks.shape}.")
+    colored = masks if colored is None else colored
+    for sets in (masks, colored):
+        if sets.ndim != 4:
+            raise InputError(f"The masks of a scored clip must be (N, F, H, W), one set per object; got {sets.shape}.")
     moving = masks[0] if len(masks) else np.zeros(frames.shape[:3], np.uint8)
     return {
         "psnr": psnr(frames, truth),
         "ssim": ssim(frames, truth),
         "object_psnr": psnr(frames, truth, moving),
         "object_iou": object_iou(frames, truth, moving, background),
-        "color_error": _mean([color_error(frames, truth, object_masks) for object_masks in masks]),
+        "color_error": _mean([color_error(frames, truth, object_masks) for object_masks in colored]),
         "background_flicker": background_flicker(frames, truth),
         "warp_error": warp_error(frames, truth),
         "sharpness": relative_sharpness(frames, truth if reference is None else reference),
     }
+
+
+def score_fill(frames: np.ndarray, truth: np.ndarray, source: np.ndarray, masks: np.ndarray) -> dict[str, float]:
+    """What became of a clip whose masked part was made anew.
+
+    Args:
+        frames: the clip to score.
+        truth: what it should show.
+        source: the clip that the rest was to be kept of.
+        masks: uint8 `(F, H, W)`, 255 = made anew.
+
+    Returns:
+        `known_psnr` (dB): to the source, outside the masks. `fill_psnr` (dB): to the truth, inside. `seam`.
+    """
+    return {
+        "known_psnr": psnr(frames, source, inverted(masks)),
+        "fill_psnr": psnr(frames, truth, masks),
+        "seam": seam(frames, truth, masks),
+    }
+
+
+def inverted(masks: np.ndarray) -> np.ndarray:
+    """The masks of all that lies outside, uint8."""
+    return np.where(masks > 127, np.uint8(0), np.uint8(255))
 
 
 def average(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
@@ -266,6 +336,17 @@ def average(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
         for key, value in row.items():
             columns.setdefault(key, []).append(value)
     return {key: _mean(values) for key, values in columns.items()}
+
+
+def markdown_table(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """Rows of scores, by their label, as a Markdown table with three digits; scores that no row has are left out."""
+    known = {key: None for row in rows.values() for key, value in row.items() if not math.isnan(value)}
+    columns = [key for key in (*SCORES, *TASK_SCORES) if key in known]
+    lines = [["", *columns], ["---"] * (len(columns) + 1)]
+    for label, row in rows.items():
+        values = [row.get(column, math.nan) for column in columns]
+        lines.append([label, *("" if math.isnan(value) else f"{value:.3g}" for value in values)])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float:
@@ -354,6 +435,25 @@ def _large_parts(mask: np.ndarray) -> np.ndarray:
     areas = statistics[:, cv2.CC_STAT_AREA]
     areas[0] = 0  # what is not the object
     return (areas >= max(_MIN_PART * areas.max(), 1)).astype(np.uint8)[labels]
+
+
+def _signed_distance(inside: np.ndarray) -> np.ndarray:
+    """Each pixel's distance from the border, float32 `(H, W)`: 0.5, 1.5, ... outside it, -0.5, -1.5, ... inside."""
+    outwards, inwards = (
+        cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for part in (~inside, inside)
+    )
+    return np.where(inside, 0.5 - inwards, outwards - 0.5)
+
+
+def _gradients_by_distance(frame: np.ndarray, true: np.ndarray, distances: np.ndarray, axis: int) -> np.ndarray:
+    """Sums of the steps between neighbours along an axis in both pictures, and their count, `(3, len(_SEAM_BANDS))`."""
+    steps, true_steps = (np.abs(np.diff(picture.astype(np.int16), axis=axis)).mean(2) for picture in (frame, true))
+    change = np.diff(distances, axis=axis)
+    places = np.rint(np.delete(distances, -1, axis) + change / 2) - _SEAM_BANDS[0]
+    kept = (np.abs(change) > 0.5) & (true_steps <= _TRUE_EDGE) & (places >= 0) & (places < len(_SEAM_BANDS))
+    index = places[kept].astype(int)
+    weights = (steps[kept], true_steps[kept], None)
+    return np.stack([np.bincount(index, weight, len(_SEAM_BANDS)) for weight in weights])
 
 
 def _pixel_grid(height: int, width: int) -> np.ndarray:

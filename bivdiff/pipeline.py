@@ -7,65 +7,75 @@ Not in it: what a stage computes (tasks, inversion.py, smoothing.py), files (med
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import cache as once
 from typing import Any
 
 import numpy as np
 import torch
+from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from bivdiff import inversion, latents, smoothing
+from bivdiff import inversion, latents, masks, smoothing
 from bivdiff.annotators import annotate
 from bivdiff.catalog import family
 from bivdiff.errors import OutOfMemoryError
 from bivdiff.metering import Meter, peak_memory_bytes
 from bivdiff.models.manager import ModelManager, free_memory
-from bivdiff.prompts import cut_off, encode_prompt
+from bivdiff.prompts import cut_off, encode_prompt, smoothing_prompt
 from bivdiff.reuse import FRAMEWISE_FIELDS, IMAGE_INVERSION_FIELDS, VIDEO_INVERSION_FIELDS, StageCache, stage_key
-from bivdiff.sampling import Step, initial_noise
-from bivdiff.tasks import control
-from bivdiff.types import MAX_SEED, GenerationRequest, GenerationResult, Stage, StepEvent
+from bivdiff.sampling import Step
+from bivdiff.tasks.framewise import Kit, generate, networks_of
+from bivdiff.tasks.inpaint import latent_holes
+from bivdiff.types import MAX_SEED, Control, GenerationRequest, GenerationResult, Stage, StepEvent
 
 PREVIEWS = 4  # decoded previews per denoising stage: enough to see it form, too few to cost much
 
 
 @dataclass(frozen=True)
 class _Bench:
-    """What the stages of one run share: the request with its seed, and the models it holds."""
+    """What the stages of one run share: what makes the frames, the video model with its words, and the clockwork."""
 
-    request: GenerationRequest
-    vae: Any
-    text_encoder: Any
-    tokenizer: Any
-    scheduler: Any
-    unet: Any
-    image_model: Any
+    kit: Kit
     video_unet: Any
+    video_text_encoder: Any
+    video_tokenizer: Any
     meter: Meter
     cache: StageCache
 
-    def embed(self, prompt: str) -> Tensor:
-        return encode_prompt(self.tokenizer, self.text_encoder, prompt)
+    @property
+    def request(self) -> GenerationRequest:
+        return self.kit.request
+
+    def embed_for_video(self, prompt: str) -> Tensor:
+        return encode_prompt(self.video_tokenizer, self.video_text_encoder, prompt)
 
     def decode(self, clip: Tensor) -> np.ndarray:
-        return latents.decode(self.vae, clip, self.request.frame_batch_size)
+        return latents.decode(self.kit.vae, clip, self.request.frame_batch_size)
 
 
-def control_maps(request: GenerationRequest, manager: ModelManager) -> np.ndarray:
-    """The control maps a run of `request` would use, uint8 `(F, H, W, 3)`.
+def control_maps(request: GenerationRequest, manager: ModelManager) -> tuple[np.ndarray, ...]:
+    """The control maps a run of `request` would use, uint8 `(F, H, W, 3)` for each control.
 
     Raises:
-        ModelUnavailableError: the annotator needs a model that cannot be loaded.
+        ModelUnavailableError: an annotator needs a model that cannot be loaded.
     """
-    if request.control_frames is not None:
-        return request.control_frames
-    if request.control_type == "depth":
-        estimator = family(request.family).depth_estimator
-        with manager.use(estimator) as (model,), torch.inference_mode():
-            return annotate("depth", request.frames, model=model)
-    return annotate("canny", request.frames, low_threshold=request.low_threshold, high_threshold=request.high_threshold)
+    return tuple(_control_map(control, request, manager) for control in request.controls)
+
+
+def _control_map(control: Control, request: GenerationRequest, manager: ModelManager) -> np.ndarray:
+    if control.frames is not None:
+        return control.frames
+    options: dict[str, Any] = {}
+    if control.control_type == "canny":
+        options = {"low_threshold": request.low_threshold, "high_threshold": request.high_threshold}
+    annotator = family(request.family).annotators.get(control.control_type)
+    with manager.use(*([annotator] if annotator else [])) as models, torch.inference_mode():
+        if models:
+            options["model"] = models[0]
+        return annotate(control.control_type, request.frames, **options)
 
 
 @torch.inference_mode()
@@ -109,7 +119,7 @@ def framewise_frames(request: GenerationRequest, manager: ModelManager, cache: S
     """The frames of the image model alone, uint8 `(F, H, W, 3)`: what `run` bridges, without the bridge."""
     with ExitStack() as held:
         bench = _prepare(_seeded(request), manager, cache or StageCache(), held)
-        return _drain(_framewise(bench, control_maps(request, manager)))
+        return _drain(_framewise(bench))
 
 
 def _run(
@@ -120,20 +130,18 @@ def _run(
         yield StepEvent("load", 0, 1, "Loading the models")
         bench = _prepare(request, manager, cache, held)
         yield StepEvent("load", 1, 1, "Models loaded", note=_cut_off_note(bench))
-
-        with bench.meter.stage("control"):
-            control_frames = control_maps(request, manager)
-        yield StepEvent("control", 1, 1, f"Control maps ({request.control_type})", control_frames)
-
-        framewise = yield from _framewise(bench, control_frames)
+        maps = bench.kit.control_frames
+        for number, (control, control_frames) in enumerate(zip(request.controls, maps, strict=True), 1):
+            yield StepEvent("control", number, len(maps), f"Control map ({control.control_type})", control_frames)
+        framewise = yield from _framewise(bench)
         blended = yield from _mixed_inversion(bench, framewise)
         clip = yield from _watched(bench, "smoothing", "Smoothing", _smoothing(bench, blended))
         with bench.meter.stage("smoothing"):
-            frames = bench.decode(clip)
+            frames = _with_known_content(request, bench.decode(clip))
 
     meter = bench.meter
     yield GenerationResult(
-        request=request, control_frames=control_frames, framewise_frames=framewise, frames=frames,
+        request=request, control_frames=maps, framewise_frames=framewise, frames=frames,
         seed=request.seed, seconds=meter.seconds, evaluations=meter.evaluations,
         forward_seconds=meter.forward_seconds, peak_memory_bytes=peak_memory_bytes(manager.device),
     )  # fmt: skip
@@ -145,82 +153,111 @@ def _seeded(request: GenerationRequest) -> GenerationRequest:
 
 
 def _prepare(request: GenerationRequest, manager: ModelManager, cache: StageCache, held: ExitStack) -> _Bench:
-    """Take hold of the models until `held` closes."""
+    """Draw the control maps and take hold of the models until `held` closes."""
     meter = Meter()
     chosen = family(request.family)
-    estimates_depth = request.control_type == "depth" and request.control_frames is None
-    specs = [
-        chosen.vae, chosen.text_encoder, chosen.tokenizer, chosen.scheduler, chosen.unet,
-        chosen.image_models[request.image_model], chosen.video_models[request.video_model],
-        *([chosen.depth_estimator] if estimates_depth else []),
-    ]  # fmt: skip
+    video = chosen.video_models[request.video_model]
+    shared = (chosen.vae, chosen.text_encoder, chosen.tokenizer, chosen.scheduler, chosen.unet)
+    video_specs = (video.unet, video.text_encoder, video.tokenizer)
+    annotators = [chosen.annotators[c.control_type] for c in request.controls
+                  if c.frames is None and c.control_type in chosen.annotators]  # fmt: skip
     with meter.stage("load"):
-        components = held.enter_context(manager.use(*specs))
-    vae, text_encoder, tokenizer, scheduler, unet, image_model, video_unet, *estimators = components
-    others = [vae.encoder, vae.decoder, text_encoder, image_model, *estimators]
-    held.enter_context(meter.watch(denoisers=[unet, video_unet], others=others))
-    return _Bench(request, vae, text_encoder, tokenizer, scheduler, unet, image_model, video_unet, meter, cache)
+        networks = networks_of(request, chosen)
+        components = held.enter_context(manager.use(*shared, *video_specs, *networks, *annotators))
+    vae, text_encoder, tokenizer, scheduler, unet, video_unet, video_text_encoder, video_tokenizer, *rest = components
+    own, estimators = tuple(rest[: len(networks)]), rest[len(networks) :]
+    # An image model that is a U-Net of its own denoises; what steers the base U-Net only adds to it.
+    denoisers = [unet, video_unet, *(network for network in own if isinstance(network, UNet2DConditionModel))]
+    others = [vae.encoder, vae.decoder, text_encoder, video_text_encoder, *own, *estimators]
+    held.enter_context(meter.watch(denoisers, [part for part in _distinct(others) if part not in denoisers]))
+    maps = ()
+    if request.controls:
+        with meter.stage("control"):
+            maps = control_maps(request, manager)
+    kit = Kit(request, vae, text_encoder, tokenizer, scheduler, unet, own, maps)
+    return _Bench(kit, video_unet, video_text_encoder, video_tokenizer, meter, cache)
 
 
-def _framewise(bench: _Bench, control_frames: np.ndarray) -> Iterator[StepEvent]:
+def _distinct(parts: Iterable[Any]) -> list[Any]:
+    return list({id(part): part for part in parts}.values())
+
+
+def _framewise(bench: _Bench) -> Iterator[StepEvent]:
     """Make every frame with the image model; returns uint8 `(F, H, W, 3)`."""
     request = bench.request
+    if request.image_model == "given":
+        return request.frames
     key = stage_key("framewise", request, FRAMEWISE_FIELDS)
     kept = bench.cache.get(key)
     if kept is not None:
         yield StepEvent("framewise", 1, 1, "Frames kept from an earlier run", kept)
         return kept
-    count, height, width = request.frames.shape[:3]
-    shape = (count, bench.vae.config.latent_channels, height // 8, width // 8)
-    noise = initial_noise(shape, request.noise_sharing, request.seed).to(bench.vae.device, bench.vae.dtype)
-    steps = control.generate_with_controlnet(
-        bench.unet, bench.image_model, bench.scheduler, noise, control_frames,
-        bench.embed(request.prompt), bench.embed(request.negative_prompt), request.controlnet_conditioning_scale,
-        request.guidance_scale, request.num_inference_steps, request.frame_batch_size,
-    )  # fmt: skip
-    clip = yield from _watched(bench, "framewise", "Frame by frame", steps)
+    clip = yield from _watched(bench, "framewise", "Frame by frame", generate(bench.kit))
     with bench.meter.stage("framewise"):
-        frames = bench.decode(clip)
+        frames = _with_known_content(request, bench.decode(clip))
     bench.cache.put(key, frames)
     return frames
 
 
+def _with_known_content(request: GenerationRequest, made: np.ndarray) -> np.ndarray:
+    """The made frames with the source outside the masks, where the request wants that."""
+    if request.masks is None or not request.preserve_known:
+        return made
+    return masks.composite(request.frames, made, masks.feather(request.masks, request.feather))
+
+
 def _mixed_inversion(bench: _Bench, framewise: np.ndarray) -> Iterator[StepEvent]:
     """Invert the frames with each model that has weight; returns the blend `(1, C, F, h, w)`."""
-    request = bench.request
-    with bench.meter.stage("inversion"):
-        clean = latents.encode(bench.vae, framewise, request.frame_batch_size)
-        shared = (
-            bench.scheduler, clean, bench.embed(request.inversion_prompt), bench.embed(request.negative_prompt),
-            request.inversion_guidance_scale, request.num_inversion_steps,
-        )  # fmt: skip
+    request, kit = bench.request, bench.kit
+    clean = once(lambda: kit.encode(framewise))
+    settings = (request.inversion_guidance_scale, request.num_inversion_steps)
     image_latents = video_latents = None
+
+    def with_image_model() -> Iterator[Step]:
+        prompts = (kit.embed(request.inversion_prompt), kit.embed(request.negative_prompt))
+        return inversion.invert_with_image_model(
+            kit.unet, kit.scheduler, clean(), *prompts, *settings, request.frame_batch_size
+        )
+
+    def with_video_model() -> Iterator[Step]:
+        prompts = (bench.embed_for_video(request.inversion_prompt), bench.embed_for_video(request.negative_prompt))
+        return inversion.invert_with_video_model(bench.video_unet, kit.scheduler, clean(), *prompts, *settings)
+
     if request.mixing_ratio > 0:
-        walked = inversion.invert_with_image_model(bench.unet, *shared, request.frame_batch_size)
-        image_latents = yield from _inverted(bench, "image", IMAGE_INVERSION_FIELDS, walked)
+        image_latents = yield from _inverted(bench, "image", IMAGE_INVERSION_FIELDS, with_image_model)
     if request.mixing_ratio < 1:
-        walked = inversion.invert_with_video_model(bench.video_unet, *shared)
-        video_latents = yield from _inverted(bench, "video", VIDEO_INVERSION_FIELDS, walked)
+        video_latents = yield from _inverted(bench, "video", VIDEO_INVERSION_FIELDS, with_video_model)
     return inversion.mix_latents(image_latents, video_latents, request.mixing_ratio, request.mixing_rule)
 
 
-def _inverted(bench: _Bench, model: str, fields: tuple[str, ...], steps: Iterator[Step]) -> Iterator[StepEvent]:
+def _inverted(
+    bench: _Bench, model: str, fields: tuple[str, ...], invert: Callable[[], Iterator[Step]]
+) -> Iterator[StepEvent]:
     """Walk one inversion, or find it kept; returns its last latents `(1, C, F, h, w)`."""
     key = stage_key(f"{model} inversion", bench.request, fields)
     kept = bench.cache.get(key)
     if kept is not None:
         yield StepEvent("inversion", 1, 1, f"The {model} model's inversion kept from an earlier run")
         return kept
+    with bench.meter.stage("inversion"):
+        steps = invert()
     inverted = yield from _watched(bench, "inversion", f"Inverting with the {model} model", steps, previews=0)
     bench.cache.put(key, inverted)
     return inverted
 
 
 def _smoothing(bench: _Bench, blended: Tensor) -> Iterator[Step]:
+    """Denoise the blend with the video model, around what the request keeps of its source."""
     request = bench.request
-    return smoothing.smooth(
-        bench.video_unet, bench.scheduler, blended, bench.embed(request.video_prompt or request.prompt),
-        bench.embed(request.negative_prompt), request.smoothing_guidance_scale, request.num_smoothing_steps,
+    known = None
+    if request.masks is not None and request.preserve_known:
+        clean = bench.kit.encode(request.frames)
+        holes = latents.unfold_frames(latent_holes(request.masks, latents.fold_frames(clean))) > 0
+        known = smoothing.Known(clean, holes)
+    yield from smoothing.smooth(
+        bench.video_unet, bench.kit.scheduler, blended, bench.embed_for_video(smoothing_prompt(request)),
+        bench.embed_for_video(request.negative_prompt), request.smoothing_guidance_scale, request.num_smoothing_steps,
+        known,
     )  # fmt: skip
 
 
@@ -257,8 +294,9 @@ def _drain(events: Iterator[StepEvent]) -> Any:
 
 def _cut_off_note(bench: _Bench) -> str:
     """A sentence on prompts that are longer than the text encoder reads; empty when none is."""
-    prompts = (bench.request.prompt, bench.request.video_prompt, bench.request.negative_prompt)
-    lost = [end for end in (cut_off(bench.tokenizer, prompt) for prompt in prompts) if end]
+    request = bench.request
+    prompts = (request.prompt, request.source_prompt, request.video_prompt, request.negative_prompt)
+    lost = [end for end in (cut_off(bench.kit.tokenizer, prompt) for prompt in prompts) if end]
     if not lost:
         return ""
     return f"The prompt is longer than the model reads; this end was ignored: '{lost[0][:120]}'"

@@ -8,27 +8,43 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from dataclasses import fields
 from typing import Any
 
-from bivdiff.types import GenerationRequest
+import numpy as np
 
-CONTROL_FIELDS = ("family", "control_type", "low_threshold", "high_threshold")
-FRAMEWISE_FIELDS = (
-    *CONTROL_FIELDS, "task", "image_model", "prompt", "negative_prompt", "controlnet_conditioning_scale",
-    "noise_sharing", "num_inference_steps", "guidance_scale", "seed",
-)  # fmt: skip
+from bivdiff.types import Control, GenerationRequest
+
+_CHUNKING = {"frame_batch_size"}  # changes memory, not the result
+_BRIDGE = {
+    "video_model", "video_prompt", "inversion_prompt", "mixing_ratio", "mixing_rule", "num_inversion_steps",
+    "num_smoothing_steps", "inversion_guidance_scale", "smoothing_guidance_scale",
+}  # fmt: skip
+FRAMEWISE_FIELDS = tuple(item.name for item in fields(GenerationRequest) if item.name not in _BRIDGE | _CHUNKING)
 IMAGE_INVERSION_FIELDS = (*FRAMEWISE_FIELDS, "inversion_prompt", "inversion_guidance_scale", "num_inversion_steps")
 VIDEO_INVERSION_FIELDS = (*IMAGE_INVERSION_FIELDS, "video_model")
 
 
-def stage_key(stage: str, request: GenerationRequest, fields: tuple[str, ...]) -> str:
-    """A digest of the clips of a request and of those fields: equal keys mean equal output of the stage."""
+def stage_key(stage: str, request: GenerationRequest, names: tuple[str, ...]) -> str:
+    """A digest of those fields of a request: equal keys mean equal output of the stage."""
     digest = hashlib.sha256(stage.encode())
-    for clip in (request.frames, request.control_frames):
-        digest.update(b"none" if clip is None else repr(clip.shape).encode() + clip.tobytes())
-    for name in fields:
-        digest.update(f"{name}={getattr(request, name)!r};".encode())
+    for name in names:
+        digest.update(f";{name}=".encode())
+        _add(digest, getattr(request, name))
     return digest.hexdigest()
+
+
+def _add(digest: Any, value: Any) -> None:
+    if isinstance(value, np.ndarray):
+        digest.update(repr((value.shape, value.dtype)).encode() + value.tobytes())
+    elif isinstance(value, Control):
+        for item in fields(value):
+            _add(digest, getattr(value, item.name))
+    elif isinstance(value, tuple):
+        for item in value:
+            _add(digest, item)
+    else:
+        digest.update(repr(value).encode() + b",")
 
 
 class StageCache:

@@ -15,6 +15,8 @@ from torch import Tensor
 from bivdiff.guidance import Predict
 from bivdiff.latents import unfold_frames
 
+Correct = Callable[[Tensor, Tensor | None], Tensor]
+
 
 class Step(NamedTuple):
     """`number` of `total` steps are done; `latents` are where the walk is, `pred_original_sample` where it leads."""
@@ -25,7 +27,9 @@ class Step(NamedTuple):
     pred_original_sample: Tensor
 
 
-def walk(predict: Predict, latents: Tensor, scheduler: Any, num_steps: int) -> Iterator[Step]:
+def walk(
+    predict: Predict, latents: Tensor, scheduler: Any, num_steps: int, correct: Correct | None = None
+) -> Iterator[Step]:
     """Follow a scheduler from its first timestep to its last.
 
     Args:
@@ -33,14 +37,16 @@ def walk(predict: Predict, latents: Tensor, scheduler: Any, num_steps: int) -> I
         latents: where to start, any shape that `predict` takes.
         scheduler: a DDIMScheduler to denoise, a DDIMInverseScheduler to invert. Its timesteps are set here.
         num_steps: number of predictions.
+        correct: what is done to the latents after every step; it is told the timestep they are at, None at the end.
 
     Yields:
         One `Step` after every prediction.
     """
     scheduler.set_timesteps(num_steps, device=latents.device)
+    timesteps = [*scheduler.timesteps, None]
     for number, timestep in enumerate(scheduler.timesteps, 1):
         taken = scheduler.step(predict(latents, timestep), timestep, latents)
-        latents = taken.prev_sample
+        latents = taken.prev_sample if correct is None else correct(taken.prev_sample, timesteps[number])
         yield Step(number, len(scheduler.timesteps), latents, taken.pred_original_sample)
 
 

@@ -19,15 +19,18 @@ class Settings:
     Attributes:
         device: torch device name; "auto" takes CUDA, then Apple's MPS, then the CPU.
         toybox_folder: the built-in family's weights.
+        models_folder: real models as `owner/name` folders; one that is not there is asked of the model hub.
     """
 
     device: str = "auto"
     toybox_folder: Path = ASSETS / "toybox"
+    models_folder: Path = Path.home() / ".cache" / "bivdiff" / "models"
 
     @classmethod
     def from_env(cls) -> Settings:
-        """Read BIVDIFF_DEVICE and BIVDIFF_TOYBOX_FOLDER."""
+        """Read BIVDIFF_DEVICE, BIVDIFF_TOYBOX_FOLDER and BIVDIFF_MODELS_FOLDER."""
         return cls(
             device=os.environ.get("BIVDIFF_DEVICE", cls.device),
             toybox_folder=Path(os.environ.get("BIVDIFF_TOYBOX_FOLDER", cls.toybox_folder)),
+            models_folder=Path(os.environ.get("BIVDIFF_MODELS_FOLDER", cls.models_folder)),
         )

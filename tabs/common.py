@@ -1,11 +1,12 @@
 """What the tabs share: the way from a filled-in page to a result on it.
 
-In it: `read_job`, the handlers that run a job for the page and for clients, and `wire_run`, which connects them. Not in
-it: the controls (controls.py), what a result shows (results.py), the thread of a run (running.py), a tab's layout.
+In it: `read_source` and `make_job`, the handlers that run a job for the page and for clients, and `wire_run` and
+`wire_source`, which connect them. Not in it: the controls (controls.py), what a result shows (results.py), the thread
+of a run (running.py), a tab's layout and what is particular to its task (its own file).
 
-A tab collects its controls in one dictionary, whose keys are fields of `GenerationRequest` or names that `read_job`
-knows (`sample`, `video`, `start`, `stride`, `num_frames`, `fit`, `random_seed`), and hands it to `wire_run` with its
-task. Handlers get the same dictionary, filled with values.
+A tab collects its controls in one dictionary, whose keys are fields of `GenerationRequest` or names that it reads
+itself (`sample`, `video`, `start`, `stride`, `num_frames`, `fit`, `random_seed` are read here), and hands it to
+`wire_run` with a function that makes a `Job` of them. Handlers get the same dictionary, filled with values.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import gradio as gr
+import numpy as np
 
 from bivdiff import media
 from bivdiff.catalog import default_request, family
@@ -27,8 +29,9 @@ from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.toybox.clips import SampleClip
 from bivdiff.types import GenerationRequest, GenerationResult
 from tabs.context import AppContext
-from tabs.controls import Controls
-from tabs.results import LiveTiles, record_of, result_player, write_files
+from tabs.controls import Controls, heading
+from tabs.player import player_value, sync_player, tile
+from tabs.results import Files, LiveTiles, empty_player, record_of, result_player, write_files
 from tabs.running import Failure, Meter, follow, idle_panel
 
 Values = Mapping[str, Any]
@@ -39,10 +42,12 @@ UNEXPECTED = (
 # Runs in the browser before a run starts: the result may be out of sight.
 SHOW_RESULT = """(...values) => {
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-  document.querySelector("#progress")?.scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "start" });
+  document.querySelector("#%s-progress")?.scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "start" });
   return values;
 }"""
-DEVICE_QUEUE: dict[str, Any] = {"concurrency_id": "gpu", "concurrency_limit": 1}
+# More than one job may be followed at a time: all but one of them wait for the device, say so, and can be cancelled.
+DEVICE_QUEUE: dict[str, Any] = {"concurrency_id": "gpu", "concurrency_limit": 8}
+TRIM = ("start", "stride", "num_frames", "fit")
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +57,9 @@ class Job(NamedTuple):
 
     request: GenerationRequest
     fps: float
+
+
+ReadJob = Callable[[AppContext, Values], Job]
 
 
 class View(NamedTuple):
@@ -81,14 +89,14 @@ class Preview:
     """What is shown of a source before a run.
 
     Attributes:
-        show: handler that takes the values of the controls and yields the value of `player`.
-        player: where it shows.
+        show: handler that takes the values of the controls and yields the values of `outputs`.
+        outputs: where it shows, the player first.
         watched: names of the controls whose change shows it anew; the source itself always does.
         api_name: its endpoint.
     """
 
     show: Callable[[Values], Iterator[Any]]
-    player: gr.HTML
+    outputs: Sequence[gr.HTML]
     watched: Sequence[str]
     api_name: str
 
@@ -96,37 +104,90 @@ class Preview:
 # From the page to a request
 
 
-def read_job(context: AppContext, task: str, values: Values) -> Job:
-    """Turn a filled-in page into a request.
+def make_job(context: AppContext, task: str, values: Values, clip: media.Clip, **own: Any) -> Job:
+    """Turn a filled-in page and its clip into a request.
+
+    Args:
+        context: knows the family.
+        task: key of the catalog's tasks.
+        values: of all controls; those that are fields of the request go into it.
+        clip: the source.
+        own: fields of the request that the task makes of several controls.
 
     Raises:
-        InputError: a value or the clip cannot be used.
+        InputError: a value cannot be used.
     """
-    clip = read_source(context, values)
-    known = {item.name for item in fields(GenerationRequest)} - {"prompt", "seed"}
-    changes = {name: _whole(value) for name, value in values.items() if name in known}
-    changes["seed"] = None if values.get("random_seed") else _whole(values.get("seed"))
-    prompt = values.get("prompt")
-    return Job(
-        default_request(task, context.family, clip.frames, "" if prompt is None else prompt, **changes), clip.fps
-    )
+    known = {item.name for item in fields(GenerationRequest)}
+    changes = {name: whole(value) for name, value in values.items() if name in known} | own
+    changes["seed"] = None if values.get("random_seed") else whole(values.get("seed"))
+    prompt = changes.pop("prompt", None)
+    request = default_request(task, context.family, clip.frames, "" if prompt is None else prompt, **changes)
+    return Job(request, clip.fps)
 
 
-def read_source(context: AppContext, values: Values) -> media.Clip:
-    """The frames that the source controls choose, at the family's size.
+def source_path(context: AppContext, values: Values) -> Any:
+    """The path of the clip that the source controls choose.
+
+    Raises:
+        InputError: there is no such sample.
+    """
+    sample = chosen_sample(context, values)
+    return values.get("video") or sample.file
+
+
+def chosen_sample(context: AppContext, values: Values) -> SampleClip:
+    """The sample that is chosen, or was last.
+
+    Raises:
+        InputError: there is no such sample.
+    """
+    index = whole(values.get("sample")) or 0
+    if not isinstance(index, int) or not -1 <= index < len(context.samples):
+        raise InputError(f"There are {len(context.samples)} sample clips, numbered from 0; got {index!r}.")
+    return context.samples[max(index, 0)]
+
+
+def read_source(context: AppContext, values: Values, size: tuple[int, int] | None = None) -> media.Clip:
+    """The frames that the source controls choose, at the family's size or another `(width, height)`.
 
     Raises:
         InputError: the clip cannot be used.
     """
-    index = _whole(values.get("sample")) or 0
-    if not isinstance(index, int) or not -1 <= index < len(context.samples):
-        raise InputError(f"There are {len(context.samples)} sample clips, numbered from 0; got {index!r}.")
-    path = values.get("video") or context.samples[max(index, 0)].file
-    chosen = {name: values[name] for name in ("start", "stride", "num_frames", "fit") if values.get(name) is not None}
-    whole = {name: _whole(value) for name, value in chosen.items()}
-    return media.read_clip(
-        path, size=family(context.family).size, **{"num_frames": family(context.family).num_frames, **whole}
-    )
+    return _read_trimmed(context, values, source_path(context, values), size or family(context.family).size)
+
+
+def read_beside(context: AppContext, values: Values, path: Any, frames: np.ndarray) -> np.ndarray:
+    """A clip that goes with the source frame by frame: control maps, masks.
+
+    It is trimmed as the source is, unless it has exactly as many frames as are made; a picture stands for every frame.
+
+    Args:
+        context: knows the family.
+        values: of all controls.
+        path: the clip or picture.
+        frames: the source, uint8 `(F, H, W, 3)`.
+
+    Returns:
+        uint8 of the shape of `frames`.
+
+    Raises:
+        InputError: it cannot be used, or is too short.
+    """
+    count, height, width = frames.shape[:3]
+    size, fit = (width, height), values.get("fit") or "crop"
+    length = media.probe(path).num_frames
+    if length in {1, count}:
+        found = media.read_clip(path, num_frames=length, size=size, fit=fit).frames
+        return np.ascontiguousarray(np.broadcast_to(found, frames.shape))
+    try:
+        return _read_trimmed(context, values, path, size).frames
+    except InputError as error:
+        raise InputError(f"This clip must go with the source frame by frame, and does not. {error}") from error
+
+
+def _read_trimmed(context: AppContext, values: Values, path: Any, size: tuple[int, int]) -> media.Clip:
+    chosen = {name: whole(values[name]) for name in TRIM if values.get(name) is not None}
+    return media.read_clip(path, size=size, **{"num_frames": family(context.family).num_frames, **chosen})
 
 
 def sentence(error: Exception) -> str:
@@ -137,19 +198,32 @@ def sentence(error: Exception) -> str:
     return UNEXPECTED
 
 
-def _whole(value: Any) -> Any:
+def whole(value: Any) -> Any:
     """20.0 as 20: clients send whole numbers either way."""
     return int(value) if isinstance(value, float) and math.isfinite(value) and value == int(value) else value
+
+
+# Before a run
+
+
+def preview_source(context: AppContext, label: str, values: Values) -> Iterator[dict[str, Any]]:
+    """Show the trimmed source: what the models will be given."""
+    try:
+        clip = read_source(context, values)
+        yield player_value([tile(label, clip.frames)], clip.fps)
+    except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
+        yield player_value([tile(label, None, note=sentence(error))], 8)
 
 
 # Running
 
 
-def generate(context: AppContext, task: str, values: Values, last: Any) -> Iterator[View]:
+def generate(context: AppContext, read: ReadJob, task: str, values: Values, last: Any) -> Iterator[View]:
     """Run a job for the page. Closing the generator stops the run.
 
     Args:
         context: gives the run.
+        read: makes a job of the values.
         task: key of the catalog's tasks.
         values: of all controls.
         last: the player's value of the last finished run, which returns to the player if this one fails.
@@ -159,11 +233,11 @@ def generate(context: AppContext, task: str, values: Values, last: Any) -> Itera
     """
     idle = idle_buttons()
     try:
-        job = read_job(context, task, values)
+        job = read(context, values)
+        meter, live = Meter(job.request), LiveTiles(job.request, job.fps)
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
-        yield View(_failed(idle_panel(), error), **idle)
+        yield View(_failed(idle_panel(task), error), **idle)
         return
-    meter, live = Meter(job.request), LiveTiles(job.request, job.fps)
     yield View(meter.panel(), live.value(), start=gr.update(interactive=False), stop=gr.update(interactive=True))
     with closing(follow(partial(context.run, job.request), context.device)) as updates:
         for update in updates:
@@ -177,10 +251,10 @@ def generate(context: AppContext, task: str, values: Values, last: Any) -> Itera
                 yield View(meter.panel(), live.value() if update is not None and live.take(update) else gr.skip())
 
 
-def stopped(last: Any) -> View:
+def stopped(task: str, last: Any) -> View:
     """What to show once a run is cancelled: the last finished run, if there is one."""
     detail = "The last finished run is shown." if last else "What there was by then is shown."
-    panel = {**idle_panel(), "state": "stopped", "headline": "Stopped.", "detail": detail}
+    panel = {**idle_panel(task), "state": "stopped", "headline": "Stopped.", "detail": detail}
     return View(panel, last or gr.skip(), **idle_buttons())
 
 
@@ -189,13 +263,13 @@ def idle_buttons() -> dict[str, Any]:
     return {"start": gr.update(interactive=True), "stop": gr.update(interactive=False)}
 
 
-def generate_files(context: AppContext, task: str, values: Values) -> Iterator[tuple[Any, ...]]:
-    """Run a job for a client: the bridged, frame-by-frame and control clips, a GIF, PNG frames in a zip, and a record.
+def generate_files(context: AppContext, read: ReadJob, values: Values) -> Iterator[tuple[Any, ...]]:
+    """Run a job for a client: the bridged and frame-by-frame clips, control maps or mask, a GIF, PNG frames, a record.
 
     Until the end only the record has a value: how far the run is. Closing the generator stops the run.
     """
     try:
-        job = read_job(context, task, values)
+        job = read(context, values)
         meter, progress = Meter(job.request), {"stage": "load", "step": 0, "total": 1}
         with closing(follow(partial(context.run, job.request), context.device)) as updates:
             for update in updates:
@@ -203,7 +277,10 @@ def generate_files(context: AppContext, task: str, values: Values) -> Iterator[t
                     raise update.error
                 if isinstance(update, GenerationResult):
                     files = write_files(update, job.fps)
-                    yield (*(str(path) if path else None for path in files), record_of(update, job.fps))
+                    steering = [str(path) for path in files.steering] or None
+                    singles = (str(path) for path in (files.bridged, files.framewise, files.gif, files.pngs))
+                    bridged, framewise, gif, pngs = singles
+                    yield bridged, framewise, steering, gif, pngs, record_of(update, job.fps)
                     return
                 if update is not None:
                     meter.take(update)
@@ -219,7 +296,7 @@ def _finished(result: GenerationResult, fps: float, meter: Meter) -> View:
     try:
         files, detail = write_files(result, fps), meter.note or "The clips below play in step."
     except BIVDiffError as error:
-        files, detail = (None,) * 5, sentence(error)
+        files, detail = Files(), sentence(error)
     player = result_player(result, fps, files)
     panel = meter.panel("done", f"Done in {total:.1f} s", detail)
     return View(panel, player, player, result.seed)
@@ -231,81 +308,114 @@ def _failed(panel: dict[str, Any], error: Exception) -> dict[str, Any]:
     return {**panel, "state": "failed", "headline": told, "detail": "", "remaining": None}
 
 
+# Layout
+
+
+def result_card(task: str) -> gr.HTML:
+    """The card at the end of every tab; returns the player of its results."""
+    with gr.Column(elem_classes="bd-card bd-result", elem_id=f"{task}-result"):
+        heading(3, "Side by side, in step")
+        return sync_player(empty_player(task), elem_id=f"{task}-player", elem_classes="bd-results")
+
+
 # Wiring
 
 
-def wire_run(context: AppContext, task: str, controls: Controls, widgets: RunWidgets, api_name: str) -> None:
+def wire_run(context: AppContext, read: ReadJob, task: str, controls: Controls, widgets: RunWidgets) -> None:
     """Connect a tab's controls with the run.
 
-    Clients get two endpoints: `/{api_name}`, files and a record, and `/{api_name}_page`, what the page shows.
+    Clients get two endpoints: `/{task}`, files and a record, and `/{task}_page`, what the page shows.
     """
     inputs = list(controls.values())
     shown = [widgets.panel, widgets.player, widgets.last, controls["seed"], widgets.start, widgets.stop]
     started = widgets.start.click(
-        bind(partial(generate, context, task), controls, "last"), [*inputs, widgets.last], shown,
-        show_progress="hidden", api_name=f"{api_name}_page", js=SHOW_RESULT, **DEVICE_QUEUE,
+        bind(partial(generate, context, read, task), controls, "last"), [*inputs, widgets.last], shown,
+        show_progress="hidden", api_name=f"{task}_page", js=SHOW_RESULT % task, **DEVICE_QUEUE,
     )  # fmt: skip
     halted = widgets.stop.click(None, cancels=[started], queue=False, api_visibility="private")
     # Through the queue, so that it comes after the last thing the run had to show.
     halted.then(
-        stopped, widgets.last, shown, show_progress="hidden", concurrency_limit=None, api_name=f"{api_name}_stop"
-    )
-    labels = ("Bridged clip", "Frame-by-frame clip", "Control clip", "Bridged clip as GIF", "PNG frames in a zip")
-    outputs = [*(gr.File(label=label, visible=False) for label in labels), gr.JSON(label="Record", visible=False)]
+        bind(partial(stopped, task), {}, "last"), widgets.last, shown, show_progress="hidden", concurrency_limit=None,
+        api_name=f"{task}_stop",
+    )  # fmt: skip
+    clips = [gr.File(label=label, visible=False) for label in ("Bridged clip", "Frame-by-frame clip")]
+    steering = gr.File(label="Control clips or mask clip", file_count="multiple", visible=False)
+    others = [gr.File(label=label, visible=False) for label in ("Bridged clip as GIF", "PNG frames in a zip")]
+    outputs = [*clips, steering, *others, gr.JSON(label="Record", visible=False)]
     gr.Button(visible=False).click(
-        bind(partial(generate_files, context, task), controls), inputs, outputs, api_name=api_name, **DEVICE_QUEUE
+        bind(partial(generate_files, context, read), controls), inputs, outputs, api_name=task, **DEVICE_QUEUE
     )
 
 
 def wire_source(
     context: AppContext,
-    page: gr.Blocks,
+    tab: gr.Tab | gr.Blocks,
     controls: Controls,
     preview: Preview,
-    text: tuple[str, Callable[[SampleClip], str]],
+    texts: Mapping[str, Callable[[SampleClip], str]],
+    task: str,
 ) -> None:
-    """Connect samples and upload with each other, with a sample's text, and with the preview.
+    """Connect samples and upload with each other, with a sample's texts, and with the preview.
 
     Args:
         context: knows the samples.
-        page: shows the preview when it opens.
+        tab: shows the preview when it is first opened; the page itself for the tab that the page opens with.
         controls: the tab's.
         preview: what to show whenever the source changes.
-        text: name of the control that a sample fills in, and what to fill in.
+        texts: names of the controls that a sample fills in, and what to fill in.
+        task: key of the catalog's tasks.
     """
-    name, text_of = text
     sample, video, inputs = controls["sample"], controls["video"], list(controls.values())
     show = bind(preview.show, controls)
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
     slow: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "concurrency_id": "preview"}
     hidden: dict[str, Any] = {"api_visibility": "private"}
     picked = sample.pick(
-        partial(pick_sample, context, text_of), sample, [video, controls[name]], api_name="pick_sample", **quick
-    )
-    picked.then(show, inputs, preview.player, **slow, **hidden)
+        bind(partial(pick_sample, context, texts), {}, "index"), sample, [video, *(controls[name] for name in texts)],
+        api_name=f"{task}_sample", **quick,
+    )  # fmt: skip
+    outputs = list(preview.outputs)
+    picked.then(show, inputs, outputs, **slow, **hidden)
     video.upload(lambda: -1, None, sample, **quick, **hidden)
     video.clear(lambda: 0, None, sample, **quick, **hidden)
     changes = [video.upload, video.clear, *(controls[name].change for name in preview.watched)]
-    gr.on(changes, show, inputs, preview.player, api_name=preview.api_name, **slow)
-    page.load(show, inputs, preview.player, **slow, **hidden)
+    gr.on(changes, show, inputs, outputs, api_name=preview.api_name, **slow)
+    if isinstance(tab, gr.Blocks) and not isinstance(tab, gr.Tab):
+        tab.load(show, inputs, outputs, **slow, **hidden)
+        return
+    opened = gr.State(False)
+    once = bind(partial(_first_time, preview.show, len(outputs)), controls, "opened")
+    tab.select(once, [*inputs, opened], [*outputs, opened], **slow, **hidden)
 
 
-def pick_sample(context: AppContext, text_of: Callable[[SampleClip], str], index: int) -> tuple[None, str]:
-    """Choose a sample clip: no upload any more, and the clip's own text."""
-    if not 0 <= index < len(context.samples):
+def _first_time(
+    show: Callable[[Values], Iterator[Any]], count: int, values: Values, opened: bool
+) -> Iterator[tuple[Any, ...]]:
+    """Show a preview unless that was done before; it says itself whenever something changes."""
+    if opened:
+        yield (*(gr.skip() for _ in range(count)), True)
+        return
+    for shown in show(values):
+        yield (*(shown if count > 1 else (shown,)), True)
+
+
+def pick_sample(context: AppContext, texts: Mapping[str, Callable[[SampleClip], str]], index: int) -> Any:
+    """Choose a sample clip: no upload any more, and the clip's own texts."""
+    if not isinstance(index, int) or not 0 <= index < len(context.samples):
         raise gr.Error(f"There are {len(context.samples)} sample clips, numbered from 0.", print_exception=False)
-    return None, text_of(context.samples[index])
+    return None, *(text_of(context.samples[index]) for text_of in texts.values())
 
 
 def bind(handler: Callable[..., Any], controls: Controls, *others: str) -> Callable[..., Any]:
     """Let Gradio call `handler(values, *others)`, where `values` is keyed like `controls`.
 
-    The names of the controls become the names of the endpoint's parameters.
+    Without controls there are no values. The names of the controls become the names of the endpoint's parameters.
     """
     names = list(controls)
 
     def call(*given: Any) -> Any:
-        return handler(dict(zip(names, given, strict=False)), *given[len(names) :])
+        values = [dict(zip(names, given, strict=False))] if names else []
+        return handler(*values, *given[len(names) :])
 
     def stream(*given: Any) -> Iterator[Any]:
         yield from call(*given)

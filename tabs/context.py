@@ -34,14 +34,14 @@ class AppContext:
 
     Attributes:
         run: a request in, events out, the result last; closing it stops the run and frees what it took.
-        control_maps: the control maps of a request alone, uint8 `(F, H, W, 3)`.
+        control_maps: the control maps of a request alone, uint8 `(F, H, W, 3)` for each of its controls.
         samples: the clips that come with the studio, best first; at least one.
         family: key of the model family that the tabs offer.
         device: held by whoever computes with the models, so that only one does.
     """
 
     run: Callable[[GenerationRequest], Events]
-    control_maps: Callable[[GenerationRequest], np.ndarray]
+    control_maps: Callable[[GenerationRequest], tuple[np.ndarray, ...]]
     samples: tuple[SampleClip, ...]
     family: str = "toybox"
     device: threading.Lock = field(default_factory=threading.Lock)
@@ -68,7 +68,7 @@ class AppContext:
 
             return pipeline.run(request, manager(), stages)
 
-        def control_maps(request: GenerationRequest) -> np.ndarray:
+        def control_maps(request: GenerationRequest) -> tuple[np.ndarray, ...]:
             from bivdiff import pipeline
 
             return pipeline.control_maps(request, manager())

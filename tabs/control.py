@@ -1,121 +1,227 @@
-"""The tab "Controllable generation": a clip is made anew from its edges or its depth.
+"""The tab "Controllable generation": a clip is made anew from its edges, its depth, or both.
 
-In it: the tab's layout, its preview of the control map, its events. Not in it: the controls and the run that other tabs
-have too (common.py).
+In it: the tab's layout, its controls, its preview of the control maps, its events. Not in it: what other tabs have too
+(common.py, controls.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
-from bivdiff.catalog import family
-from bivdiff.types import GenerationRequest
-from tabs import common, results
+from bivdiff.catalog import IMAGE_MODELS, TASKS, family
+from bivdiff.errors import InputError
+from bivdiff.types import Control, GenerationRequest
+from tabs import common
 from tabs import controls as shared
 from tabs.context import AppContext
 from tabs.player import player_value, sync_player, tile
+from tabs.results import CONTROL_LABELS
 
 TASK = "control"
-CONTROL_LABELS = {"canny": "Edges", "depth": "Depth"}
+NO_SECOND = "none"
+MAP_SOURCES = [("Drawn from the clip", "drawn"), ("A clip that is the map", "upload")]
 
 
-def build(context: AppContext, page: gr.Blocks) -> None:
+def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
     """Lay the tab out and connect it. Call it inside a `gr.Tab` of the page."""
     defaults = shared.defaults_of(context, TASK)
     controls: shared.Controls = {}
-    with gr.Row(elem_classes="bd-columns", equal_height=False):
-        with gr.Column(elem_classes="bd-card", min_width=340):
+    with shared.columns():
+        with shared.card():
             shared.heading(1, "The clip you have")
-            controls |= shared.clip_controls(context)
-            controls["control_type"] = _control_type(context, defaults)
-            preview = sync_player(player_value(preview_tiles("canny", None, None), 8), elem_id="preview")
+            controls |= shared.clip_controls(context, TASK)
+            controls |= _control_choice(context, defaults)
+            preview = sync_player(player_value(preview_tiles([], None, None), 8), elem_id=f"{TASK}-preview")
+            controls |= _control_details(context, defaults)
             controls |= shared.trim_controls(context)
-        with gr.Column(elem_classes="bd-card", min_width=340):
+        with shared.card():
             shared.heading(2, "The clip you want")
-            controls |= shared.prompt_controls(defaults, context.samples[0].prompt)
+            controls["prompt"] = shared.prompt_box(TASK, context.samples[0].prompt)
             shared.word_list()
-            controls |= shared.mixing_control(defaults)
-            controls |= shared.seed_controls()
+            controls |= shared.other_prompts(defaults)
+            controls |= shared.bridge_controls(context, TASK, controls["image_model"])
             controls |= shared.step_controls(defaults)
             with gr.Accordion("Advanced", open=False):
                 controls |= shared.advanced_controls(defaults)
-                controls |= _control_settings(defaults)
-            start, stop, panel = shared.run_controls()
-    with gr.Column(elem_classes="bd-card bd-result", elem_id="result"):
-        shared.heading(3, "Side by side, in step")
-        player = sync_player(results.empty_player(), elem_id="player")
+            start, stop, panel = shared.run_controls(TASK)
+    player = common.result_card(TASK)
     widgets = common.RunWidgets(start, stop, panel, player, gr.State(None))
-    common.wire_run(context, TASK, controls, widgets, api_name="control")
-    watched = ["start", "stride", "num_frames", "fit", "control_type", "low_threshold", "high_threshold"]
-    shown = common.Preview(partial(preview_control, context), preview, watched, api_name="control_map")
-    common.wire_source(context, page, controls, shown, text=("prompt", lambda sample: sample.prompt))
+    common.wire_run(context, read_job, TASK, controls, widgets)
+    watched = [
+        "start", "stride", "num_frames", "fit", "control_type", "second_control_type", "map_source", "control_video",
+        "low_threshold", "high_threshold",
+    ]  # fmt: skip
+    _wire_choices(context, controls)
+    shown = common.Preview(partial(preview_control, context), [preview], watched, api_name="control_map")
+    common.wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.prompt}, TASK)
 
 
-def preview_tiles(control_type: str, frames: Any, control_frames: Any, note: str = "") -> list[dict[str, Any]]:
-    """The source and its control map; `note` says why one is missing."""
-    label = CONTROL_LABELS.get(control_type, str(control_type))
-    wait = frames is not None and control_frames is None and not note
-    return [
-        tile("Source", frames, note=note if frames is None else ""),
-        tile(label, control_frames, note=note or "Reading the clip", pending=wait),
-    ]
+# From the page to a request
 
 
-def preview_control(context: AppContext, values: common.Values) -> Iterator[dict[str, Any]]:
-    """Show the trimmed source at once, then its control map: what the image model will be given."""
-    control_type = values.get("control_type") or "canny"
-    job = None
-    try:
-        job = common.read_job(context, TASK, values)
-        yield player_value(preview_tiles(control_type, job.request.frames, None), job.fps)
-        # Edges need no model. Depth does, and a run that has the device may take minutes.
-        if control_type != "canny" and context.device.locked():
-            note = "The models are busy: this map is shown when you generate, or change a setting here later."
-            yield player_value(preview_tiles(control_type, job.request.frames, None, note), job.fps)
-            return
-        maps = context.control_maps(job.request)
-        yield player_value(preview_tiles(control_type, job.request.frames, maps), job.fps)
-    except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
-        frames = None if job is None else job.request.frames
-        yield player_value(preview_tiles(control_type, frames, None, common.sentence(error)), 8)
+def read_job(context: AppContext, values: common.Values) -> common.Job:
+    """Turn the filled-in tab into a request.
+
+    Raises:
+        InputError: a value or a clip cannot be used.
+    """
+    clip = common.read_source(context, values)
+    return common.make_job(context, TASK, values, clip, controls=_read_controls(context, values, clip.frames))
 
 
-def _control_type(context: AppContext, defaults: GenerationRequest) -> gr.Radio:
-    kinds = family(context.family).control_types
-    return gr.Radio(
-        [(CONTROL_LABELS.get(kind, kind), kind) for kind in kinds], value=defaults.control_type, elem_id="control-type",
-        label="What to keep of it", info="Its outlines, or its shapes in space", elem_classes="bd-choice bd-inline",
+def _read_controls(context: AppContext, values: common.Values, frames: np.ndarray) -> tuple[Control, ...]:
+    maps = None
+    if values.get("map_source") == "upload":
+        if not values.get("control_video"):
+            raise InputError("There is no control clip yet. Upload one, or let the map be drawn from the clip.")
+        maps = common.read_beside(context, values, values["control_video"], frames)
+    span = {
+        name: values[f"control_{name}"] for name in ("start", "end") if values.get(f"control_{name}") is not None
+    }  # fmt: skip
+    kinds = {"": values.get("control_type") or "canny", "second_": values.get("second_control_type") or NO_SECOND}
+    if kinds["second_"] == NO_SECOND:
+        del kinds["second_"]
+    elif kinds["second_"] == kinds[""]:
+        raise InputError("Both controls are of the same kind. Choose another second control, or none.")
+    return tuple(
+        Control(
+            control_type=kind, frames=None if prefix else maps,
+            conditioning_scale=_given(values.get(f"{prefix}conditioning_scale"), 1.0), **span,
+        )
+        for prefix, kind in kinds.items()
     )  # fmt: skip
 
 
-def _control_settings(defaults: GenerationRequest) -> shared.Controls:
-    controls: shared.Controls = {
-        "controlnet_conditioning_scale": gr.Slider(
-            0, 2, defaults.controlnet_conditioning_scale, step=0.05, label="Control strength",
-            info="0 ignores the control map, 1 is usual", min_width=180,
-        )
-    }  # fmt: skip
-    with gr.Row(elem_classes="bd-fields"):
-        controls["low_threshold"] = gr.Slider(
-            1,
-            255,
-            defaults.low_threshold,
-            step=1,
-            label="Weak edges",
-            info="Canny: lower keeps more of them",
-            min_width=180,
-        )
-        controls["high_threshold"] = gr.Slider(
-            1,
-            255,
-            defaults.high_threshold,
-            step=1,
-            label="Strong edges",
-            info="Canny: where an edge begins",
-            min_width=180,
-        )
+def _given(value: Any, default: float) -> Any:
+    return default if value is None else value
+
+
+# The preview
+
+
+def preview_tiles(
+    controls: Sequence[Control], frames: np.ndarray | None, maps: Sequence[np.ndarray] | None, note: str = ""
+) -> list[dict[str, Any]]:
+    """The source and its control maps; `note` says why one is missing."""
+    wait = frames is not None and maps is None and not note
+    shown = list(controls) or [Control()]
+    return [
+        tile("Source", frames, note=note if frames is None else ""),
+        *(
+            tile(
+                CONTROL_LABELS.get(control.control_type, control.control_type), maps[number] if maps else None,
+                note=note or "Reading the clip", pending=wait,
+            )
+            for number, control in enumerate(shown)
+        ),
+    ]  # fmt: skip
+
+
+def preview_control(context: AppContext, values: common.Values) -> Iterator[dict[str, Any]]:
+    """Show the trimmed source at once, then its control maps: what the image model will be given."""
+    frames, controls, fps = None, (), 8.0
+    try:
+        clip = common.read_source(context, values)
+        frames, fps = clip.frames, clip.fps
+        request = read_job(context, values).request
+        controls = request.controls
+        yield player_value(preview_tiles(controls, frames, None), fps)
+        # Edges need no model. Depth does, and a run that has the device may take minutes.
+        needy = any(item.frames is None and item.control_type in family(context.family).annotators for item in controls)
+        if needy and context.device.locked():
+            note = "The models are busy: this map is shown when you generate, or change a setting here later."
+            yield player_value(preview_tiles(controls, frames, None, note), fps)
+            return
+        yield player_value(preview_tiles(controls, frames, context.control_maps(request)), fps)
+    except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
+        yield player_value(preview_tiles(controls, frames, None, common.sentence(error)), fps)
+
+
+# The controls
+
+
+def _control_choice(context: AppContext, defaults: GenerationRequest) -> shared.Controls:
+    kinds = family(context.family).steering(defaults.image_model)
+    controls: shared.Controls = {"image_model": shared.model_choice(TASK)}
+    with shared.fields():
+        controls["control_type"] = gr.Radio(
+            _labelled(kinds), value=next(iter(kinds)), elem_id=f"{TASK}-type", label="What to keep of it",
+            info="Its outlines, or its shapes in space", elem_classes="bd-choice", min_width=180,
+        )  # fmt: skip
+        controls["conditioning_scale"] = _strength("Control strength", "0 ignores the map, 1 is usual")
     return controls
+
+
+def _control_details(context: AppContext, defaults: GenerationRequest) -> shared.Controls:
+    kinds = family(context.family).steering(defaults.image_model)
+    controls: shared.Controls = {}
+    with gr.Accordion("More on the control", open=False):
+        controls["map_source"] = gr.Radio(
+            MAP_SOURCES, value="drawn", label="The control map is", elem_id=f"{TASK}-map-source",
+            info="A map of your own must go with the clip frame by frame", elem_classes="bd-choice",
+        )  # fmt: skip
+        with gr.Column(visible=False) as uploads:
+            controls["control_video"] = shared.upload(
+                "The control map: a clip as long as the source, or a picture", elem_id=f"{TASK}-map"
+            )
+        controls["map_source"].change(
+            lambda source: gr.update(visible=source == "upload"), controls["map_source"], uploads,
+            show_progress="hidden", queue=False, api_visibility="private",
+        )  # fmt: skip
+        with shared.fields():
+            controls["second_control_type"] = gr.Radio(
+                [("None", NO_SECOND), *_labelled(kinds)], value=NO_SECOND, label="Second control", min_width=180,
+                info="Keeps something else as well", elem_classes="bd-choice", elem_id=f"{TASK}-second-type",
+            )  # fmt: skip
+            controls["second_conditioning_scale"] = _strength("Strength of the second", "Its map is always drawn")
+        with shared.fields():
+            controls["control_start"] = shared.slider(
+                0, 1, 0, 0.05, "Control starts", "After this share of the image steps"
+            )
+            controls["control_end"] = shared.slider(
+                0, 1, 1, 0.05, "Control ends", "Earlier leaves details to the prompt"
+            )
+        with shared.fields():
+            controls["low_threshold"] = shared.slider(
+                1, 255, defaults.low_threshold, 1, "Weak edges", "Edges: lower keeps more of them"
+            )
+            controls["high_threshold"] = shared.slider(
+                1, 255, defaults.high_threshold, 1, "Strong edges", "Edges: where one begins"
+            )
+    return controls
+
+
+def _strength(label: str, info: str) -> gr.Slider:
+    return shared.slider(0, 2, 1, 0.05, label, info)
+
+
+def _labelled(kinds: Any) -> list[tuple[str, str]]:
+    return [(CONTROL_LABELS.get(kind, kind), kind) for kind in kinds]
+
+
+def _wire_choices(context: AppContext, controls: shared.Controls) -> None:
+    """Let the control types follow the image model."""
+    chosen = [controls[name] for name in ("image_model", "control_type", "second_control_type")]
+    chosen[0].change(
+        lambda *given: follow_model(context, *given), chosen, chosen[1:], show_progress="hidden", queue=False,
+        api_visibility="private",
+    )  # fmt: skip
+
+
+def follow_model(context: AppContext, image_model: str, control_type: str, second: str) -> tuple[Any, Any]:
+    """The control types that an image model can read; what was chosen stays where it is one of them."""
+    if image_model not in TASKS[TASK].image_models:
+        known = ", ".join(IMAGE_MODELS[model] for model in TASKS[TASK].image_models)
+        raise gr.Error(f"Choose one of these image models: {known}.", print_exception=False)
+    kinds = family(context.family).steering(image_model)
+    first = control_type if control_type in kinds else next(iter(kinds))
+    other = second if second in kinds else NO_SECOND
+    return (
+        gr.update(choices=_labelled(kinds), value=first),
+        gr.update(choices=[("None", NO_SECOND), *_labelled(kinds)], value=other),
+    )

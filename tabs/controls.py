@@ -7,13 +7,15 @@ Not in it: what happens when they are used (common.py), the layout of a tab (its
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import gradio as gr
 import numpy as np
 from gradio.components import Component
 
 from bivdiff import media
-from bivdiff.catalog import default_request, family
+from bivdiff.catalog import IMAGE_MODELS, PAPER, PRESETS, TASKS, family
 from bivdiff.toybox import world
 from bivdiff.toybox.data import vocabulary
 from bivdiff.types import MAX_PROMPT_CHARACTERS, MAX_SEED, MIXING_RULES, GenerationRequest
@@ -23,16 +25,44 @@ from tabs.running import idle_panel
 
 Controls = dict[str, Component]
 
+FIRST = next(iter(TASKS))  # its tab is the one that the page opens with
 RULE_LABELS = {
     "linear": "Linear (the paper)",
     "variance_preserving": "Variance preserving",
     "slerp": "Spherical",
 }
+FILE_TYPES = [f".{kind.strip()}" for kind in media.KNOWN_KINDS.split(",")]
+# Words of instructions, which are not in captions.
+INSTRUCTION_WORDS = "make turn paint color colour remove delete erase the it into floor"
 
 
-def defaults_of(context: AppContext, task: str) -> GenerationRequest:
-    """The values that a task's controls start with."""
-    return default_request(task, context.family, np.zeros((1, 8, 8, 3), np.uint8), "")
+def defaults_of(context: AppContext, task: str, image_model: str | None = None) -> GenerationRequest:
+    """The values that a task's controls start with: those of one of its image models, the first unless it is named."""
+    model = image_model or TASKS[task].image_models[0]
+    settings = {**PAPER[model], **PRESETS.get((model, context.family), {})}
+    video_model = next(iter(family(context.family).video_models))
+    return GenerationRequest(
+        frames=np.zeros((1, 8, 8, 3), np.uint8), prompt="", task=task, family=context.family, image_model=model,
+        video_model=video_model, **settings,
+    )  # fmt: skip
+
+
+# Parts of a tab
+
+
+def columns() -> gr.Row:
+    """The row of a tab's two cards: the clip one has, the clip one wants."""
+    return gr.Row(elem_classes="bd-columns", equal_height=False)
+
+
+def card() -> gr.Column:
+    """One of the cards."""
+    return gr.Column(elem_classes="bd-card", min_width=340)
+
+
+def fields() -> gr.Row:
+    """Controls beside each other, where there is room."""
+    return gr.Row(elem_classes="bd-fields")
 
 
 def heading(number: int, text: str) -> gr.HTML:
@@ -40,151 +70,230 @@ def heading(number: int, text: str) -> gr.HTML:
     return gr.HTML(f'<h2 class="bd-step"><span>{number}</span> {text}</h2>', apply_default_css=False)
 
 
-def clip_controls(context: AppContext) -> Controls:
+def remark(text: str = "", **options: Any) -> gr.HTML:
+    """A quiet line of our own words between controls; hidden while it is empty."""
+    return gr.HTML(text and f"<p>{text}</p>", elem_classes="bd-remark", apply_default_css=False, **options)
+
+
+# The clip one has
+
+
+def clip_controls(context: AppContext, task: str) -> Controls:
     """The clip to start from: a sample or an upload."""
     limits = media.LIMITS
     bounds = f"up to {limits.file_bytes // 2**30} GB, {limits.seconds / 3600:g} hours, 8K"
     return {
-        "sample": sample_strip(context.samples, label="Sample clips", elem_id="samples"),
-        "video": gr.File(
-            label=f"Or a clip of your own: {bounds}", elem_id="video", height=48,
-            file_types=[f".{kind.strip()}" for kind in media.KNOWN_KINDS.split(",")],
+        "sample": sample_strip(
+            context.samples,
+            carries=task == FIRST,
+            label="Sample clips",
+            elem_id=f"{task}-samples",
+            elem_classes="bd-strip",
         ),
-    }  # fmt: skip
+        "video": upload(f"Or a clip of your own: {bounds}", elem_id=f"{task}-video"),
+    }
 
 
-def trim_controls(context: AppContext) -> Controls:
-    """Which part of the clip to use, and what happens where it is not square."""
+def upload(label: str, **options: Any) -> gr.File:
+    """A place for one clip or picture, one line high."""
+    return gr.File(label=label, height=48, file_types=FILE_TYPES, elem_classes="bd-upload", **options)
+
+
+def trim_controls(context: AppContext, shape: bool = True) -> Controls:
+    """Which part of the clip to use, and, unless `shape` is off, what happens where it is not square."""
     longest = family(context.family).num_frames
-    with gr.Accordion("Trim and shape", open=False):
-        with gr.Row(elem_classes="bd-fields"):
+    with gr.Accordion("Trim and shape" if shape else "Trim", open=False):
+        with fields():
             controls: Controls = {
                 "start": gr.Number(0, label="Start", info="Seconds into the clip", minimum=0, step=0.1, min_width=150),
                 "stride": gr.Number(
                     1, label="Every n-th frame", info="2 = twice as fast", minimum=1, precision=0, min_width=150
                 ),
             }
-        with gr.Row(elem_classes="bd-fields"):
-            controls["num_frames"] = gr.Slider(
-                2, longest, longest, step=1, label="Frames", info=f"Up to {longest}", min_width=150
-            )
-            controls["fit"] = gr.Radio(
-                [("Crop", "crop"), ("Pad", "pad")], value="crop", label="Made square", min_width=150,
-                info="By cutting off, or by bars", elem_classes="bd-choice",
-            )  # fmt: skip
+        with fields():
+            controls["num_frames"] = slider(2, longest, longest, 1, "Frames", f"Up to {longest}", min_width=150)
+            if shape:
+                controls["fit"] = gr.Radio(
+                    [("Crop", "crop"), ("Pad", "pad")], value="crop", label="Made square", min_width=150,
+                    info="By cutting off, or by bars", elem_classes="bd-choice",
+                )  # fmt: skip
     return controls
 
 
-def prompt_controls(defaults: GenerationRequest, prompt: str) -> Controls:
-    """What the new clip should show, in the words of up to four prompts."""
-    controls: Controls = {
-        "prompt": gr.Textbox(
-            prompt, label="Prompt", info="What the new clip should show", lines=2, max_lines=6, elem_id="prompt"
-        )
-    }
-    controls["prompt"].change(
-        unknown_words, controls["prompt"], gr.HTML(elem_id="word-hint", apply_default_css=False),
-        show_progress="hidden", trigger_mode="always_last", queue=False, api_name="unknown_words",
+# What makes the frames
+
+
+def model_choice(task: str) -> gr.Radio:
+    """Which image model makes the frames, for tasks that have several."""
+    models = TASKS[task].image_models
+    return gr.Radio(
+        [(IMAGE_MODELS[model], model) for model in models], value=models[0], label="Image model",
+        info="Makes the frames, each on its own", elem_id=f"{task}-image-model", elem_classes="bd-choice",
     )  # fmt: skip
+
+
+def prompt_box(task: str, value: str, label: str = "Prompt", info: str = "What the new clip should show") -> gr.Textbox:
+    """A prompt; below it stand the words that the toybox does not know."""
+    name = re.sub(r"\W+", "-", label.lower())
+    box = gr.Textbox(value, label=label, info=info, lines=2, max_lines=6, elem_id=f"{task}-{name}")
+    hint = gr.HTML(elem_id=f"{task}-{name}-hint", elem_classes="bd-word-hint", apply_default_css=False)
+    # One endpoint is enough: they are all alike.
+    named: dict[str, Any] = {"api_name": "unknown_words"} if task == FIRST else {"api_visibility": "private"}
+    box.change(
+        unknown_words, box, hint, show_progress="hidden", trigger_mode="always_last", queue=False, **named,
+    )  # fmt: skip
+    return box
+
+
+def other_prompts(defaults: GenerationRequest, video_info: str = "") -> Controls:
+    """The prompts that are rarely needed."""
     with gr.Accordion("More prompts", open=False):
-        controls["video_prompt"] = gr.Textbox(
-            defaults.video_prompt, label="Video prompt", info="For the video model; empty = the prompt above"
-        )
-        controls["negative_prompt"] = gr.Textbox(
-            defaults.negative_prompt, label="Negative prompt", info="What neither model should show"
-        )
-        controls["inversion_prompt"] = gr.Textbox(
-            defaults.inversion_prompt, label="Inversion prompt", info="For both inversions; empty is the usual choice"
-        )
-    return controls
-
-
-def mixing_control(defaults: GenerationRequest) -> Controls:
-    """The one setting that the method is about."""
-    return {
-        "mixing_ratio": gr.Slider(
-            0, 1, defaults.mixing_ratio, step=0.05, label="Mixing ratio", elem_id="mixing-ratio",
-            info="1 = image model only: smoothest, may drift. "
-            "0 = video model only: keeps the frames, flicker included.",
-        )
-    }  # fmt: skip
-
-
-def seed_controls() -> Controls:
-    """The seed, and whether to draw one. After a run the seed that was used stands there."""
-    with gr.Row(elem_classes="bd-fields"):
         return {
-            "random_seed": gr.Checkbox(
-                True, label="Random seed", info="Off repeats the seed beside", elem_id="random-seed", min_width=150
+            "video_prompt": gr.Textbox(
+                defaults.video_prompt, label="Video prompt",
+                info=video_info or "For the video model; empty = the prompt above",
             ),
-            "seed": gr.Number(
-                0, label="Seed", info="Shows the one that was used", precision=0, minimum=0, maximum=MAX_SEED,
-                min_width=150, elem_id="seed",
+            "negative_prompt": gr.Textbox(
+                defaults.negative_prompt, label="Negative prompt", info="What neither model should show"
+            ),
+            "inversion_prompt": gr.Textbox(
+                defaults.inversion_prompt, label="Inversion prompt",
+                info="For both inversions; empty is the usual choice",
             ),
         }  # fmt: skip
 
 
-def step_controls(defaults: GenerationRequest) -> Controls:
-    """Steps and guidance of the three stages."""
-    controls: Controls = {}
-    with gr.Accordion("Steps and guidance", open=False):
-        with gr.Row(elem_classes="bd-fields"):
-            controls["num_inference_steps"] = _steps(
-                defaults.num_inference_steps, "Image steps", "Of the frame-by-frame stage; more = finer"
-            )
-            controls["guidance_scale"] = _guidance(
-                defaults.guidance_scale, "Image guidance", "How strictly it follows the prompt; 1 = off"
-            )
-        with gr.Row(elem_classes="bd-fields"):
-            controls["num_smoothing_steps"] = _steps(
-                defaults.num_smoothing_steps, "Smoothing steps", "Of the video model; more = cleaner"
-            )
-            controls["smoothing_guidance_scale"] = _guidance(
-                defaults.smoothing_guidance_scale, "Video guidance", "1 = off, and takes half the time"
-            )
-        controls["num_inversion_steps"] = _steps(
-            defaults.num_inversion_steps, "Inversion steps", "More = closer to the frames of the first stage"
-        )
-    return controls
+# The bridge
 
 
-def advanced_controls(defaults: GenerationRequest) -> Controls:
-    """Settings of the method that are rarely touched. Call it inside the tab's "Advanced" part."""
-    with gr.Row(elem_classes="bd-fields"):
-        controls: Controls = {
+def bridge_controls(context: AppContext, task: str, image_model: Component | None = None) -> Controls:
+    """What the method is about, and the seed: the same in every tab.
+
+    Args:
+        context: knows the family.
+        task: key of the catalog's tasks.
+        image_model: the choice of one, whose own default the ratio then follows.
+    """
+    defaults = defaults_of(context, task)
+    ratio = slider(
+        0, 1, defaults.mixing_ratio, 0.05, "Mixing ratio", ratio_info(defaults.image_model),
+        elem_id=f"{task}-mixing-ratio", elem_classes="bd-ratio",
+    )  # fmt: skip
+    if image_model is not None:
+        image_model.change(
+            lambda model, now: follow_ratio(context, task, model, now), [image_model, ratio], ratio,
+            show_progress="hidden", queue=False, api_visibility="private",
+        )  # fmt: skip
+    with fields():
+        return {
+            "mixing_ratio": ratio,
             "mixing_rule": gr.Dropdown(
                 [(RULE_LABELS[rule], rule) for rule in MIXING_RULES], value=defaults.mixing_rule, label="Mixing rule",
-                info="How the two inversions are blended", min_width=180,
+                info="How the inversions are blended", min_width=190, scale=2, elem_id=f"{task}-mixing-rule",
             ),
-            "noise_sharing": gr.Slider(
-                0, 1, defaults.noise_sharing, step=0.05, label="Noise sharing",
-                info="0 = every frame its own first noise, 1 = all the same", min_width=180,
+            "random_seed": gr.Checkbox(
+                True, label="Random seed", info="Off repeats the seed beside", elem_id=f"{task}-random-seed",
+                elem_classes="bd-check",
+            ),
+            "seed": gr.Number(
+                0, label="Seed", info="Shows the one used", precision=0, minimum=0, maximum=MAX_SEED,
+                min_width=130, elem_id=f"{task}-seed",
             ),
         }  # fmt: skip
-    with gr.Row(elem_classes="bd-fields"):
-        controls["inversion_guidance_scale"] = _guidance(
-            defaults.inversion_guidance_scale, "Inversion guidance", "1 = off, the most faithful"
-        )
-        controls["frame_batch_size"] = gr.Slider(
-            1,
-            16,
-            defaults.frame_batch_size,
-            step=1,
-            label="Frames at once",
-            info="Fewer need less memory",
-            min_width=180,
+
+
+def ratio_info(image_model: str) -> str:
+    """What the mixing ratio does, and which one the paper takes."""
+    paper = PAPER.get(image_model, {}).get("mixing_ratio", 1.0)
+    known = "" if image_model == "given" else f" The paper takes {paper:g} for {_told_name(image_model)}."
+    return f"1 = image model only: smoothest, may drift. 0 = video model only: keeps frames, flicker included.{known}"
+
+
+def follow_ratio(context: AppContext, task: str, image_model: str, now: float) -> Any:
+    """The ratio's help for another image model, and its default, unless the user has chosen a ratio already."""
+    usual = {model: defaults_of(context, task, model).mixing_ratio for model in TASKS[task].image_models}
+    if image_model not in usual:
+        return gr.skip()
+    value = usual[image_model] if now in usual.values() else now
+    return gr.update(info=ratio_info(image_model), value=value)
+
+
+def step_controls(defaults: GenerationRequest, elsewhere: Sequence[str] = ()) -> Controls:
+    """Steps and guidance of the three stages, but for those in `elsewhere`, which the tab has in another place."""
+    steps = {
+        "num_inference_steps": ("Image steps", "Of the frame-by-frame stage; more = finer"),
+        "guidance_scale": ("Image guidance", "How strictly it follows the prompt; 1 = off"),
+        "num_smoothing_steps": ("Smoothing steps", "Of the video model; more = cleaner"),
+        "smoothing_guidance_scale": ("Video guidance", "1 = off, and takes half the time"),
+        "num_inversion_steps": ("Inversion steps", "More = closer to the frames of the first stage"),
+        "inversion_guidance_scale": ("Inversion guidance", "1 = off, the most faithful"),
+    }
+    controls: Controls = {}
+    with gr.Accordion("Steps and guidance", open=False):
+        names = [name for name in steps if name not in elsewhere]
+        for pair in (names[at : at + 2] for at in range(0, len(names), 2)):
+            with fields():
+                for name in pair:
+                    build = guidance if name.endswith("scale") else _steps
+                    controls[name] = build(getattr(defaults, name), *steps[name])
+    return controls
+
+
+def advanced_controls(defaults: GenerationRequest, with_noise: bool = True) -> Controls:
+    """Settings of the method that are rarely touched. Call it inside the tab's "Advanced" part."""
+    controls: Controls = {}
+    with fields():
+        if with_noise:
+            controls["noise_sharing"] = slider(
+                0,
+                1,
+                defaults.noise_sharing,
+                0.05,
+                "Noise sharing",
+                "0 = a first noise for each frame, 1 = for all",
+            )
+        controls["frame_batch_size"] = slider(
+            1, 16, defaults.frame_batch_size, 1, "Frames at once", "Fewer need less memory"
         )
     return controls
 
 
-def run_controls() -> tuple[gr.Button, gr.Button, gr.HTML]:
+def slider(
+    low: float, high: float, value: float, step: float, label: str, info: str, min_width: int = 180, **options: Any
+) -> gr.Slider:
+    """A slider with a line on what it does."""
+    return gr.Slider(low, high, value, step=step, label=label, info=info, min_width=min_width, **options)
+
+
+def guidance(value: float, label: str, info: str) -> gr.Slider:
+    """A guidance scale."""
+    return slider(1, 15, value, 0.5, label, info)
+
+
+def _steps(value: int, label: str, info: str) -> gr.Slider:
+    return slider(1, 100, value, 1, label, info)
+
+
+def _told_name(image_model: str) -> str:
+    label = IMAGE_MODELS[image_model]
+    return f"the {label.lower()}" if label.endswith("model") else label
+
+
+# The run
+
+
+def run_controls(task: str) -> tuple[gr.Button, gr.Button, gr.HTML]:
     """The button that starts, the one that stops, and the progress between."""
     with gr.Row(elem_classes="bd-run"):
-        start = gr.Button("Generate", variant="primary", size="lg", scale=3, elem_id="generate")
-        stop = gr.Button(
-            "Cancel", variant="secondary", size="lg", scale=1, interactive=False, elem_id="cancel", min_width=96
+        start = gr.Button(
+            "Generate", variant="primary", size="lg", scale=3, elem_id=f"{task}-generate", elem_classes="bd-generate"
         )
-    return start, stop, progress_panel(idle_panel(), elem_id="progress")
+        stop = gr.Button(
+            "Cancel", variant="secondary", size="lg", scale=1, interactive=False, elem_id=f"{task}-cancel",
+            min_width=96,
+        )  # fmt: skip
+    panel = progress_panel(idle_panel(task), elem_id=f"{task}-progress", elem_classes="bd-panel")
+    return start, stop, panel
 
 
 def word_list() -> gr.HTML:
@@ -203,18 +312,10 @@ def word_list() -> gr.HTML:
 
 def unknown_words(prompt: str) -> str:
     """A line on the words of a prompt that the toybox does not know; empty if it knows all."""
-    known = set(vocabulary())
+    known = {*vocabulary(), *INSTRUCTION_WORDS.split()}
     words = re.findall(r"[^\W_]+", (prompt or "")[:MAX_PROMPT_CHARACTERS].lower())
     strange = [word for word in words if word not in known]
     if not strange:
         return ""
     listed = ", ".join(dict.fromkeys(strange[:6]))
     return f'<p class="bd-hint">The toybox does not know: {listed}. It ignores what it does not know.</p>'
-
-
-def _steps(value: int, label: str, info: str) -> gr.Slider:
-    return gr.Slider(1, 100, value, step=1, label=label, info=info, min_width=160)
-
-
-def _guidance(value: float, label: str, info: str) -> gr.Slider:
-    return gr.Slider(1, 15, value, step=0.5, label=label, info=info, min_width=180)

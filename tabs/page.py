@@ -13,11 +13,11 @@ import gradio as gr
 from bivdiff import media
 from bivdiff.catalog import TASKS
 from bivdiff.settings import ASSETS
-from tabs import control
+from tabs import control, edit, inpaint, outpaint, smooth
 from tabs.context import AppContext
 
 TITLE = "BIVDiff Studio"
-TABS = {"control": control.build}
+TABS = {tab.TASK: tab.build for tab in (control, edit, inpaint, outpaint, smooth)}
 CACHE_SECONDS = 24 * 3600
 QUEUE_SIZE = 24
 
@@ -47,9 +47,10 @@ def build_page(context: AppContext) -> gr.Blocks:
     with gr.Blocks(title=TITLE, delete_cache=(CACHE_SECONDS, CACHE_SECONDS), analytics_enabled=False) as page:
         gr.HTML((ASSETS / "header.html").read_text("utf-8"), elem_id="header", apply_default_css=False)
         with gr.Tabs(elem_id="tabs"):
-            for task, build in TABS.items():
-                with gr.Tab(TASKS[task], id=task):
-                    build(context, page)
+            for number, (task, build) in enumerate(TABS.items()):
+                with gr.Tab(TASKS[task].title, id=task, elem_id=f"{task}-tab", elem_classes="bd-tab") as tab:
+                    # The first is open from the start.
+                    build(context, tab if number else page)
     page.queue(max_size=QUEUE_SIZE)
     return page
 

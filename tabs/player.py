@@ -1,6 +1,6 @@
-"""The studio's own widgets: the synchronised player, the progress of a run, the strip of sample clips.
+"""The studio's own widgets: the synchronised player, the progress of a run, the strip of sample clips, the painter.
 
-In it: the three components and what their values are made of. Not in it: how they behave in the browser, which is
+In it: the four components and what their values are made of. Not in it: how they behave in the browser, which is
 in `assets/*.js`, and how they look, in `assets/style.css`.
 
 A clip travels as a sprite sheet, all frames in one picture, and is drawn on a canvas: so all clips of a player show the
@@ -38,11 +38,24 @@ def progress_panel(value: dict[str, Any], **options: Any) -> gr.HTML:
     return _widget("progress", value, {"type": "object", "description": "how far the run is"}, **options)
 
 
-def sample_strip(samples: Sequence[SampleClip], **options: Any) -> gr.HTML:
-    """The sample clips as buttons. Its value is the index of the chosen one, -1 for none; choosing triggers `pick`."""
+def sample_strip(samples: Sequence[SampleClip], carries: bool = True, **options: Any) -> gr.HTML:
+    """The sample clips as buttons. Its value is the index of the chosen one, -1 for none; choosing triggers `pick`.
+
+    One strip of a page, which must be shown before the others, `carries` the clips for all.
+    """
     clips = [{"name": sample.name, "caption": sample.caption, "clip": _inline(sample.file)} for sample in samples]
     about = {"type": "integer", "description": "index of a sample clip, read where no video is given"}
-    return _widget("samples", 0, about, clips=clips, **options)
+    return _widget("samples", 0, about, clips=clips if carries else [], **options)
+
+
+def painter(**options: Any) -> gr.HTML:
+    """A picture to paint a mask on; painting triggers `paint`.
+
+    Its value is a dictionary: `sheet` is the picture (see `sheet`), or None; `paint` what was painted on it, the data
+    address of a PNG that is white where there is paint, or empty.
+    """
+    about = {"type": "object", "description": "a mask painted on the first frame: {'paint': data address of a PNG}"}
+    return _widget("painter", {"sheet": None, "paint": ""}, about, **options)
 
 
 def _widget(name: str, value: Any, about: dict[str, str], **options: Any) -> gr.HTML:

@@ -24,6 +24,9 @@ STAGES: dict[Stage, str] = {
     "inversion": "Inversion",
     "smoothing": "Smoothing",
 }
+SKIPPED: dict[str, set[Stage]] = {"control": set(), "smooth": {"control", "framewise"}}
+"""Stages that a task does not have; one that is not listed draws no control maps."""
+
 HEARTBEAT = 0.5  # seconds between updates while nothing happens: a run that waits can be cancelled too
 PAUSE = 0.12  # seconds between updates at most: a browser need not see every step
 
@@ -113,6 +116,8 @@ class Meter:
     def __init__(self, request: GenerationRequest, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._begun = clock()
+        self._request = request
+        self._stages = stages_of(request.task)
         self._work = planned_work(request)
         self._passes = _inversions(request)
         self._shares: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
@@ -138,10 +143,17 @@ class Meter:
             self._entered.setdefault(event.stage, self._clock())
         elif event.step <= before.step:
             self._pass += 1  # a second inversion begins
+        self._shares[event.stage] = self._share(event)
+
+    def _share(self, event: StepEvent) -> float:
+        """How much of its stage's work is done."""
         share = event.step / max(event.total, 1)
         if event.stage == "inversion":
-            share = (min(self._pass, self._passes - 1) + share) / self._passes
-        self._shares[event.stage] = share
+            return (min(self._pass, self._passes - 1) + share) / self._passes
+        if event.stage == "framewise" and self._request.image_model == "prompt2prompt":
+            # The first half of the steps inverts the source; each of the others takes four times as long.
+            return (min(share, 0.5) + 4 * max(share - 0.5, 0)) / 2.5
+        return share
 
     def remaining(self) -> float | None:
         """Seconds until the end, or None while it is too early to say."""
@@ -173,7 +185,7 @@ class Meter:
                 "percent": 100 if state == "done" else round(100 * self._shares[key]),
                 "state": "done" if state == "done" or self._shares[key] >= 1 else "now" if key == stage else "todo",
             }
-            for key, label in STAGES.items()
+            for key, label in self._stages.items()
         ]
         remaining = self.remaining() if state == "running" else None
         return {
@@ -196,8 +208,12 @@ def planned_work(request: GenerationRequest) -> dict[Stage, int]:
         return 2 if guidance_scale > 1 else 1
 
     count = len(request.frames)
+    # Prompt2Prompt inverts the source, and then denoises it and its edit together, both guided.
+    frame_passes = {"given": 0, "instruct-pix2pix": 3, "prompt2prompt": 5}
     return {
-        "framewise": count * request.num_inference_steps * passes(request.guidance_scale),
+        "framewise": count
+        * request.num_inference_steps
+        * frame_passes.get(request.image_model, passes(request.guidance_scale)),
         "inversion": count
         * request.num_inversion_steps
         * passes(request.inversion_guidance_scale)
@@ -206,9 +222,15 @@ def planned_work(request: GenerationRequest) -> dict[Stage, int]:
     }
 
 
-def idle_panel() -> dict[str, Any]:
+def stages_of(task: str) -> dict[Stage, str]:
+    """The stages that a task goes through, with their labels."""
+    skipped = SKIPPED.get(task, {"control"})
+    return {stage: label for stage, label in STAGES.items() if stage not in skipped}
+
+
+def idle_panel(task: str) -> dict[str, Any]:
     """The value of a `ProgressPanel` before the first run."""
-    chips = [{"key": key, "label": label, "percent": 0, "state": "todo"} for key, label in STAGES.items()]
+    chips = [{"key": key, "label": label, "percent": 0, "state": "todo"} for key, label in stages_of(task).items()]
     return {"state": "idle", "stages": chips, "headline": "", "detail": "", "elapsed": None, "remaining": None}
 
 

@@ -58,3 +58,21 @@ def request_of(source_frames: np.ndarray):
         return replace(base, **{**steps, **changes})
 
     return make
+
+
+@pytest.fixture
+def task_request(source_frames: np.ndarray):
+    """Makes a two-step request for an image model of any task, with changes."""
+    masks = np.zeros(source_frames.shape[:3], np.uint8)
+    masks[:, 16:48, 8:40] = 255
+    needs = {"inpainting": {"masks": masks}, "prompt2prompt": {"source_prompt": "a red cube on a green floor at noon"}}
+
+    def make(task: str, image_model: str, **changes: object) -> GenerationRequest:
+        base = catalog.default_request(
+            task, "toybox", source_frames, "a blue cube on a green floor at noon", seed=1, image_model=image_model,
+            **needs.get(image_model, {}),
+        )  # fmt: skip
+        steps = {"num_inference_steps": 2, "num_inversion_steps": 2, "num_smoothing_steps": 2}
+        return replace(base, **{**steps, **changes})
+
+    return make

@@ -13,15 +13,20 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bivdiff.toybox.clips import load_index
-from bivdiff.types import GenerationRequest, GenerationResult, StepEvent
+from bivdiff.types import Control, GenerationRequest, GenerationResult, StepEvent
 from tabs.context import AppContext
 
 DRAWN_SEED = 4242
+PREVIEWS = 4
 
 
 @dataclass
 class FakeRun:
-    """Yields every stage's events; the frames it makes are the source's, turned around in colour.
+    """Yields every stage's events as the pipeline does; the frames it makes are the source's, turned around in colour.
+
+    Like the pipeline it draws maps only for controls, makes no frames where they are given, inverts only with models
+    that have a share in the mix, lets Prompt2Prompt's image stage take twice as many steps, and finds the frames of
+    the last run kept where only what comes after them has changed.
 
     Attributes:
         pause: seconds before each step.
@@ -46,35 +51,63 @@ class FakeRun:
             self.closed.set()
 
     def _events(self, request: GenerationRequest) -> Iterator[StepEvent | GenerationResult]:
-        control_frames = fake_control_maps(request)
+        maps = fake_control_maps(request)
         yield StepEvent("load", 0, 1, "Loading the models")
         yield StepEvent("load", 1, 1, "Models loaded")
-        yield StepEvent("control", 1, 1, "Control maps", control_frames)
+        for number, frames in enumerate(maps, 1):
+            yield StepEvent("control", number, len(maps), "Control map", frames)
         if self.error is not None:
             raise self.error
-        yield from self._steps("framewise", "Frame by frame", request.num_inference_steps, request.frames[:, ::-1])
-        for model in ("image", "video"):
+        evaluations = {}
+        framewise = request.frames if request.image_model == "given" else np.ascontiguousarray(request.frames[:, ::-1])
+        if request.image_model != "given":
+            doubled = 2 if request.image_model == "prompt2prompt" else 1
+            if self._framewise_is_kept(request):
+                yield StepEvent("framewise", 1, 1, "Frames kept from an earlier run", framewise)
+            else:
+                yield from self._steps("framewise", "Frame by frame", doubled * request.num_inference_steps, framewise)
+                evaluations["framewise"] = 16
+        for model in [*(["image"] * (request.mixing_ratio > 0)), *(["video"] * (request.mixing_ratio < 1))]:
             yield from self._steps("inversion", f"Inverting with the {model} model", request.num_inversion_steps, None)
         yield from self._steps("smoothing", "Smoothing", request.num_smoothing_steps, request.frames[..., ::-1])
         seed = DRAWN_SEED if request.seed is None else request.seed
         yield GenerationResult(
-            request=replace(request, seed=seed), control_frames=control_frames, seed=seed,
-            framewise_frames=np.ascontiguousarray(request.frames[:, ::-1]),
+            request=replace(request, seed=seed), control_frames=maps, seed=seed, framewise_frames=framewise,
             frames=np.ascontiguousarray(request.frames[..., ::-1]),
             seconds={"load": 0.5, "framewise": 1.0, "inversion": 1.0, "smoothing": 1.0},
-            evaluations={"framewise": 16, "inversion": 16, "smoothing": 8},
+            evaluations={**evaluations, "inversion": 16, "smoothing": 8},
         )  # fmt: skip
 
+    def _framewise_is_kept(self, request: GenerationRequest) -> bool:
+        """Whether the run before had the same seed and settings, but for the mixing ratio."""
+        if len(self.requests) < 2 or request.seed is None:
+            return False
+        before = self.requests[-2]
+        same = replace(before, mixing_ratio=request.mixing_ratio).settings() == request.settings()
+        return same and np.array_equal(before.frames, request.frames)
+
     def _steps(self, stage: str, message: str, total: int, preview: np.ndarray | None) -> Iterator[StepEvent]:
+        every = max(1, total // PREVIEWS)
         for step in range(1, total + 1):
             time.sleep(self.pause)
-            yield StepEvent(stage, step, total, message, preview)
+            shown = preview if step % every == 0 and step < total else None
+            yield StepEvent(stage, step, total, message, shown)
 
 
-def fake_control_maps(request: GenerationRequest) -> np.ndarray:
-    """White where the source is bright, black elsewhere; the threshold shows that settings arrive."""
+def fake_control_maps(request: GenerationRequest) -> tuple[np.ndarray, ...]:
+    """A given map as it is; else white where the source is bright, for depth the other way round.
+
+    The threshold shows that settings arrive.
+    """
+    return tuple(_fake_map(control, request) for control in request.controls)
+
+
+def _fake_map(control: Control, request: GenerationRequest) -> np.ndarray:
+    if control.frames is not None:
+        return control.frames
     bright = request.frames.mean(-1, keepdims=True) > request.high_threshold
-    return np.repeat(bright, 3, axis=-1).astype(np.uint8) * 255
+    white = bright if control.control_type == "canny" else ~bright
+    return np.repeat(white, 3, axis=-1).astype(np.uint8) * 255
 
 
 def fake_context(run: FakeRun) -> AppContext:

@@ -1,24 +1,37 @@
-"""Control maps: edges at full resolution, and depth with one range for the whole clip.
+"""Control maps: edges at full resolution, depth with one range for the whole clip, and what networks draw.
 
-The depth model is the real class at a tiny size with random weights, so the tests know nothing of its taste; they
-check what is done around it. Not in it: the models' quality.
+The networks are the real classes with random weights, so the tests know nothing of their taste: they check what is
+done around them. Where a map's meaning is at stake, an `Oracle` answers in a network's place what it is told to.
+Not in it: the networks' quality.
 """
 
+import io
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+from torch import Tensor, nn
+from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
 
-from bivdiff.annotators import ANNOTATORS, annotate
+from bivdiff.annotators import ANNOTATORS, annotate, annotate_in_steps, loading
 from bivdiff.annotators.depth import IMAGENET_MEAN, IMAGENET_STD
+from bivdiff.annotators.detectors import part
+from bivdiff.annotators.sizes import working_shape
 from bivdiff.errors import InputError, ModelUnavailableError
 
 ONE_LEVEL = 1
 """Of 255: what the order of additions in other batch sizes may change after rounding."""
+
+RESAMPLING = 2
+"""Of 255: transformers' image processor rounds to whole levels after resizing, and depth is stretched after that."""
+
+DRAWN_BY_NETWORKS = ("pose", "softedge", "scribble", "lineart", "normal", "sketch")
 
 
 def moving_square(count: int = 3, height: int = 128, width: int = 128) -> np.ndarray:
@@ -39,8 +52,21 @@ def python(program: str) -> tuple[str, str]:
 
 
 def test_unknown_control_type_lists_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"no control type 'edges'. Choose one of canny, depth"):
+    with pytest.raises(InputError, match=r"no control type 'edges'. Choose one of canny, depth, lineart, normal"):
         annotate("edges", moving_square())
+
+
+def test_every_kind_of_model_has_a_loader() -> None:
+    kinds = {annotator.kind for annotator in ANNOTATORS.values()}
+    assert kinds == {None, "depth_estimator", *loading.LOADERS}
+    assert loading.FILES.keys() == loading.LOADERS.keys()
+
+
+def test_a_model_where_none_is_needed_is_a_programming_mistake() -> None:
+    with pytest.raises(ValueError, match="'canny' takes no model"):
+        annotate("canny", moving_square(), model=nn.Identity())
+    with pytest.raises(ValueError, match="'pose' takes a body_pose"):
+        annotate("pose", moving_square())
 
 
 @pytest.mark.parametrize("control_type", ANNOTATORS)
@@ -53,6 +79,42 @@ def test_frames_of_another_kind_are_a_programming_mistake(control_type: str) -> 
 def test_importing_the_package_is_cheap() -> None:
     heavy = {"torch", "cv2", "controlnet_aux", "transformers"}
     assert python(f"import sys, bivdiff.annotators; print({heavy} & set(sys.modules))") == ("set()\n", "")
+
+
+def test_loading_is_imported_without_torch() -> None:
+    program = "import sys, bivdiff.annotators.loading; print('torch' in sys.modules)"
+    assert python(program) == ("False\n", "")
+
+
+def test_steps_count_the_frames_and_can_be_left() -> None:
+    frames = moving_square(3)
+    steps = annotate_in_steps("canny", frames)
+    assert next(steps) == 1
+    steps.close()
+    assert list(annotate_in_steps("canny", frames)) == [1, 2, 3]
+    assert list(annotate_in_steps("depth", frames, model=FakeModel(), chunk_size=2)) == [2, 3]
+    assert not torch.is_inference_mode_enabled()
+
+
+@pytest.mark.parametrize(
+    ("frame", "working_size", "multiple", "shown"),
+    [
+        ((512, 512), 512, 64, (512, 512)),
+        ((320, 576), 512, 64, (512, 896)),
+        ((1920, 1080), 512, 64, (896, 512)),
+        ((64, 64), 518, 14, (518, 518)),
+        ((480, 854), 518, 14, (518, 924)),
+        ((8, 4000), 512, 64, (64, 2048)),
+    ],
+)
+def test_working_shape(frame: tuple[int, int], working_size: int, multiple: int, shown: tuple[int, int]) -> None:
+    assert working_shape(*frame, working_size, multiple) == shown
+
+
+@pytest.mark.parametrize("working_size", [0, -512, 16, 4096, float("nan")])
+def test_working_size_out_of_range(working_size: float) -> None:
+    with pytest.raises(InputError, match="working size of a control map must be from 32 to 2048"):
+        annotate("softedge", moving_square(1), model=Oracle(lambda x: [x]), working_size=working_size)
 
 
 # Canny
@@ -104,9 +166,282 @@ def test_canny_thresholds_out_of_range(thresholds: tuple[float, float]) -> None:
         annotate("canny", moving_square(1), low_threshold=thresholds[0], high_threshold=thresholds[1])
 
 
-def test_canny_is_quiet() -> None:
-    """The detector's package warns of parts that are not used here."""
-    program = "import numpy, bivdiff.annotators as a; a.annotate('canny', numpy.zeros((1, 64, 64, 3), 'uint8'))"
+# What networks draw
+
+
+class Oracle(nn.Module):
+    """Answers what it is told to, on the device of its only parameter, and remembers what it was shown."""
+
+    def __init__(self, answer: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.answer = answer
+        self.shown = []
+        self.nothing = nn.Parameter(torch.zeros(()))
+
+    def forward(self, pixels: Tensor) -> object:
+        self.shown.append(pixels)
+        return self.answer(pixels)
+
+
+def as_released(kind: str, network: nn.Module) -> object:
+    """What the released file of that kind holds, in its layout."""
+    weights = network.state_dict()
+    if kind == "pidinet":
+        return {"epoch": 19, "state_dict": {f"module.{name}": weight for name, weight in weights.items()}}
+    if kind == "normalbae":
+        return {"model": weights}
+    if kind == "body_pose":
+        return {name.partition(".")[2]: weight for name, weight in weights.items()}
+    return {name: weight.half() for name, weight in weights.items()} if kind == "hed" else weights
+
+
+def network_of(kind: str) -> nn.Module:
+    torch.manual_seed(0)
+    if kind == "normalbae":
+        settings = SimpleNamespace(architecture="BN", sampling_ratio=0.4, importance_ratio=0.7)
+        return part("normalbae.nets.NNET").NNET(settings).eval()
+    build = {
+        "hed": lambda: part("hed").ControlNetHED_Apache2(),
+        "pidinet": lambda: part("pidi.model").pidinet(),
+        "lineart": lambda: part("lineart").Generator(3, 1, 3),
+        "body_pose": lambda: part("open_pose.model").bodypose_model(),
+    }[kind]
+    return build().eval()
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, nn.Module]:
+    """Every network with random weights, read from a file like the released one."""
+    folder = tmp_path_factory.mktemp("Annotators")
+    read = {}
+    for kind, file in loading.FILES.items():
+        network = network_of(kind)
+        torch.save(as_released(kind, network), folder / file)
+        read[kind] = loading.LOADERS[kind](folder)
+        (folder / file).unlink()  # up to 290 MB
+        expected = network.half().float().state_dict() if kind == "hed" else network.state_dict()
+        assert all(torch.equal(weight, expected[name]) for name, weight in read[kind].state_dict().items())
+    return read
+
+
+def test_loaded_networks_are_ready(networks: dict[str, nn.Module]) -> None:
+    for network in networks.values():
+        assert not network.training
+        for parameter in network.parameters():
+            assert (parameter.dtype, parameter.device.type, parameter.requires_grad) == (torch.float32, "cpu", False)
+
+
+@pytest.mark.parametrize("control_type", DRAWN_BY_NETWORKS)
+def test_maps_by_networks(networks: dict[str, nn.Module], control_type: str) -> None:
+    model = networks[ANNOTATORS[control_type].kind]
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    frames = np.random.default_rng(2).integers(0, 256, (2, 37, 45, 3), np.uint8)
+    kept = frames.copy()
+    maps = annotate(control_type, frames, model=model, working_size=64)
+    assert maps.shape == frames.shape
+    assert maps.dtype == np.uint8
+    assert np.array_equal(frames, kept)
+    # The same again, whatever the other frames are.
+    assert np.array_equal(annotate(control_type, frames[1:], model=model, working_size=64), maps[1:])
+    if control_type not in {"normal", "pose"}:
+        assert (maps == maps[..., :1]).all()
+    if control_type in {"scribble", "sketch"}:
+        assert set(np.unique(maps)) <= {0, 255}
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+@pytest.mark.parametrize("size", [(512, 512), (320, 576), (70, 128), (130, 90), (9, 400)])
+def test_maps_have_the_size_of_the_frames(size: tuple[int, int]) -> None:
+    frames = moving_square(1, *size)
+    oracle = Oracle(lambda pixels: [pixels[:, :1] - 128] * 5)
+    assert annotate("softedge", frames, model=oracle).shape == frames.shape
+    assert tuple(oracle.shown[0].shape[2:]) == working_shape(*size, 512, 64)
+
+
+def brightness(pixels: Tensor) -> Tensor:
+    """In [0, 1], of pixels in [0, 255] or in [0, 1]."""
+    return pixels.mean(dim=1, keepdim=True) / (255 if pixels.max() > 1 else 1)
+
+
+def edges_where_bright(pixels: Tensor) -> list[Tensor]:
+    return [brightness(pixels) * 40 - 20] * 5
+
+
+def square_and_ground(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The levels inside of the first frame's `moving_square`, and far outside of it."""
+    return maps[0, 33:57, 23:47].reshape(-1, 3), maps[0, 70:].reshape(-1, 3)
+
+
+def test_soft_edges_are_white_on_black() -> None:
+    square, ground = square_and_ground(annotate("softedge", moving_square(1), model=Oracle(edges_where_bright)))
+    assert (square.min(), ground.max()) == (255, 0)
+
+
+def test_safe_soft_edges_have_three_levels() -> None:
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, None, :, None], 3, axis=3).repeat(64, axis=1)
+    oracle = Oracle(lambda pixels: [brightness(pixels) * 8 - 4] * 5)
+    assert set(np.unique(annotate("softedge", ramp, model=oracle, working_size=64))) == {0, 127, 255}
+    soft = annotate("softedge", ramp, model=oracle, working_size=64, safe=False)[0, 0, :, 0].astype(int)
+    assert (np.diff(soft) >= 0).all()
+    assert np.abs(soft - 255 / (1 + np.exp(4 - 8 * np.arange(256) / 255))).max() <= ONE_LEVEL
+
+
+def test_scribble_is_a_thick_line_around_the_edge() -> None:
+    frames = np.zeros((1, 128, 128, 3), np.uint8)
+    frames[:, :, 60:69] = 255
+    oracle = Oracle(edges_where_bright)
+    maps = annotate("scribble", frames, model=oracle, working_size=128)
+    assert set(np.unique(maps)) == {0, 255}
+    # The nine columns, and on either side the six that a blur by 3 pixels lifts above 4 levels.
+    assert np.flatnonzero(maps[0, 64, :, 0]).tolist() == list(range(54, 75))
+    larger = annotate("scribble", frames.repeat(2, axis=1).repeat(2, axis=2), model=oracle, working_size=128)
+    assert set(np.unique(larger)) == {0, 255}
+    assert np.flatnonzero(larger[0, 128, :, 0]).tolist() == list(range(108, 150))
+
+
+def test_sketch_is_white_where_an_edge_is_likelier_than_not() -> None:
+    frames = np.full((1, 128, 128, 3), (120, 250, 250), np.uint8)
+    frames[:, 30:60, 20:50, 0] = 140
+    # PiDiNet was trained on blue first; of its answers the last counts.
+    oracle = Oracle(lambda pixels: [1 - pixels[:, 2:], pixels[:, 2:]])
+    square, ground = square_and_ground(annotate("sketch", frames, model=oracle))
+    assert (square.min(), ground.max()) == (255, 0)
+
+
+def test_lineart_is_white_on_black_though_the_network_draws_black_on_white() -> None:
+    oracle = Oracle(lambda pixels: (brightness(pixels) < 0.5).float())
+    square, ground = square_and_ground(annotate("lineart", moving_square(1), model=oracle))
+    assert (square.min(), ground.max()) == (255, 0)
+
+
+@pytest.mark.parametrize(
+    ("facing", "colour"), [((0, 0, 1), (127, 127, 255)), ((0.6, 0, 0.8), (204, 127, 229)), ((0, -1, 0), (127, 0, 127))]
+)
+def test_normals_of_a_plane(facing: tuple[float, float, float], colour: tuple[int, int, int]) -> None:
+    def plane(pixels: Tensor) -> tuple[list[Tensor]]:
+        kappa = 30.0  # how sure the network is, which is no part of the map
+        answer = torch.tensor([*facing, kappa]).view(1, 4, 1, 1).expand(-1, -1, *pixels.shape[2:])
+        return ([torch.zeros_like(answer), answer],)
+
+    oracle = Oracle(plane)
+    maps = annotate("normal", np.full((1, 90, 160, 3), 255, np.uint8), model=oracle)
+    assert np.abs(maps.reshape(-1, 3).astype(int) - colour).max() <= ONE_LEVEL
+    expected = (1 - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
+    assert torch.allclose(oracle.shown[0].mean(dim=(0, 2, 3)), expected, atol=1e-4)
+
+
+JOINTS = {1: (0.5, 0.3), 2: (0.35, 0.3), 3: (0.3, 0.5), 4: (0.3, 0.7), 5: (0.65, 0.3)}
+"""Neck, right shoulder, elbow and wrist, left shoulder, by OpenPose's numbers: x and y as shares of the frame."""
+
+LIMBS = {(1, 2): 12, (2, 3): 14, (3, 4): 16, (1, 5): 20}
+"""Each limb's pair of joints, and the first of the two channels that say in which direction it runs."""
+
+
+def person(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """OpenPose's two answers for one person; its neck is right of the middle by the frame's brightness."""
+    height, width = (side // 8 for side in pixels.shape[2:])
+    shift = 0.2 * float(pixels.mean() + 0.5)
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    places = {joint: torch.tensor([(x + shift) * width, y * height]) for joint, (x, y) in JOINTS.items()}
+    heat, directions = torch.zeros(1, 19, height, width), torch.zeros(1, 38, height, width)
+    for joint, (x, y) in places.items():
+        heat[0, joint] = torch.exp(-((columns + 0.5 - x) ** 2 + (rows + 0.5 - y) ** 2) / 2)
+    for (start, end), channel in LIMBS.items():
+        along = places[end] - places[start]
+        directions[0, channel : channel + 2] = (along / along.norm()).view(2, 1, 1)
+    return directions, heat
+
+
+def test_pose_is_a_coloured_figure_on_black() -> None:
+    frames = np.stack([np.full((256, 384, 3), level, np.uint8) for level in (0, 255)])
+    figures = annotate("pose", frames, model=Oracle(person), working_size=192)
+    for figure, shift in zip(figures, (0, 0.2), strict=True):
+        drawn = figure.max(axis=2) > 100
+        rows, columns = np.nonzero(drawn)
+        # Within the sticks' and the low resolution's widths.
+        assert abs(rows.min() / 256 - 0.3) < 0.03
+        assert abs(rows.max() / 256 - 0.7) < 0.03
+        assert abs(columns.min() / 384 - 0.3 - shift) < 0.03
+        assert abs(columns.max() / 384 - 0.65 - shift) < 0.03
+        neck, wrist = ((int(y * 256), int((x + shift) * 384)) for x, y in (JOINTS[1], JOINTS[4]))
+        assert figure[neck].argmax() == 0  # red
+        assert figure[wrist][0] > 60
+        assert figure[wrist][1] > 100  # yellow
+        assert drawn.mean() < 0.1
+
+
+def test_pose_of_nobody_is_black() -> None:
+    def nobody(pixels: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = (side // 8 for side in pixels.shape[2:])
+        return torch.zeros(1, 38, height, width), torch.zeros(1, 19, height, width)
+
+    assert not annotate("pose", moving_square(1), model=Oracle(nobody)).any()
+
+
+# Their files
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailableError, match=r"'sk_model.pth' of the lineart annotator is missing.*Annotators"):
+        loading.LOADERS["lineart"](tmp_path)
+
+
+def released_bytes(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(as_released(kind, network_of(kind)), buffer)
+    return buffer.getvalue()
+
+
+def with_a_weight_that_is_no_number() -> bytes:
+    content = as_released("pidinet", network_of("pidinet"))
+    content["state_dict"]["module.classifier.weight"][0] = float("nan")
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda: b"",
+        lambda: b"<html>404</html>",
+        lambda: released_bytes("pidinet")[:100_000],
+        lambda: released_bytes("lineart"),
+        lambda: pickle.dumps([1, 2, 3]),
+        with_a_weight_that_is_no_number,
+    ],
+    ids=["empty", "text", "truncated", "another network", "no weights", "not finite"],
+)
+def test_a_file_that_is_not_the_weights_is_refused(content: Callable[[], bytes], tmp_path: Path) -> None:
+    (tmp_path / loading.FILES["pidinet"]).write_bytes(content())
+    with pytest.raises(
+        ModelUnavailableError, match=r"'table5_pidinet.pth' does not hold the weights.*download it again"
+    ):
+        loading.LOADERS["pidinet"](tmp_path)
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (ran,)
+
+    for save in (torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))):
+        save(Bomb(), tmp_path / loading.FILES["hed"])
+        with pytest.raises(ModelUnavailableError, match="does not hold the weights"):
+            loading.LOADERS["hed"](tmp_path)
+    assert not ran.exists()
+
+
+def test_the_detectors_package_is_quiet() -> None:
+    """On import it warns of parts that are not used here, and it prints while it builds the network of normals."""
+    program = (
+        "import numpy, torch\n"
+        "from bivdiff.annotators import annotate, loading\n"
+        "annotate('canny', numpy.zeros((1, 64, 64, 3), 'uint8'))\n"
+        "with torch.device('meta'): loading._normalbae()\n"
+    )
     assert python(program) == ("", "")
 
 
@@ -115,11 +450,15 @@ def test_canny_is_quiet() -> None:
 
 @pytest.fixture(scope="module")
 def depth_model() -> DepthAnythingForDepthEstimation:
+    return tiny_depth_model(56)
+
+
+def tiny_depth_model(image_size: int) -> DepthAnythingForDepthEstimation:
     backbone = Dinov2Config(
         hidden_size=16,
         num_hidden_layers=4,
         num_attention_heads=2,
-        image_size=56,
+        image_size=image_size,
         patch_size=14,
         out_features=["stage1", "stage2", "stage3", "stage4"],
         reshape_hidden_states=False,
@@ -172,6 +511,23 @@ def test_depth_in_chunks_equals_the_whole(depth_model: DepthAnythingForDepthEsti
     for chunk_size in (1, 2, 4):
         chunked = annotate("depth", frames, model=depth_model, chunk_size=chunk_size)
         assert np.abs(chunked - whole).max() <= ONE_LEVEL
+
+
+@pytest.mark.parametrize("size", [(518, 700), (720, 1271), (1030, 533)])
+def test_depth_of_the_released_geometry_is_as_transformers_makes_it(size: tuple[int, int]) -> None:
+    """Depth Anything V2's patches of 14 and side of 518, on clips of odd aspect, with its own image processor."""
+    model = tiny_depth_model(518)
+    processor = DPTImageProcessor(
+        size={"height": 518, "width": 518}, keep_aspect_ratio=True, ensure_multiple_of=14, resample=3,
+        image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD,
+    )  # fmt: skip
+    frames = moving_square(2, *size)
+    with torch.inference_mode():
+        depth = model(**processor(list(frames), return_tensors="pt")).predicted_depth
+    depth = nn.functional.interpolate(depth[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+    expected = (depth - depth.min()) / (depth.max() - depth.min()) * 255
+    drawn = annotate("depth", frames, model=model)[..., 0].astype(float)
+    assert np.abs(drawn - expected.numpy()).max() <= RESAMPLING
 
 
 def test_depth_leaves_the_model_as_it_was(depth_model: DepthAnythingForDepthEstimation) -> None:

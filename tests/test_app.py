@@ -28,13 +28,14 @@ import app
 from bivdiff import media
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.types import StepEvent
-from tabs import common, control, controls, player, results
+from tabs import common, control, controls, edit, inpaint, outpaint, player, results, smooth
 from tabs.context import AppContext
 from tabs.page import build_page, launch_options
 from tabs.running import Failure, Meter, follow
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 20  # seconds a thread may take on a busy machine
+TABS = {tab.TASK: tab for tab in (control, edit, inpaint, outpaint, smooth)}
 FEW_STEPS = {"num_inference_steps": 2, "num_inversion_steps": 2, "num_smoothing_steps": 2}
 
 
@@ -62,25 +63,23 @@ def context(run):
 
 
 def test_a_page_becomes_a_request(context):
-    job = common.read_job(
-        context, "control", values(mixing_ratio=0.25, control_type="depth", random_seed=False, seed=7.0)
-    )
+    job = control.read_job(context, values(mixing_ratio=0.25, control_type="depth", random_seed=False, seed=7.0))
     assert job.request.frames.shape == (8, 128, 128, 3)
-    assert (job.request.mixing_ratio, job.request.control_type, job.request.seed) == (0.25, "depth", 7)
-    assert job.request.image_model == "controlnet-depth"
+    assert (job.request.mixing_ratio, job.request.image_model, job.request.seed) == (0.25, "controlnet", 7)
+    assert [item.control_type for item in job.request.controls] == ["depth"]
     assert job.fps == 8
 
 
 def test_trimming_chooses_frames(context):
-    whole = common.read_job(context, "control", values()).request.frames
-    part = common.read_job(context, "control", values(start=0.125, stride=2, num_frames=3)).request.frames
+    whole = control.read_job(context, values()).request.frames
+    part = control.read_job(context, values(start=0.125, stride=2, num_frames=3)).request.frames
     np.testing.assert_array_equal(part, whole[1:7:2])
 
 
 def test_an_upload_goes_before_the_sample(context):
     upload = str(context.samples[3].file)
-    got = common.read_job(context, "control", values(sample=0, video=upload)).request.frames
-    np.testing.assert_array_equal(got, common.read_job(context, "control", values(sample=3)).request.frames)
+    got = control.read_job(context, values(sample=0, video=upload)).request.frames
+    np.testing.assert_array_equal(got, control.read_job(context, values(sample=3)).request.frames)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +101,7 @@ def test_an_upload_goes_before_the_sample(context):
 )
 def test_what_cannot_be_used_is_refused_with_a_sentence(context, wrong):
     with pytest.raises(InputError, match=r"\.$"):
-        common.read_job(context, "control", values(**wrong))
+        control.read_job(context, values(**wrong))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +115,9 @@ def test_unknown_words_are_named(prompt, strange):
 
 
 def test_picking_a_sample_drops_the_upload_and_fills_in_its_prompt(context):
-    assert common.pick_sample(context, lambda sample: sample.prompt, 2) == (None, context.samples[2].prompt)
+    texts = {"prompt": lambda sample: sample.prompt, "source_prompt": lambda sample: sample.caption}
+    sample = context.samples[2]
+    assert common.pick_sample(context, texts, 2) == (None, sample.prompt, sample.caption)
 
 
 # Following a run
@@ -186,7 +187,7 @@ def test_the_meter_repeats_what_the_loading_said(request_of):
 
 
 def test_generate_shows_progress_previews_and_the_result(context):
-    views = list(common.generate(context, "control", values(), None))
+    views = list(common.generate(context, control.read_job, "control", values(), None))
     panels = [shown(view)["panel"] for view in views if "panel" in shown(view)]
     assert panels[0]["state"] == "running"
     assert panels[-1]["state"] == "done"
@@ -206,7 +207,7 @@ def test_generate_shows_progress_previews_and_the_result(context):
 
 
 def test_a_given_seed_is_used_and_shown(run, context):
-    *_, last = common.generate(context, "control", values(random_seed=False, seed=99), None)
+    *_, last = common.generate(context, control.read_job, "control", values(random_seed=False, seed=99), None)
     assert run.requests[-1].seed == 99
     assert last.seed == 99
     assert ["Seed", "99"] in last.player["facts"]
@@ -226,7 +227,7 @@ def test_a_given_seed_is_used_and_shown(run, context):
 def test_a_failure_is_a_sentence_and_the_last_result_stays(error, said):
     before = {"tiles": [], "fps": 8}
     broken = fake_context(FakeRun(error=error))
-    *_, last = common.generate(broken, "control", values(), before)
+    *_, last = common.generate(broken, control.read_job, "control", values(), before)
     assert last.panel["state"] == "failed"
     assert last.panel["headline"] == said
     assert last.player is before
@@ -237,7 +238,7 @@ def test_a_failure_is_a_sentence_and_the_last_result_stays(error, said):
 
 @pytest.mark.filterwarnings("ignore:There are")
 def test_a_bad_page_leaves_the_player_alone(run, context):
-    (only,) = common.generate(context, "control", values(sample=99), {"tiles": []})
+    (only,) = common.generate(context, control.read_job, "control", values(sample=99), {"tiles": []})
     assert only.panel["state"] == "failed"
     assert "player" not in shown(only)
     assert not run.started.is_set()
@@ -245,7 +246,7 @@ def test_a_bad_page_leaves_the_player_alone(run, context):
 
 def test_closing_the_handler_stops_the_run():
     run = FakeRun(pause=0.05)
-    views = common.generate(fake_context(run), "control", values(num_inference_steps=100), None)
+    views = common.generate(fake_context(run), control.read_job, "control", values(num_inference_steps=100), None)
     for view in views:
         if "Frame by frame" in shown(view)["panel"]["headline"]:
             break
@@ -255,8 +256,8 @@ def test_closing_the_handler_stops_the_run():
 
 def test_stopping_brings_the_last_result_back():
     before = {"tiles": [], "fps": 8}
-    assert common.stopped(before).player is before
-    assert "player" not in shown(common.stopped(None))
+    assert common.stopped("control", before).player is before
+    assert "player" not in shown(common.stopped("control", None))
 
 
 def test_clips_that_cannot_be_written_are_still_shown(context, monkeypatch):
@@ -264,19 +265,19 @@ def test_clips_that_cannot_be_written_are_still_shown(context, monkeypatch):
         raise InputError("The disk is full. Make room.")
 
     monkeypatch.setattr(media, "write_mp4", refuse)
-    *_, last = common.generate(context, "control", values(), None)
+    *_, last = common.generate(context, control.read_job, "control", values(), None)
     assert last.panel["state"] == "done"
     assert last.panel["detail"] == "The disk is full. Make room."
     assert all(tile["sheet"] and not tile.get("file") for tile in last.player["tiles"])
 
 
 def test_files_lie_in_a_private_folder_with_a_name_that_cannot_be_guessed(run, context):
-    *_, result = run(common.read_job(context, "control", values()).request)
+    *_, result = run(control.read_job(context, values()).request)
     first, second = (results.write_files(result, 8) for _ in range(2))
-    assert first[0].parent != second[0].parent
-    assert re.fullmatch("[0-9a-f]{32}", first[0].parent.name)
-    assert first[0].parent.stat().st_mode & 0o077 == 0
-    assert media.probe(first[0]).num_frames == 8
+    assert first.bridged.parent != second.bridged.parent
+    assert re.fullmatch("[0-9a-f]{32}", first.bridged.parent.name)
+    assert first.bridged.parent.stat().st_mode & 0o077 == 0
+    assert media.probe(first.bridged).num_frames == 8
 
 
 # The preview
@@ -343,24 +344,48 @@ def client(address, tmp_path_factory):
 
 def test_every_action_has_a_name_and_parameters_bear_the_requests_names(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(endpoints) == {
-        "/control", "/control_page", "/control_stop", "/control_map", "/pick_sample", "/unknown_words",
-    }  # fmt: skip
-    names = {parameter["parameter_name"] for parameter in endpoints["/control"]["parameters"]}
-    assert {"video", "sample", "prompt", "mixing_ratio", "seed", "random_seed", "num_inference_steps"} <= names
-    assert all(parameter["parameter_has_default"] for parameter in endpoints["/control"]["parameters"])
+    previews = {"/control_map", "/edit_source", "/inpaint_mask", "/outpaint_canvas", "/smooth_source"}
+    runs = {f"/{task}{end}" for task in TABS for end in ("", "_page", "_stop", "_sample")}
+    assert set(endpoints) == runs | previews | {"/edit_description", "/unknown_words"}
+    for task in TABS:
+        parameters = endpoints[f"/{task}"]["parameters"]
+        names = {parameter["parameter_name"] for parameter in parameters}
+        assert {"video", "sample", "prompt", "mixing_ratio", "mixing_rule", "seed", "random_seed"} <= names
+        assert {"num_inversion_steps", "num_smoothing_steps", "video_prompt"} <= names
+        assert all(parameter["parameter_has_default"] for parameter in parameters)
 
 
 def test_control_gives_files_and_a_record(client, served_run):
     upload = handle_file(str(fake_context(served_run).samples[1].file))
     *files, record = client.predict(video=upload, prompt="a red cube", random_seed=False, seed=5, api_name="/control")
-    bridged, framewise, maps, gif, pngs = files
+    bridged, framewise, (maps,), gif, pngs = files
     assert [media.probe(path).num_frames for path in (bridged, framewise, maps)] == [8, 8, 8]
     assert Path(gif).read_bytes().startswith(b"GIF8")
     assert len(zipfile.ZipFile(pngs).namelist()) == 8
     assert record["seed"] == record["settings"]["seed"] == 5
     assert record["settings"]["prompt"] == "a red cube"
+    assert [item["control_type"] for item in record["settings"]["controls"]] == ["canny"]
     assert record["flicker"]["bridged"] > 0
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "steering"),
+    [
+        ("edit", {"instruction": "make it night"}, 0),
+        ("edit", {"image_model": "prompt2prompt", "prompt": "a red cube at night"}, 0),
+        ("inpaint", {"mask_source": "boxes", "boxes": "10, 10, 60, 60"}, 1),
+        ("outpaint", {"left": "50%"}, 1),
+        ("smooth", {"mixing_ratio": 0.25}, 0),
+    ],
+)
+def test_every_task_gives_files_and_a_record(client, served_run, task, given, steering):
+    bridged, framewise, others, _, _, record = client.predict(**given, api_name=f"/{task}")
+    assert [media.probe(path).num_frames for path in (bridged, framewise, *(others or ()))] == [8] * (2 + steering)
+    assert record["settings"]["task"] == task
+    assert record["settings"]["num_smoothing_steps"] == 20
+    kept = {name: value for name, value in given.items() if name in record["settings"]}
+    assert kept == {name: record["settings"][name] for name in kept}
+    assert served_run.requests[-1].task == task
 
 
 def test_control_reports_progress_and_can_be_cancelled(address, served_run, monkeypatch):
@@ -376,20 +401,50 @@ def test_control_reports_progress_and_can_be_cancelled(address, served_run, monk
     assert served_run.closed.wait(PATIENCE)
 
 
-def test_control_refuses_with_the_sentence(client):
+@pytest.mark.parametrize("task", TABS)
+def test_every_task_refuses_with_the_sentence(client, task):
     with pytest.raises(AppError, match="numbered from 0"):
-        client.predict(sample=99, api_name="/control")
+        client.predict(sample=99, api_name=f"/{task}")
 
 
-def test_the_pages_own_endpoints_answer(client, served_run):
-    panel, player_shown, seed, *_ = client.predict(api_name="/control_page")
+@pytest.mark.parametrize(("task", "count"), {"control": 4, "edit": 3, "inpaint": 4, "outpaint": 3, "smooth": 2}.items())
+def test_the_pages_own_endpoints_answer(client, task, count):
+    panel, player_shown, seed, *_ = client.predict(api_name=f"/{task}_page")
     assert panel["state"] == "done"
-    assert len(player_shown["tiles"]) == 4
+    assert len(player_shown["tiles"]) == count
     assert seed == DRAWN_SEED
-    assert client.predict(api_name="/control_stop")[0]["state"] == "stopped"
+    assert client.predict(api_name=f"/{task}_stop")[0]["state"] == "stopped"
+
+
+def test_previews_and_samples_answer(client, served_run):
+    sample = fake_context(served_run).samples[2]
     assert len(client.predict(api_name="/control_map")["tiles"]) == 2
-    assert client.predict(2, api_name="/pick_sample")[1] == fake_context(served_run).samples[2].prompt
+    assert client.predict(mask_source="boxes", api_name="/inpaint_mask")[0]["tiles"][1]["sheet"]
+    assert client.predict(left="50%", api_name="/outpaint_canvas")["facts"]
+    for api_name in ("/edit_source", "/smooth_source"):
+        assert client.predict(start=0.25, num_frames=2, api_name=api_name)["tiles"][0]["sheet"]["count"] == 2
+    assert client.predict(2, api_name="/control_sample")[1] == sample.prompt
+    assert client.predict(2, api_name="/edit_sample")[1:3] == (sample.caption, sample.instruction)
+    assert client.predict(2, api_name="/inpaint_sample")[1] == sample.erased
+    assert "at night" in client.predict("a cube at noon", "make it night", "", api_name="/edit_description")
     assert "dragon" in client.predict("a dragon", api_name="/unknown_words")
+
+
+def test_a_second_task_waits_until_the_first_has_the_device_no_more(address, served_run, monkeypatch):
+    monkeypatch.setattr(served_run, "pause", 0.05)
+    first, second = Client(address, verbose=False), Client(address, verbose=False)
+    served_run.started.clear()
+    before = len(served_run.requests)
+    job = first.submit(num_inference_steps=60, api_name="/control")
+    assert served_run.started.wait(PATIENCE)
+    waiting = second.submit(api_name="/smooth_page")
+    deadline = time.monotonic() + PATIENCE
+    while not waiting.outputs() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert waiting.outputs()[0][0]["headline"].startswith("Waiting")
+    assert len(served_run.requests) == before + 1
+    job.cancel()
+    assert waiting.result()[0]["state"] == "done"
 
 
 def test_no_file_of_the_server_can_be_fetched(address):
@@ -399,7 +454,8 @@ def test_no_file_of_the_server_can_be_fetched(address):
 
 def test_the_real_pipeline_answers_with_random_weights(settings):
     context = AppContext.from_settings(settings)
-    *_, last = common.generate_files(context, "control", values(num_frames=2, **dict.fromkeys(FEW_STEPS, 1)))
+    few = values(num_frames=2, **dict.fromkeys(FEW_STEPS, 1))
+    *_, last = common.generate_files(context, control.read_job, few)
     assert media.probe(last[0]).num_frames == 2
     assert set(last[-1]["seconds"]) >= {"framewise", "inversion", "smoothing"}
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bivdiff import __main__ as cli
 from bivdiff import media
@@ -45,6 +47,73 @@ def test_a_run_writes_its_clips_and_tells_all_in_json(clip, tmp_path, capsys):
     assert report["peak_memory_bytes"] > 0
 
 
+TASKS = {
+    "edit": (["--task", "edit", "--prompt", "make it night", "--source-prompt", "a red cube at noon"], set()),
+    "prompt2prompt": (
+        ["--task", "edit", "--image-model", "prompt2prompt", "--prompt", "a red cone", "--source-prompt", "a red cube"],
+        set(),
+    ),
+    "boxes": (["--task", "inpaint", "--prompt", "a red cube", "--box", "10%,10%,50%,50%;70,70,90,90"], {"mask"}),
+    "colour": (["--task", "inpaint", "--prompt", "", "--color-key", "#c01010", "--tolerance", "40"], {"mask"}),
+    "outpaint": (["--task", "outpaint", "--prompt", "a red cube", "--extend", "0,0,32,50%"], {"mask"}),
+    "smooth": (["--task", "smooth", "--prompt", "a red cube"], set()),
+    "two controls": (
+        ["--prompt", "a red cube", "--control-type", "canny", "depth", "--controlnet-conditioning-scale", "1", "0.5",
+         "--control-end", "0.5"],
+        {"control", "control-2"},
+    ),
+    "adapter": (["--prompt", "a red cube", "--image-model", "t2i-adapter", "--control-type", "depth"], {"control"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_runs_and_writes_what_it_made(clip, tmp_path, capsys, task):
+    flags, shown = TASKS[task]
+    output = tmp_path / "out.mp4"
+    arguments = ["run", "--video", clip, *flags, *TWO_STEPS, "--num-frames", "2", "--output", str(output), "--json"]
+    assert cli.main(arguments) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert set(report["paths"]) == {"result", "framewise", *shown}
+    sizes = {media.read_clip(path, num_frames=2).frames.shape for path in report["paths"].values()}
+    assert sizes == {(2, report["height"], report["width"], 3)}
+    assert report["width"] % 8 == report["height"] % 8 == 0
+    kinds = [control["control_type"] for control in report["settings"]["controls"]]
+    assert kinds == {"two controls": ["canny", "depth"], "adapter": ["depth"]}.get(task, [])
+
+
+def test_a_mask_is_read_turned_around_and_carried(clip, tmp_path, capsys):
+    """The shipped mask, its opposite with the switch, and its first frame carried over the clip, agree."""
+    sample = load_index()[0]
+    masks = media.read_clip(sample.masks, num_frames=8).frames
+    media.write_mp4(tmp_path / "opposite.mp4", 255 - masks, 8)
+    media.write_png_zip(tmp_path / "frames.zip", masks)
+    Image.fromarray(masks[0]).save(tmp_path / "first.png")
+    given = {
+        "mask": ["--mask", str(sample.masks)],
+        "opposite": ["--mask", str(tmp_path / "opposite.mp4"), "--black-regenerates"],
+        "carried": ["--mask", str(tmp_path / "first.png"), "--track"],
+    }
+    shown = {}
+    for name, flags in given.items():
+        output = str(tmp_path / f"{name}.zip")
+        assert cli.main(["run", "--task", "inpaint", "--video", clip, "--prompt", "", *flags, *TWO_STEPS, "--seed", "1",
+                         "--output", output, "--json"]) == 0  # fmt: skip
+        with ZipFile(json.loads(capsys.readouterr().out)["paths"]["mask"]) as archive:
+            shown[name] = np.stack([np.asarray(Image.open(archive.open(entry))) for entry in archive.namelist()])
+    assert np.mean(shown["mask"] != shown["opposite"]) < 0.01  # mp4 is not lossless
+    differs = np.any(shown["mask"] != shown["carried"], axis=-1).mean()
+    assert 0 < differs < 0.1
+
+
+def test_given_control_maps_are_read(clip, tmp_path, capsys):
+    output = tmp_path / "out.mp4"
+    arguments = ["run", "--video", clip, "--prompt", "a cube", "--control-video", clip, "--num-frames", "2"]
+    assert cli.main([*arguments, *TWO_STEPS, "--output", str(output), "--json"]) == 0
+    path = json.loads(capsys.readouterr().out)["paths"]["control"]
+    source, used = (media.read_clip(name, num_frames=2).frames.astype(int) for name in (clip, path))
+    assert np.abs(source - used).mean() < 3  # written and read as mp4 once more
+
+
 def test_the_told_seed_repeats_the_run_to_the_bit(clip, tmp_path, capsys):
     arguments = ["run", "--video", clip, "--prompt", "a red cube", *TWO_STEPS, "--num-frames", "2", "--json"]
     assert cli.main([*arguments, "--output", str(tmp_path / "one.zip")]) == 0
@@ -70,6 +139,14 @@ def test_a_report_for_people_has_no_braces(clip, tmp_path, capsys):
         (["--output", "out.xyz"], "must end in .mp4"),
         (["--output", "no/such/folder/out.mp4"], "does not exist"),
         (["--start", "1000"], "start"),
+        (["--task", "inpaint"], "mask"),
+        (["--task", "inpaint", "--box", "1,2,3"], "3 values"),
+        (["--task", "inpaint", "--mask", "nowhere.png"], "nowhere.png"),
+        (["--task", "outpaint", "--extend", "0"], "no larger"),
+        (["--task", "edit", "--image-model", "prompt2prompt"], "source prompt"),
+        (["--task", "edit", "--image-model", "controlnet"], "Choose one of"),
+        (["--control-type", "canny", "depth", "--control-start", "0", "0", "0"], "2 control types"),
+        (["--control-start", "0.5", "--control-end", "0.2"], "never"),
     ],
 )
 def test_what_cannot_be_done_is_a_sentence_and_status_1(clip, capsys, arguments, sentence):

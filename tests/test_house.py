@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 MEBIBYTE = 2**20
 
 LAYERS = (
-    "errors types settings catalog annotators media metrics",
+    "errors types settings catalog annotators media metrics masks tracking canvas",
     "models",
-    "latents guidance prompts masks windows sampling metering reuse",
+    "latents guidance attention prompts windows sampling metering reuse",
     "tasks inversion smoothing",
     "pipeline sweep jobs runs",
     "evaluation",
@@ -38,7 +38,7 @@ models up may import it.
 LEVEL = {room: level for level, layer in enumerate(LAYERS) for room in layer.split()}
 TABS, APP = len(LAYERS), len(LAYERS) + 1
 TOYBOX = LEVEL["models"]
-KNOW_ONLY_TYPES_AND_ERRORS = ("annotators", "media", "metrics")
+KNOW_ONLY_TYPES_AND_ERRORS = ("annotators", "media", "metrics", "masks", "tracking", "canvas")
 HEAVY = {"torch", "torchvision", "diffusers", "transformers", "accelerate"}
 NAMELESS = {"util", "utils", "helper", "helpers", "misc", "stuff"}
 
@@ -102,8 +102,8 @@ def test_imports_have_no_cycle():
 
 
 @pytest.mark.parametrize("name", [name for name in SOURCES if room(name) in KNOW_ONLY_TYPES_AND_ERRORS])
-def test_media_metrics_and_annotators_know_only_types_and_errors(name):
-    assert {room(target) for target in our_imports(name)} <= {"types", "errors", room(name)}
+def test_what_handles_pixels_knows_only_types_and_errors(name):
+    assert {room(target) for target in our_imports(name)} <= {"types", "errors", "masks", room(name)}
 
 
 @pytest.mark.parametrize("name", [name for name in SOURCES if name.startswith("bivdiff")])

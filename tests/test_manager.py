@@ -47,7 +47,10 @@ def test_unloading_leaves_what_is_in_use(fresh):
     assert fresh.loaded() == []
 
 
-@pytest.mark.parametrize("spec", [FAMILY.vae, FAMILY.unet, FAMILY.text_encoder, *FAMILY.image_models.values()])
+NETWORKS = [*FAMILY.controlnets.values(), *FAMILY.t2i_adapters.values(), FAMILY.instruct_pix2pix, FAMILY.inpainting]
+
+
+@pytest.mark.parametrize("spec", [FAMILY.vae, FAMILY.unet, FAMILY.text_encoder, *NETWORKS])
 def test_models_come_ready_to_infer(fresh, spec):
     with fresh.use(spec) as (model,):
         assert not model.training
@@ -56,7 +59,7 @@ def test_models_come_ready_to_infer(fresh, spec):
 
 
 def test_a_missing_folder_is_told(fresh):
-    with pytest.raises(ModelUnavailableError, match="nowhere"), fresh.use(ModelSpec("nowhere", "unet")):
+    with pytest.raises(ModelUnavailableError, match="nowhere"), fresh.use(ModelSpec("unet", "nowhere")):
         pass
 
 

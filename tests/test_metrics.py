@@ -19,6 +19,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from bivdiff import metrics
 from bivdiff.errors import InputError
+from bivdiff.masks import composite, feather
 from bivdiff.toybox import world
 
 # One and two objects, every time of day, blue on blue (7) and the hardest of all, white on grey at night (19).
@@ -26,6 +27,8 @@ SCENES = (0, 2, 6, 7, 14, 19)
 EXACT = 1e-9  # both sides compute the same in double precision
 SINGLE = 1e-5  # relative; one side computes in single precision
 SHIFT = 8
+FRAMES = np.zeros((3, 16, 16, 3), np.uint8)
+MASKS = np.zeros((3, 16, 16), np.uint8)
 
 
 class Case(NamedTuple):
@@ -395,6 +398,142 @@ def test_scores_leave_their_arguments_alone_and_repeat(cases: list[Case]) -> Non
     assert all(np.array_equal(array, copy) for array, copy in zip(given, before, strict=True))
 
 
+def test_score_clip_takes_the_color_of_what_is_coloured(cases: list[Case]) -> None:
+    case = cases[0]
+    frames = case.truth.copy()
+    frames[:, :20] = 0
+    sky = np.zeros_like(case.masks[:1])
+    sky[:, :, :20] = 255
+    scores = metrics.score_clip(frames, case.truth, case.masks, case.background, colored=sky)
+    assert scores["color_error"] == pytest.approx(metrics.color_error(frames, case.truth, sky[0]))
+    assert scores["color_error"] > 10
+    with pytest.raises(InputError, match="one set per object"):
+        metrics.score_clip(frames, case.truth, case.masks, case.background, colored=sky[0])
+
+
+def test_mask_iou_of_known_squares() -> None:
+    masks = np.zeros((3, 16, 16), np.uint8)
+    masks[:2, :8, :8] = 255
+    found = np.zeros_like(masks)
+    found[0, :8, :4] = 255
+    found[1] = 255
+    found[2, 0, 0] = 255  # nothing is to be found there, so it does not count
+    assert metrics.mask_iou(found, masks) == pytest.approx((0.5 + 0.25) / 2)
+    assert metrics.mask_iou(masks, masks) == 1.0
+    assert math.isnan(metrics.mask_iou(found, np.zeros_like(masks)))
+
+
+@pytest.mark.parametrize("bad", [MASKS > 0, MASKS[:2], MASKS[..., None]])
+def test_mask_iou_refuses_other_shapes_and_types(bad: np.ndarray) -> None:
+    for pair in ((bad, MASKS), (MASKS, bad)):
+        with pytest.raises(InputError, match="Masks must be"):
+            metrics.mask_iou(*pair)
+
+
+def _left_half(frames: np.ndarray) -> np.ndarray:
+    masks = np.zeros(frames.shape[:3], np.uint8)
+    masks[:, :, : frames.shape[2] // 2] = 255
+    return masks
+
+
+@pytest.mark.parametrize("step", [0, 1, 10, 40])
+def test_seam_of_a_step_on_a_flat_picture_is_its_height(step: int) -> None:
+    truth = _plain(100, 100)
+    masks = _left_half(truth)
+    frames = np.where(masks[..., None] > 0, truth + np.uint8(step), truth)
+    assert metrics.seam(frames, truth, masks) == pytest.approx(step + 1)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_seam_looks_across_the_border_in_its_direction(turned: bool) -> None:
+    rows = np.arange(100, 164, 4, dtype=np.uint8)  # they differ by 4 levels
+    frames = np.repeat(np.repeat(rows[:, None], 16, axis=1)[..., None], 3, axis=2)[None]
+    masks = _left_half(frames)
+    if turned:
+        masks = masks.swapaxes(1, 2).copy()
+    stepped = np.where(masks[..., None] > 0, frames - np.uint8(8), frames)
+    # Upright, the border runs where all is flat; turned, it crosses the slope, which the step makes steeper.
+    assert metrics.seam(stepped, frames, masks) == pytest.approx((4 + 8 + 1) / (4 + 1) if turned else 8 + 1)
+    assert metrics.seam(frames, frames, masks) == 1.0
+
+
+def test_seam_of_the_truth_is_one_and_grows_with_the_step(cases: list[Case]) -> None:
+    for case in cases:
+        masks = np.zeros_like(case.masks[0])
+        masks[:, 30:100, 40:90] = 255
+        steps = [(case.truth + np.where(masks > 0, step, 0)[..., None]).clip(0, 255) for step in (0, 4, 16, 64)]
+        scores = [metrics.seam(frames.astype(np.uint8), case.truth, masks) for frames in steps]
+        assert scores[0] == 1.0
+        assert scores == sorted(scores)
+        assert scores[2] > 2.5
+
+
+def test_seam_leaves_out_edges_of_the_truth() -> None:
+    flat = _plain(100, 100)
+    masks = _left_half(flat)
+    split = np.where(masks[..., None] > 0, np.uint8(160), flat)  # a true edge all along the border
+    assert metrics.seam(flat, split, masks) == 1.0
+    split[:, :4] = flat[:, :4]  # a quarter of the border is flat
+    frames = split.copy()
+    frames[:, :4][masks[:, :4] > 0] += 10
+    assert metrics.seam(frames, split, masks) == pytest.approx(11.0)
+
+
+@pytest.mark.parametrize("pixels", [2, 4, 8])
+def test_a_feathered_seam_scores_less_than_a_hard_one_but_is_seen(pixels: int) -> None:
+    truth = np.repeat(_pan(1, 1), 2, axis=0) // 4 + 50
+    masks = _left_half(truth)
+    hard, soft = (composite(truth, truth + np.uint8(40), share) for share in (masks, feather(masks, pixels)))
+    assert metrics.seam(hard, truth, masks) > 1.5 * metrics.seam(soft, truth, masks)
+    assert metrics.seam(soft, truth, masks) > 1.2
+
+
+def test_the_border_of_a_round_mask_counts_all_around() -> None:
+    truth = _plain(100, size=48)
+    masks = np.zeros(truth.shape[:3], np.uint8)
+    cv2.circle(masks[0], (24, 24), 12, 255, -1)
+    frames = np.where(masks[..., None] > 0, np.uint8(120), truth)
+    assert metrics.seam(frames, truth, masks) == pytest.approx(21, rel=0.05)
+
+
+def test_seam_needs_a_border() -> None:
+    frames = _plain(1, 2)
+    for masks in (np.zeros(frames.shape[:3], np.uint8), _full_masks(frames)):
+        assert math.isnan(metrics.seam(frames, frames, masks))
+    with pytest.raises(InputError, match="Masks must be"):
+        metrics.seam(FRAMES, FRAMES, MASKS[:2])
+
+
+def test_score_fill_compares_outside_with_the_source_and_inside_with_the_truth() -> None:
+    source, truth = _plain(100, 100), _plain(50, 50)
+    masks = _left_half(source)
+    frames = np.where(masks[..., None] > 0, np.uint8(54), np.uint8(102))
+    scores = metrics.score_fill(np.broadcast_to(frames, source.shape).copy(), truth, source, masks)
+    assert scores["fill_psnr"] == pytest.approx(20 * math.log10(255 / 4))
+    assert scores["known_psnr"] == pytest.approx(20 * math.log10(255 / 2))
+    assert scores["seam"] == pytest.approx(48 + 1)
+    assert set(scores) <= set(metrics.TASK_SCORES)
+
+
+def test_inverted_masks_are_what_lies_outside() -> None:
+    masks = np.array([[[0, 127, 128, 255]]], np.uint8)
+    assert metrics.inverted(masks).tolist() == [[[255, 255, 0, 0]]]
+    assert metrics.inverted(masks).dtype == np.uint8
+
+
+def test_a_table_has_the_columns_that_hold_numbers() -> None:
+    rows = {
+        "edit": {"psnr": 20.0, "object_iou": math.nan, "unedited_psnr": 31.234},
+        "smooth": {"psnr": 30.0, "object_iou": math.nan},
+    }
+    assert metrics.markdown_table(rows).splitlines() == [
+        "|  | psnr | unedited_psnr |",
+        "| --- | --- | --- |",
+        "| edit | 20 | 31.2 |",
+        "| smooth | 30 |  |",
+    ]
+
+
 def test_average_ignores_nan_and_missing_keys() -> None:
     rows = [
         {"psnr": 20.0, "object_iou": math.nan},
@@ -406,10 +545,6 @@ def test_average_ignores_nan_and_missing_keys() -> None:
     assert (mean["psnr"], mean["object_iou"]) == (30.0, 0.5)
     assert math.isnan(mean["extra"])
     assert metrics.average([]) == {}
-
-
-FRAMES = np.zeros((3, 16, 16, 3), np.uint8)
-MASKS = np.zeros((3, 16, 16), np.uint8)
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,13 @@ from fake_run import DRAWN_SEED, FakeRun, fake_context
 from playwright.sync_api import Page, expect, sync_playwright
 
 from bivdiff import media
+from bivdiff.catalog import TASKS
 from bivdiff.errors import ModelUnavailableError
 from bivdiff.toybox.clips import load_index
 from tabs.page import build_page, launch_options
 
 pytestmark = pytest.mark.browser
+expect.set_options(timeout=30_000)  # the machine may be busy
 
 PATIENCE = 30  # seconds the page may take on a busy machine
 WIDE, SLIM = {"width": 1280, "height": 900}, {"width": 400, "height": 850}
@@ -27,7 +29,15 @@ QUIET = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--no-first-run",
 ]  # fmt: skip
-LABELS = ["Source", "Control map", "Frame by frame", "Bridged"]
+TITLES = {task: entry.title for task, entry in TASKS.items()}
+LABELS = {
+    "control": ["Source", "Control map", "Frame by frame", "Bridged"],
+    "edit": ["Source", "Frame by frame", "Bridged"],
+    "inpaint": ["Source", "Mask", "Frame by frame", "Bridged"],
+    "outpaint": ["Canvas", "Frame by frame", "Bridged"],
+    "smooth": ["Your frames", "Bridged"],
+}
+PREVIEWED = {"control": 2, "edit": 1, "inpaint": 2, "outpaint": 1, "smooth": 1}
 # The lowest contrast of all texts with what is painted behind them, as WCAG 2 defines it, and the text it belongs to.
 LOWEST_CONTRAST = """() => {
   const channel = (v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
@@ -107,8 +117,10 @@ def open_page(chromium, address):
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda request: wrong.append(request.url) if _elsewhere(request.url, address) else None)
         page.goto(f"{address}?__theme={theme}")
-        page.wait_for_selector("#generate")
-        page.wait_for_function("document.querySelectorAll('#preview canvas[data-frame]').length === 2")
+        page.wait_for_selector("#control-generate")
+        page.wait_for_function(
+            "document.querySelectorAll('#control-preview .bd-tiles canvas[data-frame]').length === 2"
+        )
         return page
 
     yield start
@@ -121,14 +133,26 @@ def _elsewhere(url: str, address: str) -> bool:
     return not url.startswith((address, "data:", "blob:"))
 
 
-def generate(page: Page) -> None:
-    page.click("#generate")
-    page.wait_for_selector('#progress [data-state="done"]')
-    page.wait_for_function("document.querySelectorAll('#player canvas[data-frame]').length === 4")
+def open_tab(page: Page, task: str) -> None:
+    """Go to a tab, by the menu where there is no room for its name, and wait for its preview."""
+    by_name = page.get_by_role("tab", name=TITLES[task])
+    if by_name.count() and by_name.first.is_visible():
+        by_name.first.click()
+    else:
+        page.locator("#tabs .overflow-menu button").first.click()
+        page.locator("#tabs .overflow-dropdown button", has_text=TITLES[task]).click()
+    page.wait_for_selector(f"#{task}-generate")
+    expect(page.locator(f"#{task}-preview canvas[data-frame]")).to_have_count(PREVIEWED[task])
+
+
+def generate(page: Page, task: str = "control") -> None:
+    page.click(f"#{task}-generate")
+    page.wait_for_selector(f'#{task}-progress [data-state="done"]')
+    expect(page.locator(f"#{task}-player .bd-tiles canvas[data-frame]")).to_have_count(len(LABELS[task]))
 
 
 def frames_shown(page: Page) -> list[str]:
-    return page.eval_on_selector_all("#player canvas", "all => all.map(one => one.dataset.frame)")
+    return page.eval_on_selector_all("#control-player .bd-tiles canvas", "all => all.map(one => one.dataset.frame)")
 
 
 def overflow(page: Page) -> int:
@@ -138,10 +162,10 @@ def overflow(page: Page) -> int:
 def test_opening_and_pressing_the_one_button_gives_four_labelled_clips(open_page):
     page = open_page()
     generate(page)
-    assert page.locator("#player .bd-label strong").all_inner_texts() == LABELS
-    assert page.locator("#seed input").input_value() == str(DRAWN_SEED)
-    assert "Flicker" in page.locator("#player .bd-tile").nth(3).inner_text()
-    expect(page.locator("#progress .bd-headline")).to_have_text(re.compile(r"^Done in [\d.]+ s$"))
+    assert page.locator("#control-player .bd-label strong").all_inner_texts() == LABELS["control"]
+    assert page.locator("#control-seed input").input_value() == str(DRAWN_SEED)
+    assert "Flicker" in page.locator("#control-player .bd-tile").nth(3).inner_text()
+    expect(page.locator("#control-progress .bd-headline")).to_have_text(re.compile(r"^Done in [\d.]+ s$"))
 
 
 def test_stages_fill_in_order(open_page, run):
@@ -150,9 +174,9 @@ def test_stages_fill_in_order(open_page, run):
     page.evaluate("""() => {
       window.seen = [];
       new MutationObserver(() => {
-        const now = document.querySelector('#progress .is-now');
+        const now = document.querySelector('#control-progress .is-now');
         if (now && window.seen.at(-1) !== now.dataset.stage) window.seen.push(now.dataset.stage);
-      }).observe(document.querySelector('#progress'), { subtree: true, childList: true, attributes: true });
+      }).observe(document.querySelector('#control-progress'), { subtree: true, childList: true, attributes: true });
     }""")
     generate(page)
     seen = page.evaluate("window.seen")
@@ -171,27 +195,27 @@ def test_clips_play_in_step_and_stop_on_a_frame(open_page):
         seen.add(shown[0])
         time.sleep(0.06)
     assert len(seen) > 2
-    page.locator("#player .bd-player").focus()
+    page.locator("#control-player .bd-player").focus()
     page.keyboard.press("Home")
     for key, frame in (("ArrowRight", "1"), ("ArrowRight", "2"), ("ArrowLeft", "1"), ("End", "7"), ("ArrowRight", "0")):
         page.keyboard.press(key)
         assert frames_shown(page) == [frame] * 4
-    page.locator("#player input[type=range]").fill("5")
+    page.locator("#control-player input[type=range]").fill("5")
     assert frames_shown(page) == ["5"] * 4
     time.sleep(0.4)
     assert frames_shown(page) == ["5"] * 4
-    page.locator("#player .bd-player").focus()
+    page.locator("#control-player .bd-player").focus()
     page.keyboard.press(" ")
-    page.wait_for_function("document.querySelector('#player canvas').dataset.frame !== '5'")
+    page.wait_for_function("document.querySelector('#control-player .bd-tiles canvas').dataset.frame !== '5'")
 
 
 def test_every_clip_shows_its_own_frame(open_page):
     page = open_page()
     generate(page)
-    page.locator("#player .bd-player").focus()
+    page.locator("#control-player .bd-player").focus()
     page.keyboard.press("Home")
     read = "all => all.map(c => [...c.getContext('2d').getImageData(20, 60, 1, 1).data].slice(0, 3))"
-    source, control, framewise, bridged = page.eval_on_selector_all("#player canvas", read)
+    source, control, framewise, bridged = page.eval_on_selector_all("#control-player .bd-tiles canvas", read)
     assert source == bridged[::-1]
     assert set(control) <= {0, 255}
     assert framewise != source
@@ -199,20 +223,20 @@ def test_every_clip_shows_its_own_frame(open_page):
 
 def test_a_sample_fills_in_its_prompt_and_its_preview(open_page):
     page = open_page()
-    sheet = "document.querySelector('#preview canvas').toDataURL()"
+    sheet = "document.querySelector('#control-preview canvas').toDataURL()"
     page.keyboard.press("Escape")
     before = page.evaluate(sheet)
-    page.click('#samples [data-index="3"]')
-    expect(page.locator("#prompt textarea")).to_have_value(load_index()[3].prompt)
-    expect(page.locator('#samples [data-index="3"]')).to_have_attribute("aria-pressed", "true")
+    page.click('#control-samples [data-index="3"]')
+    expect(page.locator("#control-prompt textarea")).to_have_value(load_index()[3].prompt)
+    expect(page.locator('#control-samples [data-index="3"]')).to_have_attribute("aria-pressed", "true")
     page.wait_for_function(f"before => {sheet} !== before", arg=before)
 
 
 def test_an_upload_is_shown_and_used(open_page, run):
     page = open_page()
-    page.set_input_files("#video input[type=file]", load_index()[4].file)
-    expect(page.locator('#samples [aria-pressed="true"]')).to_have_count(0)
-    page.wait_for_function("document.querySelectorAll('#preview canvas[data-frame]').length === 2")
+    page.set_input_files("#control-video input[type=file]", load_index()[4].file)
+    expect(page.locator('#control-samples [aria-pressed="true"]')).to_have_count(0)
+    expect(page.locator("#control-preview .bd-tiles canvas[data-frame]")).to_have_count(2)
     generate(page)
     np.testing.assert_array_equal(run.requests[-1].frames, media.read_clip(load_index()[4].file).frames)
 
@@ -221,24 +245,24 @@ def test_a_file_that_is_no_video_is_refused_with_a_sentence(open_page, tmp_path)
     text = tmp_path / "notes.mp4"
     text.write_text("no video")
     page = open_page()
-    page.set_input_files("#video input[type=file]", text)
-    expect(page.locator("#preview .bd-note").first).to_contain_text("notes.mp4")
+    page.set_input_files("#control-video input[type=file]", text)
+    expect(page.locator("#control-preview .bd-note").first).to_contain_text("notes.mp4")
 
 
 def test_cancel_stops_the_run_for_good(open_page, run):
     run.pause = 0.2
     page = open_page()
-    expect(page.locator("#cancel")).to_be_disabled()
-    page.click("#generate")
-    page.wait_for_selector('#progress .is-now[data-stage="framewise"]')
-    expect(page.locator("#generate")).to_be_disabled()
-    page.click("#cancel")
-    page.wait_for_selector('#progress [data-state="stopped"]')
+    expect(page.locator("#control-cancel")).to_be_disabled()
+    page.click("#control-generate")
+    page.wait_for_selector('#control-progress .is-now[data-stage="framewise"]')
+    expect(page.locator("#control-generate")).to_be_disabled()
+    page.click("#control-cancel")
+    page.wait_for_selector('#control-progress [data-state="stopped"]')
     assert run.closed.wait(PATIENCE)
-    expect(page.locator("#generate")).to_be_enabled()
-    expect(page.locator("#cancel")).to_be_disabled()
+    expect(page.locator("#control-generate")).to_be_enabled()
+    expect(page.locator("#control-cancel")).to_be_disabled()
     time.sleep(1)
-    expect(page.locator("#progress .bd-progress")).to_have_attribute("data-state", "stopped")
+    expect(page.locator("#control-progress .bd-progress")).to_have_attribute("data-state", "stopped")
     run.pause = 0.0
     generate(page)
 
@@ -246,8 +270,8 @@ def test_cancel_stops_the_run_for_good(open_page, run):
 def test_leaving_the_page_stops_the_run(open_page, run):
     run.pause = 0.2
     page = open_page()
-    page.click("#generate")
-    page.wait_for_selector('#progress .is-now[data-stage="framewise"]')
+    page.click("#control-generate")
+    page.wait_for_selector('#control-progress .is-now[data-stage="framewise"]')
     page.close()
     assert run.closed.wait(PATIENCE)
     assert run.requests[-1].num_inference_steps * run.pause > 3  # it cannot have come to its end
@@ -257,11 +281,11 @@ def test_a_failure_says_what_to_do_and_keeps_the_last_result(open_page, run):
     page = open_page()
     generate(page)
     run.error = ModelUnavailableError("The weights are missing. Train them first.")
-    page.click("#generate")
-    page.wait_for_selector('#progress [data-state="failed"]')
-    expect(page.locator("#progress .bd-headline")).to_have_text("The weights are missing. Train them first.")
-    page.wait_for_function("document.querySelectorAll('#player canvas[data-frame]').length === 4")
-    assert page.locator("#player .bd-facts").count() == 1
+    page.click("#control-generate")
+    page.wait_for_selector('#control-progress [data-state="failed"]')
+    expect(page.locator("#control-progress .bd-headline")).to_have_text("The weights are missing. Train them first.")
+    expect(page.locator("#control-player .bd-tiles canvas[data-frame]")).to_have_count(4)
+    assert page.locator("#control-player .bd-facts").count() == 1
 
 
 def test_files_can_be_kept(open_page):
@@ -272,30 +296,176 @@ def test_files_can_be_kept(open_page):
         "bridged.gif": ".bd-download >> nth=0", "bridged-frames.zip": ".bd-download >> nth=1",
     }.items():  # fmt: skip
         with page.expect_download() as download:
-            page.locator(f"#player {selector}").click()
+            page.locator(f"#control-player {selector}").click()
         assert download.value.suggested_filename == name
         assert download.value.path().stat().st_size > 500
 
 
 def test_unknown_words_are_named_under_the_prompt(open_page):
     page = open_page()
-    page.fill("#prompt textarea", "a red dragon at noon")
-    expect(page.locator("#word-hint")).to_contain_text("dragon")
-    page.fill("#prompt textarea", "a red cube at noon")
-    expect(page.locator("#word-hint")).to_be_hidden()
+    page.fill("#control-prompt textarea", "a red dragon at noon")
+    expect(page.locator("#control-prompt-hint")).to_contain_text("dragon")
+    page.fill("#control-prompt textarea", "a red cube at noon")
+    expect(page.locator("#control-prompt-hint")).to_be_hidden()
 
 
 def test_the_preview_follows_the_control_type(open_page):
     page = open_page()
     page.locator("#control-type").get_by_text("Depth").click()
-    expect(page.locator("#preview .bd-label strong").nth(1)).to_have_text("Depth")
+    expect(page.locator("#control-preview .bd-label strong").nth(1)).to_have_text("Depth")
+
+
+@pytest.mark.parametrize("task", list(TASKS)[1:])
+def test_every_tab_opens_shows_its_preview_and_runs(open_page, run, task):
+    page = open_page()
+    open_tab(page, task)
+    generate(page, task)
+    assert page.locator(f"#{task}-player .bd-label strong").all_inner_texts() == LABELS[task]
+    assert page.locator(f"#{task}-seed input").input_value() == str(DRAWN_SEED)
+    assert run.requests[-1].task == task
+
+
+def test_no_two_elements_have_the_same_id(open_page):
+    page = open_page()
+    for task in TASKS:
+        open_tab(page, task)
+    ids = page.evaluate("[...document.querySelectorAll('[id]')].map(one => one.id)")
+    ours = [name for name in ids if name.partition("-")[0] in TASKS]
+    assert len(ours) == len(set(ours)) > 50
+
+
+def test_the_fields_of_editing_follow_the_image_model(open_page):
+    page = open_page()
+    open_tab(page, "edit")
+    expect(page.locator("#edit-description")).to_contain_text("cone")
+    expect(page.locator("#edit-instruction textarea")).to_have_value(load_index()[0].instruction)
+    page.locator("#edit-image-model").get_by_text("Prompt2Prompt").click()
+    expect(page.locator("#edit-edited-prompt textarea")).to_have_value(re.compile("cone"))
+    expect(page.locator("#edit-instruction")).to_have_count(0)
+    expect(page.locator("#edit-mixing-ratio")).to_contain_text("0.25 for Prompt2Prompt")
+
+
+def test_the_mask_is_shown_over_the_frames(open_page):
+    page = open_page()
+    open_tab(page, "inpaint")
+    page.locator("#inpaint-preview .bd-player").focus()
+    page.keyboard.press("Home")
+    read = "all => all.map(c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].join())"
+    source, masked = page.eval_on_selector_all("#inpaint-preview .bd-tiles canvas", read)
+    assert source != masked
+    expect(page.locator("#inpaint-preview .bd-facts")).to_contain_text("% of the picture")
+    page.locator("#inpaint-mask-source").get_by_text("Boxes", exact=True).click()
+    expect(page.locator("#inpaint-preview .bd-facts")).to_contain_text("25% of the picture")
+    page.fill("#inpaint-boxes textarea, #inpaint-boxes input", "nonsense")
+    expect(page.locator("#inpaint-preview .bd-note").nth(1)).to_contain_text("nonsense")
+
+
+def test_a_mask_can_be_painted_by_mouse_and_by_keyboard(open_page, run):
+    page = open_page()
+    open_tab(page, "inpaint")
+    page.locator("#inpaint-mask-source").get_by_text("Painted", exact=True).click()
+    expect(page.locator("#inpaint-preview .bd-note").nth(1)).to_contain_text("Nothing is painted yet")
+    page.wait_for_selector("#inpaint-painter [data-ready]")
+    canvas = page.locator("#inpaint-painter .bd-paint")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.4 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.4 * box["height"], steps=4)
+    page.mouse.up()
+    expect(page.locator("#inpaint-preview .bd-tiles canvas[data-frame]")).to_have_count(2)
+    generate(page, "inpaint")
+    first = run.requests[-1].masks[0]
+    assert first[51, 45] == 255
+    assert first[110, 20] == 0
+    page.locator("#inpaint-painter").get_by_text("Undo").click()
+    expect(page.locator("#inpaint-preview .bd-note").nth(1)).to_contain_text("Nothing is painted yet")
+    canvas.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press(" ")
+    expect(page.locator("#inpaint-preview .bd-tiles canvas[data-frame]")).to_have_count(2)
+
+
+def test_the_canvas_follows_the_sides(open_page):
+    page = open_page()
+    open_tab(page, "outpaint")
+    facts = page.locator("#outpaint-preview .bd-facts")
+    expect(facts).to_contain_text("160 by 104 pixels")
+    page.fill("#outpaint-top textarea, #outpaint-top input", "50%")
+    expect(facts).to_contain_text("128 by 128 pixels")
+    page.locator("#outpaint-extend-by").get_by_text("To a shape").click()
+    expect(facts).to_contain_text("168 by 96 pixels")
+
+
+def test_a_second_control_and_a_map_of_ones_own_are_shown(open_page):
+    page = open_page()
+    page.get_by_role("button", name="More on the control").click()
+    page.locator("#control-second-type").get_by_text("Depth").click()
+    expect(page.locator("#control-preview .bd-label strong")).to_have_text(["Source", "Edges", "Depth"])
+    page.locator("#control-second-type").get_by_text("None").click()
+    page.locator("#control-map-source").get_by_text("A clip that is the map").click()
+    expect(page.locator("#control-preview .bd-note").nth(1)).to_contain_text("no control clip yet")
+    page.set_input_files("#control-map input[type=file]", load_index()[0].masks)
+    expect(page.locator("#control-preview .bd-tiles canvas[data-frame]")).to_have_count(2)
+
+
+def test_the_wipe_lays_one_clip_over_another(open_page):
+    page = open_page()
+    generate(page)
+    player = page.locator("#control-player")
+    player.locator(".bd-player").focus()
+    page.keyboard.press("Home")
+    expect(player.locator(".bd-wipe")).to_be_hidden()
+    player.get_by_role("button", name="Wipe").click()
+    stage, line = player.locator(".bd-stage"), player.get_by_role("slider", name="Where the left clip ends")
+    expect(player.get_by_label("Left clip")).to_have_value("Frame by frame")
+    expect(player.get_by_label("Right clip")).to_have_value("Bridged")
+    player.get_by_label("Left clip").select_option("Source")
+    expect(line).to_have_attribute("aria-valuenow", "50")
+
+    def colors(selector: str) -> list:
+        read = "c => [20, 108].map(x => [...c.getContext('2d').getImageData(x, 60, 1, 1).data].join())"
+        return page.eval_on_selector(f"#control-player {selector}", read)
+
+    source, bridged = colors(".bd-tile:nth-child(1) canvas"), colors(".bd-tile:nth-child(4) canvas")
+    assert source != bridged
+    assert colors(".bd-stage canvas") == [source[0], bridged[1]]
+    stage.scroll_into_view_if_needed()
+    box = stage.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.95 * box["width"], box["y"] + box["height"] / 2, steps=4)
+    page.mouse.up()
+    expect(line).to_have_attribute("aria-valuenow", "95")
+    assert colors(".bd-stage canvas") == source
+    line.focus()
+    page.keyboard.press("Home")
+    assert colors(".bd-stage canvas") == bridged
+    page.keyboard.press("ArrowRight")
+    expect(line).to_have_attribute("aria-valuenow", "2")
+    assert frames_shown(page) == ["0"] * 4  # the arrow moved the line, and not the clips
+    player.locator(".bd-player").focus()
+    page.keyboard.press("ArrowRight")
+    assert player.locator(".bd-stage canvas").get_attribute("data-frame") == "1"
+
+
+@pytest.mark.parametrize("task", list(TASKS)[1:])
+@pytest.mark.parametrize(("viewport", "theme"), [(WIDE, "dark"), (SLIM, "light")], ids=["wide", "slim"])
+def test_every_tab_fits_and_can_be_read(open_page, viewport, theme, task):
+    page = open_page(viewport, theme)
+    open_tab(page, task)
+    generate(page, task)
+    page.locator(f"#{task}-player").get_by_role("button", name="Wipe").click()
+    assert overflow(page) <= 0
+    contrast, text = page.evaluate(LOWEST_CONTRAST)
+    assert contrast >= 4.5, text
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [WIDE, SLIM], ids=["wide", "slim"])
 def test_nothing_stands_over_and_all_text_can_be_read(open_page, viewport, theme):
     page = open_page(viewport, theme)
-    for name in ("Trim and shape", "More prompts", "Steps and guidance", "Advanced"):
+    for name in ("More on the control", "Trim and shape", "More prompts", "Steps and guidance", "Advanced"):
         page.get_by_role("button", name=name).click()
     page.click("summary")
     generate(page)
@@ -307,7 +477,9 @@ def test_nothing_stands_over_and_all_text_can_be_read(open_page, viewport, theme
 
 def test_clips_wrap_on_a_narrow_screen(open_page):
     page = open_page(SLIM)
-    tops = page.eval_on_selector_all("#player .bd-tile", "all => all.map(one => one.getBoundingClientRect().top)")
+    tops = page.eval_on_selector_all(
+        "#control-player .bd-tile", "all => all.map(one => one.getBoundingClientRect().top)"
+    )
     assert tops[0] == tops[1] < tops[2] == tops[3]
 
 
@@ -317,12 +489,16 @@ def test_who_wants_no_motion_gets_none(open_page):
     first = frames_shown(page)
     time.sleep(0.6)
     assert frames_shown(page) == first
-    page.locator("#player").get_by_label("Play", exact=True).click()
-    page.wait_for_function("before => document.querySelector('#player canvas').dataset.frame !== before", arg=first[0])
+    page.locator("#control-player").get_by_label("Play", exact=True).click()
+    page.wait_for_function(
+        "before => document.querySelector('#control-player .bd-tiles canvas').dataset.frame !== before", arg=first[0]
+    )
 
 
-def test_every_control_has_a_name(open_page):
+@pytest.mark.parametrize("task", TASKS)
+def test_every_control_has_a_name(open_page, task):
     page = open_page()
+    open_tab(page, task)
     nameless = page.evaluate("""() =>
       [...document.querySelectorAll('button, input:not([type=file]), select, textarea, a')]
         .filter((e) => e.checkVisibility() && !e.closest('footer'))

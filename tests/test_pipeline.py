@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,10 +12,12 @@ from bivdiff import catalog, pipeline
 from bivdiff.errors import BIVDiffError, OutOfMemoryError
 from bivdiff.evaluation import last
 from bivdiff.pipeline import framewise_frames, run
+from bivdiff.prompts import smoothing_prompt
 from bivdiff.reuse import StageCache
-from bivdiff.types import GenerationResult, StepEvent
+from bivdiff.types import Control, GenerationResult, StepEvent
 
 ORDER = ["load", "control", "framewise", "inversion", "smoothing"]
+EVERY_IMAGE_MODEL = [(name, model) for name, task in catalog.TASKS.items() for model in task.image_models]
 ONE_LEVEL = 1  # a rounding at half a level may fall either way
 
 
@@ -31,7 +35,7 @@ def calls(manager):
     """How many frames each U-Net was asked for."""
     family = catalog.family("toybox")
     counted = {}
-    with manager.use(family.unet, family.video_models["toybox-video"]) as models:
+    with manager.use(family.unet, family.video_models["toybox-video"].unet) as models:
         handles = []
         for name, model in zip(("image", "video"), models, strict=True):
             counted[name] = 0
@@ -55,20 +59,22 @@ def test_events_come_in_order_and_end_with_the_result(request_of, manager):
     for event in events:
         assert 0 <= event.step <= event.total
         assert event.message
-    assert result.frames.shape == result.framewise_frames.shape == result.control_frames.shape == (4, 64, 64, 3)
+    assert result.frames.shape == result.framewise_frames.shape == result.control_frames[0].shape == (4, 64, 64, 3)
     assert set(result.seconds) == set(ORDER)
     assert 0 < result.forward_seconds < sum(result.seconds.values())
     assert result.peak_memory_bytes > 100e6
 
 
-@pytest.mark.parametrize("control_type", catalog.family("toybox").control_types)
-def test_same_seed_same_bits(request_of, manager, control_type):
-    request = request_of(control_type=control_type, image_model=f"controlnet-{control_type}")
-    first, second = last(run(request, manager)), last(run(request, manager))
-    other = last(run(request_of(seed=2), manager))
+@pytest.mark.parametrize(("task", "image_model"), EVERY_IMAGE_MODEL)
+def test_same_seed_same_bits(task_request, manager, task, image_model):
+    first, second = (last(run(task_request(task, image_model), manager)) for _ in range(2))
+    other = last(run(task_request(task, image_model, seed=2, source_prompt="a red cone"), manager))
     assert np.array_equal(first.frames, second.frames)
     assert np.array_equal(first.framewise_frames, second.framewise_frames)
-    assert not np.array_equal(first.framewise_frames, other.framewise_frames)
+    if image_model == "given":
+        assert np.array_equal(first.framewise_frames, first.request.frames)
+    else:
+        assert not np.array_equal(first.framewise_frames, other.framewise_frames)
 
 
 def test_a_drawn_seed_is_told_and_repeats_the_run(request_of, manager):
@@ -78,9 +84,10 @@ def test_a_drawn_seed_is_told_and_repeats_the_run(request_of, manager):
     assert np.array_equal(drawn.frames, again.frames)
 
 
-def test_a_batch_of_frames_equals_frame_by_frame(request_of, manager):
-    together = last(run(request_of(frame_batch_size=8), manager))
-    single = last(run(request_of(frame_batch_size=1), manager))
+@pytest.mark.parametrize(("task", "image_model"), EVERY_IMAGE_MODEL)
+def test_a_batch_of_frames_equals_frame_by_frame(task_request, manager, task, image_model):
+    together = last(run(task_request(task, image_model, frame_batch_size=8), manager))
+    single = last(run(task_request(task, image_model, frame_batch_size=1), manager))
     apart = np.abs(together.framewise_frames.astype(int) - single.framewise_frames)
     assert apart.max() <= ONE_LEVEL
 
@@ -114,7 +121,7 @@ def test_every_setting_reaches_the_result(request_of, manager):
         "video_prompt": "a blue sphere at night",
         "negative_prompt": "dark",
         "inversion_prompt": "a yellow cone",
-        "controlnet_conditioning_scale": 0.2,
+        "controls": (Control(conditioning_scale=0.2),),
         "low_threshold": 1,
         "mixing_ratio": 0.9,
         "mixing_rule": "slerp",
@@ -130,18 +137,103 @@ def test_every_setting_reaches_the_result(request_of, manager):
         assert not np.array_equal(last(run(request_of(**{**base, name: value}), manager)).frames, reference), name
 
 
+SETTINGS_OF_ITS_OWN = {
+    "controlnet": {"controls": (Control(start=0.5),)},
+    "t2i-adapter": {"controls": (Control(control_type="canny", conditioning_scale=0.1),)},
+    "instruct-pix2pix": {"image_guidance_scale": 4.0},
+    "prompt2prompt": {
+        "source_prompt": "a red cube", "cross_replace_steps": 0.0, "self_replace_steps": 1.0, "blend_words": "cube",
+        "reweight": "blue:4",
+    },
+    "inpainting": {"feather": 0, "preserve_known": False},
+    "given": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "image_model"), EVERY_IMAGE_MODEL)
+def test_every_setting_of_an_image_model_reaches_its_frames(task_request, manager, task, image_model):
+    reference = last(run(task_request(task, image_model), manager)).framewise_frames
+    for name, value in SETTINGS_OF_ITS_OWN[image_model].items():
+        changed = last(run(task_request(task, image_model, **{name: value}), manager)).framewise_frames
+        assert not np.array_equal(changed, reference), name
+
+
 def test_given_control_maps_are_used_as_they_are(request_of, manager, source_frames):
     inverted = 255 - source_frames
-    result = last(run(request_of(control_frames=inverted), manager))
-    assert np.array_equal(result.control_frames, inverted)
+    result = last(run(request_of(controls=(Control(frames=inverted),)), manager))
+    assert np.array_equal(result.control_frames[0], inverted)
     assert not np.array_equal(result.framewise_frames, last(run(request_of(), manager)).framewise_frames)
 
 
-def test_cancelling_between_any_two_events_frees_everything(request_of, manager):
-    total = len(list(run(request_of(), manager)))
+@pytest.mark.parametrize("image_model", ["controlnet", "t2i-adapter"])
+def test_two_controls_steer_together(task_request, manager, image_model):
+    canny, depth = Control(control_type="canny"), Control(control_type="depth", conditioning_scale=0.7)
+    made = {}
+    for name, controls in {
+        "canny": (canny,),
+        "depth": (depth,),
+        "both": (canny, depth),
+        "turned": (depth, canny),
+    }.items():
+        result = last(run(task_request("control", image_model, controls=controls), manager))
+        assert len(result.control_frames) == len(controls)
+        made[name] = result.framewise_frames.astype(int)
+    assert np.abs(made["both"] - made["turned"]).max() <= ONE_LEVEL  # what they add is summed, in any order
+    assert not np.array_equal(made["both"], made["canny"])
+    assert not np.array_equal(made["both"], made["depth"])
+
+
+@pytest.mark.parametrize("image_model", ["controlnet", "t2i-adapter"])
+def test_a_control_that_never_steers_is_not_evaluated(task_request, manager, image_model):
+    """Between two steps lies no whole step, and a weight of nothing adds nothing."""
+    silent = [(Control(start=0.1, end=0.4),), (Control(conditioning_scale=0.0),)]
+    made = [last(run(task_request("control", image_model, controls=controls), manager)) for controls in silent]
+    assert np.array_equal(made[0].framewise_frames, made[1].framewise_frames)
+
+
+def test_known_content_is_kept_and_can_be_let_go(task_request, manager, source_frames):
+    kept = last(run(task_request("inpaint", "inpainting", feather=0), manager))
+    outside = kept.request.masks == 0
+    for frames in (kept.framewise_frames, kept.frames):
+        assert np.array_equal(frames[outside], source_frames[outside])
+        assert not np.array_equal(frames[~outside], source_frames[~outside])
+    free = last(run(task_request("inpaint", "inpainting", preserve_known=False), manager))
+    assert not np.array_equal(free.frames[outside], source_frames[outside])
+
+
+def test_known_latents_are_put_back_after_every_step(manager):
+    """At the last smoothing step the latents outside the hole are the source's own."""
+    from bivdiff.smoothing import Known, smooth
+
+    family = catalog.family("toybox")
+    with manager.use(family.video_models["toybox-video"].unet, family.scheduler) as (unet, scheduler), torch.no_grad():
+        torch.manual_seed(0)
+        clean, noise, embeds = torch.randn(1, 4, 2, 8, 8), torch.randn(1, 4, 2, 8, 8), torch.randn(1, 32, 128)
+        holes = torch.zeros(1, 1, 2, 8, 8, dtype=torch.bool)
+        holes[..., :4] = True
+        steps = list(smooth(unet, scheduler, noise, embeds, embeds, 1.0, 4, Known(clean, holes)))
+    outside = ~holes.expand_as(clean)
+    assert torch.equal(steps[-1].latents[outside], clean[outside])
+    cumulative = scheduler.alphas_cumprod[251]  # of the timesteps 751, 501, 251, 1 the second step ends at the third
+    expected = cumulative**0.5 * clean + (1 - cumulative) ** 0.5 * noise
+    assert torch.allclose(steps[1].latents[outside], expected[outside], atol=1e-5)
+    assert not torch.equal(steps[-1].latents[~outside], clean[~outside])
+
+
+def test_the_video_model_is_told_what_the_clip_shows(task_request):
+    request = task_request("edit", "instruct-pix2pix", prompt="make the cube blue", source_prompt="a red cube at noon")
+    assert smoothing_prompt(request) == "a blue cube at noon"
+    assert smoothing_prompt(replace(request, source_prompt="")) == ""
+    assert smoothing_prompt(replace(request, video_prompt="a sea")) == "a sea"
+    assert smoothing_prompt(task_request("edit", "prompt2prompt", prompt="a sea")) == "a sea"
+
+
+@pytest.mark.parametrize(("task", "image_model"), EVERY_IMAGE_MODEL)
+def test_cancelling_between_any_two_events_frees_everything(task_request, manager, task, image_model):
+    total = len(list(run(task_request(task, image_model), manager)))
     hooks = hooks_of(manager)  # transformers leaves some of its own
     for stop_after in range(1, total):
-        events = run(request_of(), manager)
+        events = run(task_request(task, image_model), manager)
         for _ in range(stop_after):
             next(events)
         events.close()

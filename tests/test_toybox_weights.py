@@ -12,19 +12,29 @@ import pytest
 import torch
 
 from bivdiff import catalog, latents, metrics
-from bivdiff.evaluation import control_case, last
+from bivdiff.annotators import annotate
+from bivdiff.evaluation import case_of, last, score
 from bivdiff.models.manager import ModelManager
 from bivdiff.pipeline import run
+from bivdiff.reuse import StageCache
 from bivdiff.settings import Settings
-from bivdiff.toybox import world
+from bivdiff.toybox import data, world
+from bivdiff.types import Control
 
 FAMILY = catalog.family("toybox")
 VAE_PSNR, VAE_OBJECT_PSNR = 30.0, 26.0  # dB
+KNOWN_PSNR = 38.0  # dB
 
 
 @pytest.fixture(scope="module")
 def shipped():
     return ModelManager(Settings(device="cpu"))
+
+
+def scores(task, manager, scenes, **changes):
+    """Mean scores of the frame-wise and the bridged clips of some evaluation scenes."""
+    rows = [score(case_of(task, scene, "toybox", **changes), manager, StageCache()) for scene in scenes]
+    return (metrics.average([row[kind] for row in rows]) for kind in ("framewise", "bridged"))
 
 
 def test_the_autoencoder_keeps_scenes_and_objects(shipped):
@@ -39,9 +49,32 @@ def test_the_autoencoder_keeps_scenes_and_objects(shipped):
     assert np.mean(objects) >= VAE_OBJECT_PSNR
 
 
+def test_the_depth_estimator_agrees_with_the_world(shipped):
+    for index in range(3):
+        truth = world.render(world.evaluation_scene(index), *FAMILY.size)
+        exact = data.inverse_depth(truth.depth).astype(float)
+        with shipped.use(FAMILY.annotators["depth"]) as (model,):
+            estimated = annotate("depth", truth.frames, model=model)[..., 0].astype(float)
+        assert np.corrcoef(estimated.ravel(), exact.ravel())[0, 1] > 0.97
+
+
+@pytest.mark.parametrize("image_model", ["controlnet", "t2i-adapter"])
+@pytest.mark.parametrize("control_type", ["canny", "depth"])
+def test_bridging_calms_the_frames_and_keeps_what_they_show(shipped, image_model, control_type):
+    framewise, bridged = scores(
+        "control", shipped, (0, 1), image_model=image_model, controls=(Control(control_type=control_type),)
+    )
+    assert framewise["object_iou"] > 0.7
+    assert framewise["color_error"] < 25
+    assert bridged["background_flicker"] < 0.7 * framewise["background_flicker"]
+    assert bridged["warp_error"] < framewise["warp_error"]
+    assert bridged["psnr"] > framewise["psnr"] - 2
+    assert bridged["sharpness"] > 0.6
+
+
 def test_the_prompt_decides_the_colour(shipped):
     """The same edges under two prompts: each object comes out nearer to its own prompt's colour than to the other's."""
-    case = control_case(2, "toybox")
+    case = case_of("control", 2, "toybox")
     scene = world.recolored(world.evaluation_scene(2), 2)
     other = replace(scene, solids=tuple(replace(solid, color="blue") for solid in scene.solids))
     assert scene.solids[0].color != "blue"
@@ -50,3 +83,25 @@ def test_the_prompt_decides_the_colour(shipped):
         frames = last(run(replace(case.request, prompt=prompt), shipped)).frames
         errors = [metrics.color_error(frames, truth, case.masks[0]) for truth in truths]
         assert errors[wanted] < errors[unwanted]
+
+
+@pytest.mark.parametrize("image_model", catalog.TASKS["edit"].image_models)
+def test_an_edit_changes_what_it_names_and_leaves_the_rest(shipped, image_model):
+    framewise, bridged = scores("edit", shipped, (2, 3), image_model=image_model)  # one shape, one colour
+    assert bridged["color_error"] < 25
+    assert bridged["unedited_psnr"] > 20
+    assert bridged["background_flicker"] < framewise["background_flicker"]
+
+
+@pytest.mark.parametrize("task", ["inpaint", "outpaint"])
+def test_a_hole_is_filled_and_what_is_around_it_kept(shipped, task):
+    _, bridged = scores(task, shipped, (0, 1))
+    assert bridged["known_psnr"] >= KNOWN_PSNR
+    assert bridged["fill_psnr"] > 15
+    assert bridged["seam"] < 1.6
+
+
+def test_given_frames_are_calmed(shipped):
+    framewise, bridged = scores("smooth", shipped, (0, 1))
+    assert bridged["background_flicker"] < 0.6 * framewise["background_flicker"]
+    assert bridged["psnr"] > framewise["psnr"] - 2

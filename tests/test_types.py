@@ -9,7 +9,9 @@ import pytest
 
 from bivdiff import catalog
 from bivdiff.errors import InputError
-from bivdiff.types import MAX_PROMPT_CHARACTERS
+from bivdiff.models.loaders import LOADERS
+from bivdiff.tasks.framewise import networks_of
+from bivdiff.types import MAX_PROMPT_CHARACTERS, Control
 
 
 @pytest.mark.parametrize(
@@ -63,29 +65,85 @@ def test_frames_that_are_no_clip_are_refused(request_of, frames):
 
 def test_a_control_clip_must_match_the_source(request_of, source_frames):
     with pytest.raises(InputError, match="same length and size"):
-        request_of(control_frames=source_frames[:2])
+        request_of(controls=(Control(frames=source_frames[:2]),))
 
 
 def test_settings_hold_everything_but_pictures(request_of):
     settings = request_of(seed=7).settings()
     assert settings["seed"] == 7
-    assert not {"frames", "control_frames"} & set(settings)
+    assert settings["controls"] == [{"control_type": "canny", "conditioning_scale": 1.0, "start": 0.0, "end": 1.0}]
+    assert not {"frames", "masks"} & set(settings)
 
 
 def test_the_default_request_is_the_preset_plus_changes(source_frames):
     request = catalog.default_request("control", "toybox", source_frames, "a cube", mixing_ratio=0.125, seed=None)
-    preset = catalog.PRESETS["control", "toybox"]
+    preset = catalog.PRESETS["controlnet", "toybox"]
     assert request.mixing_ratio == 0.125
     assert request.num_smoothing_steps == preset["num_smoothing_steps"]
     assert request.seed is None
 
 
 @pytest.mark.parametrize(("family_name", "family"), catalog.FAMILIES.items())
-def test_every_control_type_of_a_family_has_its_model(family_name, family, source_frames):
-    for control_type, model in family.control_types.items():
-        request = catalog.default_request("control", family_name, source_frames, "", control_type=control_type)
-        assert request.image_model == model
-        assert model in family.image_models
+def test_every_image_model_of_a_family_has_a_request_and_its_networks(family_name, family, source_frames):
+    needs = {"masks": np.full(source_frames.shape[:3], 255, np.uint8), "source_prompt": "a cube"}
+    for task_name, task in catalog.TASKS.items():
+        for image_model in task.image_models:
+            request = catalog.default_request(
+                task_name, family_name, source_frames, "", image_model=image_model, **needs
+            )
+            specs = networks_of(request, family)
+            assert all(spec.kind in LOADERS for spec in specs)
+            assert len(specs) == (0 if image_model in {"given", "prompt2prompt"} else 1)
+
+
+@pytest.mark.parametrize("image_model", ["controlnet", "t2i-adapter"])
+def test_every_control_type_of_a_family_has_its_network(image_model, source_frames):
+    for family_name, family in catalog.FAMILIES.items():
+        for control_type, spec in family.steering(image_model).items():
+            request = catalog.default_request(
+                "control", family_name, source_frames, "", image_model=image_model,
+                controls=(Control(control_type=control_type),),
+            )  # fmt: skip
+            assert networks_of(request, family) == (spec,)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"start": 0.5, "end": 0.5}, "never"),
+        ({"start": -0.1}, "control start"),
+        ({"end": 1.5}, "control end"),
+        ({"conditioning_scale": 3}, "conditioning_scale"),
+        ({"conditioning_scale": float("nan")}, "conditioning_scale"),
+        ({"frames": np.zeros((2, 8, 8), np.uint8)}, "control clip"),
+    ],
+)
+def test_a_control_out_of_range_is_refused(wrong, said):
+    with pytest.raises(InputError, match=said):
+        Control(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("masks", "said"),
+    [
+        (np.zeros((4, 64, 64), np.uint8), "empty"),
+        (np.full((3, 64, 64), 255, np.uint8), "masks"),
+        (np.full((4, 64, 64), 1.0), "masks"),
+        ("white", "masks"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(source_frames, masks, said):
+    with pytest.raises(InputError, match=said):
+        catalog.default_request("inpaint", "toybox", source_frames, "", masks=masks)
+
+
+def test_what_a_task_needs_is_asked_for(source_frames):
+    with pytest.raises(InputError, match="no mask"):
+        catalog.default_request("outpaint", "toybox", source_frames, "")
+    with pytest.raises(InputError, match="source prompt"):
+        catalog.default_request("edit", "toybox", source_frames, "a cube", image_model="prompt2prompt")
+    with pytest.raises(InputError, match="at least one control"):
+        catalog.default_request("control", "toybox", source_frames, "a cube", controls=())
 
 
 def test_unknown_names_list_the_known_ones(source_frames):
@@ -94,7 +152,11 @@ def test_unknown_names_list_the_known_ones(source_frames):
     with pytest.raises(InputError, match="control"):
         catalog.default_request("paint", "toybox", source_frames, "")
     with pytest.raises(InputError, match="canny"):
-        catalog.default_request("control", "toybox", source_frames, "", control_type="smell")
+        catalog.default_request("control", "toybox", source_frames, "", controls=(Control(control_type="smell"),))
+    with pytest.raises(InputError, match="instruct-pix2pix"):
+        catalog.default_request("edit", "toybox", source_frames, "", image_model="controlnet")
+    with pytest.raises(InputError, match="toybox-video"):
+        catalog.default_request("control", "toybox", source_frames, "", video_model="sora")
 
 
 def test_a_request_cannot_be_changed_in_place(request_of):

@@ -3,25 +3,21 @@
 In it: `annotate_canny`. Not in it: an edge detector of our own.
 """
 
-import warnings
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Generator
 
 import numpy as np
 
+from bivdiff.annotators.detectors import MULTIPLE, part
 from bivdiff.errors import InputError
 
 LOW_THRESHOLD = 40
 HIGH_THRESHOLD = 100
 """Lower than the usual 100 and 200, which miss most edges of small and of softly lit clips."""
 
-DETECTOR_MULTIPLE = 64
-"""controlnet_aux resizes what it is given to a multiple of this."""
-
 
 def annotate_canny(
     frames: np.ndarray, *, low_threshold: float = LOW_THRESHOLD, high_threshold: float = HIGH_THRESHOLD
-) -> np.ndarray:
+) -> Generator[int, None, np.ndarray]:
     """Draw the edges of each frame, white on black, one pixel wide, at the frames' own resolution.
 
     Args:
@@ -40,25 +36,16 @@ def annotate_canny(
             "The Canny thresholds must be above 0, and the high one not below the low one; "
             f"they are {low_threshold!r} and {high_threshold!r}."
         )
-    detect = _detector()
+    detect = part("canny").CannyDetector()
     height, width = frames.shape[1:3]
     # Repeating the border up to the multiple, and cutting it off the map, replaces the detector's resampling,
     # which would blur the edges and lose fine ones. The repeated border has no edge of its own.
-    margin = ((0, 0), (0, -height % DETECTOR_MULTIPLE), (0, -width % DETECTOR_MULTIPLE), (0, 0))
-    padded = np.pad(frames, margin, mode="edge")
-    resolution = min(padded.shape[1:3])
-    maps = [
-        detect(frame, low_threshold, high_threshold, detect_resolution=resolution, image_resolution=resolution)
-        for frame in padded
-    ]
-    return np.ascontiguousarray(np.stack(maps)[:, :height, :width])
-
-
-@cache
-def _detector() -> Callable[..., np.ndarray]:
-    """Import the detector when it is first needed: its package loads torch and every other detector, for seconds."""
-    with warnings.catch_warnings():
-        # About parts of that package that are not used here.
-        warnings.simplefilter("ignore")
-        from controlnet_aux.canny import CannyDetector
-    return CannyDetector()
+    margin = ((0, -height % MULTIPLE), (0, -width % MULTIPLE), (0, 0))
+    maps = np.empty_like(frames)
+    for index, frame in enumerate(frames):
+        padded = np.pad(frame, margin, mode="edge")
+        side = min(padded.shape[:2])
+        edges = detect(padded, low_threshold, high_threshold, detect_resolution=side, image_resolution=side)
+        maps[index] = edges[:height, :width]
+        yield index + 1
+    return maps

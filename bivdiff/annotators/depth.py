@@ -4,10 +4,12 @@ In it: `annotate_depth`, with the preparation that such a model's image processo
 Not in it: the model, which the caller loads, places and frees.
 """
 
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bivdiff.annotators.sizes import working_shape
 from bivdiff.errors import ModelUnavailableError
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ CHUNK_SIZE = 4
 
 def annotate_depth(
     frames: np.ndarray, *, model: "PreTrainedModel", chunk_size: int = CHUNK_SIZE, working_size: int | None = None
-) -> np.ndarray:
+) -> Generator[int, None, np.ndarray]:
     """Draw how near each pixel is: near is white, far is black.
 
     One range serves the whole clip. A range for each frame would make the map, and what is made from it, flicker.
@@ -50,10 +52,10 @@ def annotate_depth(
 
     target = _working_shape(frames.shape[1], frames.shape[2], model, working_size)
     depth = torch.empty(frames.shape[:3], dtype=torch.float32)
-    with torch.inference_mode():
-        for start in range(0, len(frames), chunk_size):
-            chunk = slice(start, start + chunk_size)
-            depth[chunk] = _inverse_depth(frames[chunk], model, target)
+    for start in range(0, len(frames), chunk_size):
+        chunk = slice(start, start + chunk_size)
+        depth[chunk] = _inverse_depth(frames[chunk], model, target)
+        yield min(start + chunk_size, len(frames))
     if not torch.isfinite(depth).all():
         raise ModelUnavailableError(
             "The depth model gave numbers that are not finite. Its file may be damaged, or its dtype too small: "
@@ -65,16 +67,11 @@ def annotate_depth(
 
 
 def _working_shape(height: int, width: int, model: "PreTrainedModel", working_size: int | None) -> tuple[int, int]:
-    """Height and width with the wanted shorter side and nearly the frames' shape, in whole patches."""
+    """Height and width of what the model sees, in whole patches."""
     backbone = getattr(model.config, "backbone_config", None) or model.config
     patch_size = getattr(backbone, "patch_size", None) or getattr(model.config, "patch_size", DEFAULT_PATCH_SIZE)
-    shorter = working_size or getattr(backbone, "image_size", None) or DEFAULT_WORKING_SIZE
-    scale = shorter / min(height, width)
-
-    def in_patches(side: int) -> int:
-        return max(round(side * scale / patch_size), 1) * patch_size
-
-    return in_patches(height), in_patches(width)
+    trained_at = getattr(backbone, "image_size", None) or DEFAULT_WORKING_SIZE
+    return working_shape(height, width, working_size or trained_at, patch_size)
 
 
 def _inverse_depth(frames: np.ndarray, model: "PreTrainedModel", target: tuple[int, int]) -> "Tensor":
@@ -82,11 +79,12 @@ def _inverse_depth(frames: np.ndarray, model: "PreTrainedModel", target: tuple[i
     import torch
     from torch.nn.functional import interpolate
 
-    pixel_values = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
-    pixel_values = pixel_values.to(model.device, torch.float32) / 255
-    pixel_values = interpolate(pixel_values, target, mode="bicubic", align_corners=False, antialias=True)
-    mean, std = (pixel_values.new_tensor(value).view(1, 3, 1, 1) for value in (IMAGENET_MEAN, IMAGENET_STD))
-    predicted = model(pixel_values=((pixel_values - mean) / std).to(model.dtype)).predicted_depth.float()
-    if getattr(model.config, "depth_estimation_type", "relative") == "metric":
-        predicted = 1 / predicted.clamp(min=1e-3)
-    return interpolate(predicted[:, None], frames.shape[1:3], mode="bilinear", align_corners=False)[:, 0].cpu()
+    with torch.inference_mode():
+        pixel_values = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+        pixel_values = pixel_values.to(model.device, torch.float32) / 255
+        pixel_values = interpolate(pixel_values, target, mode="bicubic", align_corners=False, antialias=True)
+        mean, std = (pixel_values.new_tensor(value).view(1, 3, 1, 1) for value in (IMAGENET_MEAN, IMAGENET_STD))
+        predicted = model(pixel_values=((pixel_values - mean) / std).to(model.dtype)).predicted_depth.float()
+        if getattr(model.config, "depth_estimation_type", "relative") == "metric":
+            predicted = 1 / predicted.clamp(min=1e-3)
+        return interpolate(predicted[:, None], frames.shape[1:3], mode="bilinear", align_corners=False)[:, 0].cpu()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -60,12 +61,16 @@ class ModelManager:
         free_memory(self.device)
 
     def loaded(self) -> list[str]:
-        """Folders of the components in memory."""
-        return sorted(spec.folder for spec in self._loaded)
+        """Names of the components in memory."""
+        return sorted(f"{spec.repo}/{spec.folder}".strip("/") for spec in self._loaded)
+
+    def _folder(self, spec: ModelSpec) -> Path:
+        """Where the files of a component's family or repository lie, or would."""
+        return self._settings.models_folder / spec.repo if spec.repo else self._settings.toybox_folder
 
     def _load(self, spec: ModelSpec) -> Any:
         if spec not in self._loaded:
-            component = load_component(spec.kind, self._settings.toybox_folder / spec.folder, self.dtype)
+            component = load_component(spec, self._folder(spec), self.dtype)
             self._loaded[spec] = component.to(self.device) if isinstance(component, torch.nn.Module) else component
         return self._loaded[spec]
 

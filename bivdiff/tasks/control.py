@@ -1,12 +1,13 @@
-"""Controllable generation: Stable Diffusion with a ControlNet makes every frame from its control map.
+"""Controllable generation: Stable Diffusion makes every frame, steered by control maps.
 
-In it: the noise prediction of a U-Net with a ControlNet. Not in it: control maps (annotators), the loop (sampling.py).
+In it: the noise prediction of a U-Net with ControlNets or with T2I-Adapters. Not in it: control maps (annotators), the
+loop (sampling.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,24 +15,41 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from bivdiff.guidance import guided
-from bivdiff.sampling import Step, in_batches, unfold_step, walk
+from bivdiff.sampling import Step, unfold_step, walk
 
 
-def generate_with_controlnet(
-    unet: Any, controlnet: Any, scheduler: Any, noise: Tensor, control_frames: np.ndarray,
-    prompt_embeds: Tensor, negative_embeds: Tensor, conditioning_scale: float, guidance_scale: float,
-    num_steps: int, batch_size: int,
+class Steering(NamedTuple):
+    """A network that reads control maps, uint8 `(F, H, W, 3)`; weight and share of the steps as in `types.Control`."""
+
+    network: Any
+    control_frames: np.ndarray
+    conditioning_scale: float
+    start: float
+    end: float
+
+    def steers(self, position: int, num_steps: int) -> bool:
+        """Whether it takes part in step `position` (from 0) of `num_steps`: one that lies wholly in its share."""
+        in_share = self.start <= position / num_steps and (position + 1) / num_steps <= self.end
+        return in_share and self.conditioning_scale > 0
+
+
+# What a group of controls adds inside the U-Net: from latents, timestep, embeds, the maps of each control `(B, 3, H,
+# W)`, and which controls steer, to keyword arguments of the U-Net.
+Residuals = Callable[[Tensor, Tensor, Tensor, list[Tensor], list[Steering]], dict[str, Any]]
+
+
+def generate_with_controlnets(
+    unet: Any, controls: Sequence[Steering], scheduler: Any, noise: Tensor, prompt_embeds: Tensor,
+    negative_embeds: Tensor, guidance_scale: float, num_steps: int, batch_size: int,
 ) -> Iterator[Step]:  # fmt: skip
-    """Denoise every frame on its own, steered by its control map.
+    """Denoise every frame on its own, steered by its control maps.
 
     Args:
         unet: the base UNet2DConditionModel.
-        controlnet: a ControlNetModel for that U-Net.
+        controls: ControlNetModels for that U-Net, at least one; what they add is summed.
         scheduler: the family's DDIMScheduler; a copy is walked, itself is left as it is.
-        noise: `(F, C, h, w)`.
-        control_frames: uint8 `(F, H, W, 3)`, H = 8 h.
+        noise: `(F, C, h, w)`; the control maps are eight times as large.
         prompt_embeds, negative_embeds: `(1, L, D)`.
-        conditioning_scale: weight of the control; 0 ignores it.
         guidance_scale: 1 = off.
         num_steps: number of predictions.
         batch_size: frames evaluated at once; it changes memory, not the result.
@@ -41,21 +59,94 @@ def generate_with_controlnet(
 
     Source: ControlNet (arXiv:2302.05543).
     """
-    control = torch.from_numpy(np.ascontiguousarray(control_frames)).to(noise.device).permute(0, 3, 1, 2)
-    control = (control.float() / 255).to(noise.dtype)
 
-    def predict(pictures: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
-        def with_control(part: Tensor, text: Tensor, guide: Tensor) -> Tensor:
-            down, mid = controlnet(
-                part, timestep, text, guide, conditioning_scale=conditioning_scale, return_dict=False
-            )
-            return unet(
-                part, timestep, text, down_block_additional_residuals=down, mid_block_additional_residual=mid
-            ).sample
+    def residuals(
+        latents: Tensor, timestep: Tensor, embeds: Tensor, maps: list[Tensor], active: list[Steering]
+    ) -> dict[str, Any]:
+        downs, mids = zip(*(
+            control.network(latents, timestep, embeds, guide, conditioning_scale=control.conditioning_scale,
+                            return_dict=False)
+            for control, guide in zip(active, maps, strict=True)
+        ), strict=True)  # fmt: skip
+        return {
+            "down_block_additional_residuals": [sum(parts) for parts in zip(*downs, strict=True)],
+            "mid_block_additional_residual": sum(mids),
+        }
 
-        guides = control.repeat(len(pictures) // len(control), 1, 1, 1)
-        return in_batches(with_control, batch_size, pictures, embeds, guides)
+    yield from _generate(
+        unet,
+        controls,
+        residuals,
+        scheduler,
+        noise,
+        prompt_embeds,
+        negative_embeds,
+        guidance_scale,
+        num_steps,
+        batch_size,
+    )
 
+
+def generate_with_t2i_adapters(
+    unet: Any, controls: Sequence[Steering], scheduler: Any, noise: Tensor, prompt_embeds: Tensor,
+    negative_embeds: Tensor, guidance_scale: float, num_steps: int, batch_size: int,
+) -> Iterator[Step]:  # fmt: skip
+    """Denoise every frame on its own, steered by T2IAdapters; arguments and steps as for `generate_with_controlnets`.
+
+    Source: T2I-Adapter (arXiv:2302.08453).
+    """
+
+    def residuals(
+        latents: Tensor, timestep: Tensor, embeds: Tensor, maps: list[Tensor], active: list[Steering]  # noqa: ARG001 - an adapter reads the map alone
+    ) -> dict[str, Any]:  # fmt: skip
+        features = [
+            [
+                control.conditioning_scale * level
+                for level in control.network(guide[:, : control.network.config.in_channels])
+            ]
+            for control, guide in zip(active, maps, strict=True)
+        ]
+        return {"down_intrablock_additional_residuals": [sum(levels) for levels in zip(*features, strict=True)]}
+
+    yield from _generate(
+        unet,
+        controls,
+        residuals,
+        scheduler,
+        noise,
+        prompt_embeds,
+        negative_embeds,
+        guidance_scale,
+        num_steps,
+        batch_size,
+    )
+
+
+def _generate(
+    unet: Any, controls: Sequence[Steering], residuals: Residuals, scheduler: Any, noise: Tensor,
+    prompt_embeds: Tensor, negative_embeds: Tensor, guidance_scale: float, num_steps: int, batch_size: int,
+) -> Iterator[Step]:  # fmt: skip
     ddim = DDIMScheduler.from_config(scheduler.config)
+    maps = [control_tensor(control.control_frames, noise) for control in controls]
+
+    def predict(latents: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
+        position = int((ddim.timesteps == timestep).nonzero()[0])
+        chosen = [i for i, control in enumerate(controls) if control.steers(position, num_steps)]
+        active = [controls[i] for i in chosen]
+        guides = [maps[i].repeat(len(latents) // len(maps[i]), 1, 1, 1) for i in chosen]
+        made = []
+        for start in range(0, len(latents), batch_size):
+            part = slice(start, start + batch_size)
+            shown = [guide[part] for guide in guides]
+            steering = residuals(latents[part], timestep, embeds[part], shown, active) if active else {}
+            made.append(unet(latents[part], timestep, embeds[part], **steering).sample)
+        return torch.cat(made)
+
     for step in walk(guided(predict, prompt_embeds, negative_embeds, guidance_scale), noise, ddim, num_steps):
         yield unfold_step(step)
+
+
+def control_tensor(control_frames: np.ndarray, like: Tensor) -> Tensor:
+    """Control maps uint8 `(F, H, W, 3)` as `(F, 3, H, W)` in [0, 1], of the device and dtype of `like`."""
+    control = torch.from_numpy(np.ascontiguousarray(control_frames)).to(like.device).permute(0, 3, 1, 2)
+    return (control.float() / 255).to(like.dtype)

@@ -45,6 +45,11 @@ class Sample:
         solids = (replace(solid, color=color) for solid, color in zip(self.scene.solids, self.colors, strict=True))
         return replace(self.scene, solids=tuple(solids), floor=self.floor)
 
+    @property
+    def erased(self) -> Scene:
+        """The scene without its moving object."""
+        return replace(self.scene, solids=self.scene.solids[1:], motion="still")
+
 
 @dataclass(frozen=True)
 class SampleClip:
@@ -56,6 +61,7 @@ class SampleClip:
         caption: what it shows.
         prompt: a new look for controllable generation.
         instruction: an edit to ask for.
+        erased: what the clip would show without its moving object.
         masks: the moving object, mp4: white inside, black outside, to be read with a threshold at 128.
     """
 
@@ -64,6 +70,7 @@ class SampleClip:
     caption: str
     prompt: str
     instruction: str
+    erased: str
     masks: Path
 
 
@@ -202,6 +209,7 @@ def _write(folder: Path, name: str, sample: Sample) -> SampleClip:
         caption=sample.scene.caption,
         prompt=sample.prompted.caption,
         instruction=sample.instruction,
+        erased=sample.erased.caption,
         masks=folder / f"{stem}-masks.mp4",
     )
     media.write_mp4(clip.file, rendering.frames, world.FPS)

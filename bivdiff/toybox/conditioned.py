@@ -218,7 +218,7 @@ def train_inpainting(folder: Path, minutes: float, device: torch.device) -> None
         holes = torch.from_numpy(masks).to(device)[:, None].float()
         with torch.no_grad(), half_precision(device):
             latents = material.vae.encode(to_pixels(frames, device) * (1 - holes)).latent_dist.mode().float()
-        return F.interpolate(holes, size=latents.shape[-2:]), latents * material.vae.config.scaling_factor
+        return F.adaptive_max_pool2d(holes, latents.shape[-2:]), latents * material.vae.config.scaling_factor
 
     def batch() -> tuple[np.ndarray, np.ndarray, Tensor, list[str]]:
         """Frames, masks in 0 and 1, latents and captions."""

@@ -1,0 +1,65 @@
+"""The README's table: every task and image model, frame by frame and bridged, scored against the toybox world.
+
+`python benchmarks/table.py --clips 24` prints it as Markdown; `--task edit inpaint` takes only these.
+Not in it: the scores (bivdiff.metrics), the cases (bivdiff.evaluation).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bivdiff.catalog import FAMILIES, IMAGE_MODELS, TASKS, family
+from bivdiff.errors import BIVDiffError
+from bivdiff.evaluation import evaluate
+from bivdiff.metrics import markdown_table
+from bivdiff.models.manager import ModelManager
+from bivdiff.settings import Settings
+from bivdiff.types import Control
+
+
+def ways(task: str, family_name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every way a family has to do a task: how it is called, and what to change in the request."""
+    for image_model in TASKS[task].image_models:
+        label = TASKS[task].title if image_model == "given" else f"{TASKS[task].title}: {IMAGE_MODELS[image_model]}"
+        if task != "control":
+            yield label, {"image_model": image_model}
+            continue
+        for control_type in family(family_name).steering(image_model):
+            controls = (Control(control_type=control_type),)
+            yield f"{label}, {control_type}", {"image_model": image_model, "controls": controls}
+
+
+def main() -> int:
+    """Print the table; returns the exit status, 1 if a row is missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--family", choices=FAMILIES, default="toybox")
+    parser.add_argument("--clips", type=int, default=24)
+    parser.add_argument("--first-scene", type=int, default=0)
+    args = parser.parse_args()
+
+    def report(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    manager, rows, failed = ModelManager(Settings.from_env()), {}, False
+    for task, label, changes in ((name, *way) for name in args.task for way in ways(name, args.family)):
+        report(label)
+        try:
+            scores = evaluate(task, args.family, args.clips, args.first_scene, manager, report, **changes)
+        except BIVDiffError as error:
+            report(f"error: {error}")
+            failed = True
+            continue
+        rows[f"{label}, frame by frame"], rows[f"{label}, **bridged**"] = scores["framewise"], scores["bridged"]
+    print(markdown_table(rows))
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

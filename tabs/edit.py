@@ -1,0 +1,160 @@
+"""The tab "Editing": a clip is changed by an instruction (InstructPix2Pix) or by another wording (Prompt2Prompt).
+
+In it: the tab's layout, its prompts and what becomes of them, its events. Not in it: what other tabs have too
+(common.py, controls.py).
+"""
+
+from __future__ import annotations
+
+import html
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from bivdiff.toybox.clips import SampleClip
+from bivdiff.types import GenerationRequest
+from tabs import common
+from tabs import controls as shared
+from tabs.context import AppContext
+from tabs.player import player_value, sync_player, tile
+
+TASK = "edit"
+BY_INSTRUCTION, BY_PROMPTS = "instruct-pix2pix", "prompt2prompt"
+
+
+def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
+    """Lay the tab out and connect it. Call it inside a `gr.Tab` of the page."""
+    defaults = shared.defaults_of(context, TASK)
+    controls: shared.Controls = {}
+    with shared.columns():
+        with shared.card():
+            shared.heading(1, "The clip you have")
+            controls |= shared.clip_controls(context, TASK)
+            preview = sync_player(player_value([tile("Source", None)], 8), elem_id=f"{TASK}-preview")
+            controls["source_prompt"] = shared.prompt_box(
+                TASK, context.samples[0].caption, "What it shows", "The source in words; Prompt2Prompt needs it"
+            )
+            controls |= shared.trim_controls(context)
+        with shared.card():
+            shared.heading(2, "The clip you want")
+            controls["image_model"] = shared.model_choice(TASK)
+            prompts, told = _prompts(context, defaults, controls["image_model"])
+            controls |= prompts
+            shared.word_list()
+            controls |= shared.other_prompts(defaults, "For the video model; empty = what stands above")
+            controls |= shared.bridge_controls(context, TASK, controls["image_model"])
+            controls |= shared.step_controls(defaults, elsewhere=["guidance_scale"])
+            with gr.Accordion("Advanced", open=False):
+                controls |= shared.advanced_controls(defaults)
+            start, stop, panel = shared.run_controls(TASK)
+    player = common.result_card(TASK)
+    widgets = common.RunWidgets(start, stop, panel, player, gr.State(None))
+    common.wire_run(context, read_job, TASK, controls, widgets)
+    show = partial(common.preview_source, context, "Source")
+    shown = common.Preview(show, [preview], list(common.TRIM), api_name="edit_source")
+    texts = {
+        "source_prompt": lambda sample: sample.caption, "instruction": lambda sample: sample.instruction,
+        "prompt": edited_prompt,
+    }  # fmt: skip
+    common.wire_source(context, tab, controls, shown, texts, TASK)
+    _wire_description(tab, controls, told)
+    # Composed once the tab is opened, and not while the page is built, which should be quick.
+    tab.select(
+        lambda now: now or edited_prompt(context.samples[0]), controls["prompt"], controls["prompt"],
+        show_progress="hidden", api_visibility="private", concurrency_id="words",
+    )  # fmt: skip
+
+
+def read_job(context: AppContext, values: common.Values) -> common.Job:
+    """Turn the filled-in tab into a request.
+
+    Raises:
+        InputError: a value or the clip cannot be used.
+    """
+    clip = common.read_source(context, values)
+    if values.get("image_model") == BY_PROMPTS:
+        prompt = values.get("prompt") or describe(values.get("source_prompt"), values.get("instruction"))
+    else:
+        prompt = values.get("instruction")
+    return common.make_job(context, TASK, {**values, "prompt": prompt}, clip)
+
+
+def edited_prompt(sample: SampleClip) -> str:
+    """What a sample shows once its instruction is carried out."""
+    return describe(sample.caption, sample.instruction)
+
+
+def describe(source_prompt: str | None, instruction: str | None) -> str:
+    """What a clip shows once an instruction is carried out."""
+    from bivdiff.prompts import describe_edit
+
+    return describe_edit(source_prompt or "", instruction or "")
+
+
+def description(source_prompt: str | None, instruction: str | None, video_prompt: str | None) -> str:
+    """A line on what the video model will be told, as HTML."""
+    told = video_prompt or describe(source_prompt, instruction)
+    if not told:
+        return "<p>The video model is told nothing: say what the source shows, or write a video prompt.</p>"
+    return f"<p>The video model is told: <q>{html.escape(told)}</q></p>"
+
+
+def _wire_description(tab: gr.Tab | gr.Blocks, controls: shared.Controls, told: gr.HTML) -> None:
+    """Keep the line on the video model's words true."""
+    words = [controls[name] for name in ("source_prompt", "instruction", "video_prompt")]
+    quick: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "concurrency_id": "words"}
+    gr.on([word.change for word in words], description, words, told, api_name="edit_description", **quick)
+    tab.select(description, words, told, api_visibility="private", **quick)
+
+
+def _prompts(
+    context: AppContext, defaults: GenerationRequest, image_model: gr.Radio
+) -> tuple[shared.Controls, gr.HTML]:
+    """The controls of both image models, hidden unless theirs is chosen, and the line on the video model's words."""
+    first = context.samples[0]
+    controls: shared.Controls = {}
+    with gr.Column(elem_classes="bd-group", visible=True) as by_instruction:
+        controls["instruction"] = shared.prompt_box(
+            TASK, first.instruction, "Instruction", "What to change, as an order"
+        )
+        told = shared.remark(elem_id=f"{TASK}-description")
+    with gr.Column(elem_classes="bd-group", visible=False) as by_prompts:
+        controls["prompt"] = shared.prompt_box(
+            TASK, "", "Edited prompt", "The words of the source, with the change; empty = composed from the instruction"
+        )
+        with shared.fields():
+            controls["cross_replace_steps"] = shared.slider(
+                0, 1, defaults.cross_replace_steps, 0.05, "Keep places of words", "Share of steps; less changes more"
+            )
+            controls["self_replace_steps"] = shared.slider(
+                0, 1, defaults.self_replace_steps, 0.05, "Keep the layout", "Share of steps; less changes shapes"
+            )
+        with shared.fields():
+            controls["blend_words"] = gr.Textbox(
+                defaults.blend_words, label="Change only these", placeholder="cube cone", min_width=180,
+                info="Words whose places may change; empty = all", elem_id=f"{TASK}-blend-words",
+            )  # fmt: skip
+            controls["reweight"] = gr.Textbox(
+                defaults.reweight, label="Weights of words", placeholder="red:2, cube:0.5", min_width=180,
+                info="Stronger above 1, weaker below", elem_id=f"{TASK}-reweight",
+            )  # fmt: skip
+    with shared.fields():
+        controls["guidance_scale"] = shared.guidance(
+            defaults.guidance_scale, "Text guidance", "How strictly it follows the words; 1 = off"
+        )
+        with gr.Column(min_width=180, elem_classes="bd-group") as picture_guidance:
+            controls["image_guidance_scale"] = shared.slider(
+                1, 5, defaults.image_guidance_scale, 0.1, "Source guidance", "How closely it keeps the source; 1 = off"
+            )
+    image_model.change(
+        follow_model, image_model, [by_instruction, by_prompts, picture_guidance], show_progress="hidden", queue=False,
+        api_visibility="private",
+    )  # fmt: skip
+    return controls, told
+
+
+def follow_model(image_model: str) -> tuple[Any, Any, Any]:
+    """Show the controls of the chosen image model: of the instruction, of the prompts, of the second guidance."""
+    by_prompts = image_model == BY_PROMPTS
+    return gr.update(visible=not by_prompts), gr.update(visible=by_prompts), gr.update(visible=not by_prompts)

@@ -1,0 +1,160 @@
+"""The tab "Outpainting": a clip is continued beyond its edges.
+
+In it: the tab's layout, the two ways to say how far, the preview of the canvas, the tab's events. Not in it: what other
+tabs have too (common.py, controls.py), how a canvas is planned (`bivdiff.canvas`) and drawn (`bivdiff.masks`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import gradio as gr
+import numpy as np
+
+from bivdiff import media
+from bivdiff.canvas import Plan, plan_canvas
+from bivdiff.catalog import family
+from bivdiff.types import MAX_FEATHER
+from tabs import common
+from tabs import controls as shared
+from tabs.context import AppContext
+from tabs.inpaint import keep_control
+from tabs.player import player_value, sync_player, tile
+from tabs.results import shown_masks
+
+TASK = "outpaint"
+SIDES = ("left", "top", "right", "bottom")
+ASPECTS = ("16:9", "3:2", "4:3", "1:1", "3:4", "2:3", "9:16", "21:9")
+
+
+class Canvas(NamedTuple):
+    """The clip on its canvas, uint8 `(F, H, W, 3)`, the masks of what is added, `(F, H, W)`, and how it was planned."""
+
+    clip: media.Clip
+    masks: np.ndarray
+    plan: Plan
+
+
+def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
+    """Lay the tab out and connect it. Call it inside a `gr.Tab` of the page."""
+    defaults = shared.defaults_of(context, TASK)
+    controls: shared.Controls = {}
+    with shared.columns():
+        with shared.card():
+            shared.heading(1, "The clip you have")
+            controls |= shared.clip_controls(context, TASK)
+            controls |= _side_controls()
+            preview = sync_player(player_value(preview_tiles(None), 8), elem_id=f"{TASK}-preview")
+            controls |= shared.trim_controls(context, shape=False)
+        with shared.card():
+            shared.heading(2, "The clip you want")
+            controls["prompt"] = shared.prompt_box(
+                TASK, context.samples[0].caption, "Prompt", "What the whole, larger picture shows"
+            )
+            shared.word_list()
+            controls |= shared.other_prompts(defaults)
+            controls |= shared.bridge_controls(context, TASK)
+            controls |= shared.step_controls(defaults)
+            with gr.Accordion("Advanced", open=False):
+                controls |= shared.advanced_controls(defaults)
+                controls["feather"] = shared.slider(
+                    0, MAX_FEATHER, defaults.feather, 1, "Feather", "Pixels over which old and new run into each other"
+                )
+                controls |= keep_control(defaults.preserve_known)
+            start, stop, panel = shared.run_controls(TASK)
+    player = common.result_card(TASK)
+    widgets = common.RunWidgets(start, stop, panel, player, gr.State(None))
+    common.wire_run(context, read_job, TASK, controls, widgets)
+    watched = ["start", "stride", "num_frames", "extend_by", *SIDES, "aspect"]
+    shown = common.Preview(partial(preview_canvas, context), [preview], watched, api_name="outpaint_canvas")
+    common.wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.caption}, TASK)
+
+
+# From the page to a request
+
+
+def read_job(context: AppContext, values: common.Values) -> common.Job:
+    """Turn the filled-in tab into a request, whose frames are the whole canvas.
+
+    Raises:
+        InputError: a value, the clip or a side cannot be used.
+    """
+    canvas = read_canvas(context, values)
+    return common.make_job(context, TASK, values, canvas.clip, masks=canvas.masks)
+
+
+def read_canvas(context: AppContext, values: common.Values) -> Canvas:
+    """The clip, at the size at which its canvas suits the models, on that canvas.
+
+    Raises:
+        InputError: the clip or a side cannot be used.
+    """
+    from bivdiff.masks import extend_canvas
+
+    info = media.probe(common.source_path(context, values))
+    plan = plan_canvas(extension(values), info.width, info.height, family(context.family).size)
+    clip = common.read_source(context, values, (plan.width, plan.height))
+    frames, masks = extend_canvas(clip.frames, *plan.sides)
+    return Canvas(clip._replace(frames=frames), masks, plan)
+
+
+def extension(values: common.Values) -> str:
+    """How far to extend, in the words that `plan_canvas` reads."""
+    if values.get("extend_by") == "aspect":
+        return str(values.get("aspect") or "")
+    return ", ".join(str(common.whole(values.get(side) or 0)).strip() or "0" for side in SIDES)
+
+
+# The preview
+
+
+def preview_tiles(canvas: np.ndarray | None, note: str = "") -> list[dict[str, Any]]:
+    """The canvas with what is added in colour; `note` says why it is missing."""
+    return [tile("Canvas", canvas, note=note)]
+
+
+def preview_canvas(context: AppContext, values: common.Values) -> Iterator[dict[str, Any]]:
+    """Show the clip on its canvas, with what will be made in colour, and say how large both are."""
+    try:
+        canvas = read_canvas(context, values)
+        frames, plan = canvas.clip.frames, canvas.plan
+        facts = [
+            ("Canvas", f"{plan.canvas[0]} by {plan.canvas[1]} pixels"),
+            ("The clip on it", f"{plan.width} by {plan.height} pixels"),
+            ("Made anew", f"{100 * (canvas.masks > 0).mean():.0f}% of the picture"),
+        ]
+        yield player_value(preview_tiles(shown_masks(frames, canvas.masks)), canvas.clip.fps, facts)
+    except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
+        yield player_value(preview_tiles(None, common.sentence(error)), 8)
+
+
+# The controls
+
+
+def _side_controls() -> shared.Controls:
+    """How far to extend: side by side, or to a shape."""
+    controls: shared.Controls = {
+        "extend_by": gr.Radio(
+            [("By sides", "sides"), ("To a shape", "aspect")], value="sides", label="Extend the picture",
+            info="The clip is made smaller, so that the canvas suits the models", elem_classes="bd-choice",
+            elem_id=f"{TASK}-extend-by",
+        )
+    }  # fmt: skip
+    with gr.Column(elem_classes="bd-group") as sides:
+        shared.remark("Pixels of your clip, such as 64, or percent of its side, such as 25%.")
+        with gr.Row(elem_classes="bd-fields bd-sides"):
+            for side in SIDES:
+                start = "25%" if side in {"left", "right"} else "0"
+                controls[side] = gr.Textbox(start, label=side.title(), min_width=60, elem_id=f"{TASK}-{side}")
+    with gr.Column(visible=False, elem_classes="bd-group") as shape:
+        controls["aspect"] = gr.Dropdown(
+            list(ASPECTS), value="16:9", label="Width to height", info="Choose, or write your own, such as 5:4",
+            allow_custom_value=True, elem_id=f"{TASK}-aspect",
+        )  # fmt: skip
+    controls["extend_by"].change(
+        lambda how: (gr.update(visible=how != "aspect"), gr.update(visible=how == "aspect")), controls["extend_by"],
+        [sides, shape], show_progress="hidden", queue=False, api_visibility="private",
+    )  # fmt: skip
+    return controls

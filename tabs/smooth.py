@@ -1,0 +1,61 @@
+"""The tab "Your own frames": frames that another image model made are only inverted, mixed and smoothed.
+
+In it: the tab's layout and events. Not in it: what other tabs have too (common.py, controls.py).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import gradio as gr
+
+from tabs import common
+from tabs import controls as shared
+from tabs.context import AppContext
+from tabs.player import player_value, sync_player, tile
+
+TASK = "smooth"
+ABOUT = (
+    "Frames from any image model go straight to the two inversions and the video model. Upload a clip that flickers; "
+    "the samples do not, and show how little is lost."
+)
+
+
+def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
+    """Lay the tab out and connect it. Call it inside a `gr.Tab` of the page."""
+    defaults = shared.defaults_of(context, TASK)
+    controls: shared.Controls = {}
+    with shared.columns():
+        with shared.card():
+            shared.heading(1, "The frames you have")
+            shared.remark(ABOUT)
+            controls |= shared.clip_controls(context, TASK)
+            preview = sync_player(player_value([tile("Your frames", None)], 8), elem_id=f"{TASK}-preview")
+            controls |= shared.trim_controls(context)
+        with shared.card():
+            shared.heading(2, "How they should belong together")
+            controls["prompt"] = shared.prompt_box(
+                TASK, context.samples[0].caption, "Prompt", "What the frames show, for the video model"
+            )
+            shared.word_list()
+            controls |= shared.other_prompts(defaults)
+            controls |= shared.bridge_controls(context, TASK)
+            controls |= shared.step_controls(defaults, elsewhere=["num_inference_steps", "guidance_scale"])
+            with gr.Accordion("Advanced", open=False):
+                controls |= shared.advanced_controls(defaults, with_noise=False)
+            start, stop, panel = shared.run_controls(TASK)
+    player = common.result_card(TASK)
+    widgets = common.RunWidgets(start, stop, panel, player, gr.State(None))
+    common.wire_run(context, read_job, TASK, controls, widgets)
+    show = partial(common.preview_source, context, "Your frames")
+    shown = common.Preview(show, [preview], list(common.TRIM), api_name="smooth_source")
+    common.wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.caption}, TASK)
+
+
+def read_job(context: AppContext, values: common.Values) -> common.Job:
+    """Turn the filled-in tab into a request.
+
+    Raises:
+        InputError: a value or the clip cannot be used.
+    """
+    return common.make_job(context, TASK, values, common.read_source(context, values))

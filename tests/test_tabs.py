@@ -1,0 +1,401 @@
+"""What is particular to each tab: how its page becomes a request, and what it shows before a run.
+
+In it: the tabs' handlers as plain functions, with a stand-in for the models (`fake_run.py`). Not in it: what all tabs
+share and the endpoints (test_app.py), the page in a browser (test_page.py).
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from fake_run import FakeRun, fake_context
+from PIL import Image
+
+from bivdiff import media
+from bivdiff.catalog import TASKS, family
+from bivdiff.errors import InputError
+from bivdiff.types import GenerationResult, StepEvent
+from tabs import common, control, controls, edit, inpaint, outpaint, results, smooth
+from tabs.running import Meter, stages_of
+
+TABS = {tab.TASK: tab for tab in (control, edit, inpaint, outpaint, smooth)}
+SENTENCE = r"\.$"
+
+
+@pytest.fixture
+def context():
+    return fake_context(FakeRun())
+
+
+@pytest.fixture
+def clip_file(tmp_path):
+    """Writes frames as an mp4 and gives its path."""
+
+    def write(frames: np.ndarray, name: str = "clip.mp4") -> str:
+        media.write_mp4(tmp_path / name, frames, 8)
+        return str(tmp_path / name)
+
+    return write
+
+
+def values(**changes):
+    steps = {"num_inference_steps": 2, "num_inversion_steps": 2, "num_smoothing_steps": 2}
+    return {"sample": 0, "video": None, "prompt": "a red cube", "random_seed": True, "seed": 0, **steps, **changes}
+
+
+def painted(left: int, top: int, right: int, bottom: int) -> str:
+    """What the painter sends: a white box on black."""
+    picture = np.zeros((128, 128, 3), np.uint8)
+    picture[top:bottom, left:right] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return inpaint.PNG + base64.b64encode(buffer.getvalue()).decode()
+
+
+def is_filled(value: dict) -> list[bool]:
+    return [bool(tile["sheet"]) for tile in value["tiles"]]
+
+
+# All tabs
+
+
+def test_there_is_a_tab_for_every_task():
+    assert set(TABS) == set(TASKS)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_page_as_it_opens_is_a_request(context, task):
+    sample = context.samples[0]
+    job = TABS[task].read_job(context, values(instruction=sample.instruction, source_prompt=sample.caption, left="25%"))
+    assert job.request.task == task
+    assert job.request.image_model == TASKS[task].image_models[0]
+    assert (job.request.masks is not None) == (task in {"inpaint", "outpaint"})
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_every_tab_refuses(context, task):
+    for wrong in ({"sample": 99}, {"mixing_ratio": 2}, {"mixing_rule": "sum"}, {"video": __file__}, {"start": 1e6}):
+        with pytest.raises(InputError, match=SENTENCE):
+            TABS[task].read_job(context, values(left="25%", instruction="x", **wrong))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_result_shows_what_its_task_has(context, task):
+    request = TABS[task].read_job(context, values(left="25%", instruction="make it night")).request
+    *_, result = context.run(request)
+    shown = results.result_player(result, 8, results.write_files(result, 8))
+    steering = {"control": ["Control map"], "inpaint": ["Mask"]}.get(task, [])
+    first = {"smooth": "Your frames", "outpaint": "Canvas"}.get(task, "Source")
+    middle = [] if task == "smooth" else ["Frame by frame"]
+    assert [tile["label"] for tile in shown["tiles"]] == [first, *steering, *middle, "Bridged"]
+    assert all(is_filled(shown))
+    assert all(tile.get("file") for tile in shown["tiles"] if tile["label"] not in {"Source", "Your frames"})
+
+
+@pytest.mark.parametrize("model", [(task, model) for task in TASKS for model in TASKS[task].image_models])
+def test_the_meter_follows_every_image_model_to_the_end(task_request, model):
+    task, image_model = model
+    request = task_request(task, image_model, mixing_ratio=0.5)
+    meter = Meter(request)
+    shares = []
+    for event in FakeRun()(request):
+        if isinstance(event, StepEvent):
+            meter.take(event)
+            shares.append([chip["percent"] for chip in meter.panel()["stages"]])
+    assert [chip["key"] for chip in meter.panel()["stages"]] == list(stages_of(task))
+    assert (np.diff(shares, axis=0) >= 0).all()
+    assert shares[-1] == [100] * len(stages_of(task))
+    assert meter.remaining() == 0
+
+
+def test_a_run_that_finds_its_frames_kept_says_so(context):
+    request = smooth_ratio(context, 0.5)
+    list(context.run(request))
+    *_, result = context.run(smooth_ratio(context, 0.25))
+    assert ["Frame by frame", "kept from an earlier run"] in results.result_player(result, 8, results.Files())["facts"]
+
+
+def smooth_ratio(context, ratio):
+    return control.read_job(context, values(mixing_ratio=ratio, random_seed=False, seed=3)).request
+
+
+def test_the_papers_ratio_stands_beside_ours(context):
+    assert "0.25 for Prompt2Prompt" in controls.ratio_info("prompt2prompt")
+    assert "0.1 for the inpainting model" in controls.ratio_info("inpainting")
+    assert "1 for ControlNet" in controls.ratio_info("controlnet")
+    assert "paper" not in controls.ratio_info("given")
+    ours = controls.defaults_of(context, "edit", "prompt2prompt").mixing_ratio
+    assert controls.follow_ratio(context, "edit", "prompt2prompt", ours)["value"] == ours
+    assert controls.follow_ratio(context, "edit", "prompt2prompt", 0.85)["value"] == 0.85
+
+
+# Control
+
+
+def test_two_controls_have_a_map_each(context):
+    chosen = values(second_control_type="depth", conditioning_scale=0.8, second_conditioning_scale=0.3, control_end=0.5)
+    request = control.read_job(context, chosen).request
+    got = [(item.control_type, item.conditioning_scale, item.start, item.end) for item in request.controls]
+    assert got == [("canny", 0.8, 0, 0.5), ("depth", 0.3, 0, 0.5)]
+    *_, shown = control.preview_control(context, chosen)
+    assert [tile["label"] for tile in shown["tiles"]] == ["Source", "Edges", "Depth"]
+    assert all(is_filled(shown))
+    *_, result = context.run(request)
+    player = results.result_player(result, 8, results.write_files(result, 8))
+    assert [tile["label"] for tile in player["tiles"]][1:3] == ["Control map: edges", "Control map: depth"]
+
+
+def test_an_uploaded_clip_is_the_map(context, clip_file):
+    maps = np.zeros((8, 64, 64, 3), np.uint8)
+    maps[:, 16:48] = 255
+    request = control.read_job(context, values(map_source="upload", control_video=clip_file(maps))).request
+    (only,) = request.controls
+    assert only.frames.shape == (8, 128, 128, 3)
+    assert only.frames[:, 64].min() > 200
+    assert only.frames[:, 5].max() < 50
+
+
+def test_a_picture_is_the_map_of_every_frame(context, clip_file):
+    picture = clip_file(np.full((1, 128, 128, 3), 255, np.uint8))
+    (only,) = control.read_job(context, values(map_source="upload", control_video=picture)).request.controls
+    assert len(only.frames) == 8
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"control_type": "nothing"},
+        {"second_control_type": "canny"},
+        {"second_control_type": "nothing"},
+        {"conditioning_scale": 3},
+        {"conditioning_scale": float("nan")},
+        {"control_start": 0.5, "control_end": 0.5},
+        {"control_start": -1},
+        {"map_source": "upload"},
+        {"map_source": "upload", "control_video": __file__},
+        {"image_model": "inpainting"},
+        {"low_threshold": 200, "high_threshold": 100},
+    ],
+)
+def test_what_control_refuses(context, wrong):
+    with pytest.raises(InputError, match=SENTENCE):
+        control.read_job(context, values(**wrong))
+    *_, shown = control.preview_control(context, values(**wrong))
+    assert is_filled(shown) == [True, *[False] * (len(shown["tiles"]) - 1)]
+    assert shown["tiles"][1]["note"].endswith(".")
+
+
+def test_a_map_that_is_too_short_is_refused(context, clip_file):
+    short = clip_file(np.zeros((5, 64, 64, 3), np.uint8))
+    with pytest.raises(InputError, match="frame by frame"):
+        control.read_job(context, values(map_source="upload", control_video=short))
+
+
+def test_the_control_types_follow_the_image_model(context):
+    first, second = control.follow_model(context, "t2i-adapter", "canny", "none")
+    kinds = list(family("toybox").t2i_adapters)
+    assert [key for _, key in first["choices"]] == kinds
+    assert [key for _, key in second["choices"]] == ["none", *kinds]
+    assert (first["value"], second["value"]) == ("canny", "none")
+
+
+# Editing
+
+
+def test_an_instruction_is_the_image_models_prompt(context):
+    job = edit.read_job(context, values(instruction="make it night", prompt="unused", source_prompt="a cube at noon"))
+    assert (job.request.image_model, job.request.prompt) == ("instruct-pix2pix", "make it night")
+
+
+def test_prompt2prompt_takes_the_edited_prompt_or_composes_it(context):
+    words = {"image_model": "prompt2prompt", "source_prompt": "a red cube at noon", "instruction": "make it night"}
+    assert edit.read_job(context, values(**words, prompt="a blue cube")).request.prompt == "a blue cube"
+    assert edit.read_job(context, values(**words, prompt="")).request.prompt == "a red cube at night"
+
+
+def test_prompt2prompt_needs_to_know_what_the_source_shows(context):
+    with pytest.raises(InputError, match="source prompt"):
+        edit.read_job(context, values(image_model="prompt2prompt", source_prompt="  "))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"image_guidance_scale": 0}, {"cross_replace_steps": 1.5}, {"self_replace_steps": -1}, {"image_model": "given"},
+     {"source_prompt": "x" * 10_000}, {"blend_words": "a\x00b"}],
+)  # fmt: skip
+def test_what_editing_refuses(context, wrong):
+    with pytest.raises(InputError, match=SENTENCE):
+        edit.read_job(context, values(instruction="make it night", **wrong))
+
+
+def test_the_words_for_the_video_model_are_shown_before_the_run():
+    assert "a red cube at night" in edit.description("a red cube at noon", "make it night", "")
+    assert "my own words" in edit.description("a red cube at noon", "make it night", "my own words")
+    assert "told nothing" in edit.description("", "make it night", None)
+    assert "<b>" not in edit.description("<b>cube</b>", "", "")
+
+
+def test_the_fields_follow_the_image_model():
+    assert [part["visible"] for part in edit.follow_model("prompt2prompt")] == [False, True, False]
+    assert [part["visible"] for part in edit.follow_model("instruct-pix2pix")] == [True, False, True]
+
+
+# Inpainting
+
+
+def masks_of(context, **changes):
+    return inpaint.read_job(context, values(**changes)).request.masks
+
+
+def test_the_samples_moving_object_is_the_mask_to_begin_with(context):
+    masks = masks_of(context)
+    want = media.read_clip(context.samples[0].masks).frames[..., 0] >= 128
+    np.testing.assert_array_equal(masks > 0, want)
+
+
+def test_a_trimmed_clip_has_a_trimmed_mask(context):
+    whole = masks_of(context)
+    part = masks_of(context, start=0.125, stride=2, num_frames=3)
+    np.testing.assert_array_equal(part, whole[1:7:2])
+
+
+def test_boxes_and_growth(context):
+    box = masks_of(context, mask_source="boxes", boxes="25%, 25%, 75%, 75%")
+    assert box[:, 32:96, 32:96].all()
+    assert (box > 0).mean() == pytest.approx(0.25)
+    grown = masks_of(context, mask_source="boxes", boxes="25%, 25%, 75%, 75%", grow=6)
+    assert (grown > 0).sum() > (box > 0).sum()
+    assert grown[box > 0].all()
+
+
+def test_a_color_is_found_where_it_is(context):
+    color = "#" + common.read_source(context, values()).frames[0, 3, 3].tobytes().hex()
+    masks = masks_of(context, mask_source="color", color=color, tolerance=5)
+    assert masks[0, 3, 3] == 255
+    assert (masks > 0).mean() < 0.6
+
+
+def test_an_uploaded_mask_of_another_size_fits_and_may_be_black(context, clip_file):
+    mask = np.zeros((8, 64, 64, 3), np.uint8)
+    mask[:, :, :32] = 255
+    path = clip_file(mask)
+    white = masks_of(context, mask_source="upload", mask_video=path)
+    black = masks_of(context, mask_source="upload", mask_video=path, polarity="black")
+    assert white[:, :, :56].all()
+    assert not white[:, :, 72:].any()
+    np.testing.assert_array_equal(white > 0, black == 0)
+
+
+def test_a_painted_mask_is_carried_over_the_frames(context):
+    mask = masks_of(context, mask_source="paint", painted={"paint": painted(40, 20, 100, 80)})
+    assert mask.shape == (8, 128, 128)
+    assert mask[0].any()
+    assert mask[-1].any()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mask_source": "nothing"},
+        {"mask_source": "boxes", "boxes": ""},
+        {"mask_source": "boxes", "boxes": "a, b"},
+        {"mask_source": "color", "color": "reddish"},
+        {"mask_source": "color", "color": None},
+        {"mask_source": "color", "color": "#00ff00", "tolerance": 0},
+        {"mask_source": "upload"},
+        {"mask_source": "upload", "mask_video": __file__},
+        {"mask_source": "paint"},
+        {"mask_source": "paint", "painted": {"paint": "data:text/plain,hello"}},
+        {"mask_source": "paint", "painted": {"paint": inpaint.PNG + "!!!"}},
+        {"mask_source": "paint", "painted": {"paint": inpaint.PNG + "aGVsbG8="}},
+        {"grow": -200},
+        {"grow": 1.5},
+        {"feather": 999},
+    ],
+)
+def test_what_inpainting_refuses(context, wrong):
+    with pytest.raises(InputError, match=SENTENCE):
+        inpaint.read_job(context, values(**wrong))
+
+
+def test_an_upload_has_no_known_object(context):
+    with pytest.raises(InputError, match="Paint"):
+        inpaint.read_job(context, values(video=str(context.samples[1].file)))
+
+
+def test_the_mask_is_shown_over_the_frames_before_anything_runs(context):
+    *_, (shown, canvas) = inpaint.preview_mask(context, values())
+    assert [tile["label"] for tile in shown["tiles"]] == ["Source", "Made anew"]
+    assert all(is_filled(shown))
+    assert shown["tiles"][0]["sheet"] != shown["tiles"][1]["sheet"]
+    assert shown["facts"][0][1].endswith("% of the picture")
+    assert canvas["sheet"]["count"] == 1
+
+
+def test_why_there_is_no_mask_is_shown_beside_the_source(context):
+    *_, (shown, _) = inpaint.preview_mask(context, values(mask_source="boxes", boxes="x"))
+    assert is_filled(shown) == [True, False]
+    assert shown["tiles"][1]["note"].endswith(".")
+
+
+def test_paint_belongs_to_the_frame_it_was_painted_on(context):
+    *_, (_, canvas) = inpaint.preview_mask(context, values())
+    drawn = {**canvas, "paint": painted(40, 20, 100, 80)}
+    paint = {"mask_source": "paint", "painted": drawn}
+    *_, (shown, again) = inpaint.preview_mask(context, values(**paint))
+    assert all(is_filled(shown))
+    assert not isinstance(again, dict) or "sheet" not in again  # the painter stays as it is
+    *_, (shown, fresh) = inpaint.preview_mask(context, values(**paint, video=str(context.samples[2].file)))
+    assert fresh["paint"] == ""
+    assert is_filled(shown) == [True, False]
+
+
+# Outpainting
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [{"left": "25%", "right": "25%"}, {"top": "64"}, {"left": 32.0, "bottom": "50%"},
+     {"extend_by": "aspect", "aspect": "16:9"}, {"extend_by": "aspect", "aspect": "9:16"}],
+)  # fmt: skip
+def test_the_canvas_suits_the_models(context, wanted):
+    canvas = outpaint.read_canvas(context, values(**wanted))
+    count, height, width = canvas.masks.shape
+    assert canvas.clip.frames.shape == (count, height, width, 3)
+    assert (height % 8, width % 8) == (0, 0)
+    assert height * width == pytest.approx(128 * 128, rel=0.15)
+    assert (canvas.masks == 0).sum() == count * canvas.plan.width * canvas.plan.height
+
+
+def test_the_canvas_and_its_size_are_shown_before_anything_runs(context):
+    (shown,) = outpaint.preview_canvas(context, values(left="25%", right="25%"))
+    assert is_filled(shown) == [True]
+    assert dict(shown["facts"])["Canvas"] == "160 by 104 pixels"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{}, {"left": "0"}, {"left": "wide"}, {"left": "-10"}, {"left": "900%"}, {"extend_by": "aspect", "aspect": ""},
+     {"extend_by": "aspect", "aspect": "16:0"}, {"extend_by": "aspect", "aspect": "1:1"}],
+)  # fmt: skip
+def test_what_outpainting_refuses(context, wrong):
+    with pytest.raises(InputError, match=SENTENCE):
+        outpaint.read_job(context, values(**wrong))
+    (shown,) = outpaint.preview_canvas(context, values(**wrong))
+    assert is_filled(shown) == [False]
+    assert shown["tiles"][0]["note"].endswith(".")
+
+
+# Your own frames
+
+
+def test_given_frames_go_straight_to_the_bridge(context):
+    request = smooth.read_job(context, values()).request
+    assert request.image_model == "given"
+    events = list(context.run(request))
+    assert not {"control", "framewise"} & {event.stage for event in events if isinstance(event, StepEvent)}
+    assert isinstance(events[-1], GenerationResult)
+    np.testing.assert_array_equal(events[-1].framewise_frames, request.frames)
