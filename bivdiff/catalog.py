@@ -194,7 +194,7 @@ PRESETS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("controlnet", "toybox"): _TOYBOX,
     ("t2i-adapter", "toybox"): _TOYBOX,
     ("instruct-pix2pix", "toybox"): _TOYBOX,
-    ("prompt2prompt", "toybox"): _TOYBOX,
+    ("prompt2prompt", "toybox"): {**_TOYBOX, "cross_replace_steps": 0.8},
     ("inpainting", "toybox"): _TOYBOX,
     ("given", "toybox"): _TOYBOX,
 }

@@ -165,7 +165,7 @@ def flickering(frames: np.ndarray, seed: int) -> np.ndarray:
     """A clip as if an image model had made each of its frames on its own: steady in content, not from frame to frame.
 
     Every frame gets a brightness, a tint, soft blotches of both and a slight warp of its own, all seeded. On the
-    world's clips this comes to a `metrics.background_flicker` of about 4 levels.
+    world's clips this comes to a `metrics.background_flicker` of 4 to 6 levels.
 
     Args:
         frames: uint8 `(F, H, W, 3)`.

@@ -7,11 +7,12 @@ Not in it: guidance (guidance.py).
 from __future__ import annotations
 
 import re
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from bivdiff.types import GenerationRequest
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def encode_prompt(tokenizer: Any, text_encoder: Any, prompt: str) -> Tensor:

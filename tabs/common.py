@@ -156,33 +156,10 @@ def read_source(context: AppContext, values: Values, size: tuple[int, int] | Non
     return _read_trimmed(context, values, source_path(context, values), size or family(context.family).size)
 
 
-def read_beside(context: AppContext, values: Values, path: Any, frames: np.ndarray) -> np.ndarray:
-    """A clip that goes with the source frame by frame: control maps, masks.
-
-    It is trimmed as the source is, unless it has exactly as many frames as are made; a picture stands for every frame.
-
-    Args:
-        context: knows the family.
-        values: of all controls.
-        path: the clip or picture.
-        frames: the source, uint8 `(F, H, W, 3)`.
-
-    Returns:
-        uint8 of the shape of `frames`.
-
-    Raises:
-        InputError: it cannot be used, or is too short.
-    """
-    count, height, width = frames.shape[:3]
-    size, fit = (width, height), values.get("fit") or "crop"
-    length = media.probe(path).num_frames
-    if length in {1, count}:
-        found = media.read_clip(path, num_frames=length, size=size, fit=fit).frames
-        return np.ascontiguousarray(np.broadcast_to(found, frames.shape))
-    try:
-        return _read_trimmed(context, values, path, size).frames
-    except InputError as error:
-        raise InputError(f"This clip must go with the source frame by frame, and does not. {error}") from error
+def read_beside(values: Values, path: Any, frames: np.ndarray) -> np.ndarray:
+    """A clip that goes with the source `frames` one by one and is trimmed as they are; see `media.read_beside`."""
+    chosen = {name: whole(values[name]) for name in TRIM if name != "num_frames" and values.get(name) is not None}
+    return media.read_beside(path, frames, **chosen)
 
 
 def _read_trimmed(context: AppContext, values: Values, path: Any, size: tuple[int, int]) -> media.Clip:

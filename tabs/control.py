@@ -71,15 +71,15 @@ def read_job(context: AppContext, values: common.Values) -> common.Job:
         InputError: a value or a clip cannot be used.
     """
     clip = common.read_source(context, values)
-    return common.make_job(context, TASK, values, clip, controls=_read_controls(context, values, clip.frames))
+    return common.make_job(context, TASK, values, clip, controls=_read_controls(values, clip.frames))
 
 
-def _read_controls(context: AppContext, values: common.Values, frames: np.ndarray) -> tuple[Control, ...]:
+def _read_controls(values: common.Values, frames: np.ndarray) -> tuple[Control, ...]:
     maps = None
     if values.get("map_source") == "upload":
         if not values.get("control_video"):
             raise InputError("There is no control clip yet. Upload one, or let the map be drawn from the clip.")
-        maps = common.read_beside(context, values, values["control_video"], frames)
+        maps = common.read_beside(values, values["control_video"], frames)
     span = {
         name: values[f"control_{name}"] for name in ("start", "end") if values.get(f"control_{name}") is not None
     }  # fmt: skip

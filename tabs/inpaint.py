@@ -128,7 +128,7 @@ def _of_object(context: AppContext, values: common.Values, frames: np.ndarray) -
             "Only the samples come with a mask of their moving object. Paint a mask on your clip, draw boxes, choose "
             "a colour or upload one."
         )
-    return fit_masks(common.read_beside(context, values, sample.masks, frames), *frames.shape[:3])
+    return fit_masks(common.read_beside(values, sample.masks, frames), *frames.shape[:3])
 
 
 def _painted(_: AppContext, values: common.Values, frames: np.ndarray) -> np.ndarray:
@@ -154,12 +154,12 @@ def _colored(_: AppContext, values: common.Values, frames: np.ndarray) -> np.nda
     return color_key_masks(frames, str(values.get("color") or ""), TOLERANCE if tolerance is None else tolerance)
 
 
-def _uploaded(context: AppContext, values: common.Values, frames: np.ndarray) -> np.ndarray:
+def _uploaded(_: AppContext, values: common.Values, frames: np.ndarray) -> np.ndarray:
     from bivdiff.masks import fit_masks
 
     if not values.get("mask_video"):
         raise InputError("There is no mask yet. Upload a clip or a picture that is white where to make anew.")
-    pictures = common.read_beside(context, values, values["mask_video"], frames)
+    pictures = common.read_beside(values, values["mask_video"], frames)
     return fit_masks(pictures, *frames.shape[:3], white_regenerates=values.get("polarity") != "black")
 
 

@@ -208,12 +208,13 @@ def planned_work(request: GenerationRequest) -> dict[Stage, int]:
         return 2 if guidance_scale > 1 else 1
 
     count = len(request.frames)
-    # Prompt2Prompt inverts the source, and then denoises it and its edit together, both guided.
-    frame_passes = {"given": 0, "instruct-pix2pix": 3, "prompt2prompt": 5}
+    # Prompt2Prompt inverts the source, and then denoises the edit beside it, as long as it looks at the source.
+    beside = 1 if request.blend_words else max(request.cross_replace_steps, request.self_replace_steps)
+    frame_passes = {"given": 0, "instruct-pix2pix": 3, "prompt2prompt": 1 + passes(request.guidance_scale) + beside}
     return {
-        "framewise": count
-        * request.num_inference_steps
-        * frame_passes.get(request.image_model, passes(request.guidance_scale)),
+        "framewise": round(
+            count * request.num_inference_steps * frame_passes.get(request.image_model, passes(request.guidance_scale))
+        ),
         "inversion": count
         * request.num_inversion_steps
         * passes(request.inversion_guidance_scale)

@@ -418,9 +418,9 @@ def test_the_wipe_lays_one_clip_over_another(open_page):
     expect(player.locator(".bd-wipe")).to_be_hidden()
     player.get_by_role("button", name="Wipe").click()
     stage, line = player.locator(".bd-stage"), player.get_by_role("slider", name="Where the left clip ends")
-    expect(player.get_by_label("Left clip")).to_have_value("Frame by frame")
-    expect(player.get_by_label("Right clip")).to_have_value("Bridged")
-    player.get_by_label("Left clip").select_option("Source")
+    expect(player.get_by_label("Left clip", exact=True)).to_have_value("Frame by frame")
+    expect(player.get_by_label("Right clip", exact=True)).to_have_value("Bridged")
+    player.get_by_label("Left clip", exact=True).select_option("Source")
     expect(line).to_have_attribute("aria-valuenow", "50")
 
     def colors(selector: str) -> list:
