@@ -28,7 +28,6 @@ Sides = tuple[int, int, int, int]
 SIDE_MULTIPLE = 8  # pixels per latent: every side of a clip to generate is a multiple of it
 MAX_GROWTH = 256  # pixels by which a mask may grow or fade
 MAX_SIDE = 4096  # pixels that a canvas may have per side
-MAX_ASPECT = 8.0  # of the longer to the shorter side
 MAX_TOLERANCE = 100.0  # CIELAB units: black to white
 
 _ASPECT_TOLERANCE = 0.02
@@ -38,14 +37,6 @@ _TINT_STRENGTH = 0.5
 _OUTLINE = (255, 255, 255)
 _FILL_BLUR = 1 / 24  # of the shorter side: standard deviation that takes the streaks out of repeated border pixels
 _NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)"
-
-
-def check_masks(masks: np.ndarray, frames: np.ndarray) -> None:
-    """Raise InputError unless `masks` fit `frames` and ask for at least one pixel."""
-    check_frames(frames, "The clip")
-    _check_fit(masks, frames)
-    if not masks.any():
-        raise InputError("There is nothing to regenerate: the mask is empty in every frame. Paint or add an area.")
 
 
 def fit_masks(
@@ -274,34 +265,6 @@ def extend_canvas(frames: np.ndarray, left: int, top: int, right: int, bottom: i
     return canvas, masks
 
 
-def sides_for_aspect(width: int, height: int, aspect: str) -> Sides:
-    """What to add around a picture so that it gets an aspect ratio such as "16:9": all 0 if it has it already.
-
-    The picture only grows, equally at both sides (the right or the bottom takes an odd pixel), and up to a multiple of
-    8 pixels, so the ratio is met within 8 pixels.
-    """
-    match = re.fullmatch(rf"\s*({_NUMBER})\s*[:/x]\s*({_NUMBER})\s*", aspect)
-    across, down = (float(number) for number in match.groups()) if match else (0.0, 0.0)
-    if min(across, down) <= 0 or not 1 / MAX_ASPECT <= across / down <= MAX_ASPECT:
-        raise InputError(
-            f"'{aspect[:40]}' is no aspect ratio. Write width:height, as in 16:9 or 1:1, at most {MAX_ASPECT:g}:1."
-        )
-    add_x = _growth(width, height * across / down)
-    add_y = _growth(height, width * down / across)
-    return add_x // 2, add_y // 2, add_x - add_x // 2, add_y - add_y // 2
-
-
-def parse_side(text: str, length: int) -> int:
-    """Pixels to add at a side, written as "32", "32px" or "25%" of the picture's `length`."""
-    match = re.fullmatch(rf"\s*({_NUMBER})\s*(px|%)?\s*", text, re.IGNORECASE)
-    if not match:
-        raise InputError(f"'{text[:40]}' is neither pixels nor percent. Write a side as in 32, 32px or 25%.")
-    pixels = _pixels(match[1] + "%" * (match[2] == "%"), length)
-    if not 0 <= pixels <= MAX_SIDE:
-        raise InputError(f"A side must grow by 0 to {MAX_SIDE} pixels; '{text.strip()[:40]}' is {pixels:g} pixels.")
-    return math.floor(pixels + 0.5)
-
-
 def _check_shape(masks: np.ndarray) -> None:
     if not isinstance(masks, np.ndarray) or masks.dtype != np.uint8 or masks.ndim != 3 or not masks.size:
         found = f"{masks.dtype} {masks.shape}" if isinstance(masks, np.ndarray) else type(masks).__name__
@@ -359,10 +322,3 @@ def _rounded_up(before: int, after: int, length: int) -> tuple[int, int]:
     if bool(before) == bool(after):
         return before + rest // 2, after + rest - rest // 2
     return (before + rest, 0) if before else (0, after + rest)
-
-
-def _growth(length: int, wanted: float) -> int:
-    """Pixels to add to reach the wanted length, rounded up to a multiple of `SIDE_MULTIPLE`; 0 if it is reached."""
-    if round(wanted) <= length:
-        return 0
-    return math.ceil(round(wanted) / SIDE_MULTIPLE) * SIDE_MULTIPLE - length

@@ -266,7 +266,7 @@ def _mask_controls(feather: int) -> shared.Controls:
         list(parts.values()), show_progress="hidden", queue=False, api_visibility="private",
     )  # fmt: skip
     with shared.fields():
-        controls["grow"] = shared.slider(-MAX_GROW, MAX_GROW, 0, 1, "Grow", "Pixels; below 0 it shrinks")
+        controls["grow"] = shared.slider(-MAX_GROW, MAX_GROW, 4, 1, "Grow", "Pixels; below 0 it shrinks")
         controls["feather"] = shared.slider(
             0, MAX_FEATHER, feather, 1, "Feather", "Pixels over which old and new run into each other"
         )
