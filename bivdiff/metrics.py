@@ -29,6 +29,8 @@ from bivdiff.errors import InputError
 PSNR_CAP = 100.0
 # Fewer pixels of an object than this say nothing about its place or colour.
 MIN_OBJECT_PIXELS = 16
+MIN_FLOW_SIDE = 16  # OpenCV's flow crashes on smaller pictures
+
 SCORES = (
     "psnr",
     "ssim",
@@ -196,11 +198,14 @@ def warp_error(frames: np.ndarray, guide: np.ndarray) -> float:
 
     The flow is that of `guide` (the source, the control or the true clip, as long and as large as `frames`), so the
     clip is held to the motion it should have. Pixels whose forward and backward flows disagree (occlusions) or that
-    come from outside the picture are left out. NaN for one frame, or if no pixel is left.
+    come from outside the picture are left out. NaN for one frame, if no pixel is left, or for pictures that are smaller
+    than `MIN_FLOW_SIDE` pixels along a side.
 
     Source: Lai et al. 2018, arXiv:1808.00449, with OpenCV's DIS flow (arXiv:1603.03590) in its medium preset.
     """
     _check_pair(frames, guide)
+    if min(guide.shape[1:3]) < MIN_FLOW_SIDE:
+        return float("nan")
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     luma = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in guide]
     total, count = 0.0, 0

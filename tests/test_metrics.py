@@ -588,3 +588,9 @@ def test_score_clip_asks_for_one_set_of_masks_per_object() -> None:
 def test_single_clips_are_checked(score: Callable[[np.ndarray], float]) -> None:
     with pytest.raises(InputError, match="uint8 of shape"):
         score(FRAMES.astype(np.float64))
+
+
+def test_pictures_too_small_for_the_flow_have_no_warp_error():
+    """OpenCV's flow would end the process."""
+    small = np.random.default_rng(0).integers(0, 256, (3, 12, 64, 3), np.uint8)
+    assert np.isnan(metrics.warp_error(small, small))
