@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 REQUEST_FLAGS: dict[str, tuple[type, str]] = {
     "video_prompt": (str, "prompt for the video model; the same as --prompt by default"),
     "negative_prompt": (str, "what neither model should show"),
-    "inversion_prompt": (str, "prompt of the inversions; empty by default"),
+    "inversion_prompt": (str, "prompt of the inversions; '{prompt}' stands for what the video model is told"),
     "source_prompt": (str, "what the source shows: needed by prompt2prompt, helps instruct-pix2pix"),
     "image_guidance_scale": (float, "instruct-pix2pix: guidance towards the source; 1 = off"),
     "cross_replace_steps": (float, "prompt2prompt: share of the steps that keep the source's attention to words"),

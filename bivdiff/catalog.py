@@ -183,7 +183,8 @@ PAPER: Mapping[str, Mapping[str, Any]] = {
     "given": {},
 }
 _TOYBOX = {
-    "mixing_ratio": 0.5,
+    "mixing_ratio": 0.25,
+    "inversion_prompt": "{prompt}",
     "num_inference_steps": 20,
     "num_inversion_steps": 20,
     "num_smoothing_steps": 20,

@@ -24,7 +24,7 @@ from bivdiff.catalog import family
 from bivdiff.errors import OutOfMemoryError
 from bivdiff.metering import Meter, peak_memory_bytes
 from bivdiff.models.manager import ModelManager, free_memory
-from bivdiff.prompts import cut_off, encode_prompt, smoothing_prompt
+from bivdiff.prompts import cut_off, encode_prompt, inversion_prompt, smoothing_prompt
 from bivdiff.reuse import FRAMEWISE_FIELDS, IMAGE_INVERSION_FIELDS, VIDEO_INVERSION_FIELDS, StageCache, stage_key
 from bivdiff.sampling import Step
 from bivdiff.tasks.framewise import Kit, generate, networks_of
@@ -118,14 +118,14 @@ def run(
 def framewise_frames(request: GenerationRequest, manager: ModelManager, cache: StageCache | None = None) -> np.ndarray:
     """The frames of the image model alone, uint8 `(F, H, W, 3)`: what `run` bridges, without the bridge."""
     with ExitStack() as held:
-        bench = _prepare(_seeded(request), manager, cache or StageCache(), held)
+        bench = _prepare(_settled(request), manager, cache or StageCache(), held)
         return _drain(_framewise(bench))
 
 
 def _run(
     request: GenerationRequest, manager: ModelManager, cache: StageCache
 ) -> Iterator[StepEvent | GenerationResult]:
-    request = _seeded(request)
+    request = _settled(request)
     with ExitStack() as held:
         yield StepEvent("load", 0, 1, "Loading the models")
         bench = _prepare(request, manager, cache, held)
@@ -147,9 +147,10 @@ def _run(
     )  # fmt: skip
 
 
-def _seeded(request: GenerationRequest) -> GenerationRequest:
-    """The request with a seed, drawn where it had none."""
-    return request if request.seed is not None else replace(request, seed=secrets.randbelow(MAX_SEED + 1))
+def _settled(request: GenerationRequest) -> GenerationRequest:
+    """The request with all that was left open: a seed, drawn where it had none, and the words of the inversion."""
+    seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
+    return replace(request, seed=seed, inversion_prompt=inversion_prompt(request))
 
 
 def _prepare(request: GenerationRequest, manager: ModelManager, cache: StageCache, held: ExitStack) -> _Bench:

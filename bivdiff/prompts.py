@@ -14,6 +14,8 @@ from bivdiff.types import GenerationRequest
 if TYPE_CHECKING:
     from torch import Tensor
 
+PROMPT_MARK = "{prompt}"
+
 
 def encode_prompt(tokenizer: Any, text_encoder: Any, prompt: str) -> Tensor:
     """Embed one prompt: `prompt_embeds` `(1, L, D)`, L the tokenizer's length; longer prompts are cut at their end."""
@@ -40,6 +42,14 @@ def smoothing_prompt(request: GenerationRequest) -> str:
     if request.image_model == "instruct-pix2pix":
         return describe_edit(request.source_prompt, request.prompt)
     return request.prompt
+
+
+def inversion_prompt(request: GenerationRequest) -> str:
+    """What both models are told while they invert: the request's words, with `{prompt}` filled in.
+
+    `{prompt}` stands for what the video model is told when it smooths.
+    """
+    return request.inversion_prompt.replace(PROMPT_MARK, smoothing_prompt(request))
 
 
 def describe_edit(source_prompt: str, instruction: str) -> str:

@@ -66,7 +66,7 @@ class GenerationRequest:
         prompt: for the image model: what to show, or InstructPix2Pix's instruction.
         video_prompt: for the video model; empty leaves it to `prompts.smoothing_prompt`.
         negative_prompt: for both models.
-        inversion_prompt: for both inversions.
+        inversion_prompt: for both inversions; "{prompt}" in it stands for what the video model is told.
         source_prompt: what the source clip shows; Prompt2Prompt needs it.
         task, family: keys of the catalog.
         image_model: how the frames are made, a key of the task's image models; video_model: of the family's.

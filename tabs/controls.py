@@ -158,7 +158,7 @@ def other_prompts(defaults: GenerationRequest, video_info: str = "") -> Controls
             ),
             "inversion_prompt": gr.Textbox(
                 defaults.inversion_prompt, label="Inversion prompt",
-                info="For both inversions; empty is the usual choice",
+                info="For both inversions; {prompt} stands for what the video model is told",
             ),
         }  # fmt: skip
 

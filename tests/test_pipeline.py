@@ -220,6 +220,14 @@ def test_known_latents_are_put_back_after_every_step(manager):
     assert not torch.equal(steps[-1].latents[~outside], clean[~outside])
 
 
+def test_the_inversions_can_be_told_what_the_video_model_is(request_of, manager):
+    """The mark is filled in before anything runs, so the result names the words that were used."""
+    marked = last(run(request_of(inversion_prompt="{prompt}, blurred", video_prompt="a sea"), manager))
+    spelt = last(run(request_of(inversion_prompt="a sea, blurred", video_prompt="a sea"), manager))
+    assert marked.request.inversion_prompt == "a sea, blurred"
+    assert np.array_equal(marked.frames, spelt.frames)
+
+
 def test_the_video_model_is_told_what_the_clip_shows(task_request):
     request = task_request("edit", "instruct-pix2pix", prompt="make the cube blue", source_prompt="a red cube at noon")
     assert smoothing_prompt(request) == "a blue cube at noon"
