@@ -25,8 +25,8 @@ def fresh(settings):
 def test_a_component_is_loaded_once(fresh, monkeypatch):
     loads = []
 
-    def load(kind, folder, dtype):
-        loads.append((kind, folder.name, dtype))
+    def load(spec, folder, dtype):
+        loads.append((spec.kind, (folder / spec.folder).name, dtype))
         return torch.nn.Linear(2, 2)
 
     monkeypatch.setattr(manager_module, "load_component", load)
