@@ -1,0 +1,131 @@
+"""Our generators and diffusers' own pipelines make the same latents from the same models and the same noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    StableDiffusionAdapterPipeline,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionInstructPix2PixPipeline,
+)
+
+from bivdiff import catalog, latents
+from bivdiff.prompts import encode_prompt
+from bivdiff.sampling import initial_noise
+from bivdiff.tasks.control import Steering, generate_with_controlnets, generate_with_t2i_adapters
+from bivdiff.tasks.inpaint import generate_with_inpainting, latent_holes, with_holes
+from bivdiff.tasks.instruct import generate_with_instruct_pix2pix
+
+SAME_MATHS = 1e-4  # two orders of the same float32 sums
+PROMPT, NEGATIVE, STEPS, GUIDANCE, SCALE = "a red cube", "dark", 3, 5.0, 0.7
+FAMILY = catalog.family("toybox")
+
+
+@pytest.fixture(scope="module")
+def models(manager):
+    specs = {
+        "vae": FAMILY.vae, "text_encoder": FAMILY.text_encoder, "tokenizer": FAMILY.tokenizer, "unet": FAMILY.unet,
+        "scheduler": FAMILY.scheduler, "controlnet": FAMILY.controlnets["canny"],
+        "adapter": FAMILY.t2i_adapters["canny"], "instruct": FAMILY.instruct_pix2pix, "inpainting": FAMILY.inpainting,
+    }  # fmt: skip
+    with manager.use(*specs.values()) as components, torch.inference_mode():
+        yield dict(zip(specs, components, strict=True))
+
+
+@pytest.fixture
+def noise():
+    return initial_noise((4, 4, 8, 8), 0.0, seed=3)
+
+
+def embeds_of(models):
+    return [encode_prompt(models["tokenizer"], models["text_encoder"], prompt) for prompt in (PROMPT, NEGATIVE)]
+
+
+def theirs(pipeline_class, models, noise, unet="unet", extra=None, **options):
+    """What a pipeline of diffusers makes, latents `(F, C, h, w)`."""
+    pipeline = pipeline_class(
+        vae=models["vae"], text_encoder=models["text_encoder"], tokenizer=models["tokenizer"], unet=models[unet],
+        scheduler=DDIMScheduler.from_config(models["scheduler"].config), safety_checker=None, feature_extractor=None,
+        requires_safety_checker=False, **(extra or {}),
+    )  # fmt: skip
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline(
+        [PROMPT] * 4, negative_prompt=[NEGATIVE] * 4, latents=noise, num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE, output_type="latent", **options,
+    ).images  # fmt: skip
+
+
+def agree(steps, expected):
+    *_, ours = steps
+    return torch.allclose(latents.fold_frames(ours.latents), torch.as_tensor(expected), atol=SAME_MATHS)
+
+
+def in_unit_range(frames):
+    return torch.from_numpy(frames).permute(0, 3, 1, 2) / 255
+
+
+def test_controlnet(models, noise, source_frames):
+    controls = [Steering(models["controlnet"], source_frames, SCALE, 0.0, 1.0)]
+    steps = generate_with_controlnets(
+        models["unet"], controls, models["scheduler"], noise, *embeds_of(models), GUIDANCE, STEPS, batch_size=3
+    )
+    assert agree(steps, theirs(
+        StableDiffusionControlNetPipeline, models, noise, extra={"controlnet": models["controlnet"]},
+        image=in_unit_range(source_frames), controlnet_conditioning_scale=SCALE,
+    ))  # fmt: skip
+
+
+def test_two_controlnets_in_shares_of_the_steps(models, noise, source_frames):
+    controls = [
+        Steering(models["controlnet"], source_frames, SCALE, 0.0, 0.7),
+        Steering(models["controlnet"], 255 - source_frames, 0.4, 0.3, 1.0),
+    ]
+    steps = generate_with_controlnets(
+        models["unet"], controls, models["scheduler"], noise, *embeds_of(models), GUIDANCE, STEPS, batch_size=3
+    )
+    assert agree(steps, theirs(
+        StableDiffusionControlNetPipeline, models, noise, extra={"controlnet": [models["controlnet"]] * 2},
+        image=[in_unit_range(source_frames), in_unit_range(255 - source_frames)],
+        controlnet_conditioning_scale=[SCALE, 0.4], control_guidance_start=[0.0, 0.3],
+        control_guidance_end=[0.7, 1.0],
+    ))  # fmt: skip
+
+
+def test_t2i_adapter(models, noise, source_frames):
+    controls = [Steering(models["adapter"], source_frames, SCALE, 0.0, 1.0)]
+    steps = generate_with_t2i_adapters(
+        models["unet"], controls, models["scheduler"], noise, *embeds_of(models), GUIDANCE, STEPS, batch_size=3
+    )
+    assert agree(steps, theirs(
+        StableDiffusionAdapterPipeline, models, noise, extra={"adapter": models["adapter"]},
+        image=in_unit_range(source_frames), adapter_conditioning_scale=SCALE,
+    ))  # fmt: skip
+
+
+def test_instruct_pix2pix(models, noise, source_frames):
+    source = latents.fold_frames(latents.encode(models["vae"], source_frames, 8)) / models["vae"].config.scaling_factor
+    steps = generate_with_instruct_pix2pix(
+        models["instruct"], models["scheduler"], noise, source, *embeds_of(models), GUIDANCE, 1.5, STEPS, batch_size=3
+    )
+    assert agree(steps, theirs(
+        StableDiffusionInstructPix2PixPipeline, models, noise, unet="instruct",
+        image=in_unit_range(source_frames), image_guidance_scale=1.5,
+    ))  # fmt: skip
+
+
+def test_inpainting(models, noise, source_frames):
+    masks = np.zeros(source_frames.shape[:3], np.uint8)
+    masks[:, 16:48, 8:40] = 255  # on whole latents, so that both ways of shrinking it agree
+    known = latents.fold_frames(latents.encode(models["vae"], with_holes(source_frames, masks), 8))
+    steps = generate_with_inpainting(
+        models["inpainting"], models["scheduler"], noise, latent_holes(masks, noise), known, *embeds_of(models),
+        GUIDANCE, STEPS, batch_size=3,
+    )  # fmt: skip
+    assert agree(steps, theirs(
+        StableDiffusionInpaintPipeline, models, noise, unet="inpainting", image=in_unit_range(source_frames),
+        mask_image=torch.from_numpy(masks / 255)[:, None].float(), masked_image_latents=known, height=64, width=64,
+    ))  # fmt: skip
