@@ -355,7 +355,9 @@ def test_the_mask_is_shown_over_the_frames(open_page):
     assert source != masked
     expect(page.locator("#inpaint-preview .bd-facts")).to_contain_text("% of the picture")
     page.locator("#inpaint-mask-source").get_by_text("Boxes", exact=True).click()
-    expect(page.locator("#inpaint-preview .bd-facts")).to_contain_text("31% of the picture")  # a quarter, grown by the usual 4 pixels
+    expect(page.locator("#inpaint-preview .bd-facts")).to_contain_text(
+        "31% of the picture"
+    )  # a quarter, grown by the usual 4 pixels
     page.fill("#inpaint-boxes textarea, #inpaint-boxes input", "nonsense")
     expect(page.locator("#inpaint-preview .bd-note").nth(1)).to_contain_text("nonsense")
 

@@ -58,12 +58,8 @@ def test_the_depth_estimator_agrees_with_the_world(shipped):
         assert np.corrcoef(estimated.ravel(), exact.ravel())[0, 1] > 0.97
 
 
-@pytest.mark.parametrize("image_model", ["controlnet", "t2i-adapter"])
-@pytest.mark.parametrize("control_type", ["canny", "depth"])
-def test_bridging_calms_the_frames_and_keeps_what_they_show(shipped, image_model, control_type):
-    framewise, bridged = scores(
-        "control", shipped, (0, 1), image_model=image_model, controls=(Control(control_type=control_type),)
-    )
+def test_bridging_calms_the_frames_and_keeps_what_they_show(shipped):
+    framewise, bridged = scores("control", shipped, (0, 1), controls=(Control(control_type="canny"),))
     assert framewise["object_iou"] > 0.7
     assert framewise["color_error"] < 25
     assert bridged["background_flicker"] < 0.7 * framewise["background_flicker"]
@@ -85,9 +81,8 @@ def test_the_prompt_decides_the_colour(shipped):
         assert errors[wanted] < errors[unwanted]
 
 
-@pytest.mark.parametrize("image_model", catalog.TASKS["edit"].image_models)
-def test_an_edit_changes_what_it_names_and_leaves_the_rest(shipped, image_model):
-    framewise, bridged = scores("edit", shipped, (2, 3), image_model=image_model)  # one shape, one colour
+def test_an_edit_changes_what_it_names_and_leaves_the_rest(shipped):
+    framewise, bridged = scores("edit", shipped, (2, 3), image_model="prompt2prompt")  # one shape, one colour
     assert bridged["color_error"] < 25
     assert bridged["unedited_psnr"] > 20
     assert bridged["background_flicker"] < framewise["background_flicker"]

@@ -92,7 +92,10 @@ def load_component(spec: ModelSpec, folder: Path, dtype: torch.dtype) -> Any:
     """
     name = f"{spec.repo}/{spec.folder}".strip("/")
     if not spec.repo and not (folder / spec.folder).is_dir():
-        raise ModelUnavailableError(f"The model folder '{spec.folder}' is missing. Reinstall the app's assets folder.")
+        raise ModelUnavailableError(
+            f"The toybox's model '{spec.folder}' is not among the app's files. Choose another image model, or fetch "
+            "the app's assets folder again; assets/toybox/README.md lists what it holds."
+        )
     place = spec.repo if spec.repo and not folder.is_dir() else str(folder)
     try:
         return LOADERS[spec.kind](place, spec.folder, dtype)
