@@ -88,10 +88,10 @@ def test_an_edit_changes_what_it_names_and_leaves_the_rest(shipped):
     assert bridged["background_flicker"] < framewise["background_flicker"]
 
 
-@pytest.mark.parametrize("task", ["inpaint", "outpaint"])
-def test_a_hole_is_filled_and_what_is_around_it_kept(shipped, task):
+@pytest.mark.parametrize(("task", "known"), [("inpaint", KNOWN_PSNR), ("outpaint", 30.0)])
+def test_a_hole_is_filled_and_what_is_around_it_kept(shipped, task, known):
     _, bridged = scores(task, shipped, (0, 1))
-    assert bridged["known_psnr"] >= KNOWN_PSNR
+    assert bridged["known_psnr"] >= known
     assert bridged["fill_psnr"] > 15
     assert bridged["seam"] < 1.6
 

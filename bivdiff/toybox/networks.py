@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bivdiff.settings import ASSETS
 from bivdiff.toybox import data
 
 if TYPE_CHECKING:
@@ -61,31 +62,14 @@ def build_vae() -> AutoencoderKL:
 
 
 def build_tokenizer() -> CLIPTokenizer:
-    """CLIP's byte-level BPE with merges learnt from the world's words: each is one token, any other text several."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    """CLIP's byte-level BPE with merges learnt from the world's words: each is one token, any other text several.
+
+    The merges are those that were shipped. Learning them anew would break ties in another order, and give words the
+    numbers of other words, which no trained text encoder knows.
+    """
     from transformers import CLIPTokenizer
 
-    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    # A word counts more than once, or the trainer would leave its last merge out.
-    words = [word for word in data.vocabulary() for _ in range(2)]
-    bpe.train_from_iterator(words, trainers.BpeTrainer(
-        vocab_size=10_000, initial_alphabet=sorted(alphabet), end_of_word_suffix="</w>", show_progress=False,
-    ))  # fmt: skip
-    merges = bpe_merges(bpe)
-    tokens = [*sorted(alphabet), *(f"{char}</w>" for char in sorted(alphabet))]
-    tokens += ["".join(pair) for pair in merges] + ["<|startoftext|>", "<|endoftext|>"]
-    vocab = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=TEXT_LENGTH)
-
-
-def bpe_merges(tokenizer: object) -> list[tuple[str, str]]:
-    """The merges of a trained `tokenizers` BPE, in order."""
-    import json
-
-    merges = json.loads(tokenizer.to_str())["model"]["merges"]
-    return [tuple(pair) if isinstance(pair, list) else tuple(pair.split(" ")) for pair in merges]
+    return CLIPTokenizer.from_pretrained(ASSETS / "toybox" / "tokenizer", local_files_only=True)
 
 
 def build_text_encoder(vocab_size: int) -> CLIPTextModel:
