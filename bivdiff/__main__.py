@@ -120,9 +120,9 @@ def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     write = _writer(args.output)
     source, changes = _read_source(args)
     request = default_request(args.task, args.family, source.frames, args.prompt, **{**_changes(args), **changes})
-    from bivdiff.pipeline import run
+    from bivdiff.pipeline import last, run
 
-    result = _followed(run(request, _manager(settings)))
+    result = last(_followed(run(request, _manager(settings))))
     shown = {"result": result.frames, "framewise": result.framewise_frames}
     for number, control_frames in enumerate(result.control_frames):
         shown[f"control-{number + 1}" if number else "control"] = control_frames
@@ -275,14 +275,14 @@ def _writer(path: Path) -> Any:
     return writers[path.suffix.lower()]
 
 
-def _followed(events: Iterator[StepEvent | GenerationResult]) -> GenerationResult:
-    """Show a run's progress on standard error; returns its result."""
+def _followed(events: Iterator[StepEvent | GenerationResult]) -> Iterator[StepEvent | GenerationResult]:
+    """The events of a run as they come, shown on standard error."""
     for event in events:
         if isinstance(event, GenerationResult):
             print(file=sys.stderr)
-            return event
-        print(f"\r\033[K{event.message} {event.step}/{event.total}", end="", file=sys.stderr, flush=True)
-    raise RuntimeError("The run ended without a result.")
+        else:
+            print(f"\r\033[K{event.message} {event.step}/{event.total}", end="", file=sys.stderr, flush=True)
+        yield event
 
 
 def _summary(result: GenerationResult) -> dict[str, Any]:

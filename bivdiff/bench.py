@@ -10,9 +10,9 @@ import time
 from typing import Any
 
 from bivdiff.errors import InputError
-from bivdiff.evaluation import case_of, last
+from bivdiff.evaluation import case_of
 from bivdiff.models.manager import ModelManager
-from bivdiff.pipeline import run
+from bivdiff.pipeline import last, run
 from bivdiff.settings import Settings
 
 

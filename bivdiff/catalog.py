@@ -71,6 +71,10 @@ class Family:
         """The networks that read control maps, by control type, for the image model `controlnet` or `t2i-adapter`."""
         return {"controlnet": self.controlnets, "t2i-adapter": self.t2i_adapters}[image_model]
 
+    def annotator(self, control: Control) -> ModelSpec | None:
+        """The model that draws a control's maps; None where they are given, or drawn without a model."""
+        return self.annotators.get(control.control_type) if control.frames is None else None
+
 
 @dataclass(frozen=True)
 class Task:

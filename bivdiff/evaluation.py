@@ -6,7 +6,7 @@ In it: the cases of every task, and `evaluate`, from evaluation scenes to a tabl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -18,12 +18,12 @@ from bivdiff.catalog import default_request, family
 from bivdiff.errors import InputError
 from bivdiff.masks import extend_canvas, grow
 from bivdiff.models.manager import ModelManager
-from bivdiff.pipeline import framewise_frames, run
+from bivdiff.pipeline import framewise_frames, last, run
 from bivdiff.reuse import StageCache
 from bivdiff.toybox import data, world
 from bivdiff.toybox.world import Scene
 from bivdiff.tracking import track
-from bivdiff.types import GenerationRequest, GenerationResult
+from bivdiff.types import GenerationRequest
 
 # The kinds of edits take turns over the scenes, known by how their instructions start.
 EDITS = ("make the floor", "make it", "turn the", "make the")
@@ -109,7 +109,7 @@ def inpaint_case(index: int, family_name: str, **changes: Any) -> Case:
         after, rendering = _replaced(before, masks, index, family_name)
         truth, objects = np.where(inside, rendering.frames, source.frames), rendering.masks[:1]
     else:
-        after, truth, objects = _without(before), background, source.masks[:0]
+        after, truth, objects = world.without(before), background, source.masks[:0]
     changes = {**changes, "masks": masks}
     request = _request("inpaint", index, family_name, source.frames, after.caption, changes)
     return Case(request, truth, objects, background, erased=source.masks[0])
@@ -249,14 +249,6 @@ def score(case: Case, manager: ModelManager, cache: StageCache) -> dict[str, dic
     }
 
 
-def last(events: Iterator[Any]) -> GenerationResult:
-    """The result at the end of a run's events."""
-    for event in events:
-        if isinstance(event, GenerationResult):
-            return event
-    raise RuntimeError("The run ended without a result.")
-
-
 def _scores_of_task(case: Case, frames: np.ndarray) -> dict[str, float]:
     request = case.request
     if request.task == "edit":
@@ -294,14 +286,8 @@ def _rendered(scene: Scene, family_name: str) -> world.Rendering:
     return world.render(scene, *chosen.size, chosen.num_frames)
 
 
-def _without(scene: Scene, number: int = 0) -> Scene:
-    """The scene without one of its solids. The motion belongs to the first: without it nothing moves."""
-    solids = scene.solids[:number] + scene.solids[number + 1 :]
-    return replace(scene, solids=solids, motion=scene.motion if number else "still")
-
-
 def _background(scene: Scene, family_name: str, number: int = 0) -> np.ndarray:
-    return _rendered(_without(scene, number), family_name).frames
+    return _rendered(world.without(scene, number), family_name).frames
 
 
 def _floor_masks(rendering: world.Rendering) -> np.ndarray:

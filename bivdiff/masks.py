@@ -22,9 +22,6 @@ from bivdiff.types import check_frames
 Box = tuple[float, float, float, float]
 """left, top, right, bottom, in pixels from the top left corner of the picture."""
 
-Sides = tuple[int, int, int, int]
-"""Pixels at the left, top, right and bottom."""
-
 SIDE_MULTIPLE = 8  # pixels per latent: every side of a clip to generate is a multiple of it
 MAX_GROWTH = 256  # pixels by which a mask may grow or fade
 MAX_SIDE = 4096  # pixels that a canvas may have per side

@@ -71,7 +71,7 @@ def _control_map(control: Control, request: GenerationRequest, manager: ModelMan
     options: dict[str, Any] = {}
     if control.control_type == "canny":
         options = {"low_threshold": request.low_threshold, "high_threshold": request.high_threshold}
-    annotator = family(request.family).annotators.get(control.control_type)
+    annotator = family(request.family).annotator(control)
     with manager.use(*([annotator] if annotator else [])) as models, torch.inference_mode():
         if models:
             options["model"] = models[0]
@@ -122,6 +122,14 @@ def framewise_frames(request: GenerationRequest, manager: ModelManager, cache: S
         return _drain(_framewise(bench))
 
 
+def last(events: Iterator[StepEvent | GenerationResult]) -> GenerationResult:
+    """The result at the end of a run's events."""
+    for event in events:
+        if isinstance(event, GenerationResult):
+            return event
+    raise RuntimeError("The run ended without a result.")
+
+
 def _run(
     request: GenerationRequest, manager: ModelManager, cache: StageCache
 ) -> Iterator[StepEvent | GenerationResult]:
@@ -160,8 +168,7 @@ def _prepare(request: GenerationRequest, manager: ModelManager, cache: StageCach
     video = chosen.video_models[request.video_model]
     shared = (chosen.vae, chosen.text_encoder, chosen.tokenizer, chosen.scheduler, chosen.unet)
     video_specs = (video.unet, video.text_encoder, video.tokenizer)
-    annotators = [chosen.annotators[c.control_type] for c in request.controls
-                  if c.frames is None and c.control_type in chosen.annotators]  # fmt: skip
+    annotators = [spec for spec in map(chosen.annotator, request.controls) if spec]
     with meter.stage("load"):
         networks = networks_of(request, chosen)
         components = held.enter_context(manager.use(*shared, *video_specs, *networks, *annotators))

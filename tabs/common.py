@@ -1,12 +1,12 @@
 """What the tabs share: the way from a filled-in page to a result on it.
 
-In it: `read_source` and `make_job`, the handlers that run a job for the page and for clients, and `wire_run` and
+In it: `read_source` and `make_job`, the handlers that run a job for the page and for clients, and `add_result` and
 `wire_source`, which connect them. Not in it: the controls (controls.py), what a result shows (results.py), the thread
 of a run (running.py), a tab's layout and what is particular to its task (its own file).
 
 A tab collects its controls in one dictionary, whose keys are fields of `GenerationRequest` or names that it reads
 itself (`sample`, `video`, `start`, `stride`, `num_frames`, `fit`, `random_seed` are read here), and hands it to
-`wire_run` with a function that makes a `Job` of them. Handlers get the same dictionary, filled with values.
+`add_result` with a function that makes a `Job` of them. Handlers get the same dictionary, filled with values.
 """
 
 from __future__ import annotations
@@ -71,17 +71,6 @@ class View(NamedTuple):
     seed: Any = gr.skip()
     start: Any = gr.skip()
     stop: Any = gr.skip()
-
-
-@dataclass(frozen=True)
-class RunWidgets:
-    """Where a run begins, ends and shows. `last` keeps the player's value of the last finished run."""
-
-    start: gr.Button
-    stop: gr.Button
-    panel: gr.HTML
-    player: gr.HTML
-    last: gr.State
 
 
 @dataclass(frozen=True)
@@ -153,18 +142,15 @@ def read_source(context: AppContext, values: Values, size: tuple[int, int] | Non
     Raises:
         InputError: the clip cannot be used.
     """
-    return _read_trimmed(context, values, source_path(context, values), size or family(context.family).size)
+    chosen = {name: whole(values[name]) for name in TRIM if values.get(name) is not None}
+    size, num_frames = size or family(context.family).size, family(context.family).num_frames
+    return media.read_clip(source_path(context, values), size=size, **{"num_frames": num_frames, **chosen})
 
 
 def read_beside(values: Values, path: Any, frames: np.ndarray) -> np.ndarray:
     """A clip that goes with the source `frames` one by one and is trimmed as they are; see `media.read_beside`."""
     chosen = {name: whole(values[name]) for name in TRIM if name != "num_frames" and values.get(name) is not None}
     return media.read_beside(path, frames, **chosen)
-
-
-def _read_trimmed(context: AppContext, values: Values, path: Any, size: tuple[int, int]) -> media.Clip:
-    chosen = {name: whole(values[name]) for name in TRIM if values.get(name) is not None}
-    return media.read_clip(path, size=size, **{"num_frames": family(context.family).num_frames, **chosen})
 
 
 def sentence(error: Exception) -> str:
@@ -285,34 +271,38 @@ def _failed(panel: dict[str, Any], error: Exception) -> dict[str, Any]:
     return {**panel, "state": "failed", "headline": told, "detail": "", "remaining": None}
 
 
-# Layout
+# Layout and wiring
 
 
-def result_card(task: str) -> gr.HTML:
-    """The card at the end of every tab; returns the player of its results."""
-    with gr.Column(elem_classes="bd-card bd-result", elem_id=f"{task}-result"):
-        heading(3, "Side by side, in step")
-        return sync_player(empty_player(task), elem_id=f"{task}-player", elem_classes="bd-results")
-
-
-# Wiring
-
-
-def wire_run(context: AppContext, read: ReadJob, task: str, controls: Controls, widgets: RunWidgets) -> None:
-    """Connect a tab's controls with the run.
+def add_result(
+    context: AppContext, read: ReadJob, task: str, controls: Controls, buttons: tuple[gr.Button, gr.Button, gr.HTML]
+) -> None:
+    """The card of the results at the end of every tab, and the run that fills it.
 
     Clients get two endpoints: `/{task}`, files and a record, and `/{task}_page`, what the page shows.
+
+    Args:
+        context: gives the run.
+        read: makes a job of the tab's values.
+        task: key of the catalog's tasks.
+        controls: the tab's.
+        buttons: what `run_controls` returned: to start, to stop, and the progress between.
     """
+    with gr.Column(elem_classes="bd-card bd-result", elem_id=f"{task}-result"):
+        heading(3, "Side by side, in step")
+        player = sync_player(empty_player(task), elem_id=f"{task}-player", elem_classes="bd-results")
+    last = gr.State(None)  # the player's value of the last finished run
+    start, stop, panel = buttons
     inputs = list(controls.values())
-    shown = [widgets.panel, widgets.player, widgets.last, controls["seed"], widgets.start, widgets.stop]
-    started = widgets.start.click(
-        bind(partial(generate, context, read, task), controls, "last"), [*inputs, widgets.last], shown,
+    shown = [panel, player, last, controls["seed"], start, stop]
+    started = start.click(
+        bind(partial(generate, context, read, task), controls, "last"), [*inputs, last], shown,
         show_progress="hidden", api_name=f"{task}_page", js=SHOW_RESULT % task, **DEVICE_QUEUE,
     )  # fmt: skip
-    halted = widgets.stop.click(None, cancels=[started], queue=False, api_visibility="private")
+    halted = stop.click(None, cancels=[started], queue=False, api_visibility="private")
     # Through the queue, so that it comes after the last thing the run had to show.
     halted.then(
-        bind(partial(stopped, task), {}, "last"), widgets.last, shown, show_progress="hidden", concurrency_limit=None,
+        bind(partial(stopped, task), {}, "last"), last, shown, show_progress="hidden", concurrency_limit=None,
         api_name=f"{task}_stop",
     )  # fmt: skip
     clips = [gr.File(label=label, visible=False) for label in ("Bridged clip", "Frame-by-frame clip")]

@@ -15,6 +15,7 @@ import numpy as np
 
 from bivdiff.catalog import IMAGE_MODELS, TASKS, family
 from bivdiff.errors import InputError
+from bivdiff.media import Clip
 from bivdiff.types import Control, GenerationRequest
 from tabs import common
 from tabs import controls as shared
@@ -48,10 +49,8 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
             controls |= shared.step_controls(defaults)
             with gr.Accordion("Advanced", open=False):
                 controls |= shared.advanced_controls(defaults)
-            start, stop, panel = shared.run_controls(TASK)
-    player = common.result_card(TASK)
-    widgets = common.RunWidgets(start, stop, panel, player, gr.State(None))
-    common.wire_run(context, read_job, TASK, controls, widgets)
+            buttons = shared.run_controls(TASK)
+    common.add_result(context, read_job, TASK, controls, buttons)
     watched = [
         "start", "stride", "num_frames", "fit", "control_type", "second_control_type", "map_source", "control_video",
         "low_threshold", "high_threshold",
@@ -70,7 +69,10 @@ def read_job(context: AppContext, values: common.Values) -> common.Job:
     Raises:
         InputError: a value or a clip cannot be used.
     """
-    clip = common.read_source(context, values)
+    return _job_of(context, values, common.read_source(context, values))
+
+
+def _job_of(context: AppContext, values: common.Values, clip: Clip) -> common.Job:
     return common.make_job(context, TASK, values, clip, controls=_read_controls(values, clip.frames))
 
 
@@ -128,11 +130,11 @@ def preview_control(context: AppContext, values: common.Values) -> Iterator[dict
     try:
         clip = common.read_source(context, values)
         frames, fps = clip.frames, clip.fps
-        request = read_job(context, values).request
+        request = _job_of(context, values, clip).request
         controls = request.controls
         yield player_value(preview_tiles(controls, frames, None), fps)
         # Edges need no model. Depth does, and a run that has the device may take minutes.
-        needy = any(item.frames is None and item.control_type in family(context.family).annotators for item in controls)
+        needy = any(family(context.family).annotator(item) for item in controls)
         if needy and context.device.locked():
             note = "The models are busy: this map is shown when you generate, or change a setting here later."
             yield player_value(preview_tiles(controls, frames, None, note), fps)

@@ -47,10 +47,8 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
             controls |= shared.step_controls(defaults, elsewhere=["guidance_scale"])
             with gr.Accordion("Advanced", open=False):
                 controls |= shared.advanced_controls(defaults)
-            start, stop, panel = shared.run_controls(TASK)
-    player = common.result_card(TASK)
-    widgets = common.RunWidgets(start, stop, panel, player, gr.State(None))
-    common.wire_run(context, read_job, TASK, controls, widgets)
+            buttons = shared.run_controls(TASK)
+    common.add_result(context, read_job, TASK, controls, buttons)
     show = partial(common.preview_source, context, "Source")
     shown = common.Preview(show, [preview], list(common.TRIM), api_name="edit_source")
     texts = {

@@ -65,10 +65,8 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
             with gr.Accordion("Advanced", open=False):
                 controls |= shared.advanced_controls(defaults)
                 controls |= keep_control(defaults.preserve_known)
-            start, stop, panel = shared.run_controls(TASK)
-    player = common.result_card(TASK)
-    widgets = common.RunWidgets(start, stop, panel, player, gr.State(None))
-    common.wire_run(context, read_job, TASK, controls, widgets)
+            buttons = shared.run_controls(TASK)
+    common.add_result(context, read_job, TASK, controls, buttons)
     own = ["mask_source", "boxes", "color", "tolerance", "mask_video", "polarity", "grow"]
     outputs = [preview, controls["painted"]]
     shown = common.Preview(partial(preview_mask, context), outputs, [*common.TRIM, *own], api_name="inpaint_mask")

@@ -63,10 +63,8 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
                     0, MAX_FEATHER, defaults.feather, 1, "Feather", "Pixels over which old and new run into each other"
                 )
                 controls |= keep_control(defaults.preserve_known)
-            start, stop, panel = shared.run_controls(TASK)
-    player = common.result_card(TASK)
-    widgets = common.RunWidgets(start, stop, panel, player, gr.State(None))
-    common.wire_run(context, read_job, TASK, controls, widgets)
+            buttons = shared.run_controls(TASK)
+    common.add_result(context, read_job, TASK, controls, buttons)
     watched = ["start", "stride", "num_frames", "extend_by", *SIDES, "aspect"]
     shown = common.Preview(partial(preview_canvas, context), [preview], watched, api_name="outpaint_canvas")
     common.wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.caption}, TASK)

@@ -43,10 +43,8 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
             controls |= shared.step_controls(defaults, elsewhere=["num_inference_steps", "guidance_scale"])
             with gr.Accordion("Advanced", open=False):
                 controls |= shared.advanced_controls(defaults, with_noise=False)
-            start, stop, panel = shared.run_controls(TASK)
-    player = common.result_card(TASK)
-    widgets = common.RunWidgets(start, stop, panel, player, gr.State(None))
-    common.wire_run(context, read_job, TASK, controls, widgets)
+            buttons = shared.run_controls(TASK)
+    common.add_result(context, read_job, TASK, controls, buttons)
     show = partial(common.preview_source, context, "Your frames")
     shown = common.Preview(show, [preview], list(common.TRIM), api_name="smooth_source")
     common.wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.caption}, TASK)

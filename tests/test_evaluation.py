@@ -169,7 +169,7 @@ def test_inpainting_keeps_the_source_outside_generous_masks(index):
     assert made.erased.sum() < masks.sum() < 3 * made.erased.sum()
     assert np.array_equal(np.where(inside(masks), 0, made.truth), np.where(inside(masks), 0, source.frames))
     # The world's own picture differs there by nothing but the object's shadow, which the masks leave out.
-    alone = rendered(evaluation._without(scene_of(index))).frames
+    alone = rendered(world.without(scene_of(index))).frames
     brighter = (made.truth.astype(int) - alone)[masks == 0]
     assert brighter.max() <= MIXED
     assert (brighter > 1).mean() < 0.01

@@ -8,9 +8,8 @@ import torch
 
 from bivdiff import catalog
 from bivdiff.errors import ModelUnavailableError
-from bivdiff.evaluation import last
 from bivdiff.models.manager import ModelManager
-from bivdiff.pipeline import run
+from bivdiff.pipeline import last, run
 from bivdiff.settings import Settings
 from bivdiff.toybox import networks
 from bivdiff.types import Control

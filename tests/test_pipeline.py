@@ -10,8 +10,7 @@ import torch
 
 from bivdiff import catalog, pipeline
 from bivdiff.errors import BIVDiffError, OutOfMemoryError
-from bivdiff.evaluation import last
-from bivdiff.pipeline import framewise_frames, run
+from bivdiff.pipeline import framewise_frames, last, run
 from bivdiff.prompts import smoothing_prompt
 from bivdiff.reuse import StageCache
 from bivdiff.types import Control, GenerationResult, StepEvent

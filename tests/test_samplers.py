@@ -16,7 +16,7 @@ from diffusers import (
 from bivdiff import catalog, latents
 from bivdiff.prompts import encode_prompt
 from bivdiff.sampling import initial_noise
-from bivdiff.tasks.control import Steering, generate_with_controlnets, generate_with_t2i_adapters
+from bivdiff.tasks.control import Steering, controlnet_residuals, generate_with_control, t2i_adapter_residuals
 from bivdiff.tasks.inpaint import generate_with_inpainting, latent_holes, with_holes
 from bivdiff.tasks.instruct import generate_with_instruct_pix2pix
 
@@ -70,8 +70,16 @@ def in_unit_range(frames):
 
 def test_controlnet(models, noise, source_frames):
     controls = [Steering(models["controlnet"], source_frames, SCALE, 0.0, 1.0)]
-    steps = generate_with_controlnets(
-        models["unet"], controls, models["scheduler"], noise, *embeds_of(models), GUIDANCE, STEPS, batch_size=3
+    steps = generate_with_control(
+        models["unet"],
+        controls,
+        controlnet_residuals,
+        models["scheduler"],
+        noise,
+        *embeds_of(models),
+        GUIDANCE,
+        STEPS,
+        batch_size=3,
     )
     assert agree(steps, theirs(
         StableDiffusionControlNetPipeline, models, noise, extra={"controlnet": models["controlnet"]},
@@ -84,8 +92,16 @@ def test_two_controlnets_in_shares_of_the_steps(models, noise, source_frames):
         Steering(models["controlnet"], source_frames, SCALE, 0.0, 0.7),
         Steering(models["controlnet"], 255 - source_frames, 0.4, 0.3, 1.0),
     ]
-    steps = generate_with_controlnets(
-        models["unet"], controls, models["scheduler"], noise, *embeds_of(models), GUIDANCE, STEPS, batch_size=3
+    steps = generate_with_control(
+        models["unet"],
+        controls,
+        controlnet_residuals,
+        models["scheduler"],
+        noise,
+        *embeds_of(models),
+        GUIDANCE,
+        STEPS,
+        batch_size=3,
     )
     assert agree(steps, theirs(
         StableDiffusionControlNetPipeline, models, noise, extra={"controlnet": [models["controlnet"]] * 2},
@@ -97,8 +113,16 @@ def test_two_controlnets_in_shares_of_the_steps(models, noise, source_frames):
 
 def test_t2i_adapter(models, noise, source_frames):
     controls = [Steering(models["adapter"], source_frames, SCALE, 0.0, 1.0)]
-    steps = generate_with_t2i_adapters(
-        models["unet"], controls, models["scheduler"], noise, *embeds_of(models), GUIDANCE, STEPS, batch_size=3
+    steps = generate_with_control(
+        models["unet"],
+        controls,
+        t2i_adapter_residuals,
+        models["scheduler"],
+        noise,
+        *embeds_of(models),
+        GUIDANCE,
+        STEPS,
+        batch_size=3,
     )
     assert agree(steps, theirs(
         StableDiffusionAdapterPipeline, models, noise, extra={"adapter": models["adapter"]},

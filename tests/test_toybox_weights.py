@@ -13,9 +13,9 @@ import torch
 
 from bivdiff import catalog, latents, metrics
 from bivdiff.annotators import annotate
-from bivdiff.evaluation import case_of, last, score
+from bivdiff.evaluation import case_of, score
 from bivdiff.models.manager import ModelManager
-from bivdiff.pipeline import run
+from bivdiff.pipeline import last, run
 from bivdiff.reuse import StageCache
 from bivdiff.settings import Settings
 from bivdiff.toybox import data, world

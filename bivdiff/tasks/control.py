@@ -1,7 +1,7 @@
 """Controllable generation: Stable Diffusion makes every frame, steered by control maps.
 
-In it: the noise prediction of a U-Net with ControlNets or with T2I-Adapters. Not in it: control maps (annotators), the
-loop (sampling.py).
+In it: the noise prediction of a U-Net with ControlNets or with T2I-Adapters, which differ only in what they add to it.
+Not in it: control maps (annotators), the loop (sampling.py).
 """
 
 from __future__ import annotations
@@ -33,20 +33,50 @@ class Steering(NamedTuple):
         return in_share and self.conditioning_scale > 0
 
 
-# What a group of controls adds inside the U-Net: from latents, timestep, embeds, the maps of each control `(B, 3, H,
-# W)`, and which controls steer, to keyword arguments of the U-Net.
+# What a group of controls adds inside the U-Net: from latents, timestep, embeds, the maps `(B, 3, H, W)` of those that
+# steer, and these themselves, to keyword arguments of the U-Net.
 Residuals = Callable[[Tensor, Tensor, Tensor, list[Tensor], list[Steering]], dict[str, Any]]
 
 
-def generate_with_controlnets(
-    unet: Any, controls: Sequence[Steering], scheduler: Any, noise: Tensor, prompt_embeds: Tensor,
-    negative_embeds: Tensor, guidance_scale: float, num_steps: int, batch_size: int,
+def controlnet_residuals(
+    latents: Tensor, timestep: Tensor, embeds: Tensor, maps: list[Tensor], active: list[Steering]
+) -> dict[str, Any]:
+    """What ControlNetModels add, summed. Source: ControlNet (arXiv:2302.05543)."""
+    downs, mids = zip(*(
+        control.network(latents, timestep, embeds, guide, conditioning_scale=control.conditioning_scale,
+                        return_dict=False)
+        for control, guide in zip(active, maps, strict=True)
+    ), strict=True)  # fmt: skip
+    return {
+        "down_block_additional_residuals": [sum(parts) for parts in zip(*downs, strict=True)],
+        "mid_block_additional_residual": sum(mids),
+    }
+
+
+def t2i_adapter_residuals(
+    latents: Tensor, timestep: Tensor, embeds: Tensor, maps: list[Tensor], active: list[Steering]  # noqa: ARG001 - an adapter reads the map alone
+) -> dict[str, Any]:  # fmt: skip
+    """What T2IAdapters add, summed. Source: T2I-Adapter (arXiv:2302.08453)."""
+    features = [
+        [
+            control.conditioning_scale * level
+            for level in control.network(guide[:, : control.network.config.in_channels])
+        ]
+        for control, guide in zip(active, maps, strict=True)
+    ]
+    return {"down_intrablock_additional_residuals": [sum(levels) for levels in zip(*features, strict=True)]}
+
+
+def generate_with_control(
+    unet: Any, controls: Sequence[Steering], residuals: Residuals, scheduler: Any, noise: Tensor,
+    prompt_embeds: Tensor, negative_embeds: Tensor, guidance_scale: float, num_steps: int, batch_size: int,
 ) -> Iterator[Step]:  # fmt: skip
     """Denoise every frame on its own, steered by its control maps.
 
     Args:
         unet: the base UNet2DConditionModel.
-        controls: ControlNetModels for that U-Net, at least one; what they add is summed.
+        controls: networks for that U-Net, at least one, all of one kind.
+        residuals: what this kind adds: `controlnet_residuals` or `t2i_adapter_residuals`.
         scheduler: the family's DDIMScheduler; a copy is walked, itself is left as it is.
         noise: `(F, C, h, w)`; the control maps are eight times as large.
         prompt_embeds, negative_embeds: `(1, L, D)`.
@@ -56,76 +86,7 @@ def generate_with_controlnets(
 
     Yields:
         Steps whose latents are `(1, C, F, h, w)`.
-
-    Source: ControlNet (arXiv:2302.05543).
     """
-
-    def residuals(
-        latents: Tensor, timestep: Tensor, embeds: Tensor, maps: list[Tensor], active: list[Steering]
-    ) -> dict[str, Any]:
-        downs, mids = zip(*(
-            control.network(latents, timestep, embeds, guide, conditioning_scale=control.conditioning_scale,
-                            return_dict=False)
-            for control, guide in zip(active, maps, strict=True)
-        ), strict=True)  # fmt: skip
-        return {
-            "down_block_additional_residuals": [sum(parts) for parts in zip(*downs, strict=True)],
-            "mid_block_additional_residual": sum(mids),
-        }
-
-    yield from _generate(
-        unet,
-        controls,
-        residuals,
-        scheduler,
-        noise,
-        prompt_embeds,
-        negative_embeds,
-        guidance_scale,
-        num_steps,
-        batch_size,
-    )
-
-
-def generate_with_t2i_adapters(
-    unet: Any, controls: Sequence[Steering], scheduler: Any, noise: Tensor, prompt_embeds: Tensor,
-    negative_embeds: Tensor, guidance_scale: float, num_steps: int, batch_size: int,
-) -> Iterator[Step]:  # fmt: skip
-    """Denoise every frame on its own, steered by T2IAdapters; arguments and steps as for `generate_with_controlnets`.
-
-    Source: T2I-Adapter (arXiv:2302.08453).
-    """
-
-    def residuals(
-        latents: Tensor, timestep: Tensor, embeds: Tensor, maps: list[Tensor], active: list[Steering]  # noqa: ARG001 - an adapter reads the map alone
-    ) -> dict[str, Any]:  # fmt: skip
-        features = [
-            [
-                control.conditioning_scale * level
-                for level in control.network(guide[:, : control.network.config.in_channels])
-            ]
-            for control, guide in zip(active, maps, strict=True)
-        ]
-        return {"down_intrablock_additional_residuals": [sum(levels) for levels in zip(*features, strict=True)]}
-
-    yield from _generate(
-        unet,
-        controls,
-        residuals,
-        scheduler,
-        noise,
-        prompt_embeds,
-        negative_embeds,
-        guidance_scale,
-        num_steps,
-        batch_size,
-    )
-
-
-def _generate(
-    unet: Any, controls: Sequence[Steering], residuals: Residuals, scheduler: Any, noise: Tensor,
-    prompt_embeds: Tensor, negative_embeds: Tensor, guidance_scale: float, num_steps: int, batch_size: int,
-) -> Iterator[Step]:  # fmt: skip
     ddim = DDIMScheduler.from_config(scheduler.config)
     maps = [control_tensor(control.control_frames, noise) for control in controls]
 

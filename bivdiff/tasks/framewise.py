@@ -18,7 +18,7 @@ from bivdiff.catalog import Family, ModelSpec
 from bivdiff.errors import InputError
 from bivdiff.prompts import encode_prompt
 from bivdiff.sampling import Step, initial_noise
-from bivdiff.tasks.control import Steering, generate_with_controlnets, generate_with_t2i_adapters
+from bivdiff.tasks.control import Steering, controlnet_residuals, generate_with_control, t2i_adapter_residuals
 from bivdiff.tasks.inpaint import generate_with_inpainting, latent_holes, with_holes
 from bivdiff.tasks.instruct import generate_with_instruct_pix2pix
 from bivdiff.tasks.prompt2prompt import edit_with_prompt2prompt
@@ -67,12 +67,15 @@ def networks_of(request: GenerationRequest, chosen: Family) -> tuple[ModelSpec, 
     if request.image_model in {"controlnet", "t2i-adapter"}:
         steering = chosen.steering(request.image_model)
         return tuple(steering[control.control_type] for control in request.controls)
-    spec = {"instruct-pix2pix": chosen.instruct_pix2pix, "inpainting": chosen.inpainting}.get(request.image_model)
-    if spec is None and request.image_model in {"instruct-pix2pix", "inpainting"}:
+    unets = {"instruct-pix2pix": chosen.instruct_pix2pix, "inpainting": chosen.inpainting}
+    if request.image_model not in unets:
+        return ()
+    spec = unets[request.image_model]
+    if spec is None:
         raise InputError(
             f"The family '{request.family}' has no model for '{request.image_model}'. Choose another family."
         )
-    return () if spec is None else (spec,)
+    return (spec,)
 
 
 def generate(kit: Kit) -> Iterator[Step]:
@@ -86,10 +89,11 @@ def _with_control(kit: Kit) -> Iterator[Step]:
         Steering(network, frames, control.conditioning_scale, control.start, control.end)
         for network, frames, control in zip(kit.networks, kit.control_frames, request.controls, strict=True)
     ]
-    makers = {"controlnet": generate_with_controlnets, "t2i-adapter": generate_with_t2i_adapters}
-    return makers[request.image_model](
-        kit.unet, controls, kit.scheduler, kit.noise(), kit.embed(request.prompt), kit.embed(request.negative_prompt),
-        request.guidance_scale, request.num_inference_steps, request.frame_batch_size,
+    residuals = {"controlnet": controlnet_residuals, "t2i-adapter": t2i_adapter_residuals}
+    return generate_with_control(
+        kit.unet, controls, residuals[request.image_model], kit.scheduler, kit.noise(), kit.embed(request.prompt),
+        kit.embed(request.negative_prompt), request.guidance_scale, request.num_inference_steps,
+        request.frame_batch_size,
     )  # fmt: skip
 
 

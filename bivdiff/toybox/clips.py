@@ -48,7 +48,7 @@ class Sample:
     @property
     def erased(self) -> Scene:
         """The scene without its moving object."""
-        return replace(self.scene, solids=self.scene.solids[1:], motion="still")
+        return world.without(self.scene)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
+from bivdiff.tasks.inpaint import latent_holes, with_holes
 from bivdiff.toybox import data, networks
 from bivdiff.toybox.material import (
     EMPTY_PROMPTS,
@@ -146,49 +148,6 @@ def widened(unet: nn.Module, in_channels: int) -> nn.Module:
     return wide.to(entry.device).requires_grad_(True)
 
 
-def train_instruct_pix2pix(folder: Path, minutes: float, device: torch.device) -> None:
-    """The image model learns to turn a frame into the one an instruction asks for (arXiv:2211.09800)."""
-    material = load_material(folder, device)
-    base, text_encoder = load_image_model(folder, device)
-    edits = data.Edits(folder / "edits", material.clips)
-    edited = _edited_latents(folder / "edits", edits, material)
-    unet = widened(base, 8)
-    trainer = Trainer("instruct-pix2pix", folder, {"unet": unet}, minutes, rate=1e-3)
-    rng = np.random.default_rng(trainer.steps)
-    unscaled = 1 / material.vae.config.scaling_factor  # the source is given as the autoencoder makes it
-
-    def source_of(numbers: np.ndarray) -> Tensor:
-        return material.latents[edits.clip_indices[numbers], edits.moments[numbers]] * unscaled
-
-    def loss_of_step() -> Tensor:
-        numbers = rng.integers(len(edits), size=BATCH)
-        source, target = source_of(numbers), edited[numbers]
-        changed = (target - source / unscaled).abs().mean(1) > 0.25
-        importance = 1 + 2 * F.max_pool2d(changed.float(), 3, stride=1, padding=1)
-        noisy, noise, timesteps, weights = noised(material, target)
-        instructions = ["" if rng.random() < EMPTY_PROMPTS else edits.wording(number, rng) for number in numbers]
-        shown = torch.from_numpy((rng.random(BATCH) >= NO_PICTURE).astype(np.float32)).to(device)
-        with torch.no_grad():
-            embeds = text_encoder(tokenize(material, instructions)).last_hidden_state
-        with half_precision(device):
-            noise_pred = unet(torch.cat([noisy, source * shown.view(-1, 1, 1, 1)], 1), timesteps, embeds).sample
-        return noise_loss(noise_pred, noise, weights, importance / importance.mean())
-
-    def picture(path: Path) -> None:
-        numbers = np.arange(8)
-        source = source_of(numbers)
-        doubled = torch.cat([source, source])
-
-        def predict(latents: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
-            return unet(torch.cat([latents, doubled], 1), timestep, embeds).sample
-
-        made = sample(material, text_encoder, [edits.instructions[n] for n in numbers], len(numbers), predict)
-        save_sheet(path, np.stack([np.stack([edits.source(n) for n in numbers]), edits.frames[numbers], made]))
-
-    trainer.run(loss_of_step, picture)
-    unet.save_pretrained(folder / "instruct-pix2pix")
-
-
 def _edited_latents(folder: Path, edits: data.Edits, material: Material) -> Tensor:
     """Scaled latents `(N, 4, 16, 16)` of the edited frames, encoded once and kept."""
     path = folder / "latents.npy"
@@ -215,10 +174,10 @@ def train_inpainting(folder: Path, minutes: float, device: torch.device) -> None
 
     def conditions(frames: np.ndarray, masks: np.ndarray) -> tuple[Tensor, Tensor]:
         """The mask at the latents' size and the latents of the frames with a grey hole."""
-        holes = torch.from_numpy(masks).to(device)[:, None].float()
         with torch.no_grad(), half_precision(device):
-            latents = material.vae.encode(to_pixels(frames, device) * (1 - holes)).latent_dist.mode().float()
-        return F.adaptive_max_pool2d(holes, latents.shape[-2:]), latents * material.vae.config.scaling_factor
+            shown = to_pixels(with_holes(frames, masks), device)
+            latents = material.vae.encode(shown).latent_dist.mode().float()
+        return latent_holes(masks, latents), latents * material.vae.config.scaling_factor
 
     def batch() -> tuple[np.ndarray, np.ndarray, Tensor, list[str]]:
         """Frames, masks in 0 and 1, latents and captions."""
@@ -254,11 +213,67 @@ def train_inpainting(folder: Path, minutes: float, device: torch.device) -> None
         def predict(latents: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
             return unet(torch.cat([latents, extra], 1), timestep, embeds).sample
 
-        shown = np.where(masks[..., None] > 0, np.uint8(128), frames)
+        shown = with_holes(frames, masks)
         save_sheet(path, np.stack([frames, shown, sample(material, text_encoder, captions, len(frames), predict)]))
 
     trainer.run(loss_of_step, picture)
     unet.save_pretrained(folder / "inpainting")
+
+
+def copying(filling: nn.Module, scaling_factor: float) -> nn.Module:
+    """An 8-channel U-Net that starts by copying the picture beside the noise: the inpainting model, told of no hole.
+
+    Started from the image model, it had learnt to follow the words in nine minutes, but not to look at the picture.
+    """
+    weights = filling.state_dict()
+    noise, _, picture = weights["conv_in.weight"].split([4, 1, 4], dim=1)
+    unet = networks.build_unet(in_channels=8)
+    unet.load_state_dict({**weights, "conv_in.weight": torch.cat([noise, picture * scaling_factor], 1)})
+    return unet.to(noise.device).requires_grad_(True)
+
+
+def train_instruct_pix2pix(folder: Path, minutes: float, device: torch.device) -> None:
+    """The image model learns to turn a frame into the one an instruction asks for (arXiv:2211.09800)."""
+    material = load_material(folder, device)
+    _, text_encoder = load_image_model(folder, device)
+    edits = data.Edits(folder / "edits", material.clips)
+    edited = _edited_latents(folder / "edits", edits, material)
+    filling = UNet2DConditionModel.from_pretrained(folder / "inpainting").to(device)
+    unet = copying(filling, material.vae.config.scaling_factor)
+    trainer = Trainer("instruct-pix2pix", folder, {"unet": unet}, minutes, rate=1e-3)
+    rng = np.random.default_rng(trainer.steps)
+    unscaled = 1 / material.vae.config.scaling_factor  # the source is given as the autoencoder makes it
+
+    def source_of(numbers: np.ndarray) -> Tensor:
+        return material.latents[edits.clip_indices[numbers], edits.moments[numbers]] * unscaled
+
+    def loss_of_step() -> Tensor:
+        numbers = rng.integers(len(edits), size=BATCH)
+        source, target = source_of(numbers), edited[numbers]
+        changed = (target - source / unscaled).abs().mean(1) > 0.25
+        importance = 1 + 2 * F.max_pool2d(changed.float(), 3, stride=1, padding=1)
+        noisy, noise, timesteps, weights = noised(material, target)
+        instructions = ["" if rng.random() < EMPTY_PROMPTS else edits.wording(number, rng) for number in numbers]
+        shown = torch.from_numpy((rng.random(BATCH) >= NO_PICTURE).astype(np.float32)).to(device)
+        with torch.no_grad():
+            embeds = text_encoder(tokenize(material, instructions)).last_hidden_state
+        with half_precision(device):
+            noise_pred = unet(torch.cat([noisy, source * shown.view(-1, 1, 1, 1)], 1), timesteps, embeds).sample
+        return noise_loss(noise_pred, noise, weights, importance / importance.mean())
+
+    def picture(path: Path) -> None:
+        numbers = np.arange(8)
+        source = source_of(numbers)
+        doubled = torch.cat([source, source])
+
+        def predict(latents: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
+            return unet(torch.cat([latents, doubled], 1), timestep, embeds).sample
+
+        made = sample(material, text_encoder, [edits.instructions[n] for n in numbers], len(numbers), predict)
+        save_sheet(path, np.stack([np.stack([edits.source(n) for n in numbers]), edits.frames[numbers], made]))
+
+    trainer.run(loss_of_step, picture)
+    unet.save_pretrained(folder / "instruct-pix2pix")
 
 
 def draw_mask(edits: data.Edits, rng: np.random.Generator) -> np.ndarray:

@@ -185,13 +185,17 @@ def edit(scene: Scene, instruction: str) -> Scene:
         return _with_solid(scene, index, replace(scene.solids[index], shape=match[3]))
     if match := re.fullmatch(rf"remove the (?:({color}) )?({shape})", text):
         index = _find(scene, match[1], match[2], instruction)
-        solids = scene.solids[:index] + scene.solids[index + 1 :]
-        # The motion belongs to the first solid: without it nothing moves.
-        return replace(scene, solids=solids, motion=scene.motion if index else "still")
+        return without(scene, index)
     raise InputError(
         f"The toybox world does not understand the instruction '{instruction}'. Try 'make the cube red', "
         "'turn the sphere into a cone', 'remove the blue cube', 'make the floor green' or 'make it night'."
     )
+
+
+def without(scene: Scene, index: int = 0) -> Scene:
+    """The scene without one of its solids. The motion belongs to the first one: without it nothing moves."""
+    solids = scene.solids[:index] + scene.solids[index + 1 :]
+    return replace(scene, solids=solids, motion=scene.motion if index else "still")
 
 
 def render(scene: Scene, width: int = 128, height: int = 128, num_frames: int = NUM_FRAMES) -> Rendering:
