@@ -8,7 +8,7 @@ import torch
 
 from bivdiff.models.manager import ModelManager
 from bivdiff.settings import Settings
-from bivdiff.toybox import data, material, networks, train, trainer, world
+from bivdiff.toybox import conditioned, data, material, networks, train, trainer, world
 
 SECONDS = 0.5 / 60
 TEMPORAL = {"TemporalConvLayer", "TransformerTemporalModel"}
@@ -82,6 +82,18 @@ def test_the_video_model_starts_as_the_image_model():
         video = video_unet(clip, 500, embeds).sample[0].transpose(0, 1)
         pictures = unet(clip[0].transpose(0, 1), 500, embeds.expand(3, -1, -1)).sample
     assert torch.allclose(video, pictures, atol=1e-4)
+
+
+def test_the_editing_model_starts_as_the_inpainting_model_told_of_no_hole():
+    torch.manual_seed(0)
+    filling = networks.build_unet(in_channels=9).eval()
+    editing = conditioned.copying(filling, scaling_factor=0.5).eval()
+    noisy, picture = torch.randn(2, 2, 4, 16, 16)
+    embeds = torch.randn(2, 8, networks.TEXT_WIDTH)
+    with torch.no_grad():
+        filled = filling(torch.cat([noisy, torch.zeros(2, 1, 16, 16), picture * 0.5], 1), 500, embeds).sample
+        edited = editing(torch.cat([noisy, picture], 1), 500, embeds).sample
+    assert torch.allclose(filled, edited, atol=1e-5)
 
 
 def test_every_silent_layer_of_the_video_model_can_learn():
