@@ -1,7 +1,8 @@
 """Which pixels of a clip are made anew: making masks, changing them, showing them, putting clips together with them.
 
 In it: masks from pictures, boxes and a key colour; `grow` and `feather`; `meet`, `composite` and `overlay`; the larger
-canvas of outpainting. Not in it: carrying a painted mask over a clip (tracking.py), reading files (media.py), the models.
+canvas of outpainting. Not in it: carrying a painted mask over a clip (tracking.py), reading files (media.py), the
+models.
 
 Throughout, `masks` are uint8 `(F, H, W)`: 255 = regenerate, 0 = keep, between = blended; `frames` are uint8
 `(F, H, W, 3)` RGB. Nothing here changes its arguments, and every result has its own memory.

@@ -25,7 +25,11 @@ from tabs.results import CONTROL_LABELS
 
 TASK = "control"
 NO_SECOND = "none"
-MAP_SOURCES = [("Drawn from the clip", "drawn"), ("A clip that is the map", "upload")]
+MAP_SOURCES = [
+    ("Drawn from the clip", "drawn"),
+    ("The sample's true depth", "sample"),
+    ("A clip that is the map", "upload"),
+]
 
 
 def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
@@ -73,15 +77,12 @@ def read_job(context: AppContext, values: common.Values) -> common.Job:
 
 
 def _job_of(context: AppContext, values: common.Values, clip: Clip) -> common.Job:
-    return common.make_job(context, TASK, values, clip, controls=_read_controls(values, clip.frames))
+    return common.make_job(context, TASK, values, clip, controls=_read_controls(context, values, clip.frames))
 
 
-def _read_controls(values: common.Values, frames: np.ndarray) -> tuple[Control, ...]:
-    maps = None
-    if values.get("map_source") == "upload":
-        if not values.get("control_video"):
-            raise InputError("There is no control clip yet. Upload one, or let the map be drawn from the clip.")
-        maps = common.read_beside(values, values["control_video"], frames)
+def _read_controls(context: AppContext, values: common.Values, frames: np.ndarray) -> tuple[Control, ...]:
+    path = _map_path(context, values)
+    maps = None if path is None else common.read_beside(values, path, frames)
     span = {
         name: values[f"control_{name}"] for name in ("start", "end") if values.get(f"control_{name}") is not None
     }  # fmt: skip
@@ -97,6 +98,24 @@ def _read_controls(values: common.Values, frames: np.ndarray) -> tuple[Control, 
         )
         for prefix, kind in kinds.items()
     )  # fmt: skip
+
+
+def _map_path(context: AppContext, values: common.Values) -> Any:
+    """The clip that is the first control's map; None if it is to be drawn."""
+    source = values.get("map_source") or "drawn"
+    if source not in (known := [key for _, key in MAP_SOURCES]):
+        raise InputError(f"Unknown map_source '{source}'. Choose one of: {', '.join(known)}.")
+    if source == "upload":
+        if not values.get("control_video"):
+            raise InputError("There is no control clip yet. Upload one, or let the map be drawn from the clip.")
+        return values["control_video"]
+    if source == "drawn":
+        return None
+    if values.get("video"):
+        raise InputError("Only the samples come with their true depth. Let the map be drawn from your clip instead.")
+    if values.get("control_type") != "depth":
+        raise InputError("The true map of a sample is its depth. Keep its depth, or let the map be drawn.")
+    return common.chosen_sample(context, values).depth
 
 
 def _given(value: Any, default: float) -> Any:

@@ -29,8 +29,8 @@ every_clip = pytest.mark.parametrize("clip", INDEX, ids=lambda clip: clip.name)
 
 def test_the_index_lists_every_sample_and_the_folder_holds_nothing_else():
     assert [clip.name for clip in INDEX] == list(clips.SAMPLES)
-    files = {path for clip in INDEX for path in (clip.file, clip.masks)} | {clips.CLIPS_FOLDER / clips.INDEX}
-    assert set(clips.CLIPS_FOLDER.iterdir()) == files
+    files = {path for clip in INDEX for path in (clip.file, clip.masks, clip.depth)}
+    assert set(clips.CLIPS_FOLDER.iterdir()) == {*files, clips.CLIPS_FOLDER / clips.INDEX}
 
 
 def test_the_samples_are_varied():
@@ -54,6 +54,11 @@ def test_a_clip_shows_what_the_world_renders(clip):
     inside = media.read_clip(clip.masks, num_frames=world.NUM_FRAMES).frames[..., 0] >= 128
     expected = truth.masks[0] > 0
     assert (inside & expected).sum() / (inside | expected).sum() > LEAST_IOU
+    depth = media.read_clip(clip.depth, num_frames=world.NUM_FRAMES).frames[..., 0].astype(float)
+    near = truth.depth < 20  # metres: nearer is brighter
+    assert np.corrcoef(depth[near], 1 / truth.depth[near])[0, 1] > 0.99
+    assert depth.max() > 240
+    assert (depth[~np.isfinite(truth.depth)] < 10).mean() > 0.98  # all but what the codec smears around objects
 
 
 @every_clip

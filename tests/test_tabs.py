@@ -158,6 +158,16 @@ def test_an_uploaded_clip_is_the_map(context, clip_file):
     assert only.frames[:, 5].max() < 50
 
 
+def test_a_sample_brings_its_true_depth(context):
+    chosen = values(map_source="sample", control_type="depth", sample=1, stride=1, num_frames=4)
+    request = control.read_job(context, chosen).request
+    (only,) = request.controls
+    drawn = media.read_clip(context.samples[1].depth, num_frames=4, size=(128, 128)).frames
+    assert np.array_equal(only.frames, drawn)
+    *_, shown = control.preview_control(context, chosen)
+    assert all(is_filled(shown))
+
+
 def test_a_picture_is_the_map_of_every_frame(context, clip_file):
     picture = clip_file(np.full((1, 128, 128, 3), 255, np.uint8))
     (only,) = control.read_job(context, values(map_source="upload", control_video=picture)).request.controls
@@ -175,6 +185,8 @@ def test_a_picture_is_the_map_of_every_frame(context, clip_file):
         {"control_start": 0.5, "control_end": 0.5},
         {"control_start": -1},
         {"map_source": "upload"},
+        {"map_source": "sample"},
+        {"map_source": "guessed"},
         {"map_source": "upload", "control_video": __file__},
         {"image_model": "inpainting"},
         {"low_threshold": 200, "high_threshold": 100},
@@ -186,6 +198,12 @@ def test_what_control_refuses(context, wrong):
     *_, shown = control.preview_control(context, values(**wrong))
     assert is_filled(shown) == [True, *[False] * (len(shown["tiles"]) - 1)]
     assert shown["tiles"][1]["note"].endswith(".")
+
+
+def test_a_clip_of_ones_own_has_no_true_depth(context, clip_file):
+    own = clip_file(np.zeros((8, 64, 64, 3), np.uint8))
+    with pytest.raises(InputError, match="Only the samples come with their true depth"):
+        control.read_job(context, values(map_source="sample", control_type="depth", video=own))
 
 
 def test_a_map_that_is_too_short_is_refused(context, clip_file):

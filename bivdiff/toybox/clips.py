@@ -16,7 +16,7 @@ import numpy as np
 from bivdiff import media
 from bivdiff.errors import InputError
 from bivdiff.settings import ASSETS
-from bivdiff.toybox import world
+from bivdiff.toybox import data, world
 from bivdiff.toybox.world import Scene, Solid
 
 CLIPS_FOLDER = ASSETS / "clips"
@@ -63,6 +63,7 @@ class SampleClip:
         instruction: an edit to ask for.
         erased: what the clip would show without its moving object.
         masks: the moving object, mp4: white inside, black outside, to be read with a threshold at 128.
+        depth: the control maps of its depth, mp4: near is white.
     """
 
     name: str
@@ -72,6 +73,7 @@ class SampleClip:
     instruction: str
     erased: str
     masks: Path
+    depth: Path
 
 
 # Pairs of colour and shape that training leaves out (`world.HELD_OUT`) would make a poor first impression.
@@ -183,7 +185,7 @@ def load_index(folder: Path = CLIPS_FOLDER) -> tuple[SampleClip, ...]:
     try:
         entries = json.loads((folder / INDEX).read_text("utf-8"))
         return tuple(
-            SampleClip(**{**entry, "file": folder / entry["file"], "masks": folder / entry["masks"]})
+            SampleClip(**{**entry, **{name: folder / entry[name] for name in ("file", "masks", "depth")}})
             for entry in entries
         )
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -193,7 +195,7 @@ def load_index(folder: Path = CLIPS_FOLDER) -> tuple[SampleClip, ...]:
 
 
 def write_clips(folder: Path = CLIPS_FOLDER) -> None:
-    """Render every sample into `folder`: clip, masks and the index. The same code gives the same bytes."""
+    """Render every sample into `folder`: clip, masks, depth and the index. The same code gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = [asdict(_write(folder, name, sample)) for name, sample in SAMPLES.items()]
     text = json.dumps(entries, indent=2, default=lambda path: path.name)
@@ -211,9 +213,12 @@ def _write(folder: Path, name: str, sample: Sample) -> SampleClip:
         instruction=sample.instruction,
         erased=sample.erased.caption,
         masks=folder / f"{stem}-masks.mp4",
+        depth=folder / f"{stem}-depth.mp4",
     )
+    depth = np.rint(data.depth_maps(data.inverse_depth(rendering.depth))).astype(np.uint8)
     media.write_mp4(clip.file, rendering.frames, world.FPS)
-    media.write_mp4(clip.masks, np.repeat(rendering.masks[0][..., None], 3, axis=-1), world.FPS)
+    for file, maps in ((clip.masks, rendering.masks[0]), (clip.depth, depth)):
+        media.write_mp4(file, np.repeat(maps[..., None], 3, axis=-1), world.FPS)
     return clip
 
 

@@ -132,8 +132,7 @@ def control_map(clips: data.Clips, index: int, moment: int, control_type: str, r
     if control_type == "canny":
         frame = np.ascontiguousarray(clip_frame(clips, index, moment))
         return cv2.Canny(frame, rng.uniform(*CANNY_LOW), rng.uniform(*CANNY_HIGH)).astype(np.float32)
-    depth = clips.depths[index // data.SHARD_CLIPS][index % data.SHARD_CLIPS].astype(np.float32)
-    depth = (depth[moment] - depth.min()) * (255 / np.ptp(depth))
+    depth = data.depth_maps(clips.depths[index // data.SHARD_CLIPS][index % data.SHARD_CLIPS])[moment]
     # Estimated maps are softer than the world's own, so the model meets both.
     return cv2.GaussianBlur(depth, (0, 0), rng.uniform(0.3, 2.0)) if rng.random() < 0.6 else depth
 

@@ -108,6 +108,12 @@ def inverse_depth(depth: np.ndarray) -> np.ndarray:
     return (255 * np.clip(_NEAREST / depth, 0, 1) + 0.5).astype(np.uint8)
 
 
+def depth_maps(inverse: np.ndarray) -> np.ndarray:
+    """The control maps of a clip's inverse depth, float32 of its shape: its whole range stretched over 0 to 255."""
+    inverse = inverse.astype(np.float32)
+    return (inverse - inverse.min()) * (255 / np.ptp(inverse))
+
+
 def render_shards(folder: Path, clips: int, workers: int) -> None:
     """Render training clips `0..clips-1` into `folder`; shards already there are kept."""
     folder.mkdir(parents=True, exist_ok=True)
