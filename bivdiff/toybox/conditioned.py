@@ -86,7 +86,7 @@ def _train_steering(
         indices, moments = rng.integers(len(material.clips), size=BATCH), rng.integers(data.NUM_FRAMES, size=BATCH)
         with torch.no_grad():
             embeds = text_encoder(draw_captions(material, indices, rng, still=True)).last_hidden_state
-        noisy, noise, timesteps, weights = noised(material, material.latents[indices, moments])
+        noisy, noise, timesteps, weights = noised(material, material.latents[indices, moments], early_steps=True)
         with half_precision(device):
             steering = steer(noisy, timesteps, embeds, control_of(indices, moments))
             noise_pred = unet(noisy, timesteps, embeds, **steering).sample
@@ -195,7 +195,7 @@ def train_inpainting(folder: Path, minutes: float, device: torch.device) -> None
     def loss_of_step() -> Tensor:
         frames, masks, latents, captions = batch()
         hole, known = conditions(frames, masks)
-        noisy, noise, timesteps, weights = noised(material, latents)
+        noisy, noise, timesteps, weights = noised(material, latents, early_steps=True)
         importance = 0.3 + F.max_pool2d(hole, 3, stride=1, padding=1)[:, 0]
         with torch.no_grad():
             embeds = text_encoder(tokenize(material, captions)).last_hidden_state
@@ -251,7 +251,7 @@ def train_instruct_pix2pix(folder: Path, minutes: float, device: torch.device) -
         source, target = source_of(numbers), edited[numbers]
         changed = (target - source / unscaled).abs().mean(1) > 0.25
         importance = 1 + 2 * F.max_pool2d(changed.float(), 3, stride=1, padding=1)
-        noisy, noise, timesteps, weights = noised(material, target)
+        noisy, noise, timesteps, weights = noised(material, target, early_steps=True)
         instructions = ["" if rng.random() < EMPTY_PROMPTS else edits.wording(number, rng) for number in numbers]
         shown = torch.from_numpy((rng.random(BATCH) >= NO_PICTURE).astype(np.float32)).to(device)
         with torch.no_grad():

@@ -108,10 +108,16 @@ def draw_captions(material: Material, indices: np.ndarray, rng: np.random.Genera
     return tokenize(material, captions)
 
 
-def noised(material: Material, latents: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Latents of a batch at stratified random timesteps: noisy latents, noise, timesteps and Min-SNR weights."""
+def noised(material: Material, latents: Tensor, early_steps: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Latents of a batch at stratified random timesteps: noisy latents, noise, timesteps and Min-SNR weights.
+
+    With `early_steps` a timestep is as likely as it is noisy. What stands where is decided in the first steps of
+    sampling, and hardly shows in a loss on noise: a picture beside the noise is read late, or not at all.
+    """
     batch = len(latents)
     share = (torch.rand(()) + torch.arange(batch) / batch) % 1  # evenly spread: less variance than independent draws
+    if early_steps:
+        share = share.sqrt()
     timesteps = (share * 1000).long().to(material.device)
     noise = torch.randn_like(latents)
     cumulative = material.scheduler.alphas_cumprod.to(material.device)[timesteps]
