@@ -1,6 +1,6 @@
-"""The README's table: every task and image model, frame by frame and bridged, scored against the toybox world.
+"""The README's tables: every task and image model, frame by frame and bridged, scored against the toybox world.
 
-`python benchmarks/table.py --clips 24` prints it as Markdown; `--task edit inpaint` takes only these.
+`python benchmarks/table.py --clips 24` prints one per task as Markdown; `--task edit inpaint` takes only these.
 Not in it: the scores (bivdiff.metrics), the cases (bivdiff.evaluation).
 """
 
@@ -26,17 +26,16 @@ from bivdiff.types import Control
 def ways(task: str, family_name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every way a family has to do a task: how it is called, and what to change in the request."""
     for image_model in TASKS[task].image_models:
-        label = TASKS[task].title if image_model == "given" else f"{TASKS[task].title}: {IMAGE_MODELS[image_model]}"
         if task != "control":
-            yield label, {"image_model": image_model}
+            yield IMAGE_MODELS[image_model], {"image_model": image_model}
             continue
         for control_type in family(family_name).steering(image_model):
             controls = (Control(control_type=control_type),)
-            yield f"{label}, {control_type}", {"image_model": image_model, "controls": controls}
+            yield f"{IMAGE_MODELS[image_model]}, {control_type}", {"image_model": image_model, "controls": controls}
 
 
 def main() -> int:
-    """Print the table; returns the exit status, 1 if a row is missing."""
+    """Print a table for each task as soon as it is known; returns the exit status, 1 if a row is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--family", choices=FAMILIES, default="toybox")
@@ -47,17 +46,19 @@ def main() -> int:
     def report(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    manager, rows, failed = ModelManager(Settings.from_env()), {}, False
-    for task, label, changes in ((name, *way) for name in args.task for way in ways(name, args.family)):
-        report(label)
-        try:
-            scores = evaluate(task, args.family, args.clips, args.first_scene, manager, report, **changes)
-        except BIVDiffError as error:
-            report(f"error: {error}")
-            failed = True
-            continue
-        rows[f"{label}, frame by frame"], rows[f"{label}, **bridged**"] = scores["framewise"], scores["bridged"]
-    print(markdown_table(rows))
+    manager, failed = ModelManager(Settings.from_env()), False
+    for task in args.task:
+        rows = {}
+        for label, changes in ways(task, args.family):
+            report(f"{TASKS[task].title}: {label}")
+            try:
+                scores = evaluate(task, args.family, args.clips, args.first_scene, manager, report, **changes)
+            except BIVDiffError as error:
+                report(f"error: {error}")
+                failed = True
+                continue
+            rows[f"{label}: frame by frame"], rows[f"{label}: **bridged**"] = scores["framewise"], scores["bridged"]
+        print(f"**{TASKS[task].title}**\n\n{markdown_table(rows)}\n", flush=True)
     return int(failed)
 
 
