@@ -1,8 +1,7 @@
 """Which pixels of a clip are made anew: making masks, changing them, showing them, putting clips together with them.
 
-In it: masks from pictures, boxes and a key colour; `grow` and `feather`; `meet`, `composite` and `overlay`; the larger
-canvas of outpainting. Not in it: carrying a painted mask over a clip (tracking.py), reading files (media.py), the
-models.
+In it: masks from pictures, boxes and a key colour; `grow` and `feather`; `composite` and `overlay`; the larger canvas
+of outpainting. Not in it: carrying a painted mask over a clip (tracking.py), reading files (media.py), the models.
 
 Throughout, `masks` are uint8 `(F, H, W)`: 255 = regenerate, 0 = keep, between = blended; `frames` are uint8
 `(F, H, W, 3)` RGB. Nothing here changes its arguments, and every result has its own memory.
@@ -34,9 +33,6 @@ _TINT = np.array((255, 45, 120), np.float32)
 _TINT_STRENGTH = 0.5
 _OUTLINE = (255, 255, 255)
 _FILL_BLUR = 1 / 24  # of the shorter side: standard deviation that takes the streaks out of repeated border pixels
-_CORRECTION_REACH = 1 / 8  # of the shorter side: how far into the new part its correction at the border reaches
-_RELAXATIONS = 16  # per resolution; more change nothing that the scores show
-_NEIGHBORS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32) / 4
 _NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)"
 
 
@@ -184,31 +180,20 @@ def feather(masks: np.ndarray, pixels: int) -> np.ndarray:
     return faded
 
 
-def meet(known_frames: np.ndarray, made_frames: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Shift the colours of what was made so that it meets what is known at the border of the masks, without a seam.
-
-    Where the mask is 0 the result is the known clip. Inside, what was made is corrected by the difference at the
-    border, carried inwards as smoothly as possible and fading over an eighth of the picture: the membrane of Poisson
-    image editing (Perez et al., 2003) with a screening term. A frame without known pixels is left as it is. Arguments
-    as for `composite`.
-    """
-    _check_pair(known_frames, made_frames, masks)
-    met = made_frames.copy()
-    for frame, known, made, mask in zip(met, known_frames, made_frames, masks, strict=True):
-        if not mask.all():
-            difference = known.astype(np.float32) - made
-            reach = min(mask.shape) * _CORRECTION_REACH
-            frame[:] = np.clip(made + _membrane(difference, mask == 0, reach), 0, 255) + 0.5
-    return met
-
-
 def composite(known_frames: np.ndarray, made_frames: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Put what was made into what is known: exactly the one where the mask is 0, exactly the other where it is 255.
 
     Between, the two are blended with weight `masks / 255` and rounded to the nearest level. All three match in length
     and size.
     """
-    _check_pair(known_frames, made_frames, masks)
+    check_frames(known_frames, "The known clip")
+    check_frames(made_frames, "The made clip")
+    if known_frames.shape != made_frames.shape:
+        raise InputError(
+            f"The known clip has {_size_words(known_frames)}, the made one {_size_words(made_frames)}. "
+            "Only clips of one length and size can be put together."
+        )
+    _check_fit(masks, known_frames)
     frames = np.empty_like(known_frames)
     for frame, known, made, mask in zip(frames, known_frames, made_frames, masks, strict=True):
         weight = mask[..., None].astype(np.uint16)
@@ -275,38 +260,6 @@ def extend_canvas(frames: np.ndarray, left: int, top: int, right: int, bottom: i
     masks = np.full(canvas.shape[:3], 255, np.uint8)
     masks[:, rows, columns] = 0
     return canvas, masks
-
-
-def _membrane(difference: np.ndarray, known: np.ndarray, reach: float) -> np.ndarray:
-    """`difference` `(H, W, 3)` where it is known, and from there carried on smoothly, fading over `reach` pixels.
-
-    The screened Laplace equation, relaxed from coarse to fine.
-    """
-    height, width = known.shape
-    spread = np.zeros_like(difference)
-    if min(height, width) >= 4:
-        half = ((width + 1) // 2, (height + 1) // 2)
-        share = cv2.resize(known.astype(np.float32), half, interpolation=cv2.INTER_AREA)
-        coarse = cv2.resize(difference * known[..., None], half, interpolation=cv2.INTER_AREA)
-        coarse /= np.maximum(share, 1e-6)[..., None]
-        spread = cv2.resize(_membrane(coarse, share >= 0.5, reach / 2), (width, height))
-    decay = 4 / (4 + 1 / reach**2)
-    for _ in range(_RELAXATIONS):
-        spread[known] = difference[known]
-        spread = decay * cv2.filter2D(spread, -1, _NEIGHBORS, borderType=cv2.BORDER_REPLICATE)
-    spread[known] = difference[known]
-    return spread
-
-
-def _check_pair(known_frames: np.ndarray, made_frames: np.ndarray, masks: np.ndarray) -> None:
-    check_frames(known_frames, "The known clip")
-    check_frames(made_frames, "The made clip")
-    if known_frames.shape != made_frames.shape:
-        raise InputError(
-            f"The known clip has {_size_words(known_frames)}, the made one {_size_words(made_frames)}. "
-            "Only clips of one length and size can be put together."
-        )
-    _check_fit(masks, known_frames)
 
 
 def _check_shape(masks: np.ndarray) -> None:

@@ -211,8 +211,7 @@ def _with_known_content(request: GenerationRequest, made: np.ndarray) -> np.ndar
     """The made frames with the source outside the masks, where the request wants that."""
     if request.masks is None or not request.preserve_known:
         return made
-    soft = masks.feather(request.masks, request.feather)
-    return masks.composite(request.frames, masks.meet(request.frames, made, soft), soft)
+    return masks.composite(request.frames, made, masks.feather(request.masks, request.feather))
 
 
 def _mixed_inversion(bench: _Bench, framewise: np.ndarray) -> Iterator[StepEvent]:

@@ -284,36 +284,11 @@ def test_a_composite_is_exact_at_both_ends_and_rounded_between(noise):
     assert (mk.composite(white, white, masks) == 255).all()
 
 
-@pytest.mark.parametrize("area", [np.s_[40:88, 40:88], np.s_[:, 96:], np.s_[:, :]])
-def test_what_is_made_in_another_tone_meets_what_is_known(area):
-    known = np.tile(np.linspace(60, 180, 128).astype(np.uint8)[None, None, :, None], (2, 128, 1, 3))
-    masks = _mask(area, count=2, height=128, width=128)
-    made = known + np.uint8(30)
-    met = mk.meet(known, made, masks)
-    kept = masks == 0
-    assert np.array_equal(met[kept], known[kept])
-    if not kept.any():
-        assert np.array_equal(met, made)
-        return
-    excess = met.astype(int) - known
-    border = (mk.grow(masks, -2) == 0) & (masks > 0)
-    assert np.abs(excess[border]).max() <= 5
-    assert (np.diff(excess[0, 64, :, 0]) <= 4).all()  # no step anywhere
-    assert (excess[masks > 0] >= 0).all()
-    assert excess.max() > 12  # and the correction fades: what is far inside keeps more of its own tone
-
-
-def test_what_meets_already_is_left_as_it_is(noise):
-    masks = _mask(np.s_[8:24, 10:30], count=3)
-    assert np.array_equal(mk.meet(noise, noise, masks), noise)
-
-
-@pytest.mark.parametrize("together", [mk.composite, mk.meet])
-def test_clips_that_do_not_match_are_not_put_together(together, noise):
+def test_clips_that_do_not_match_are_not_put_together(noise):
     with pytest.raises(InputError, match="known clip has 3 frames of 48x32, the made one 2 frames of 48x32"):
-        together(noise, noise[:2], _mask(count=3))
+        mk.composite(noise, noise[:2], _mask(count=3))
     with pytest.raises(InputError, match="mask has 2 frames of 48x32"):
-        together(noise, noise, _mask(count=2))
+        mk.composite(noise, noise, _mask(count=2))
 
 
 def test_the_overlay_tints_what_is_regenerated_only(noise):
