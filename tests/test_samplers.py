@@ -59,6 +59,14 @@ def theirs(pipeline_class, models, noise, unet="unet", extra=None, **options):
     ).images  # fmt: skip
 
 
+def controlled(models, noise, controls, residuals):
+    """Our steps with control networks, three frames at once."""
+    return generate_with_control(
+        models["unet"], controls, residuals, models["scheduler"], noise, *embeds_of(models), GUIDANCE, STEPS,
+        batch_size=3,
+    )  # fmt: skip
+
+
 def agree(steps, expected):
     *_, ours = steps
     return torch.allclose(latents.fold_frames(ours.latents), torch.as_tensor(expected), atol=SAME_MATHS)
@@ -70,17 +78,7 @@ def in_unit_range(frames):
 
 def test_controlnet(models, noise, source_frames):
     controls = [Steering(models["controlnet"], source_frames, SCALE, 0.0, 1.0)]
-    steps = generate_with_control(
-        models["unet"],
-        controls,
-        controlnet_residuals,
-        models["scheduler"],
-        noise,
-        *embeds_of(models),
-        GUIDANCE,
-        STEPS,
-        batch_size=3,
-    )
+    steps = controlled(models, noise, controls, controlnet_residuals)
     assert agree(steps, theirs(
         StableDiffusionControlNetPipeline, models, noise, extra={"controlnet": models["controlnet"]},
         image=in_unit_range(source_frames), controlnet_conditioning_scale=SCALE,
@@ -92,17 +90,7 @@ def test_two_controlnets_in_shares_of_the_steps(models, noise, source_frames):
         Steering(models["controlnet"], source_frames, SCALE, 0.0, 0.7),
         Steering(models["controlnet"], 255 - source_frames, 0.4, 0.3, 1.0),
     ]
-    steps = generate_with_control(
-        models["unet"],
-        controls,
-        controlnet_residuals,
-        models["scheduler"],
-        noise,
-        *embeds_of(models),
-        GUIDANCE,
-        STEPS,
-        batch_size=3,
-    )
+    steps = controlled(models, noise, controls, controlnet_residuals)
     assert agree(steps, theirs(
         StableDiffusionControlNetPipeline, models, noise, extra={"controlnet": [models["controlnet"]] * 2},
         image=[in_unit_range(source_frames), in_unit_range(255 - source_frames)],
@@ -113,17 +101,7 @@ def test_two_controlnets_in_shares_of_the_steps(models, noise, source_frames):
 
 def test_t2i_adapter(models, noise, source_frames):
     controls = [Steering(models["adapter"], source_frames, SCALE, 0.0, 1.0)]
-    steps = generate_with_control(
-        models["unet"],
-        controls,
-        t2i_adapter_residuals,
-        models["scheduler"],
-        noise,
-        *embeds_of(models),
-        GUIDANCE,
-        STEPS,
-        batch_size=3,
-    )
+    steps = controlled(models, noise, controls, t2i_adapter_residuals)
     assert agree(steps, theirs(
         StableDiffusionAdapterPipeline, models, noise, extra={"adapter": models["adapter"]},
         image=in_unit_range(source_frames), adapter_conditioning_scale=SCALE,
