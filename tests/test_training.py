@@ -5,13 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel
+from diffusers.configuration_utils import register_to_config
 
 from bivdiff.models.manager import ModelManager
-from bivdiff.settings import Settings
+from bivdiff.settings import ASSETS, Settings
 from bivdiff.toybox import conditioned, data, material, networks, train, trainer, world
 
 SECONDS = 0.5 / 60
+TOYBOX = ASSETS / "toybox"
 TEMPORAL = {"TemporalConvLayer", "TransformerTemporalModel"}
+
+
+class Layer(ModelMixin, ConfigMixin):
+    """A linear layer that is saved and loaded as the networks are."""
+
+    @register_to_config
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 1)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +41,7 @@ def folder(tmp_path_factory):
 
 
 def test_every_stage_runs_and_export_is_a_family_that_loads(folder, tmp_path, monkeypatch):
-    stages = [stage for stage in train.STAGES if stage not in {"data", "export"}]
+    stages = [stage for stage in train.STAGES if stage not in {"shipped", "data", "export"}]
     for stage in stages:
         train.STAGES[stage](folder, SECONDS, torch.device("cpu"))
     drawn = {path.stem for path in folder.glob("*.png")}
@@ -55,11 +67,13 @@ def test_every_stage_runs_and_export_is_a_family_that_loads(folder, tmp_path, mo
 def test_training_resumes_where_it_stopped(tmp_path):
     def sitting(minutes):
         torch.manual_seed(0)
-        layer = torch.nn.Linear(4, 1)
+        layer = Layer()
         coach = trainer.Trainer("toy", tmp_path, {"layer": layer}, minutes, rate=1e-2)
         first = coach.steps
         inputs = torch.randn(64, 4)
-        coach.run(lambda: (layer(inputs) - inputs.sum(1, keepdim=True)).square().mean(), lambda path: path.touch())
+        coach.run(
+            lambda: (layer.linear(inputs) - inputs.sum(1, keepdim=True)).square().mean(), lambda path: path.touch()
+        )
         return first, coach, layer
 
     first, coach, _ = sitting(0.02)
@@ -68,8 +82,26 @@ def test_training_resumes_where_it_stopped(tmp_path):
     assert again == coach.steps > 0
     assert later.steps > coach.steps
     assert later.seconds >= 0.04 * 60
-    assert torch.allclose(layer.weight, torch.ones(1, 4), atol=0.05)
+    assert torch.allclose(layer.linear.weight, torch.ones(1, 4), atol=0.05)
     assert (tmp_path / "toy.log.jsonl").read_text().count("loss") >= 2
+
+
+def test_without_a_state_training_starts_from_the_weights_in_the_folder(tmp_path):
+    earlier = Layer()
+    earlier.save_pretrained(tmp_path / "layer")
+    coach = trainer.Trainer("toy", tmp_path, {"layer": Layer()}, minutes=0, rate=1e-2)
+    coach.run(lambda: pytest.fail("there is no time to train"), lambda path: path.touch())
+    assert torch.equal(coach.modules["layer"].linear.weight, earlier.linear.weight)
+    assert torch.equal(Layer.from_pretrained(tmp_path / "layer").linear.weight, earlier.linear.weight)
+
+
+def test_the_shipped_weights_come_into_the_training_folder(tmp_path):
+    train.STAGES["shipped"](tmp_path, 0, torch.device("cpu"))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        name for name, component in networks.build_family().items() if isinstance(component, torch.nn.Module)
+    }
+    shipped, taken = (UNet2DConditionModel.from_pretrained(folder / "unet") for folder in (TOYBOX, tmp_path))
+    assert all(torch.equal(a, b) for a, b in zip(shipped.parameters(), taken.parameters(), strict=True))
 
 
 def test_the_video_model_starts_as_the_image_model():

@@ -33,7 +33,6 @@ def train_vae(folder: Path, minutes: float, device: torch.device) -> None:
         return reconstruction_loss(decoded, pixels) + 1e-4 * latents.kl().mean() / latents.mean[0].numel()
 
     trainer.run(loss_of_step, lambda path: draw_reconstructions(path, clips, vae))
-    vae.save_pretrained(folder / "vae")
 
 
 def draw_reconstructions(path: Path, clips: data.Clips, vae: nn.Module) -> None:
@@ -71,7 +70,6 @@ def train_decoder(folder: Path, minutes: float, device: torch.device) -> None:
         return reconstruction_loss(decoded, pixels, busyness(pixels))
 
     trainer.run(loss_of_step, lambda path: draw_reconstructions(path, clips, vae))
-    vae.save_pretrained(folder / "vae")
 
 
 def busyness(pixels: Tensor) -> Tensor:

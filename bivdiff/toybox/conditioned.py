@@ -72,7 +72,7 @@ def _train_steering(
     """Train a network that steers the frozen image model by a control map."""
     material = load_material(folder, device)
     unet, text_encoder = load_image_model(folder, device)
-    trainer = Trainer(stage, folder, {"network": network}, minutes, rate=1e-3)
+    trainer = Trainer(stage, folder, {stage: network}, minutes, rate=1e-3)
     rng = np.random.default_rng(trainer.steps)
 
     def control_of(indices: np.ndarray, moments: np.ndarray) -> Tensor:
@@ -106,7 +106,6 @@ def _train_steering(
         save_sheet(path, np.stack([truth, to_frames(control * 2 - 1), made]))
 
     trainer.run(loss_of_step, picture)
-    network.save_pretrained(folder / stage)
 
 
 def wake(controlnet: nn.Module) -> None:
@@ -167,7 +166,7 @@ def train_inpainting(folder: Path, minutes: float, device: torch.device) -> None
     edits = data.Edits(folder / "edits", material.clips)
     edited = _edited_latents(folder / "edits", edits, material)
     unet = widened(base, 9)
-    trainer = Trainer("inpainting", folder, {"unet": unet}, minutes, rate=1e-3)
+    trainer = Trainer("inpainting", folder, {"inpainting": unet}, minutes, rate=1e-3)
     rng = np.random.default_rng(trainer.steps)
     erasures = round(BATCH * ERASURES)
 
@@ -216,7 +215,6 @@ def train_inpainting(folder: Path, minutes: float, device: torch.device) -> None
         save_sheet(path, np.stack([frames, shown, sample(material, text_encoder, captions, len(frames), predict)]))
 
     trainer.run(loss_of_step, picture)
-    unet.save_pretrained(folder / "inpainting")
 
 
 def copying(filling: nn.Module, scaling_factor: float) -> nn.Module:
@@ -239,7 +237,7 @@ def train_instruct_pix2pix(folder: Path, minutes: float, device: torch.device) -
     edited = _edited_latents(folder / "edits", edits, material)
     filling = UNet2DConditionModel.from_pretrained(folder / "inpainting").to(device)
     unet = copying(filling, material.vae.config.scaling_factor)
-    trainer = Trainer("instruct-pix2pix", folder, {"unet": unet}, minutes, rate=1e-3)
+    trainer = Trainer("instruct-pix2pix", folder, {"instruct-pix2pix": unet}, minutes, rate=1e-3)
     rng = np.random.default_rng(trainer.steps)
     unscaled = 1 / material.vae.config.scaling_factor  # the source is given as the autoencoder makes it
 
@@ -272,7 +270,6 @@ def train_instruct_pix2pix(folder: Path, minutes: float, device: torch.device) -
         save_sheet(path, np.stack([np.stack([edits.source(n) for n in numbers]), edits.frames[numbers], made]))
 
     trainer.run(loss_of_step, picture)
-    unet.save_pretrained(folder / "instruct-pix2pix")
 
 
 def draw_mask(edits: data.Edits, rng: np.random.Generator) -> np.ndarray:

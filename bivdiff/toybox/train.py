@@ -3,7 +3,8 @@
 In it: the command, its stages, and the training of the image model, the video model and the depth estimator. Every
 stage is resumable, bounded in minutes, and the same on CPU and CUDA. Stages read what earlier ones left in the
 training folder: data, vae, latents, vae-decoder, text-to-image, then the others in any order (edits before
-instruct-pix2pix and inpainting), and export, which writes `assets/toybox`.
+instruct-pix2pix and inpainting), and export, which writes `assets/toybox`. To carry on from the shipped weights, begin
+with the stage shipped, which is export the other way round.
 Not in it: the autoencoder (autoencoder.py), networks that read a picture (conditioned.py), what stages share
 (material.py), the loop (trainer.py), the networks' shapes (networks.py), the clips and captions (data.py).
 """
@@ -71,8 +72,6 @@ def train_text_to_image(folder: Path, minutes: float, device: torch.device) -> N
         save_sheet(path, np.stack(rows))
 
     trainer.run(loss_of_step, picture)
-    unet.save_pretrained(folder / "unet")
-    text_encoder.save_pretrained(folder / "text_encoder")
 
 
 def train_text_to_video(folder: Path, minutes: float, device: torch.device) -> None:
@@ -104,7 +103,6 @@ def train_text_to_video(folder: Path, minutes: float, device: torch.device) -> N
         save_sheet(path, np.stack(rows))
 
     trainer.run(loss_of_step, picture)
-    video_unet.save_pretrained(folder / "video_unet")
 
 
 def start_from_image_model(video_unet: nn.Module, unet: nn.Module) -> None:
@@ -152,7 +150,6 @@ def train_depth_estimator(folder: Path, minutes: float, device: torch.device) ->
         save_sheet(path, (rows * 255).byte().cpu().numpy()[..., None].repeat(3, -1))
 
     trainer.run(loss_of_step, picture)
-    estimator.save_pretrained(folder / "depth_estimator")
 
 
 def export(folder: Path, minutes: float, device: torch.device) -> None:  # noqa: ARG001 - one call for all stages
@@ -172,6 +169,14 @@ def export(folder: Path, minutes: float, device: torch.device) -> None:  # noqa:
     networks.save_family(ASSETS / "toybox", family)
 
 
+def take_shipped(folder: Path, minutes: float, device: torch.device) -> None:  # noqa: ARG001 - one call for all stages
+    """Put the shipped weights into the training folder, so that more minutes carry on from them on any machine."""
+    for name, component in networks.build_family().items():
+        if isinstance(component, nn.Module):
+            # In full precision: half is for shipping.
+            type(component).from_pretrained(ASSETS / "toybox" / name).float().save_pretrained(folder / name)
+
+
 def render_data(folder: Path, minutes: float, device: torch.device) -> None:  # noqa: ARG001 - one call for all stages
     """Render the training clips."""
     data.render_shards(folder / "clips", TRAINING_CLIPS, os.cpu_count() or 1)
@@ -183,6 +188,7 @@ def render_edits(folder: Path, minutes: float, device: torch.device) -> None:  #
 
 
 STAGES: dict[str, Callable[[Path, float, torch.device], None]] = {
+    "shipped": take_shipped,
     "data": render_data,
     "vae": autoencoder.train_vae,
     "latents": autoencoder.encode_latents,

@@ -24,7 +24,8 @@ class Trainer:
     """Trains some modules for a number of minutes, whatever the number of sittings.
 
     The learning rate follows a cosine over the minutes, not over steps, so a stage always ends annealed. State
-    (weights, average, optimiser, seconds spent) is saved every few minutes and found again by the next call.
+    (weights, average, optimiser, seconds spent) is saved every few minutes and found again by the next call. Where
+    there is none, but an earlier training has left a module in the folder under its name, it starts from that one.
     """
 
     def __init__(self, stage: str, folder: Path, modules: dict[str, nn.Module], minutes: float, rate: float) -> None:
@@ -33,13 +34,15 @@ class Trainer:
         self.parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
         self.device = self.parameters[0].device
         self.optimizer = torch.optim.AdamW(self.parameters, rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
-        self.average = EMAModel(self.parameters, decay=0.998, use_ema_warmup=True, power=0.75)
         self.rate, self.seconds, self.steps = rate, 0.0, 0
+        if not self.state_path.exists():
+            self._start_from_earlier()
+        self.average = EMAModel(self.parameters, decay=0.998, use_ema_warmup=True, power=0.75)
         if self.state_path.exists():
             self._restore()
 
     def run(self, loss_of_step: Callable[[], Tensor], picture: Callable[[Path], None]) -> None:
-        """Step until the minutes are spent; then the averaged weights are in the modules."""
+        """Step until the minutes are spent; then the averaged weights are in the modules, and in the folder."""
         print(f"{self.stage}: {sum(p.numel() for p in self.parameters) / 1e6:.2f} M parameters, "
               f"{self.seconds / 60:.1f} of {self.budget / 60:.0f} minutes done", flush=True)  # fmt: skip
         last = saved = time.monotonic()
@@ -69,6 +72,8 @@ class Trainer:
         self._save()
         self.average.copy_to(self.parameters)
         picture(self.folder / f"{self.stage}.png")
+        for name, module in self.modules.items():
+            module.save_pretrained(self.folder / name)
 
     def _draw(self, picture: Callable[[Path], None]) -> None:
         self.average.store(self.parameters)
@@ -89,6 +94,12 @@ class Trainer:
         torch.save({"modules": state, "optimizer": self.optimizer.state_dict(), "average": self.average.state_dict(),
                     "progress": progress}, partial)  # fmt: skip
         partial.replace(self.state_path)
+
+    def _start_from_earlier(self) -> None:
+        for name, module in self.modules.items():
+            if (self.folder / name).is_dir():
+                module.load_state_dict(type(module).from_pretrained(self.folder / name).state_dict())
+                print(f"{self.stage}: {name} starts from earlier weights", flush=True)
 
     def _restore(self) -> None:
         state = torch.load(self.state_path, map_location=self.device, weights_only=True)
