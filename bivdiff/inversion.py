@@ -1,19 +1,19 @@
 """Mixed Inversion: DDIM inversion with either model, and the blend of the two.
 
-In it: the inversions' noise predictions, `invert`, `mix_latents`. Not in it: when an inversion runs (pipeline.py).
+In it: the two inversions, noise levels, `mix_latents`. Not in it: when an inversion runs (pipeline.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from diffusers import DDIMInverseScheduler
+from diffusers import DDIMInverseScheduler, DDIMScheduler
 from torch import Tensor
 
 from bivdiff.errors import InputError
-from bivdiff.guidance import guided
+from bivdiff.guidance import guided, unet_noise
 from bivdiff.latents import fold_frames
 from bivdiff.sampling import Step, in_batches, unfold_step, walk
 from bivdiff.types import MIXING_RULES, MixingRule
@@ -41,7 +41,7 @@ def invert_with_image_model(
     """
 
     def predict(pictures: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
-        return in_batches(lambda part, text: unet(part, timestep, text).sample, batch_size, pictures, embeds)
+        return in_batches(lambda part, text: unet_noise(unet, part, timestep, text), batch_size, pictures, embeds)
 
     inverse = DDIMInverseScheduler.from_config(scheduler.config)
     pictures = fold_frames(latents)
@@ -50,16 +50,46 @@ def invert_with_image_model(
 
 
 def invert_with_video_model(
-    unet: Any, scheduler: Any, latents: Tensor, prompt_embeds: Tensor, negative_embeds: Tensor,
-    guidance_scale: float, num_steps: int,
+    noise_pred: Callable[[Tensor, Tensor, Tensor], Tensor], scheduler: Any, latents: Tensor, prompt_embeds: Tensor,
+    negative_embeds: Tensor, guidance_scale: float, num_steps: int,
 ) -> Iterator[Step]:  # fmt: skip
-    """DDIM-invert a clip with the video U-Net; arguments and steps as for `invert_with_image_model`."""
+    """DDIM-invert a clip with a video model.
 
-    def predict(clip: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
-        return unet(clip, timestep, embeds).sample
-
+    Args:
+        noise_pred: the model's, `(latents, timestep, prompt_embeds)` to the noise.
+        scheduler: the model's own DDIMScheduler.
+        latents, prompt_embeds, negative_embeds, guidance_scale, num_steps: as for `invert_with_image_model`, and so
+            are the steps.
+    """
     inverse = DDIMInverseScheduler.from_config(scheduler.config)
-    yield from walk(guided(predict, prompt_embeds, negative_embeds, guidance_scale), latents, inverse, num_steps)
+    yield from walk(guided(noise_pred, prompt_embeds, negative_embeds, guidance_scale), latents, inverse, num_steps)
+
+
+def noise_level(scheduler: Any, num_steps: int) -> float:
+    """How much of the clean latents is left where denoising begins and inversion ends: the cumulative alpha there."""
+    ddim = DDIMScheduler.from_config(scheduler.config)
+    ddim.set_timesteps(num_steps)
+    return ddim.alphas_cumprod[ddim.timesteps[0]].item()
+
+
+def at_level(latents: Tensor, clean: Callable[[], Tensor], level: float, wanted: float) -> Tensor:
+    """Inverted latents at another noise level: the same clean latents under the same noise.
+
+    Models with schedules of their own, and stages with other numbers of steps, end and begin at different levels. What
+    an inversion finds is the noise under the clean latents, and these are known; so the noise is taken out and put
+    over them again at the level wanted. For a linear blend at one level this changes nothing: what is blended is
+    always noise.
+
+    Args:
+        latents: `(1, C, F, h, w)`, inverted as far as `level`.
+        clean: gives the latents that were inverted; not asked where nothing changes.
+        level, wanted: cumulative alphas.
+    """
+    if level == wanted:
+        return latents
+    start = clean()
+    noise = (latents - level**0.5 * start) / (1 - level) ** 0.5
+    return wanted**0.5 * start + (1 - wanted) ** 0.5 * noise
 
 
 def mix_latents(

@@ -21,13 +21,13 @@ def encode(vae: torch.nn.Module, frames: np.ndarray, batch_size: int) -> Tensor:
         batch_size: frames encoded at once.
 
     Returns:
-        `(1, C, F, h, w)`, scaled by the autoencoder's `scaling_factor`.
+        float32 `(1, C, F, h, w)`, scaled by the autoencoder's `scaling_factor`.
     """
     parts = []
     for chunk in np.array_split(frames, range(batch_size, len(frames), batch_size)):
         pixels = torch.from_numpy(np.ascontiguousarray(chunk)).to(vae.device, vae.dtype).permute(0, 3, 1, 2)
         parts.append(vae.encode(pixels / 127.5 - 1).latent_dist.mode())
-    return unfold_frames(torch.cat(parts) * vae.config.scaling_factor)
+    return unfold_frames(torch.cat(parts).float() * vae.config.scaling_factor)
 
 
 def decode(vae: torch.nn.Module, latents: Tensor, batch_size: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import cache as once
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,28 +21,30 @@ from torch import Tensor
 
 from bivdiff import inversion, latents, masks, smoothing
 from bivdiff.annotators import annotate
-from bivdiff.catalog import family
+from bivdiff.catalog import models_for
 from bivdiff.errors import OutOfMemoryError
 from bivdiff.metering import Meter, peak_memory_bytes
+from bivdiff.models.estimate import activation_bytes, operations
 from bivdiff.models.manager import ModelManager, free_memory
+from bivdiff.models.video import VideoDenoiser
 from bivdiff.prompts import cut_off, encode_prompt, inversion_prompt, smoothing_prompt
 from bivdiff.reuse import FRAMEWISE_FIELDS, IMAGE_INVERSION_FIELDS, VIDEO_INVERSION_FIELDS, StageCache, stage_key
 from bivdiff.sampling import Step
 from bivdiff.tasks.framewise import Kit, generate, networks_of
 from bivdiff.tasks.inpaint import latent_holes
 from bivdiff.types import MAX_SEED, Control, GenerationRequest, GenerationResult, Stage, StepEvent
+from bivdiff.windows import over_windows
 
 PREVIEWS = 4  # decoded previews per denoising stage: enough to see it form, too few to cost much
 
 
 @dataclass(frozen=True)
 class _Bench:
-    """What the stages of one run share: what makes the frames, the video model with its words, and the clockwork."""
+    """What the stages of one run share: what makes the frames, the video model, its decoder, and the clockwork."""
 
     kit: Kit
-    video_unet: Any
-    video_text_encoder: Any
-    video_tokenizer: Any
+    video: VideoDenoiser
+    video_vae: Any
     meter: Meter
     cache: StageCache
 
@@ -49,11 +52,20 @@ class _Bench:
     def request(self) -> GenerationRequest:
         return self.kit.request
 
-    def embed_for_video(self, prompt: str) -> Tensor:
-        return encode_prompt(self.video_tokenizer, self.video_text_encoder, prompt)
+    @property
+    def noise_pred(self) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """The video model's, for clips of any length."""
+        return over_windows(self.video.noise_pred, self.request.window or self.video.window)
 
-    def decode(self, clip: Tensor) -> np.ndarray:
-        return latents.decode(self.kit.vae, clip, self.request.frame_batch_size)
+    def embed_for_video(self, prompt: str) -> Tensor:
+        with self.kit.running(self.video.text_encoder):
+            return encode_prompt(self.video.tokenizer, self.video.text_encoder, prompt)
+
+    def decode(self, clip: Tensor, vae: Any = None) -> np.ndarray:
+        """Frames of scaled latents; `vae` is the family's unless another is given."""
+        vae = vae or self.kit.vae
+        with self.kit.running(vae):
+            return latents.decode(vae, clip, self.request.frame_batch_size)
 
 
 def control_maps(request: GenerationRequest, manager: ModelManager) -> tuple[np.ndarray, ...]:
@@ -71,7 +83,7 @@ def _control_map(control: Control, request: GenerationRequest, manager: ModelMan
     options: dict[str, Any] = {}
     if control.control_type == "canny":
         options = {"low_threshold": request.low_threshold, "high_threshold": request.high_threshold}
-    annotator = family(request.family).annotator(control)
+    annotator = models_for(request).annotator(control)
     with manager.use(*([annotator] if annotator else [])) as models, torch.inference_mode():
         if models:
             options["model"] = models[0]
@@ -102,16 +114,36 @@ def run(
 
     Source: BIVDiff (arXiv:2312.02813).
     """
+    request, cache = _settled(request), cache or StageCache()
     try:
-        yield from _run(request, manager, cache or StageCache())
-    except torch.OutOfMemoryError as error:
-        frames, height, width = request.frames.shape[:3]
-        raise OutOfMemoryError(
-            f"The device ran out of memory with {frames} frames of {width}x{height}. Lower the frame batch size "
-            f"(now {request.frame_batch_size}), the number of frames or the size."
-        ) from error
+        try:
+            yield from _run(request, manager, cache)
+        except (torch.OutOfMemoryError, OutOfMemoryError) as error:
+            leaner = manager.leaner_policy()
+            if leaner is None:
+                raise _out_of_memory(request) from error
+        else:
+            return
+        # Outside the handler: while an error is handled, all that its frames refer to stays in memory.
+        manager.set_policy(leaner)
+        yield StepEvent("load", 0, 1, f"Starting over with the offload policy '{leaner}'", note=(
+            f"The device ran out of memory, so the run went on with the leaner offload policy '{leaner}', which is "
+            "slower. It stays so until the app is started again."
+        ))  # fmt: skip
+        try:
+            yield from _run(request, manager, cache)
+        except torch.OutOfMemoryError as error:
+            raise _out_of_memory(request) from error
     finally:
         free_memory(manager.device)
+
+
+def _out_of_memory(request: GenerationRequest) -> OutOfMemoryError:
+    frames, height, width = request.frames.shape[:3]
+    return OutOfMemoryError(
+        f"The device ran out of memory with {frames} frames of {width}x{height}. Lower the frame batch size (now "
+        f"{request.frame_batch_size}), the window of the video model, the number of frames or the size."
+    )
 
 
 @torch.inference_mode()
@@ -133,7 +165,6 @@ def last(events: Iterator[StepEvent | GenerationResult]) -> GenerationResult:
 def _run(
     request: GenerationRequest, manager: ModelManager, cache: StageCache
 ) -> Iterator[StepEvent | GenerationResult]:
-    request = _settled(request)
     with ExitStack() as held:
         yield StepEvent("load", 0, 1, "Loading the models")
         bench = _prepare(request, manager, cache, held)
@@ -143,15 +174,16 @@ def _run(
             yield StepEvent("control", number, len(maps), f"Control map ({control.control_type})", control_frames)
         framewise = yield from _framewise(bench)
         blended = yield from _mixed_inversion(bench, framewise)
-        clip = yield from _watched(bench, "smoothing", "Smoothing", _smoothing(bench, blended))
+        clip = yield from _watched(bench, "smoothing", "Smoothing", _smoothing(bench, blended), vae=bench.video_vae)
         with bench.meter.stage("smoothing"):
-            frames = _with_known_content(request, bench.decode(clip))
+            frames = _with_known_content(request, bench.decode(clip, bench.video_vae))
 
     meter = bench.meter
+    _note_pace(request, manager, meter)
     yield GenerationResult(
         request=request, control_frames=maps, framewise_frames=framewise, frames=frames,
-        seed=request.seed, seconds=meter.seconds, evaluations=meter.evaluations,
-        forward_seconds=meter.forward_seconds, peak_memory_bytes=peak_memory_bytes(manager.device),
+        seed=request.seed, seconds=meter.seconds, peak_bytes=meter.peak_bytes, evaluations=meter.evaluations,
+        forward_seconds=meter.forward_seconds, peak_memory_bytes=peak_memory_bytes(meter, manager.device),
     )  # fmt: skip
 
 
@@ -164,26 +196,35 @@ def _settled(request: GenerationRequest) -> GenerationRequest:
 def _prepare(request: GenerationRequest, manager: ModelManager, cache: StageCache, held: ExitStack) -> _Bench:
     """Draw the control maps and take hold of the models until `held` closes."""
     meter = Meter()
-    chosen = family(request.family)
-    video = chosen.video_models[request.video_model]
-    shared = (chosen.vae, chosen.text_encoder, chosen.tokenizer, chosen.scheduler, chosen.unet)
-    video_specs = (video.unet, video.text_encoder, video.tokenizer)
-    annotators = [spec for spec in map(chosen.annotator, request.controls) if spec]
+    chosen = models_for(request)
+    model = chosen.video_models[request.video_model]
     with meter.stage("load"):
-        networks = networks_of(request, chosen)
-        components = held.enter_context(manager.use(*shared, *video_specs, *networks, *annotators))
-    vae, text_encoder, tokenizer, scheduler, unet, video_unet, video_text_encoder, video_tokenizer, *rest = components
-    own, estimators = tuple(rest[: len(networks)]), rest[len(networks) :]
+        specs = (*chosen.shared, *model.components, *networks_of(request, chosen))
+        found = iter(held.enter_context(manager.hold(*specs)))
+    vae, text_encoder, tokenizer, scheduler, unet, video_unet, *reading = (next(found) for _ in range(9))
+    video = VideoDenoiser(model, video_unet, *reading)
+    video_vae = next(found) if model.vae else vae
+    networks = tuple(found)
     # An image model that is a U-Net of its own denoises; what steers the base U-Net only adds to it.
-    denoisers = [unet, video_unet, *(network for network in own if isinstance(network, UNet2DConditionModel))]
-    others = [vae.encoder, vae.decoder, text_encoder, video_text_encoder, *own, *estimators]
+    denoisers = [unet, video_unet, *(network for network in networks if isinstance(network, UNet2DConditionModel))]
+    others = [vae.encoder, video_vae.decoder, vae.decoder, text_encoder, video.text_encoder, *networks]
     held.enter_context(meter.watch(denoisers, [part for part in _distinct(others) if part not in denoisers]))
     maps = ()
     if request.controls:
         with meter.stage("control"):
             maps = control_maps(request, manager)
-    kit = Kit(request, vae, text_encoder, tokenizer, scheduler, unet, own, maps)
-    return _Bench(kit, video_unet, video_text_encoder, video_tokenizer, meter, cache)
+    running = partial(manager.running, reserve=activation_bytes(request, model, manager.dtype))
+    kit = Kit(request, vae, text_encoder, tokenizer, scheduler, unet, networks, maps, running, manager.device)
+    return _Bench(kit, video, video_vae, meter, cache)
+
+
+def _note_pace(request: GenerationRequest, manager: ModelManager, meter: Meter) -> None:
+    """Remember how fast a whole run was: one that found stages kept tells nothing."""
+    wanted = {"inversion", "smoothing"} | ({"framewise"} if request.image_model != "given" else set())
+    if wanted <= set(meter.evaluations):
+        chosen = models_for(request)
+        spent = sum(meter.seconds[stage] for stage in wanted)
+        manager.note_pace(request.family, operations(request, chosen, networks_of(request, chosen)), spent)
 
 
 def _distinct(parts: Iterable[Any]) -> list[Any]:
@@ -215,26 +256,33 @@ def _with_known_content(request: GenerationRequest, made: np.ndarray) -> np.ndar
 
 
 def _mixed_inversion(bench: _Bench, framewise: np.ndarray) -> Iterator[StepEvent]:
-    """Invert the frames with each model that has weight; returns the blend `(1, C, F, h, w)`."""
-    request, kit = bench.request, bench.kit
+    """Invert the frames with each model that has weight; returns the blend `(1, C, F, h, w)` that is to be smoothed."""
+    request, kit, video = bench.request, bench.kit, bench.video
     clean = once(lambda: kit.encode(framewise))
-    settings = (request.inversion_guidance_scale, request.num_inversion_steps)
+    num_steps = request.num_inversion_steps
+    settings = (request.inversion_guidance_scale, num_steps)
+    wanted = inversion.noise_level(video.scheduler, request.num_smoothing_steps)
     image_latents = video_latents = None
 
     def with_image_model() -> Iterator[Step]:
-        prompts = (kit.embed(request.inversion_prompt), kit.embed(request.negative_prompt))
-        return inversion.invert_with_image_model(
-            kit.unet, kit.scheduler, clean(), *prompts, *settings, request.frame_batch_size
-        )
+        prompts, start = (kit.embed(request.inversion_prompt), kit.embed(request.negative_prompt)), clean()
+        with kit.running(kit.unet):
+            yield from inversion.invert_with_image_model(
+                kit.unet, kit.scheduler, start, *prompts, *settings, request.frame_batch_size
+            )
 
     def with_video_model() -> Iterator[Step]:
-        prompts = (bench.embed_for_video(request.inversion_prompt), bench.embed_for_video(request.negative_prompt))
-        return inversion.invert_with_video_model(bench.video_unet, kit.scheduler, clean(), *prompts, *settings)
+        texts, start = (request.inversion_prompt, request.negative_prompt), clean()
+        prompts = [bench.embed_for_video(text) for text in texts]
+        with kit.running(video.unet):
+            yield from inversion.invert_with_video_model(bench.noise_pred, video.scheduler, start, *prompts, *settings)
 
     if request.mixing_ratio > 0:
-        image_latents = yield from _inverted(bench, "image", IMAGE_INVERSION_FIELDS, with_image_model)
+        found = yield from _inverted(bench, "image", IMAGE_INVERSION_FIELDS, with_image_model)
+        image_latents = inversion.at_level(found, clean, inversion.noise_level(kit.scheduler, num_steps), wanted)
     if request.mixing_ratio < 1:
-        video_latents = yield from _inverted(bench, "video", VIDEO_INVERSION_FIELDS, with_video_model)
+        found = yield from _inverted(bench, "video", VIDEO_INVERSION_FIELDS, with_video_model)
+        video_latents = inversion.at_level(found, clean, inversion.noise_level(video.scheduler, num_steps), wanted)
     return inversion.mix_latents(image_latents, video_latents, request.mixing_ratio, request.mixing_rule)
 
 
@@ -247,9 +295,7 @@ def _inverted(
     if kept is not None:
         yield StepEvent("inversion", 1, 1, f"The {model} model's inversion kept from an earlier run")
         return kept
-    with bench.meter.stage("inversion"):
-        steps = invert()
-    inverted = yield from _watched(bench, "inversion", f"Inverting with the {model} model", steps, previews=0)
+    inverted = yield from _watched(bench, "inversion", f"Inverting with the {model} model", invert(), previews=0)
     bench.cache.put(key, inverted)
     return inverted
 
@@ -262,15 +308,16 @@ def _smoothing(bench: _Bench, blended: Tensor) -> Iterator[Step]:
         clean = bench.kit.encode(request.frames)
         holes = latents.unfold_frames(latent_holes(request.masks, latents.fold_frames(clean))) > 0
         known = smoothing.Known(clean, holes)
-    yield from smoothing.smooth(
-        bench.video_unet, bench.kit.scheduler, blended, bench.embed_for_video(smoothing_prompt(request)),
-        bench.embed_for_video(request.negative_prompt), request.smoothing_guidance_scale, request.num_smoothing_steps,
-        known,
-    )  # fmt: skip
+    prompts = [bench.embed_for_video(text) for text in (smoothing_prompt(request), request.negative_prompt)]
+    with bench.kit.running(bench.video.unet):
+        yield from smoothing.smooth(
+            bench.noise_pred, bench.video.scheduler, blended, *prompts, request.smoothing_guidance_scale,
+            request.num_smoothing_steps, known,
+        )  # fmt: skip
 
 
 def _watched(
-    bench: _Bench, stage: Stage, message: str, steps: Iterator[Step], previews: int = PREVIEWS
+    bench: _Bench, stage: Stage, message: str, steps: Iterator[Step], previews: int = PREVIEWS, vae: Any = None
 ) -> Iterator[StepEvent]:
     """Turn a stage's steps into events with a preview now and then; returns the last step's latents."""
     reached = None
@@ -283,7 +330,7 @@ def _watched(
                 reached = step.latents
                 every = max(1, step.total // previews) if previews else 0
                 shown = every and step.number % every == 0 and step.number < step.total
-                preview = bench.decode(step.pred_original_sample) if shown else None
+                preview = bench.decode(step.pred_original_sample, vae) if shown else None
             yield StepEvent(stage, step.number, step.total, message, preview)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from bivdiff.models.personal import spell_out
 from bivdiff.types import GenerationRequest
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ PROMPT_MARK = "{prompt}"
 
 def encode_prompt(tokenizer: Any, text_encoder: Any, prompt: str) -> Tensor:
     """Embed one prompt: `prompt_embeds` `(1, L, D)`, L the tokenizer's length; longer prompts are cut at their end."""
-    ids = tokenizer([prompt], padding="max_length", truncation=True, return_tensors="pt").input_ids
+    ids = tokenizer(
+        [spell_out(prompt, tokenizer)], padding="max_length", truncation=True, return_tensors="pt"
+    ).input_ids
     return text_encoder(ids.to(text_encoder.device)).last_hidden_state
 
 

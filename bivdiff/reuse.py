@@ -17,12 +17,12 @@ from bivdiff.types import Control, GenerationRequest
 
 _CHUNKING = {"frame_batch_size"}  # changes memory, not the result
 _BRIDGE = {
-    "video_model", "video_prompt", "inversion_prompt", "mixing_ratio", "mixing_rule", "num_inversion_steps",
+    "video_model", "window", "video_prompt", "inversion_prompt", "mixing_ratio", "mixing_rule", "num_inversion_steps",
     "num_smoothing_steps", "inversion_guidance_scale", "smoothing_guidance_scale",
 }  # fmt: skip
 FRAMEWISE_FIELDS = tuple(item.name for item in fields(GenerationRequest) if item.name not in _BRIDGE | _CHUNKING)
 IMAGE_INVERSION_FIELDS = (*FRAMEWISE_FIELDS, "inversion_prompt", "inversion_guidance_scale", "num_inversion_steps")
-VIDEO_INVERSION_FIELDS = (*IMAGE_INVERSION_FIELDS, "video_model")
+VIDEO_INVERSION_FIELDS = (*IMAGE_INVERSION_FIELDS, "video_model", "window")
 
 
 def stage_key(stage: str, request: GenerationRequest, names: tuple[str, ...]) -> str:

@@ -6,31 +6,63 @@ In it: `Settings`. Not in it: what a single job asks for (types.py), models (cat
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
+
+from bivdiff.errors import InputError
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
+SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the process.
+    """Settings of the process. Each is read from the variable of its name, BIVDIFF_DEVICE and so on.
 
     Attributes:
         device: torch device name; "auto" takes CUDA, then Apple's MPS, then the CPU.
+        dtype: of the models' weights: float16, bfloat16 or float32; "auto" goes by the device.
+        offload: how models share the device: none, model, group or zerogpu; "auto" takes model on CUDA.
+        device_memory, host_memory: budgets such as "8GB"; "auto" takes most of what is free at the start.
+        tiling: decode pictures in tiles, which needs less memory and may show seams.
+        fp8: keep the U-Nets' weights in eight bits, which halves their memory.
+        compile: compile the U-Nets, which pays after many runs of one size.
         toybox_folder: the built-in family's weights.
         models_folder: real models as `owner/name` folders; one that is not there is asked of the model hub.
+        catalog: a file that adds models of one's own, see `own_models.read_catalog`.
     """
 
     device: str = "auto"
+    dtype: str = "auto"
+    offload: str = "auto"
+    device_memory: str = "auto"
+    host_memory: str = "auto"
+    tiling: bool = False
+    fp8: bool = False
+    compile: bool = False
     toybox_folder: Path = ASSETS / "toybox"
     models_folder: Path = Path.home() / ".cache" / "bivdiff" / "models"
+    catalog: Path | None = None
 
     @classmethod
     def from_env(cls) -> Settings:
-        """Read BIVDIFF_DEVICE, BIVDIFF_TOYBOX_FOLDER and BIVDIFF_MODELS_FOLDER."""
-        return cls(
-            device=os.environ.get("BIVDIFF_DEVICE", cls.device),
-            toybox_folder=Path(os.environ.get("BIVDIFF_TOYBOX_FOLDER", cls.toybox_folder)),
-            models_folder=Path(os.environ.get("BIVDIFF_MODELS_FOLDER", cls.models_folder)),
-        )
+        """Read the environment; what is not set there stays as it is.
+
+        Raises:
+            InputError: a switch is neither on nor off.
+        """
+        given = {
+            item.name: text for item in fields(cls) if (text := os.environ.get(f"BIVDIFF_{item.name.upper()}"))
+        }  # fmt: skip
+        return cls(**{name: _read(name, text) for name, text in given.items()})
+
+
+def _read(name: str, text: str) -> Any:
+    if name in {"toybox_folder", "models_folder", "catalog"}:
+        return Path(text).expanduser()
+    if name in {"tiling", "fp8", "compile"}:
+        if text.lower() not in SWITCH:
+            raise InputError(f"BIVDIFF_{name.upper()} is '{text}'. Set it to 1 or 0.")
+        return SWITCH[text.lower()]
+    return text

@@ -5,7 +5,7 @@ In it: `smooth`. Not in it: where the latents come from (inversion.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -27,14 +27,14 @@ class Known(NamedTuple):
 
 
 def smooth(
-    unet: Any, scheduler: Any, latents: Tensor, prompt_embeds: Tensor, negative_embeds: Tensor,
-    guidance_scale: float, num_steps: int, known: Known | None = None,
+    noise_pred: Callable[[Tensor, Tensor, Tensor], Tensor], scheduler: Any, latents: Tensor,
+    prompt_embeds: Tensor, negative_embeds: Tensor, guidance_scale: float, num_steps: int, known: Known | None = None,
 ) -> Iterator[Step]:  # fmt: skip
-    """Denoise a clip with the video U-Net and DDIM.
+    """Denoise a clip with a video model and DDIM.
 
     Args:
-        unet: a UNet3DConditionModel.
-        scheduler: the family's DDIMScheduler; a copy is walked, itself is left as it is.
+        noise_pred: the model's, `(latents, timestep, prompt_embeds)` to the noise.
+        scheduler: the model's DDIMScheduler; a copy is walked, itself is left as it is.
         latents: the blended noise, `(1, C, F, h, w)`.
         prompt_embeds, negative_embeds: `(1, L, D)`.
         guidance_scale: 1 = off.
@@ -48,9 +48,6 @@ def smooth(
     known content, noised here with the clip's own blended noise, so that what is kept and what is made agree.
     """
 
-    def predict(clip: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
-        return unet(clip, timestep, embeds).sample
-
     def put_back(clip: Tensor, timestep: Tensor | None) -> Tensor:
         at_this_noise = known.latents
         if timestep is not None:
@@ -58,5 +55,5 @@ def smooth(
         return torch.where(known.holes, clip, at_this_noise)
 
     ddim = DDIMScheduler.from_config(scheduler.config)
-    predict_guided = guided(predict, prompt_embeds, negative_embeds, guidance_scale)
+    predict_guided = guided(noise_pred, prompt_embeds, negative_embeds, guidance_scale)
     yield from walk(predict_guided, latents, ddim, num_steps, correct=None if known is None else put_back)

@@ -87,6 +87,12 @@ class GenerationRequest:
         guidance_scale, inversion_guidance_scale, smoothing_guidance_scale: of the three stages; 1 = guidance off.
         seed: of the initial noise; None draws one, and the result names it.
         frame_batch_size: frames the image model and the autoencoder take at once; fewer need less memory.
+        window: frames the video model sees at once, at least 2; longer clips are covered by overlapping windows. None
+            is the number it was trained with.
+        base_model: a fine-tuned checkpoint in the place of the family's base model: a repository, a folder in
+            diffusers' layout or a `.safetensors` file; empty keeps the family's.
+        loras: LoRA files or repositories on the base model, each with its scale, as in "style.safetensors:0.8".
+        embeddings: files of textual inversion, between commas.
     """
 
     frames: np.ndarray
@@ -121,6 +127,10 @@ class GenerationRequest:
     smoothing_guidance_scale: float = 7.5
     seed: int | None = None
     frame_batch_size: int = 8
+    window: int | None = None
+    base_model: str = ""
+    loras: str = ""
+    embeddings: str = ""
 
     def __post_init__(self) -> None:
         check_frames(self.frames, "The source clip")
@@ -143,7 +153,7 @@ class GenerationRequest:
 
     def _check_texts_and_numbers(self) -> None:
         for name in ("prompt", "video_prompt", "negative_prompt", "inversion_prompt", "source_prompt", "blend_words",
-                     "reweight"):  # fmt: skip
+                     "reweight", "base_model", "loras", "embeddings"):  # fmt: skip
             _check_prompt(name, getattr(self, name))
         for name in ("num_inference_steps", "num_inversion_steps", "num_smoothing_steps"):
             _check_number(name, getattr(self, name), 1, MAX_STEPS, whole=True)
@@ -155,6 +165,8 @@ class GenerationRequest:
         _check_number("low_threshold", self.low_threshold, 1, 255, whole=True)
         _check_number("high_threshold", self.high_threshold, self.low_threshold, 255, whole=True)
         _check_number("frame_batch_size", self.frame_batch_size, 1, 1024, whole=True)
+        if self.window is not None:
+            _check_number("window", self.window, 2, 1024, whole=True)
         if self.seed is not None:
             _check_number("seed", self.seed, 0, MAX_SEED, whole=True)
 
@@ -196,6 +208,7 @@ class GenerationResult:
         frames: the bridged clip, uint8 `(F, H, W, 3)`.
         seed: of the initial noise.
         seconds: wall time per stage.
+        peak_bytes: highest memory per stage: of the device if it is a CUDA card, else of the process.
         evaluations: model evaluations per stage, counted in single frames (guidance counts twice).
         forward_seconds: wall time inside the models' forward passes.
         peak_memory_bytes: highest resident memory of the process, or of the device where it has its own.
@@ -207,6 +220,7 @@ class GenerationResult:
     frames: np.ndarray
     seed: int
     seconds: dict[str, float] = field(default_factory=dict)
+    peak_bytes: dict[str, int] = field(default_factory=dict)
     evaluations: dict[str, int] = field(default_factory=dict)
     forward_seconds: float = 0.0
     peak_memory_bytes: int = 0

@@ -20,11 +20,11 @@ ROOT = Path(__file__).resolve().parent.parent
 MEBIBYTE = 2**20
 
 LAYERS = (
-    "errors types settings catalog annotators media metrics masks tracking canvas",
+    "errors types settings specs own_models catalog annotators media metrics masks tracking canvas",
     "models",
     "latents guidance attention prompts windows sampling metering reuse",
-    "tasks inversion smoothing",
-    "pipeline sweep jobs runs",
+    "tasks inversion smoothing inventory",
+    "pipeline planning sweep jobs runs",
     "evaluation",
     "bench",
     "__main__",

@@ -8,7 +8,7 @@ from diffusers import DDIMInverseScheduler
 
 from bivdiff import catalog
 from bivdiff.errors import InputError
-from bivdiff.inversion import invert_with_image_model, invert_with_video_model, mix_latents
+from bivdiff.inversion import at_level, invert_with_image_model, invert_with_video_model, mix_latents, noise_level
 from bivdiff.prompts import cut_off, encode_prompt
 from bivdiff.sampling import initial_noise, walk
 from bivdiff.toybox import networks
@@ -60,13 +60,50 @@ def test_image_inversion_is_diffusers_frame_by_frame(models):
 
 def test_video_inversion_is_diffusers(models):
     latents, embeds = torch.randn(1, 4, 3, 8, 8), embeds_of(models)
-    shared = (models["video_unet"], models["scheduler"], latents, embeds, embeds)
+
+    def noise_pred(clip, timestep, text):
+        return models["video_unet"](clip, timestep, text).sample
+
+    shared = (noise_pred, models["scheduler"], latents, embeds, embeds)
     *_, ours = invert_with_video_model(*shared, guidance_scale=1, num_steps=3)
     inverse = DDIMInverseScheduler.from_config(models["scheduler"].config)
     inverse.set_timesteps(3)
     for timestep in inverse.timesteps:
         latents = inverse.step(models["video_unet"](latents, timestep, embeds).sample, timestep, latents).prev_sample
     assert torch.allclose(ours.latents, latents, atol=SAME_MATHS)
+
+
+@pytest.mark.parametrize("steps", [4, 20, 50])
+def test_an_inversion_ends_at_the_noise_level_where_sampling_begins(steps):
+    scheduler = networks.build_scheduler()
+    start, noise = torch.randn(1, 4, 2, 8, 8), torch.randn(1, 4, 2, 8, 8)
+
+    inverse = DDIMInverseScheduler.from_config(scheduler.config)
+    *_, inverted = walk(lambda *_: noise, start, inverse, steps)
+    level = noise_level(scheduler, steps)
+    # The first alpha is not 1, so a trace of the start's own noise is there too.
+    expected = level**0.5 * start + (1 - level) ** 0.5 * noise
+    assert (inverted.latents - expected).abs().max() < 0.15
+    assert level == pytest.approx(scheduler.alphas_cumprod[1 + (steps - 1) * (1000 // steps)].item())
+
+
+def test_latents_at_another_level_have_the_same_noise_over_the_same_clip():
+    clean, noise = torch.randn(1, 4, 2, 8, 8), torch.randn(1, 4, 2, 8, 8)
+    low, high = 0.3, 0.01
+    inverted = low**0.5 * clean + (1 - low) ** 0.5 * noise
+    moved = at_level(inverted, lambda: clean, low, high)
+    assert torch.allclose(moved, high**0.5 * clean + (1 - high) ** 0.5 * noise, atol=1e-6)
+    assert at_level(inverted, lambda: pytest.fail("nothing changes"), low, low) is inverted
+
+
+def test_blending_at_one_level_is_blending_noise():
+    """Why latents of models with other schedules may be mixed once they are at one level: the paper's case is this."""
+    clean, level = torch.randn(1, 4, 2, 8, 8), 0.02
+    noises = torch.randn(2, 1, 4, 2, 8, 8)
+    image, video = (level**0.5 * clean + (1 - level) ** 0.5 * noise for noise in noises)
+    mixed = mix_latents(image, video, 0.3)
+    expected = level**0.5 * clean + (1 - level) ** 0.5 * (0.3 * noises[0] + 0.7 * noises[1])
+    assert torch.allclose(mixed, expected, atol=1e-6)
 
 
 def test_guided_inversion_differs_and_guidance_one_ignores_the_negative_prompt(models):

@@ -1,20 +1,90 @@
-"""The model manager: what is loaded once stays, what is in use is not dropped, what is broken is told."""
+"""The model manager: what is loaded once stays, what is in use is not dropped, two budgets hold, nothing leaks."""
 
 from __future__ import annotations
 
+import gc
 import shutil
+import threading
+import weakref
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from bivdiff import catalog
-from bivdiff.catalog import ModelSpec
-from bivdiff.errors import InputError, ModelUnavailableError
-from bivdiff.models import manager as manager_module
+from bivdiff.errors import InputError, ModelUnavailableError, OutOfMemoryError
 from bivdiff.models.manager import ModelManager
+from bivdiff.models.memory import Memory, MemoryProbe, read_bytes, say_bytes
+from bivdiff.models.placement import POLICIES
+from bivdiff.pipeline import last, run
+from bivdiff.settings import Settings
+from bivdiff.specs import ModelSpec
 
 FAMILY = catalog.family("toybox")
+KILO = 1000  # bytes of a fake component, in thousands
+
+
+class Probe(MemoryProbe):
+    """A machine with so much free."""
+
+    def __init__(self, device=10**9, host=10**9):
+        self._device, self._host = Memory(device, device), Memory(host, host)
+
+    def device(self, _):
+        return self._device
+
+    def host(self):
+        return self._host
+
+
+class Block(torch.nn.Module):
+    """A component of so many thousand bytes."""
+
+    def __init__(self, kilobytes):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.arange(kilobytes * KILO // 4, dtype=torch.float32), requires_grad=False)
+
+    def forward(self, inputs):
+        return inputs + self.weight.sum()
+
+
+class Shelf:
+    """Reads fake components and remembers which."""
+
+    def __init__(self):
+        self.read, self.broken, self.alive = [], set(), weakref.WeakSet()
+
+    def __call__(self, spec, _):
+        self.read.append(spec.key)
+        if spec.key in self.broken:
+            raise ModelUnavailableError(f"'{spec.key}' is broken. Mend it.")
+        block = Block(spec.bytes // KILO)
+        self.alive.add(block)
+        return block
+
+
+def spec_of(name, kilobytes=100, **changes):
+    return ModelSpec(key=name, kind="controlnet", repo=f"nobody/{name}", bytes=kilobytes * KILO, bytes_per_number=4,
+                     **changes)  # fmt: skip
+
+
+@pytest.fixture
+def shelf():
+    return Shelf()
+
+
+@pytest.fixture
+def manager_of(tmp_path, shelf):
+    """Makes a manager of fake components, with budgets in kilobytes."""
+
+    def make(policy="model", device=1000, host=10_000):
+        settings = Settings(
+            device="cpu", offload=policy, device_memory=f"{device}k", host_memory=f"{host}k", models_folder=tmp_path
+        )
+        return ModelManager(settings, Probe(), shelf)
+
+    return make
 
 
 @pytest.fixture
@@ -22,70 +92,328 @@ def fresh(settings):
     return ModelManager(settings)
 
 
-def test_a_component_is_loaded_once(fresh, monkeypatch):
-    loads = []
-
-    def load(spec, folder, dtype):
-        loads.append((spec.kind, (folder / spec.folder).name, dtype))
-        return torch.nn.Linear(2, 2)
-
-    monkeypatch.setattr(manager_module, "load_component", load)
-    with fresh.use(FAMILY.unet) as (first,):
-        pass
-    with fresh.use(FAMILY.unet, FAMILY.vae) as (second, _):
-        assert second is first
-    assert loads == [("unet", "unet", torch.float32), ("vae", "vae", torch.float32)]
+def use(manager, *specs, reserve=0):
+    with manager.use(*specs, reserve=reserve):
+        return manager.readout().resident
 
 
-def test_unloading_leaves_what_is_in_use(fresh):
-    with fresh.use(FAMILY.scheduler), fresh.use(FAMILY.text_encoder):
-        with fresh.use(FAMILY.tokenizer):
+class TestCache:
+    def test_a_component_is_loaded_once(self, manager_of, shelf):
+        manager = manager_of()
+        with manager.use(spec_of("a")) as (first,):
             pass
+        with manager.use(spec_of("a"), spec_of("b")) as (second, _):
+            assert second is first
+        assert shelf.read == ["a", "b"]
+
+    def test_the_same_weights_under_another_key_are_one_component(self, manager_of, shelf):
+        with manager_of().use(spec_of("a"), replace(spec_of("a"), key="b")) as (first, second):
+            assert first is second
+        assert shelf.read == ["a"]
+
+    def test_the_host_budget_drops_what_was_used_least_recently(self, manager_of):
+        manager = manager_of(host=300)
+        for name in "abc":
+            use(manager, spec_of(name))
+        use(manager, spec_of("a"))
+        use(manager, spec_of("d"))
+        assert manager.loaded() == ["a", "c", "d"]
+
+    def test_what_is_held_is_not_dropped(self, manager_of):
+        manager = manager_of(host=200)
+        with manager.hold(spec_of("a"), spec_of("b")):
+            use(manager, spec_of("c"))
+            assert {"a", "b"} <= set(manager.loaded())
+        use(manager, spec_of("d"))
+        assert manager.loaded() == ["c", "d"]
+
+    def test_a_failure_in_the_middle_of_a_load_holds_nothing(self, manager_of, shelf):
+        manager = manager_of()
+        shelf.broken.add("b")
+        with pytest.raises(ModelUnavailableError, match="broken"), manager.hold(spec_of("a"), spec_of("b")):
+            pass
+        manager.unload()
+        assert manager.loaded() == []
+        shelf.broken.clear()
+        assert use(manager, spec_of("b")) == ("b",)
+
+    def test_what_a_component_is_built_on_stays_while_it_is_held(self, manager_of, shelf):
+        manager = manager_of(host=250)
+        base = spec_of("base")
+        with manager.hold(spec_of("motion", base=base)):
+            use(manager, spec_of("c"))
+            assert "base" in manager.loaded()
+        assert shelf.read[:2] == ["base", "motion"]
+
+    def test_unloading_leaves_what_is_in_use(self, fresh):
+        with fresh.use(FAMILY.scheduler), fresh.use(FAMILY.text_encoder):
+            with fresh.use(FAMILY.tokenizer):
+                pass
+            fresh.unload()
+            assert fresh.loaded() == ["toybox/scheduler", "toybox/text_encoder"]
         fresh.unload()
-        assert fresh.loaded() == ["scheduler", "text_encoder"]
-    fresh.unload()
-    assert fresh.loaded() == []
+        assert fresh.loaded() == []
+
+    def test_one_component_can_be_unloaded(self, manager_of):
+        manager = manager_of()
+        use(manager, spec_of("a"), spec_of("b"))
+        manager.unload(spec_of("a"))
+        assert manager.loaded() == ["b"]
+        assert manager.state(spec_of("a")) == "absent"
 
 
-NETWORKS = [*FAMILY.controlnets.values(), *FAMILY.t2i_adapters.values(), FAMILY.instruct_pix2pix, FAMILY.inpainting]
+class TestDevice:
+    def test_components_stay_on_the_device_until_another_needs_room(self, manager_of):
+        manager = manager_of(device=250)
+        use(manager, spec_of("a"))
+        assert use(manager, spec_of("b")) == ("a", "b")
+        assert use(manager, spec_of("c")) == ("b", "c")
+
+    def test_the_least_recently_used_leaves_first(self, manager_of):
+        manager = manager_of(device=250)
+        for name in "aba":
+            use(manager, spec_of(name))
+        assert set(use(manager, spec_of("c"))) == {"a", "c"}
+
+    def test_room_is_left_for_what_a_stage_computes(self, manager_of):
+        manager = manager_of(device=250)
+        use(manager, spec_of("a"))
+        assert use(manager, spec_of("b"), reserve=100 * KILO) == ("b",)
+
+    def test_what_runs_does_not_leave(self, manager_of):
+        manager = manager_of(device=250)
+        with manager.use(spec_of("a"), spec_of("b")), pytest.raises(OutOfMemoryError, match=r"250 kB.*100 kB"):
+            use(manager, spec_of("c"))
+        assert manager.readout().resident == ("a", "b")
+        assert use(manager, spec_of("c"))[-1] == "c"
+
+    def test_two_families_alternate(self, manager_of, shelf):
+        manager = manager_of(device=350)
+        families = [[spec_of(f"{name}{part}", 150) for part in "12"] for name in "xy"]
+        for _ in range(5):
+            for family in families:
+                with manager.use(*family) as blocks:
+                    sums = [block(torch.zeros(1)).item() for block in blocks]
+                assert sums[0] == sums[1] > 0
+                assert set(manager.readout().resident) == {spec.key for spec in family}
+        assert len(shelf.read) == 4
+
+    def test_weights_are_the_same_wherever_they_are(self, manager_of):
+        manager = manager_of(device=150)
+        with manager.hold(spec_of("a"), spec_of("b")) as (a, b):
+            before = a.weight.clone()
+            with manager.running(a):
+                there = a.weight.data_ptr()
+                assert torch.equal(a.weight, before)
+            with manager.running(b):
+                assert a.weight.data_ptr() != there
+                assert torch.equal(a.weight, before)
+
+    def test_a_swap_is_timed(self, manager_of):
+        manager = manager_of()
+        use(manager, spec_of("a"), spec_of("b"))
+        readout = manager.readout()
+        assert readout.swap_bytes == 200 * KILO
+        assert readout.swap_seconds > 0
+
+    def test_the_lean_policy_has_nothing_on_the_device(self, manager_of):
+        assert use(manager_of(policy="group", device=1), spec_of("a")) == ()
+
+    def test_without_offload_what_nobody_holds_is_dropped_for_room(self, manager_of):
+        manager = manager_of(policy="none", device=250)
+        for name in "abc":
+            use(manager, spec_of(name))
+        assert manager.loaded() == ["b", "c"]
+
+    def test_where_models_are_placed_ahead_nothing_moves_later(self, manager_of):
+        manager = manager_of(policy="zerogpu", device=1000)
+        with manager.hold(spec_of("a")):
+            assert manager.readout().resident == ("a",)
+        use(manager, spec_of("a"))
+        assert manager.readout().swap_bytes == 0
+
+    def test_a_leaner_policy_takes_over_for_what_is_not_held(self, manager_of):
+        manager = manager_of(policy="none")
+        use(manager, spec_of("a"))
+        assert manager.leaner_policy() == "model"
+        manager.set_policy("model")
+        assert manager.loaded() == []
+        assert manager.leaner_policy() == "group"
+        manager.set_policy("group")
+        assert manager.leaner_policy() is None
+
+    def test_two_threads_share_one_component(self, manager_of, shelf):
+        manager = manager_of()
+        begin, seen = threading.Barrier(2), []
+
+        def work():
+            begin.wait()
+            with manager.use(spec_of("a")) as (block,):
+                seen.append(block)
+
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert seen[0] is seen[1]
+        assert shelf.read == ["a"]
+
+    def test_a_thousand_swaps_leak_nothing(self, manager_of, shelf):
+        manager = manager_of(device=250, host=350)
+        specs = [spec_of(name) for name in "abcde"]
+        for turn in range(1000):
+            use(manager, specs[turn % 5])
+        gc.collect()
+        held = sum(block.weight.numel() * 4 for block in shelf.alive)
+        assert len(shelf.read) == 1000  # five in turn never find themselves in a cache of three
+        assert held <= 350 * KILO
+        # By its type, since asking some of the objects that libraries leave about what they are makes them warn.
+        tensors = [item for item in gc.get_objects() if issubclass(type(item), torch.Tensor) and item.numel() == 25_000]
+        storages = {tensor.data_ptr() for tensor in tensors}
+        assert len(storages) <= 3 + 2  # on the host, and of those two on the device
 
 
-@pytest.mark.parametrize("spec", [FAMILY.vae, FAMILY.unet, FAMILY.text_encoder, *NETWORKS])
-def test_models_come_ready_to_infer(fresh, spec):
-    with fresh.use(spec) as (model,):
-        assert not model.training
-        assert not any(parameter.requires_grad for parameter in model.parameters())
-        assert model.dtype == torch.float32
+@pytest.fixture(scope="module")
+def reference(settings, source_frames):
+    return last(run(_request(source_frames), ModelManager(settings))).frames
 
 
-def test_a_missing_folder_is_told(fresh):
-    with pytest.raises(ModelUnavailableError, match="nowhere"), fresh.use(ModelSpec("unet", "nowhere")):
-        pass
+def _request(frames):
+    steps = {"num_inference_steps": 2, "num_inversion_steps": 2, "num_smoothing_steps": 2}
+    return catalog.default_request("control", "toybox", frames, "a red cube", seed=1, **steps)
 
 
-def test_a_truncated_file_is_told_and_a_repaired_one_then_loads(settings, tmp_path):
-    shutil.copytree(settings.toybox_folder, tmp_path / "toybox")
-    weights = next((tmp_path / "toybox" / "vae").glob("*.safetensors"))
-    whole = weights.read_bytes()
-    broken = ModelManager(replace(settings, toybox_folder=tmp_path / "toybox"))
-    weights.write_bytes(whole[:1000])
-    with pytest.raises(ModelUnavailableError, match="vae"), broken.use(FAMILY.vae):
-        pass
-    weights.write_bytes(whole)
-    with broken.use(FAMILY.vae) as (vae,):
-        assert vae.config.latent_channels == 4
+class TestWholeRuns:
+    @pytest.mark.parametrize(("policy", "memory"), [("none", "auto"), ("model", "90MB"), ("group", "60MB")])
+    def test_every_policy_gives_the_same_bits(self, settings, source_frames, reference, policy, memory):
+        manager = ModelManager(replace(settings, offload=policy, device_memory=memory))
+        for _ in range(2):
+            assert np.array_equal(last(run(_request(source_frames), manager)).frames, reference)
 
+    def test_a_run_that_does_not_fit_goes_on_with_a_leaner_policy_and_says_so(self, settings, source_frames, reference):
+        manager = ModelManager(replace(settings, offload="model", device_memory="20MB"))
+        *events, result = run(_request(source_frames), manager)
+        notes = [event.note for event in events if event.note]
+        assert manager.policy == "group"
+        assert "leaner offload policy 'group'" in notes[0]
+        assert np.array_equal(result.frames, reference)
 
-def test_weights_of_another_architecture_are_refused(settings, tmp_path):
-    shutil.copytree(settings.toybox_folder / "text_encoder", tmp_path / "vae")
-    with (
-        pytest.raises(ModelUnavailableError, match="another architecture"),
-        ModelManager(replace(settings, toybox_folder=tmp_path)).use(FAMILY.vae),
+    def test_torchs_own_error_is_met_alike_and_finished_stages_are_kept(
+        self, settings, source_frames, reference, monkeypatch
     ):
-        pass
+        from bivdiff import smoothing
+
+        manager = ModelManager(replace(settings, offload="model", device_memory="1GB"))
+        whole = smoothing.smooth
+
+        def full_once(*given):
+            monkeypatch.setattr(smoothing, "smooth", whole)
+            raise torch.OutOfMemoryError
+            yield given
+
+        monkeypatch.setattr(smoothing, "smooth", full_once)
+        *events, result = run(_request(source_frames), manager)
+        assert np.array_equal(result.frames, reference)
+        again = [event.message for event in events[events.index(next(e for e in events if e.note)) :]]
+        assert any("kept from an earlier run" in message for message in again)
+
+    def test_where_nothing_leaner_is_left_the_error_says_what_to_change(self, settings, source_frames):
+        manager = ModelManager(replace(settings, offload="none"))  # a device without memory of its own
+        manager.running = _raise_out_of_memory
+        with pytest.raises(OutOfMemoryError, match="frame batch size"):
+            last(run(_request(source_frames), manager))
 
 
-def test_unknown_devices_are_refused(settings):
-    for name in ("abacus", "cuda" if not torch.cuda.is_available() else "xpu"):
-        with pytest.raises(InputError, match=name):
-            ModelManager(replace(settings, device=name))
+def _raise_out_of_memory(*_, **__):
+    raise torch.OutOfMemoryError
+
+
+class TestFiles:
+    NETWORKS = (*FAMILY.controlnets.values(), *FAMILY.t2i_adapters.values(), FAMILY.instruct_pix2pix, FAMILY.inpainting)
+
+    @pytest.mark.parametrize("spec", [FAMILY.vae, FAMILY.unet, FAMILY.text_encoder, *NETWORKS], ids=lambda s: s.key)
+    def test_models_come_ready_to_infer(self, fresh, spec):
+        with fresh.use(spec) as (model,):
+            assert not model.training
+            assert not any(parameter.requires_grad for parameter in model.parameters())
+            assert model.dtype == torch.float32
+
+    def test_a_missing_folder_is_told(self, fresh):
+        nowhere = ModelSpec(key="toybox/nowhere", kind="unet", folder="nowhere")
+        with pytest.raises(ModelUnavailableError, match="nowhere"), fresh.use(nowhere):
+            pass
+
+    def test_a_truncated_file_is_told_and_a_repaired_one_then_loads(self, settings, tmp_path):
+        shutil.copytree(settings.toybox_folder, tmp_path / "toybox")
+        weights = next((tmp_path / "toybox" / "vae").glob("*.safetensors"))
+        whole = weights.read_bytes()
+        broken = ModelManager(replace(settings, toybox_folder=tmp_path / "toybox"))
+        weights.write_bytes(whole[:1000])
+        with pytest.raises(ModelUnavailableError, match="vae"), broken.use(FAMILY.vae):
+            pass
+        weights.write_bytes(whole)
+        with broken.use(FAMILY.vae) as (vae,):
+            assert vae.config.latent_channels == 4
+
+    @pytest.mark.parametrize(("wanted", "given"), [("vae", "unet"), ("unet", "inpainting"), ("unet", "vae")])
+    def test_weights_of_another_architecture_are_refused(self, settings, tmp_path, wanted, given):
+        shutil.copytree(settings.toybox_folder / given, tmp_path / wanted)
+        # With the config of the class that is wanted: what tells is the weights.
+        shutil.copy(settings.toybox_folder / wanted / "config.json", tmp_path / wanted / "config.json")
+        manager = ModelManager(replace(settings, toybox_folder=tmp_path))
+        with pytest.raises(ModelUnavailableError, match="another architecture"), manager.use(getattr(FAMILY, wanted)):
+            pass
+
+
+class TestChoices:
+    def test_unknown_devices_dtypes_and_policies_are_refused(self, settings):
+        absent = "cuda" if not torch.cuda.is_available() else "xpu"
+        for change in ({"device": "abacus"}, {"device": absent}, {"dtype": "float3"}, {"offload": "attic"}):
+            with pytest.raises(InputError, match=next(iter(change.values()))):
+                ModelManager(replace(settings, **change))
+
+    def test_budgets_are_most_of_what_is_free_unless_they_are_set(self, settings):
+        manager = ModelManager(settings, Probe(host=10**9))
+        assert manager.host_budget == 800_000_000
+        assert manager.device_budget is None  # the CPU has no memory of its own
+        assert ModelManager(replace(settings, host_memory="2GB"), Probe()).host_budget == 2_000_000_000
+
+    def test_on_a_space_without_a_device_of_its_own_models_are_placed_ahead(self, settings, monkeypatch):
+        monkeypatch.setenv("SPACES_ZERO_GPU", "1")
+        assert ModelManager(settings).policy == "zerogpu"
+
+    def test_an_autoencoder_gets_more_digits_than_bfloat16_has(self, settings):
+        manager = ModelManager(replace(settings, dtype="bfloat16"))
+        with manager.use(FAMILY.vae, FAMILY.unet) as (vae, unet):
+            assert (vae.dtype, unet.dtype) == (torch.float32, torch.bfloat16)
+
+    def test_half_precision_and_eight_bits_stay_near_the_result(self, settings, source_frames, reference):
+        for change in ({"dtype": "bfloat16"}, {"fp8": True}):
+            frames = last(run(_request(source_frames), ModelManager(replace(settings, **change)))).frames
+            assert frames.std() > 1
+            assert 0 < np.abs(frames.astype(int) - reference).mean() < 20
+
+    def test_eight_bits_halve_the_weights(self, settings):
+        sizes = []
+        for fp8 in (False, True):
+            manager = ModelManager(replace(settings, fp8=fp8))
+            use(manager, FAMILY.unet)
+            sizes.append(manager.weight_bytes(FAMILY.unet))
+        assert sizes[1] < 0.35 * sizes[0]  # from 32 bits
+
+    @pytest.mark.parametrize(
+        ("text", "amount"), [("8GB", 8e9), ("512 mib", 512e6), ("8e9", 8e9), ("auto", None), ("", None)]
+    )
+    def test_amounts_of_memory_are_read(self, text, amount):
+        assert read_bytes(text) == amount
+
+    def test_what_is_no_amount_of_memory_is_told(self):
+        with pytest.raises(InputError, match=r"lots.*8GB"):
+            read_bytes("lots")
+
+    def test_amounts_are_said(self):
+        assert [say_bytes(n) for n in (0, 999, 1000, 1.5e6, 2.345e9)] == ["0 B", "999 B", "1 kB", "1.5 MB", "2.35 GB"]
+
+    def test_every_policy_has_a_sentence(self):
+        assert all(len(text) > 20 for text in POLICIES.values())

@@ -23,9 +23,9 @@ ONE_LEVEL = 1  # a rounding at half a level may fall either way
 def hooks_of(manager) -> int:
     return sum(
         len(module._forward_hooks) + len(module._forward_pre_hooks)
-        for component in manager._loaded.values()
-        if isinstance(component, torch.nn.Module)
-        for module in component.modules()
+        for kept in manager._kept.values()
+        if isinstance(kept.component, torch.nn.Module)
+        for module in kept.component.modules()
     )
 
 
@@ -210,7 +210,11 @@ def test_known_latents_are_put_back_after_every_step(manager):
         clean, noise, embeds = torch.randn(1, 4, 2, 8, 8), torch.randn(1, 4, 2, 8, 8), torch.randn(1, 32, 128)
         holes = torch.zeros(1, 1, 2, 8, 8, dtype=torch.bool)
         holes[..., :4] = True
-        steps = list(smooth(unet, scheduler, noise, embeds, embeds, 1.0, 4, Known(clean, holes)))
+
+        def noise_pred(latents, timestep, text):
+            return unet(latents, timestep, text).sample
+
+        steps = list(smooth(noise_pred, scheduler, noise, embeds, embeds, 1.0, 4, Known(clean, holes)))
     outside = ~holes.expand_as(clean)
     assert torch.equal(steps[-1].latents[outside], clean[outside])
     cumulative = scheduler.alphas_cumprod[251]  # of the timesteps 751, 501, 251, 1 the second step ends at the third
@@ -245,7 +249,7 @@ def test_cancelling_between_any_two_events_frees_everything(task_request, manage
             next(events)
         events.close()
         assert hooks_of(manager) == hooks
-        assert not any(manager._users.values())
+        assert manager.held() == []
     assert not torch.is_inference_mode_enabled()
 
 

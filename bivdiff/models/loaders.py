@@ -1,112 +1,207 @@
-"""How each kind of component is read, from a folder in diffusers' layout or from a repository of the model hub.
+"""How each kind of component is read from the disk.
 
-In it: one loader per kind, and the sentence a user gets when one cannot be loaded.
-Not in it: caching and placement (manager.py), which components there are (catalog.py).
+In it: one loader per kind, and the sentence a user gets when one cannot be loaded. Safetensors are preferred, and of
+pickles nothing but tensors is read.
+Not in it: where the files lie and how they get there (hub.py), LoRAs and textual inversion (personal.py), caching and
+placement (manager.py), which components there are (catalog.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from pickle import UnpicklingError
+from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 
-from bivdiff.catalog import ModelSpec
-from bivdiff.errors import ModelUnavailableError
+from bivdiff.errors import BIVDiffError, ModelUnavailableError
+from bivdiff.models import personal
+from bivdiff.models.architectures import architecture_of, build_empty
+from bivdiff.models.hub import weights_of
+from bivdiff.specs import ModelSpec
 
-Load = Callable[[str, str, torch.dtype], Any]  # a folder or repository, a folder inside it, the dtype of the weights
+UNREADABLE = (
+    OSError, EOFError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, UnpicklingError,
+    SafetensorError,
+)  # fmt: skip
+"""What the libraries raise for files that are damaged, or not what they are taken for."""
+
+
+class Source(NamedTuple):
+    """Where a component is read from: the root of its repository, or a single file; and the dtype of its weights.
+
+    `base` is the loaded component of `spec.base`, if it has one.
+    """
+
+    spec: ModelSpec
+    root: Path
+    dtype: torch.dtype
+    base: Any = None
+
+
+Load = Callable[[Source], Any]
+
+
+def load_component(source: Source) -> Any:
+    """Load a component on the CPU, ready to infer.
+
+    Raises:
+        ModelUnavailableError: what the files hold is broken or of another architecture.
+    """
+    spec = source.spec
+    try:
+        component = LOADERS[spec.kind](source)
+    except BIVDiffError:
+        raise
+    except UNREADABLE as error:
+        reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+        raise ModelUnavailableError(
+            f"The model '{spec.place}' could not be loaded as {spec.kind}: {reason} "
+            f"The files in {source.root} are incomplete or of another architecture; fetch them again."
+        ) from error
+    return component.eval().requires_grad_(False) if isinstance(component, torch.nn.Module) else component
 
 
 def _diffusers(class_name: str) -> Load:
-    def load(place: str, subfolder: str, dtype: torch.dtype) -> torch.nn.Module:
+    def load(source: Source) -> torch.nn.Module:
         import diffusers
 
-        model = getattr(diffusers, class_name).from_pretrained(place, subfolder=subfolder, torch_dtype=dtype)
-        return model.eval().requires_grad_(False)
+        return _from_pretrained(getattr(diffusers, class_name), source, torch_dtype=source.dtype)
 
     return load
 
 
 def _transformers(class_name: str) -> Load:
-    def load(place: str, subfolder: str, dtype: torch.dtype) -> torch.nn.Module:
+    def load(source: Source) -> torch.nn.Module:
         import transformers
 
-        model = getattr(transformers, class_name).from_pretrained(place, subfolder=subfolder, dtype=dtype)
-        return model.eval().requires_grad_(False)
+        return _from_pretrained(getattr(transformers, class_name), source, dtype=source.dtype)
 
     return load
 
 
-def _tokenizer(place: str, subfolder: str, _: torch.dtype) -> Any:
+def _from_pretrained(kind: Any, source: Source, **dtype: torch.dtype) -> torch.nn.Module:
+    """A component in its library's layout; weights that are missing would be random, so they are refused."""
+    spec, found = source.spec, weights_of(source.spec, source.root)
+    model, report = kind.from_pretrained(
+        source.root, subfolder=spec.folder, variant=found.variant, use_safetensors=found.use_safetensors,
+        local_files_only=True, output_loading_info=True, **dtype,
+    )  # fmt: skip
+    if missing := [*report["missing_keys"], *report["mismatched_keys"]]:
+        raise ValueError(f"{len(missing)} of its weights are missing or of another shape, such as {missing[0]}.")
+    return model
+
+
+def _or_single_file(load: Load, part: str) -> Load:
+    """The same component from a folder, or from a checkpoint that holds all of Stable Diffusion in one file."""
+
+    def load_either(source: Source) -> torch.nn.Module:
+        if not source.root.is_file():
+            return load(source)
+        from bivdiff.models.single_file import read_part
+
+        return read_part(source.root, part).to(source.dtype)
+
+    return load_either
+
+
+def _unet(source: Source) -> torch.nn.Module:
+    plain = _or_single_file(_diffusers("UNet2DConditionModel"), "unet")(source)
+    return personal.merge_loras(plain, "unet", source.spec.loras)
+
+
+def _text_encoder(source: Source) -> torch.nn.Module:
+    plain = _or_single_file(_transformers("CLIPTextModel"), "text_encoder")(source)
+    merged = personal.merge_loras(plain, "text_encoder", source.spec.loras)
+    return personal.widen_text_encoder(merged, source.spec.embeddings)
+
+
+def _tokenizer(source: Source) -> Any:
     from transformers import CLIPTokenizer
 
-    return CLIPTokenizer.from_pretrained(place, subfolder=subfolder)
+    tokenizer = CLIPTokenizer.from_pretrained(source.root, subfolder=source.spec.folder, local_files_only=True)
+    return personal.widen_tokenizer(tokenizer, source.spec.embeddings)
 
 
-def _scheduler(place: str, subfolder: str, _: torch.dtype) -> Any:
+def _scheduler(source: Source) -> Any:
+    """A schedule the bridge can walk both ways: DDIM over the model's own noise levels.
+
+    Inversion and denoising must meet the same timesteps, whatever sampler the model was released with: so spacing and
+    offset are Stable Diffusion's.
+
+    Raises:
+        ValueError: the model is no diffusion model with noise levels of that kind.
+    """
     from diffusers import DDIMScheduler
 
-    return DDIMScheduler.from_pretrained(place, subfolder=subfolder)
+    spec = source.spec
+    config = DDIMScheduler.load_config(source.root, subfolder=spec.folder, local_files_only=True)
+    if "Flow" in config.get("_class_name", "") or config.get("beta_schedule") is None:
+        raise ValueError(f"Its sampler is {config.get('_class_name')}, and DDIM cannot invert such a model.")
+    walkable = {"timestep_spacing": "leading", "steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False,
+                "thresholding": False}  # fmt: skip
+    return DDIMScheduler.from_config({**config, **dict(spec.config), **walkable})
+
+
+def _motion_unet(source: Source) -> torch.nn.Module:
+    return between_layers(source.base, _diffusers("MotionAdapter")(source))
+
+
+def between_layers(base: torch.nn.Module, adapter: torch.nn.Module) -> torch.nn.Module:
+    """AnimateDiff's U-Net: the image model's layers, and motion modules between them.
+
+    The image model's tensors are taken as they are, not copied: on the host both models share them.
+    """
+    from diffusers import UNetMotionModel
+
+    with torch.device("meta"):
+        unet = UNetMotionModel.from_unet2d(base, adapter, load_weights=False)
+    unet.load_state_dict({**base.state_dict(), **adapter.state_dict()}, strict=True, assign=True)
+    return unet
+
+
+def _vidrd_unet(source: Source) -> torch.nn.Module:
+    from bivdiff.models.vidrd import split_checkpoint
+
+    return _filled(source, split_checkpoint(source.root / source.spec.file)[0])
+
+
+def _vidrd_text_encoder(source: Source) -> torch.nn.Module:
+    from bivdiff.models.vidrd import split_checkpoint
+
+    return _filled(source, split_checkpoint(source.root / source.spec.file)[1])
+
+
+def _filled(source: Source, weights: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+    """The network that the catalog knows the shape of, since its file holds weights alone."""
+    network = build_empty(architecture_of(source.spec))
+    network.load_state_dict(weights, strict=True, assign=True)
+    return network.to(source.dtype)
 
 
 def _annotator(kind: str) -> Load:
-    def load(place: str, subfolder: str, _: torch.dtype) -> torch.nn.Module:
-        from huggingface_hub import hf_hub_download
-
+    def load(source: Source) -> torch.nn.Module:
         from bivdiff.annotators import loading
 
-        folder = Path(place)
-        if not folder.is_dir():
-            folder = Path(hf_hub_download(place, loading.FILES[kind])).parent
-        return loading.LOADERS[kind](folder / subfolder)
+        return loading.LOADERS[kind](source.root / source.spec.folder)
 
     return load
 
 
 LOADERS: dict[str, Load] = {
-    "vae": _diffusers("AutoencoderKL"),
-    "unet": _diffusers("UNet2DConditionModel"),
-    "video_unet": _diffusers("UNet3DConditionModel"),
-    "controlnet": _diffusers("ControlNetModel"),
-    "t2i_adapter": _diffusers("T2IAdapter"),
-    "text_encoder": _transformers("CLIPTextModel"),
-    "depth_estimator": _transformers("DepthAnythingForDepthEstimation"),
-    **{kind: _annotator(kind) for kind in ("body_pose", "hed", "lineart", "normalbae", "pidinet")},
+    "vae": _or_single_file(_diffusers("AutoencoderKL"), "vae"),
+    "unet": _unet,
+    "text_encoder": _text_encoder,
     "tokenizer": _tokenizer,
     "scheduler": _scheduler,
+    "controlnet": _diffusers("ControlNetModel"),
+    "t2i_adapter": _diffusers("T2IAdapter"),
+    "video_unet": _diffusers("UNet3DConditionModel"),
+    "motion_unet": _motion_unet,
+    "vidrd_unet": _vidrd_unet,
+    "vidrd_text_encoder": _vidrd_text_encoder,
+    "depth_estimator": _transformers("DepthAnythingForDepthEstimation"),
+    **{kind: _annotator(kind) for kind in ("body_pose", "hed", "lineart", "normalbae", "pidinet")},
 }
-
-
-def load_component(spec: ModelSpec, folder: Path, dtype: torch.dtype) -> Any:
-    """Load a component on the CPU.
-
-    Args:
-        spec: which one.
-        folder: where the files of its family or repository lie; a repository that is not there is asked of the hub,
-            or found in the hub library's own cache.
-        dtype: of the weights.
-
-    Raises:
-        ModelUnavailableError: the files are missing, or what they hold is broken or of another architecture.
-    """
-    name = f"{spec.repo}/{spec.folder}".strip("/")
-    if not spec.repo and not (folder / spec.folder).is_dir():
-        raise ModelUnavailableError(
-            f"The toybox's model '{spec.folder}' is not among the app's files. Choose another image model, or fetch "
-            "the app's assets folder again; assets/toybox/README.md lists what it holds."
-        )
-    place = spec.repo if spec.repo and not folder.is_dir() else str(folder)
-    try:
-        return LOADERS[spec.kind](place, spec.folder, dtype)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
-        remedy = "The files are incomplete or of another architecture; fetch them again."
-        if place == spec.repo:
-            remedy = (
-                "Check the connection, or put the repository's files into the folder that BIVDIFF_MODELS_FOLDER names, "
-                f"as {spec.repo}."
-            )
-        raise ModelUnavailableError(
-            f"The model '{name}' could not be loaded as {spec.kind}: {reason} {remedy}"
-        ) from error

@@ -14,7 +14,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from bivdiff.guidance import guided
+from bivdiff.guidance import guided, unet_noise
 from bivdiff.sampling import Step, unfold_step, walk
 
 
@@ -88,7 +88,7 @@ def generate_with_control(
         Steps whose latents are `(1, C, F, h, w)`.
     """
     ddim = DDIMScheduler.from_config(scheduler.config)
-    maps = [control_tensor(control.control_frames, noise) for control in controls]
+    maps = [control_tensor(control.control_frames, prompt_embeds) for control in controls]
 
     def predict(latents: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
         position = int((ddim.timesteps == timestep).nonzero()[0])
@@ -98,9 +98,9 @@ def generate_with_control(
         made = []
         for start in range(0, len(latents), batch_size):
             part = slice(start, start + batch_size)
-            shown = [guide[part] for guide in guides]
-            steering = residuals(latents[part], timestep, embeds[part], shown, active) if active else {}
-            made.append(unet(latents[part], timestep, embeds[part], **steering).sample)
+            shown, text = [guide[part] for guide in guides], embeds[part]
+            steering = residuals(latents[part].to(text.dtype), timestep, text, shown, active) if active else {}
+            made.append(unet_noise(unet, latents[part], timestep, text, **steering))
         return torch.cat(made)
 
     for step in walk(guided(predict, prompt_embeds, negative_embeds, guidance_scale), noise, ddim, num_steps):

@@ -7,17 +7,19 @@ over stages (`bivdiff.pipeline`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from bivdiff import latents
-from bivdiff.catalog import Family, ModelSpec
 from bivdiff.errors import InputError
 from bivdiff.prompts import encode_prompt
 from bivdiff.sampling import Step, initial_noise
+from bivdiff.specs import Family, ModelSpec
 from bivdiff.tasks.control import Steering, controlnet_residuals, generate_with_control, t2i_adapter_residuals
 from bivdiff.tasks.inpaint import generate_with_inpainting, latent_holes, with_holes
 from bivdiff.tasks.instruct import generate_with_instruct_pix2pix
@@ -29,7 +31,8 @@ from bivdiff.types import GenerationRequest
 class Kit:
     """What makes the frames: the request with its seed, the family's shared components, the image model's networks.
 
-    `control_frames` are the control maps, uint8 `(F, H, W, 3)` for each of the request's controls.
+    `control_frames` are the control maps, uint8 `(F, H, W, 3)` for each of the request's controls. Each component is
+    brought to the `device` by `running(*modules)`, for as long as it runs.
     """
 
     request: GenerationRequest
@@ -39,15 +42,19 @@ class Kit:
     scheduler: Any
     unet: Any
     networks: tuple[Any, ...]
-    control_frames: tuple[np.ndarray, ...] = ()
+    control_frames: tuple[np.ndarray, ...]
+    running: Callable[..., AbstractContextManager[None]]
+    device: torch.device
 
     def embed(self, prompt: str) -> Tensor:
         """`(1, L, D)`."""
-        return encode_prompt(self.tokenizer, self.text_encoder, prompt)
+        with self.running(self.text_encoder):
+            return encode_prompt(self.tokenizer, self.text_encoder, prompt)
 
     def encode(self, frames: np.ndarray) -> Tensor:
         """Scaled latents `(1, C, F, h, w)`."""
-        return latents.encode(self.vae, frames, self.request.frame_batch_size)
+        with self.running(self.vae):
+            return latents.encode(self.vae, frames, self.request.frame_batch_size)
 
     def noise(self) -> Tensor:
         """Initial noise of every frame, `(F, C, h, w)`."""
@@ -55,7 +62,7 @@ class Kit:
         ratio = 2 ** (len(self.vae.config.block_out_channels) - 1)
         shape = (count, self.vae.config.latent_channels, height // ratio, width // ratio)
         noise = initial_noise(shape, self.request.noise_sharing, self.request.seed)
-        return noise.to(self.vae.device, self.vae.dtype)
+        return noise.to(self.device)
 
 
 def networks_of(request: GenerationRequest, chosen: Family) -> tuple[ModelSpec, ...]:
@@ -80,7 +87,11 @@ def networks_of(request: GenerationRequest, chosen: Family) -> tuple[ModelSpec, 
 
 def generate(kit: Kit) -> Iterator[Step]:
     """Make the frames of a request that are not given; the last step's latents `(1, C, F, h, w)` hold them."""
-    yield from MAKERS[kit.request.image_model](kit)
+    own_unet = kit.request.image_model in {"instruct-pix2pix", "inpainting"}
+    denoisers = kit.networks if own_unet else (kit.unet, *kit.networks)
+    steps = MAKERS[kit.request.image_model](kit)
+    with kit.running(*denoisers):
+        yield from steps
 
 
 def _with_control(kit: Kit) -> Iterator[Step]:

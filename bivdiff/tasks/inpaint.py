@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from bivdiff.guidance import guided
+from bivdiff.guidance import guided, unet_noise
 from bivdiff.sampling import Step, in_batches, unfold_step, walk
 
 GREY = 128  # the middle of the autoencoder's range: what a hole looks like to the model
@@ -61,7 +61,7 @@ def generate_with_inpainting(
 
     def predict(latents: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
         def one_batch(part: Tensor, text: Tensor, extra: Tensor) -> Tensor:
-            return unet(torch.cat([part, extra], 1), timestep, text).sample
+            return unet_noise(unet, torch.cat([part, extra], 1), timestep, text)
 
         return in_batches(one_batch, batch_size, latents, embeds, shown.repeat(len(latents) // len(shown), 1, 1, 1))
 

@@ -12,7 +12,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from bivdiff.guidance import guided_by_picture
+from bivdiff.guidance import guided_by_picture, unet_noise
 from bivdiff.sampling import Step, in_batches, unfold_step, walk
 
 
@@ -41,7 +41,7 @@ def generate_with_instruct_pix2pix(
 
     def predict(latents: Tensor, timestep: Tensor, embeds: Tensor, pictures: Tensor) -> Tensor:
         def one_batch(part: Tensor, text: Tensor, picture: Tensor) -> Tensor:
-            return unet(torch.cat([part, picture], 1), timestep, text).sample
+            return unet_noise(unet, torch.cat([part, picture], 1), timestep, text)
 
         return in_batches(one_batch, batch_size, latents, embeds, pictures)
 

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from bivdiff.attention import AttentionControl, TokenMap, controlled, map_size
 from bivdiff.errors import InputError
+from bivdiff.guidance import unet_noise
 from bivdiff.inversion import invert_with_image_model
 from bivdiff.latents import fold_frames
 from bivdiff.prompts import encode_prompt
@@ -320,7 +321,7 @@ class _Pairs:
     def _evaluate(self, rows: list[tuple[Tensor, Tensor]], timestep: Tensor) -> Tensor:
         pictures = torch.cat([pictures for pictures, _ in rows])
         embeds = torch.cat([embeds.expand(len(pictures), -1, -1) for pictures, embeds in rows])
-        return self.unet(pictures, timestep, embeds).sample
+        return unet_noise(self.unet, pictures, timestep, embeds)
 
 
 def _walk_edited(predict: _Pairs, plan: _Plan, trajectory: list[Tensor], scheduler: Any) -> Iterator[Step]:

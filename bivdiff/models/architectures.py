@@ -1,0 +1,146 @@
+"""The shapes of the real networks: their configs as published, so that they can be built without asking a hub.
+
+In it: the configs, `architecture_of`, from an entry of the catalog to its class and config, and `build_empty`, which
+makes a network without weights. Not in it: weights (loaders.py, single_file.py, random_weights.py); tokenizers and
+schedulers, which have none; the toybox, which builds its own; the annotators' networks (`bivdiff.annotators.loading`).
+
+Each is held to the number of parameters of the published weights by tests/test_architectures.py.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bivdiff.errors import InputError
+from bivdiff.models.vidrd import SD21_UNET_CONFIG
+from bivdiff.specs import TOYBOX_REPO, ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_WIDTHS = [320, 640, 1280, 1280]
+_ENCODER: dict[str, Any] = {
+    "in_channels": 4, "flip_sin_to_cos": True, "freq_shift": 0,
+    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"], "block_out_channels": _WIDTHS,
+    "layers_per_block": 2, "downsample_padding": 1, "mid_block_scale_factor": 1, "act_fn": "silu",
+    "norm_num_groups": 32, "norm_eps": 1e-5, "cross_attention_dim": 768, "attention_head_dim": 8,
+}  # fmt: skip
+
+SD15_UNET: dict[str, Any] = {
+    **_ENCODER, "sample_size": 64, "out_channels": 4, "center_input_sample": False,
+    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+}  # fmt: skip
+"""Stable Diffusion 1.5. InstructPix2Pix and the inpainting model differ in the input channels alone."""
+
+SD15_VAE: dict[str, Any] = {
+    "in_channels": 3, "out_channels": 3, "latent_channels": 4, "sample_size": 512, "layers_per_block": 2,
+    "down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "block_out_channels": [128, 256, 512, 512], "act_fn": "silu", "norm_num_groups": 32, "scaling_factor": 0.18215,
+}  # fmt: skip
+"""Stable Diffusion 1.x's and 2.x's."""
+
+_CLIP: dict[str, Any] = {
+    "vocab_size": 49408, "max_position_embeddings": 77, "layer_norm_eps": 1e-5, "attention_dropout": 0.0,
+    "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1,
+}  # fmt: skip
+CLIP_VIT_L: dict[str, Any] = {
+    **_CLIP, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+    "hidden_act": "quick_gelu", "projection_dim": 768,
+}  # fmt: skip
+CLIP_VIT_H: dict[str, Any] = {
+    **_CLIP, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16,
+    "hidden_act": "gelu", "projection_dim": 512,
+}  # fmt: skip
+"""OpenCLIP's, without the last of its 24 layers, as Stable Diffusion 2.1 and ModelScope read it."""
+
+CONTROLNET: dict[str, Any] = {
+    **_ENCODER, "conditioning_embedding_out_channels": [16, 32, 96, 256],
+    "controlnet_conditioning_channel_order": "rgb",
+}  # fmt: skip
+T2I_ADAPTER: dict[str, Any] = {
+    "in_channels": 3, "channels": _WIDTHS, "num_res_blocks": 2, "downscale_factor": 8, "adapter_type": "full_adapter"
+}  # fmt: skip
+MODELSCOPE_UNET: dict[str, Any] = {
+    "sample_size": 32, "in_channels": 4, "out_channels": 4, "down_block_types": ["CrossAttnDownBlock3D"] * 3
+    + ["DownBlock3D"], "up_block_types": ["UpBlock3D"] + ["CrossAttnUpBlock3D"] * 3, "block_out_channels": _WIDTHS,
+    "layers_per_block": 2, "downsample_padding": 1, "mid_block_scale_factor": 1, "act_fn": "silu",
+    "norm_num_groups": 32, "norm_eps": 1e-5, "cross_attention_dim": 1024, "attention_head_dim": 64,
+}  # fmt: skip
+MOTION_ADAPTER: dict[str, Any] = {
+    "block_out_channels": _WIDTHS, "motion_layers_per_block": 2, "motion_num_attention_heads": 8,
+    "motion_norm_num_groups": 32, "motion_max_seq_length": 32, "use_motion_mid_block": False,
+}  # fmt: skip
+"""AnimateDiff v1-5-3; v1-5-2 has motion modules in the middle block, too."""
+
+DEPTH_ANYTHING: dict[str, Any] = {
+    "backbone_config": {
+        "model_type": "dinov2", "hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6,
+        "image_size": 518, "patch_size": 14, "out_indices": [3, 6, 9, 12], "apply_layernorm": True,
+        "reshape_hidden_states": False,
+    },
+    "patch_size": 14, "reassemble_hidden_size": 384, "reassemble_factors": [4, 2, 1, 0.5],
+    "neck_hidden_sizes": [48, 96, 192, 384], "fusion_hidden_size": 64, "head_in_index": -1, "head_hidden_size": 32,
+    "depth_estimation_type": "relative",
+}  # fmt: skip
+"""Depth Anything V2 Small."""
+
+
+class Architecture(NamedTuple):
+    """A network without its weights: the module its class is in, the class's name, and the config."""
+
+    module: str
+    name: str
+    config: Mapping[str, Any]
+
+
+_BY_KIND: Mapping[str, Architecture] = {
+    "vae": Architecture("diffusers", "AutoencoderKL", SD15_VAE),
+    "unet": Architecture("diffusers", "UNet2DConditionModel", SD15_UNET),
+    "text_encoder": Architecture("transformers", "CLIPTextModel", CLIP_VIT_L),
+    "controlnet": Architecture("diffusers", "ControlNetModel", CONTROLNET),
+    "t2i_adapter": Architecture("diffusers", "T2IAdapter", T2I_ADAPTER),
+    "video_unet": Architecture("diffusers", "UNet3DConditionModel", MODELSCOPE_UNET),
+    "motion_unet": Architecture("diffusers", "MotionAdapter", MOTION_ADAPTER),
+    "vidrd_unet": Architecture("bivdiff.models.vidrd", "VidRDUNet", SD21_UNET_CONFIG),
+    "vidrd_text_encoder": Architecture("transformers", "CLIPTextModel", CLIP_VIT_H),
+    "depth_estimator": Architecture("transformers", "DepthAnythingForDepthEstimation", DEPTH_ANYTHING),
+}
+_CHANGES: Mapping[str, Mapping[str, Any]] = {
+    "sd15/instruct-pix2pix": {"in_channels": 8},
+    "sd15/inpainting": {"in_channels": 9},
+    "sd15/controlnet-shuffle": {"global_pool_conditions": True},
+    "sd15/t2i-adapter-canny": {"in_channels": 1},
+    "sd15/t2i-adapter-sketch": {"in_channels": 1},
+    "sd15/zeroscope-text-encoder": CLIP_VIT_H,
+    "sd15/modelscope-text-encoder": CLIP_VIT_H,
+    "sd15/animatediff-v1-5-2": {"use_motion_mid_block": True},
+}
+"""What an entry has otherwise than most of its kind, by its key."""
+
+
+def architecture_of(spec: ModelSpec) -> Architecture:
+    """The class and config of an entry of the catalog; of a motion adapter the adapter's, without its image model.
+
+    Raises:
+        InputError: it is none of the real networks whose shapes are known here.
+    """
+    if spec.repo == TOYBOX_REPO or spec.kind not in _BY_KIND:
+        raise InputError(
+            f"The shape of '{spec.key}' is not known here, so it cannot be built without its files. Choose other "
+            "models, or leave random weights."
+        )
+    usual = _BY_KIND[spec.kind]
+    return usual._replace(config={**usual.config, **_CHANGES.get(spec.key, {})})
+
+
+def build_empty(architecture: Architecture) -> nn.Module:
+    """The network with its parameters on torch's meta device, where they take no memory; its buffers are real."""
+    from accelerate import init_empty_weights
+
+    kind = getattr(importlib.import_module(architecture.module), architecture.name)
+    with init_empty_weights(include_buffers=False):
+        if architecture.module == "transformers":
+            return kind(kind.config_class(**architecture.config))
+        return kind(**architecture.config)

@@ -1,0 +1,202 @@
+"""What a run will take before it runs: memory of device and host, and time; and what to change where it does not fit.
+
+In it: `activation_bytes`, which the manager keeps free for a stage, `estimate` and `fit`. Not in it: what is free
+(memory.py), who gets it (manager.py).
+
+The figures per network come from `benchmarks/footprint.py`, which runs the full-size networks on tensors without
+content and counts operations and the bytes that live at once. A real device rounds up, hence `SLACK`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+
+from bivdiff.models.manager import ModelManager
+from bivdiff.models.memory import say_bytes
+from bivdiff.models.placement import OffloadPolicy
+from bivdiff.specs import Family, ModelSpec, VideoModel
+from bivdiff.types import GenerationRequest
+
+
+class Footprint(NamedTuple):
+    """Of one picture or frame of 512x512: operations in units of 1e9, and bytes that live at once at 16 bits."""
+
+    gflop: float
+    activations: float
+
+
+FOOTPRINTS: Mapping[str, Footprint] = {
+    "unet": Footprint(803, 58.5e6),
+    "controlnet": Footprint(283, 50.2e6),
+    "t2i_adapter": Footprint(54, 50.2e6),
+    "video_unet": Footprint(1301, 68.4e6),
+    "motion_unet": Footprint(1109, 68.3e6),
+    "vidrd_unet": Footprint(1024, 68.4e6),
+    "encode": Footprint(1117, 335.5e6),
+    "decode": Footprint(2515, 404.8e6),
+}
+TOYBOX_WORK = 1 / 75  # of the operations of the real networks on as many pixels
+SLACK = 1.4
+LAYER_BYTES = 0.25e9  # what group offloading has on the device of a network at once, the next layer included
+PREVIEWS = 8  # decoded clips in the two denoising stages
+LIBRARIES = 1.2e9  # host memory of a process that has loaded torch, diffusers and transformers, and nothing else
+
+
+def activation_bytes(request: GenerationRequest, video: VideoModel, dtype: torch.dtype) -> int:
+    """Bytes of the device that the hungriest stage of a request computes with, weights not counted."""
+    frames, height, width = request.frames.shape[:3]
+    size, width_of_number = height * width / 512**2, dtype.itemsize / 2
+    pictures = min(frames, request.frame_batch_size) * (3 if request.image_model == "prompt2prompt" else 1)
+    seen = min(frames, request.window or video.window) * (2 if request.smoothing_guidance_scale > 1 else 1)
+    stages = (
+        pictures * FOOTPRINTS["unet"].activations + (request.task == "control") * pictures
+        * FOOTPRINTS["controlnet"].activations,
+        seen * FOOTPRINTS[video.unet.kind].activations,
+        FOOTPRINTS["decode"].activations,  # the autoencoder takes one picture after the other
+    )  # fmt: skip
+    return int(SLACK * width_of_number * size * max(stages))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run is expected to take.
+
+    Attributes:
+        device_bytes, host_bytes: highest at any moment. Where the device has no memory of its own, all is the host's.
+        seconds: in all, models already loaded.
+        rough: whether the time is computed from operations alone: nothing of this family has run here yet.
+        fits: whether the budgets hold it.
+        advice: if they do not, what to change; else empty.
+    """
+
+    device_bytes: int
+    host_bytes: int
+    seconds: float
+    rough: bool
+    fits: bool
+    advice: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """Time and memory in words."""
+        if not self.fits:
+            return self.advice
+        place = "" if self.device_bytes == self.host_bytes else f" of the device and {say_bytes(self.host_bytes)}"
+        roughly = "roughly " if self.rough else ""
+        return f"This takes {roughly}{say_seconds(self.seconds)} and {say_bytes(self.device_bytes)}{place} of memory."
+
+
+def say_seconds(seconds: float) -> str:
+    """A length of time as people say it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+class Stages(NamedTuple):
+    """The networks that run in each stage of a request, and how many single frames they evaluate."""
+
+    networks: tuple[ModelSpec, ...]
+    evaluations: int
+
+
+def stages_of(request: GenerationRequest, chosen: Family, networks: tuple[ModelSpec, ...]) -> Iterator[Stages]:
+    """The stages of a request in which a denoiser runs."""
+    frames, video = request.frames.shape[0], chosen.video_models[request.video_model]
+    if request.image_model != "given":
+        own_unet = request.image_model in {"instruct-pix2pix", "inpainting"}
+        branches = {"instruct-pix2pix": 3, "prompt2prompt": 3.5}.get(
+            request.image_model, 1 + (request.guidance_scale > 1)
+        )
+        running = networks if own_unet else (chosen.unet, *networks)
+        yield Stages(running, int(frames * request.num_inference_steps * branches))
+    inversion = frames * request.num_inversion_steps * (1 + (request.inversion_guidance_scale > 1))
+    if request.mixing_ratio > 0:
+        yield Stages((chosen.unet,), inversion)
+    if request.mixing_ratio < 1:
+        yield Stages((video.unet,), inversion)
+    yield Stages((video.unet,), frames * request.num_smoothing_steps * (1 + (request.smoothing_guidance_scale > 1)))
+
+
+def operations(request: GenerationRequest, chosen: Family, networks: tuple[ModelSpec, ...]) -> float:
+    """What a request computes, in units of 1e9 operations."""
+    frames, height, width = request.frames.shape[:3]
+    work = (2 + PREVIEWS) * frames * FOOTPRINTS["decode"].gflop + frames * FOOTPRINTS["encode"].gflop
+    for stage in stages_of(request, chosen, networks):
+        work += stage.evaluations * sum(FOOTPRINTS[spec.kind].gflop for spec in stage.networks)
+    return work * height * width / 512**2 * (1 if chosen.unet.repo else TOYBOX_WORK)
+
+
+def estimate(
+    request: GenerationRequest, chosen: Family, networks: tuple[ModelSpec, ...], manager: ModelManager,
+    policy: OffloadPolicy | None = None,
+) -> Estimate:  # fmt: skip
+    """What a request will take.
+
+    Args:
+        request: what is to be made.
+        chosen: its family, with the request's own base model.
+        networks: what its image model needs beside the family's shared components.
+        manager: knows budgets, dtype, and how fast this device was.
+        policy: of the offload; the manager's unless another is asked about.
+    """
+    policy = policy or manager.policy
+    video = chosen.video_models[request.video_model]
+    specs = dict.fromkeys((*chosen.shared, *video.components, *networks))
+    bytes_of = {spec: manager.weight_bytes(spec) for spec in specs}
+    activations = activation_bytes(request, video, manager.dtype)
+    everything = sum(bytes_of.values())
+    largest = max(
+        sum(bytes_of[spec] for spec in dict.fromkeys(stage.networks)) for stage in stages_of(request, chosen, networks)
+    )
+    on_device = {
+        "none": everything, "zerogpu": everything, "model": largest + bytes_of[chosen.vae], "group": int(LAYER_BYTES),
+    }[policy] + activations  # fmt: skip
+    on_host = int(LIBRARIES) + (everything if policy in {"model", "group"} else max(bytes_of.values()))
+    seconds = operations(request, chosen, networks) / manager.pace(request.family)
+    if manager.device_budget is None:
+        host = int(LIBRARIES) + everything + activations
+        return _judged(Estimate(host, host, seconds, manager.is_pace_rough(request.family), True), manager, host)
+    return _judged(Estimate(on_device, on_host, seconds, manager.is_pace_rough(request.family), True), manager, on_host)
+
+
+def _judged(found: Estimate, manager: ModelManager, on_host: int) -> Estimate:
+    if manager.device_budget is not None and found.device_bytes > manager.device_budget:
+        return replace(found, fits=False, advice=(
+            f"The run needs about {say_bytes(found.device_bytes)} of the device, and its budget is "
+            f"{say_bytes(manager.device_budget)}. Take a leaner offload policy, fewer frames at once, a shorter "
+            "window, or a smaller size."
+        ))  # fmt: skip
+    if on_host > manager.host_budget:
+        return replace(found, fits=False, advice=(
+            f"The run needs about {say_bytes(on_host)} of memory, and the budget is {say_bytes(manager.host_budget)}. "
+            "Take fewer frames or a smaller size, or close other programs and start again."
+        ))  # fmt: skip
+    return found
+
+
+def fit(
+    request: GenerationRequest, chosen: Family, networks: tuple[ModelSpec, ...], manager: ModelManager
+) -> tuple[GenerationRequest, OffloadPolicy] | None:
+    """The request and offload policy nearest to those wanted that fit; None if nothing does.
+
+    What changes the result least goes first: the policy and the frames at once change nothing but time, the window
+    changes how a clip hangs together. The size is left alone: it is the user's to choose.
+    """
+    video = chosen.video_models[request.video_model]
+    ladder: tuple[OffloadPolicy, ...] = ("none", "model", "group")
+    policies = ladder[ladder.index(manager.policy) :] if manager.policy in ladder else (manager.policy,)
+    batches = [size for size in (request.frame_batch_size, 8, 4, 2, 1) if size <= request.frame_batch_size]
+    window = request.window or video.window
+    windows = [size for size in (window, 16, 8, 4) if size <= window]
+    for size in dict.fromkeys(windows):
+        for batch in dict.fromkeys(batches):
+            for policy in policies:
+                smaller = replace(request, frame_batch_size=batch, window=None if size == video.window else size)
+                if estimate(smaller, chosen, networks, manager, policy).fits:
+                    return smaller, policy
+    return None

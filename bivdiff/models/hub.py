@@ -1,0 +1,332 @@
+"""Where the files of a component lie, and how they get there.
+
+In it: which files of a repository a component is read from; finding them among the app's own, in the models folder and
+in the hub library's cache; downloading just them, and the sentence a user gets when that fails.
+Not in it: how the files are read (loaders.py), where models run (manager.py). LoRAs, embeddings and the base of a
+component are files of others.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from json import JSONDecodeError
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from huggingface_hub import HfApi, constants, errors, hf_hub_download
+from huggingface_hub.utils import tqdm
+
+from bivdiff.errors import ModelUnavailableError
+from bivdiff.settings import Settings
+from bivdiff.specs import TOYBOX_REPO, ModelSpec
+
+Report = Callable[[int, int], None]
+
+_OF_TRANSFORMERS = {"text_encoder", "depth_estimator"}
+"""The kinds of component whose weights bear the names that transformers gives them; all others' are diffusers'."""
+_SINGLE_FILE = ".safetensors"
+
+# A set of files is complete when its last one is there: so an interrupted download never passes for a whole one.
+_TOKENIZER_EXTRAS = ("special_tokens_map.json", "added_tokens.json", "tokenizer_config.json")
+_VOCABULARY = ("vocab.json", "merges.txt")
+_FAST_TOKENIZER = "tokenizer.json"
+_SCHEDULER = "scheduler_config.json"
+
+
+class Weights(NamedTuple):
+    """What `from_pretrained` must be told to read the files that were chosen."""
+
+    variant: str | None
+    use_safetensors: bool
+
+
+def choose_files(names: Sequence[str], spec: ModelSpec) -> list[str]:
+    """The files that a component is read from, in the order they should arrive in.
+
+    Args:
+        names: the files of its repository, as POSIX paths from the root.
+        spec: the component.
+
+    Returns:
+        Those of `names` that it needs; none if what it needs is not all there. Safetensors go before pickles, then the
+        component's variant before plain weights before float16.
+    """
+    start = f"{spec.folder}/" if spec.folder else ""
+    inside = {name.removeprefix(start) for name in names if name.startswith(start)}
+    return [start + name for name in _choose(inside, spec)]
+
+
+def weights_of(spec: ModelSpec, root: Path) -> Weights:
+    """Which of the weights under `root`, as `find` gives it, are to be read."""
+    if root.is_file():
+        return Weights(None, use_safetensors=True)
+    inside = {path.name for path in _files(root / spec.folder)}
+    return _choose_weights(inside, spec)[1]
+
+
+def find(spec: ModelSpec, settings: Settings) -> Path | None:
+    """The root of the folder on this machine that holds all of a component's files, in its repository's layout.
+
+    The app's own files, a path of one's own, the models folder and the hub library's cache are asked in this order.
+
+    Returns:
+        The root; the file itself where `spec.repo` is a `.safetensors` file; None if there is neither.
+    """
+    return next((root for root in _roots(spec, settings) if _holds(root, spec)), None)
+
+
+def bytes_on_disk(spec: ModelSpec, root: Path) -> int:
+    """How many bytes the files take that a component is read from, under `root` as `find` gives it."""
+    return sum(path.stat().st_size for path in _chosen(root, spec))
+
+
+def pull(spec: ModelSpec, settings: Settings, report: Report | None = None) -> Path:
+    """Find a component's files, or download them into the hub library's cache.
+
+    Tokens, endpoint, cache and offline mode are those of the hub library.
+
+    Args:
+        spec: the component.
+        settings: say where the toybox and the models folder are.
+        report: called with the bytes that have arrived and the bytes of all its files, maybe from another thread; not
+            called if there is nothing to download.
+
+    Returns:
+        What `find` gives.
+
+    Raises:
+        ModelUnavailableError: the files are not there, and cannot be downloaded.
+    """
+    if root := find(spec, settings):
+        return root
+    sizes: dict[str, int] = {}
+    try:
+        _check_on_hub(spec, settings)
+        sizes |= _sizes_on_hub(spec)
+        _download(spec, sizes, report or (lambda _done, _total: None))
+    except _FAILURES as error:
+        raise ModelUnavailableError(_sentence(error, spec, settings, sum(sizes.values()))) from error
+    if root := find(spec, settings):
+        return root
+    raise ModelUnavailableError(f"The repository '{spec.repo}' changed while it was fetched. Try again.")
+
+
+def _choose(inside: set[str], spec: ModelSpec) -> list[str]:
+    """What `choose_files` does, for names from the component's folder."""
+    if spec.file:
+        return [spec.file] if spec.file in inside else []
+    if spec.kind == "tokenizer":
+        chosen = [name for name in (*_TOKENIZER_EXTRAS, *_VOCABULARY, _FAST_TOKENIZER) if name in inside]
+        return chosen if _FAST_TOKENIZER in inside or inside.issuperset(_VOCABULARY) else []
+    if spec.kind == "scheduler":
+        return [_SCHEDULER] if _SCHEDULER in inside else []
+    weights, _ = _choose_weights(inside, spec)
+    return ["config.json", *weights] if weights and "config.json" in inside else []
+
+
+def _choose_weights(inside: set[str], spec: ModelSpec) -> tuple[list[str], Weights]:
+    for ending in ("safetensors", "bin"):
+        # Some repositories, of one's own above all, have float16 weights alone, and nobody said so.
+        for variant in dict.fromkeys((spec.variant, "", "fp16")):
+            if files := _weight_files(inside, _stem(spec, ending), f".{variant}" if variant else "", ending):
+                return files, Weights(variant or None, use_safetensors=ending == "safetensors")
+    return [], Weights(None, use_safetensors=False)
+
+
+def _stem(spec: ModelSpec, ending: str) -> str:
+    if spec.kind not in _OF_TRANSFORMERS:
+        return "diffusion_pytorch_model"
+    return "model" if ending == "safetensors" else "pytorch_model"
+
+
+def _weight_files(inside: set[str], stem: str, variant: str, ending: str) -> list[str]:
+    """One file, or an index and every shard; none if any of them is missing."""
+    if f"{stem}{variant}.{ending}" in inside:
+        return [f"{stem}{variant}.{ending}"]
+    index = f"{stem}.{ending}.index{variant}.json"
+    if index not in inside:
+        return []
+    # The libraries have put the variant on either side of the number.
+    for before, after in ((stem + variant, f".{ending}"), (stem, f"{variant}.{ending}")):
+        shard = re.compile(re.escape(before) + r"-\d{5}-of-(\d{5})" + re.escape(after))
+        for count in sorted({match[1] for name in inside if (match := shard.fullmatch(name))}):
+            shards = [f"{before}-{number:05}-of-{count}{after}" for number in range(1, int(count) + 1)]
+            if inside.issuperset(shards):
+                return [index, *shards]
+    return []
+
+
+def _roots(spec: ModelSpec, settings: Settings) -> Iterator[Path]:
+    if spec.repo == TOYBOX_REPO:
+        yield settings.toybox_folder
+        return
+    yield _own_path(spec)
+    yield settings.models_folder / spec.repo
+    cache = Path(constants.HF_HUB_CACHE, constants.REPO_ID_SEPARATOR.join(["models", *spec.repo.split("/")]))
+    try:
+        commit = (cache / "refs" / spec.revision).read_text("utf-8").strip()
+    except (OSError, ValueError):
+        commit = spec.revision  # only branches and tags have such a file
+    yield cache / "snapshots" / commit
+
+
+def _own_path(spec: ModelSpec) -> Path:
+    # Absolute, or the libraries may take it for a repository. Python refuses homes of users whom it does not know.
+    return (Path(spec.repo).expanduser() if spec.repo.startswith("~/") else Path(spec.repo)).absolute()
+
+
+def _holds(root: Path, spec: ModelSpec) -> bool:
+    try:
+        return bool(_chosen(root, spec))
+    except (OSError, ValueError):  # not a folder, not to be read by us, not even a path
+        return False
+
+
+def _chosen(root: Path, spec: ModelSpec) -> list[Path]:
+    if root.suffix == _SINGLE_FILE and root.is_file():
+        return [root]
+    folder = root / spec.folder
+    return [folder / name for name in _choose({path.name for path in _files(folder)}, spec)]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if path.is_file())
+
+
+def _check_on_hub(spec: ModelSpec, settings: Settings) -> None:
+    """Refuse what no hub could be asked for.
+
+    Raises:
+        ModelUnavailableError: the component is a part of the toybox, a path of one's own, or only to be had by hand.
+    """
+    if spec.repo == TOYBOX_REPO:
+        raise ModelUnavailableError(
+            f"The toybox's model '{spec.folder}' is not among the app's files. Choose another image model, or fetch "
+            "the app's assets folder again; assets/toybox/README.md lists what it holds."
+        )
+    if not spec.on_hub:
+        raise ModelUnavailableError(
+            f"The file '{spec.file}' of {spec.repo} is not on the model hub. Download it by hand ({spec.checked}) and "
+            f"put it at {settings.models_folder / spec.place}."
+        )
+    if spec.repo.endswith(_SINGLE_FILE):
+        raise ModelUnavailableError(f"There is no file '{spec.repo}'. Check the path; it is one on the app's machine.")
+    if _own_path(spec).exists():
+        raise ModelUnavailableError(f"The folder '{spec.repo}' {_lacks(spec)} Fetch its files again.")
+
+
+def _lacks(spec: ModelSpec) -> str:
+    weights = f"config.json, and all of {_stem(spec, 'safetensors')}.safetensors or {_stem(spec, 'bin')}.bin,"
+    by_kind = {"tokenizer": f"{_FAST_TOKENIZER}, or {' and '.join(_VOCABULARY)}", "scheduler": _SCHEDULER}
+    place = f"its folder '{spec.folder}'" if spec.folder else "it"
+    return f"does not hold '{spec.key}', which needs {spec.file or by_kind.get(spec.kind, weights)} in {place}."
+
+
+def _sizes_on_hub(spec: ModelSpec) -> dict[str, int]:
+    """The files to download, in that order, each with its bytes."""
+    info = HfApi().model_info(
+        spec.repo, revision=spec.revision, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT
+    )
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    if chosen := choose_files(list(sizes), spec):
+        return {name: sizes[name] for name in chosen}
+    raise ModelUnavailableError(
+        f"The repository '{spec.repo}' {_lacks(spec)} Choose another repository or revision; "
+        f"https://huggingface.co/{spec.repo}/tree/{spec.revision} lists its files."
+    )
+
+
+def _download(spec: ModelSpec, sizes: dict[str, int], report: Report) -> None:
+    finished, total = 0, sum(sizes.values())
+    report(finished, total)
+    for name, size in sizes.items():
+        # By the revision, not by its commit: only so does the cache note which commit the revision is.
+        hf_hub_download(spec.repo, name, revision=spec.revision, tqdm_class=_bar(finished, size, total, report))
+        finished += size
+        report(finished, total)
+
+
+def _bar(finished: int, size: int, total: int, report: Report) -> type[tqdm]:
+    """A progress bar for a file of `size` bytes that draws nothing, and reports."""
+
+    class Bar(tqdm):
+        arrived = 0
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            self.arrived += int(n or 0)
+            report(finished + min(self.arrived, size), total)
+
+        # The library also counts what passes the network, which is less than the file where parts of it are known.
+        # It takes these two for a sign that one bar is told of both.
+        def update_transfer(self, n: float | None = 1) -> None: ...
+
+        def set_transfer_postfix_str(self, *args: Any, **options: Any) -> None: ...
+
+    return Bar
+
+
+_FAILURES = (OSError, errors.HTTPError, ValueError, RuntimeError)
+"""What the library and its downloader in native code raise. HTTPError is the base of all that its HTTP client raises;
+which client that is differs between its versions."""
+_TOKEN = "set a token with `hf auth login` or HF_TOKEN"  # noqa: S105 - a sentence on one
+_UNREACHABLE = (
+    "The model hub could not be reached for '{repo}', or the connection broke. Check the connection and try again, or "
+    "put the repository's files into {folder}, a place in BIVDIFF_MODELS_FOLDER."
+)
+_FULL = "The disk is full: '{repo}' needs {needed:,} bytes. Make room, or move the cache with HF_HOME."
+_NOT_OURS = "The files of '{repo}' cannot be written: {reason} Allow the app to, or move the cache with HF_HOME."
+_BY_ERRNO = {errno.ENOSPC: _FULL, errno.EDQUOT: _FULL, errno.EACCES: _NOT_OURS, errno.EROFS: _NOT_OURS}
+_BY_TYPE: dict[type[Exception], str] = {
+    errors.GatedRepoError: (
+        f"The repository '{{repo}}' is gated. Accept its terms at https://huggingface.co/{{repo}} and {_TOKEN}."
+    ),
+    errors.RevisionNotFoundError: (
+        "The repository '{repo}' has no revision '{revision}'. Name a branch, tag or commit that is on "
+        "https://huggingface.co/{repo}."
+    ),
+    errors.RepositoryNotFoundError: (
+        "The model hub has no repository '{repo}', or it was renamed or is private. Check its name at "
+        f"https://huggingface.co/{{repo}}; for a private one, {_TOKEN}."
+    ),
+    errors.HFValidationError: (
+        "'{repo}' is neither a folder nor a .safetensors file on the app's machine, nor the name of a repository. "
+        "Check the path; repositories are named as in owner/name."
+    ),
+    errors.OfflineModeIsEnabled: (
+        "The files of '{repo}' are not on this machine, and HF_HUB_OFFLINE=1 forbids to download them. Unset it, or "
+        "put the repository's files into {folder}, a place in BIVDIFF_MODELS_FOLDER."
+    ),
+    errors.HfHubHTTPError: (
+        "The model hub refused '{repo}': {reason} Try again later; check the token, if one is set, with "
+        "`hf auth whoami`."
+    ),
+    errors.HTTPError: _UNREACHABLE,
+    errors.LocalEntryNotFoundError: _UNREACHABLE,
+    JSONDecodeError: _UNREACHABLE,  # a page to log in to the network answered
+    Exception: "The files of '{repo}' did not arrive whole: {reason} Try again; those that did are kept.",
+}
+"""Special ones first. The library wraps some of them in others, so causes count, too."""
+
+
+def _sentence(error: Exception, spec: ModelSpec, settings: Settings, needed: int) -> str:
+    """What happened, and what to do; `needed` is in bytes."""
+    causes = list(_causes(error))
+    template = next(text for kind, text in _BY_TYPE.items() if any(isinstance(cause, kind) for cause in causes))
+    # The downloader in native code has the error's number in its text alone.
+    number = errno.ENOSPC if os.strerror(errno.ENOSPC) in str(error) else getattr(error, "errno", None)
+    reason = (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".") + "."
+    return _BY_ERRNO.get(number, template).format(
+        repo=spec.repo, revision=spec.revision, folder=settings.models_folder / spec.repo, needed=needed, reason=reason
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,142 @@
+"""Where the weights of a loaded component lie while it is used and while it waits: the offload policies.
+
+In it: one class per policy, all with the same four verbs. Not in it: which component has to make room (manager.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+OffloadPolicy = Literal["none", "model", "group", "zerogpu"]
+POLICIES: dict[OffloadPolicy, str] = {
+    "none": "All models stay on the device",
+    "model": "Each model comes to the device for its stage",
+    "group": "Each layer comes just before it runs: slow, and fits almost anywhere",
+    "zerogpu": "All models are placed before there is a device, as Hugging Face's ZeroGPU wants it",
+}
+
+
+class Placement(Protocol):
+    """A component's weights: `device_bytes` of them are on the device at the moment."""
+
+    device_bytes: int
+
+    def enter(self) -> int:
+        """Make the component ready to run; returns the bytes that were copied for it."""
+
+    def leave(self) -> None:
+        """Give back what it has of the device, if the policy ever does."""
+
+    def needs(self) -> int:
+        """Bytes that `enter` would take of the device now."""
+
+
+def place(module: nn.Module, policy: OffloadPolicy, device: torch.device) -> Placement:
+    """Take a module that was just loaded on the host into a policy's care."""
+    return {"none": Resident, "model": Swapped, "group": Streamed, "zerogpu": Resident}[policy](module, device)
+
+
+class Resident:
+    """On the device from first use until it is dropped; no copy stays on the host."""
+
+    def __init__(self, module: nn.Module, device: torch.device) -> None:
+        self._module, self._device = module, device
+        self.device_bytes = 0
+
+    def enter(self) -> int:
+        """Move it, once."""
+        copied = self.needs()
+        if copied:
+            self._module.to(self._device)
+            self.device_bytes = copied
+        return copied
+
+    def leave(self) -> None:
+        """It stays."""
+
+    def needs(self) -> int:
+        """All of it, before the first use."""
+        return 0 if self.device_bytes else size_of(self._module)
+
+
+class Swapped:
+    """On the host, and copied to the device as a whole for as long as there is room.
+
+    The weights never change, so nothing is ever copied back: what leaves the device is found on the host as it was.
+    Where the device is a CUDA card the host's copy is pinned, so that it travels at the full speed of the bus.
+    """
+
+    def __init__(self, module: nn.Module, device: torch.device) -> None:
+        self._device = device
+        self._host = [(tensor, _pinned(tensor.data, device)) for tensor in tensors_of(module)]
+        for tensor, kept in self._host:
+            tensor.data = kept
+        self._bytes = size_of(module)
+        self.device_bytes = 0
+
+    def enter(self) -> int:
+        """Copy every tensor to the device."""
+        if self.device_bytes:
+            return 0
+        with torch.inference_mode(False):
+            # A copy, even where host and device are the same memory: that is how the policy is tested without a card.
+            arrived = [kept.to(self._device, non_blocking=True, copy=True) for _, kept in self._host]
+        for (tensor, _), there in zip(self._host, arrived, strict=True):
+            tensor.data = there
+        self.device_bytes = self._bytes
+        return self._bytes
+
+    def leave(self) -> None:
+        """Point every tensor back to the host."""
+        for tensor, kept in self._host:
+            tensor.data = kept
+        self.device_bytes = 0
+
+    def needs(self) -> int:
+        """All of it, unless it is there."""
+        return 0 if self.device_bytes else self._bytes
+
+
+class Streamed:
+    """On the host; diffusers' group offloading copies each layer just before it runs, and drops it after."""
+
+    device_bytes = 0
+
+    def __init__(self, module: nn.Module, device: torch.device) -> None:
+        from diffusers.hooks import apply_group_offloading
+
+        streams = device.type == "cuda"
+        apply_group_offloading(
+            module, onload_device=device, offload_device=torch.device("cpu"), offload_type="leaf_level",
+            use_stream=streams, record_stream=streams,
+        )  # fmt: skip
+
+    def enter(self) -> int:
+        """Nothing to do: every layer brings itself."""
+        return 0
+
+    def leave(self) -> None:
+        """Nothing to give back."""
+
+    def needs(self) -> int:
+        """Next to nothing: a layer at a time."""
+        return 0
+
+
+def tensors_of(module: nn.Module) -> Iterator[Tensor]:
+    """Parameters and buffers, each once."""
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def size_of(module: nn.Module) -> int:
+    """Bytes of a module's weights."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(module))
+
+
+def _pinned(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor

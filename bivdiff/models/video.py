@@ -1,0 +1,79 @@
+"""Video models as the bridge sees them: one interface, whatever is behind it.
+
+In it: `VideoDenoiser` and how each kind of network is called. Not in it: how they are loaded (loaders.py), the loops
+that use them (inversion.py, smoothing.py), clips longer than a model's window (windows.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+from bivdiff.errors import ModelUnavailableError
+from bivdiff.specs import VideoModel
+
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+
+
+class VideoDenoiser:
+    """A text-to-video model.
+
+    Attributes:
+        unet: its network.
+        tokenizer, text_encoder: read its prompts.
+        scheduler: its noise schedule, as a DDIMScheduler that predicts noise: whatever the network itself predicts,
+            `noise_pred` is noise.
+        window: frames it was trained to see at once.
+        size: width and height it was trained at, in pixels.
+    """
+
+    def __init__(self, model: VideoModel, unet: Any, text_encoder: Any, tokenizer: Any, scheduler: Any) -> None:
+        self.unet, self.text_encoder, self.tokenizer = unet, text_encoder, tokenizer
+        self.window, self.size = model.window, model.unet.size
+        self._call = CALLS[model.unet.kind]
+        self._prediction = scheduler.config.prediction_type
+        if self._prediction not in PREDICTIONS:
+            raise ModelUnavailableError(
+                f"The video model '{model.unet.place}' predicts '{self._prediction}', which DDIM cannot invert. "
+                f"Choose one that predicts one of: {', '.join(PREDICTIONS)}."
+            )
+        self.scheduler = DDIMScheduler.from_config(scheduler.config, prediction_type="epsilon")
+
+    def noise_pred(self, latents: Tensor, timestep: Tensor, prompt_embeds: Tensor) -> Tensor:
+        """The noise in a clip.
+
+        Args:
+            latents: `(B, C, F, h, w)`.
+            timestep: of the model's own schedule.
+            prompt_embeds: `(B, L, D)`.
+
+        Returns:
+            `(B, C, F, h, w)`, of the latents' dtype.
+        """
+        predicted = self._call(self.unet, latents.to(prompt_embeds.dtype), timestep, prompt_embeds).to(latents.dtype)
+        if self._prediction == "epsilon":
+            return predicted
+        cumulative = self.scheduler.alphas_cumprod[int(timestep)].item()
+        if self._prediction == "sample":
+            return (latents - cumulative**0.5 * predicted) / (1 - cumulative) ** 0.5
+        # v = sqrt(a) noise - sqrt(1 - a) clean (arXiv:2202.00512, appendix D)
+        return cumulative**0.5 * predicted + (1 - cumulative) ** 0.5 * latents
+
+
+def _on_clip(unet: Any, latents: Tensor, timestep: Tensor, prompt_embeds: Tensor) -> Tensor:
+    return unet(latents, timestep, prompt_embeds).sample
+
+
+def _with_motion(unet: Any, latents: Tensor, timestep: Tensor, prompt_embeds: Tensor) -> Tensor:
+    """AnimateDiff's layers are the image model's, so every frame brings its own copy of the prompt."""
+    return unet(latents, timestep, prompt_embeds.repeat_interleave(latents.shape[2], 0)).sample
+
+
+CALLS: Mapping[str, Callable[[Any, Tensor, Tensor, Tensor], Tensor]] = {
+    "video_unet": _on_clip,
+    "motion_unet": _with_motion,
+    "vidrd_unet": _on_clip,
+}

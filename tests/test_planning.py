@@ -1,0 +1,157 @@
+"""Before a run: what it will take, and what is changed so that it fits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bivdiff import catalog
+from bivdiff.errors import OutOfMemoryError
+from bivdiff.models.estimate import FOOTPRINTS, activation_bytes, operations, say_seconds
+from bivdiff.models.manager import ModelManager
+from bivdiff.models.memory import Memory, MemoryProbe
+from bivdiff.pipeline import last, run
+from bivdiff.planning import expected, fitted
+from bivdiff.settings import Settings
+from bivdiff.tasks.framewise import networks_of
+from bivdiff.types import Control
+
+GIGA = 10**9
+
+
+class Card(MemoryProbe):
+    """A card with so many gigabytes free, in a computer with 64."""
+
+    def __init__(self, gigabytes):
+        self._device = Memory(int(gigabytes * GIGA), 24 * GIGA)
+
+    def device(self, _):
+        return self._device
+
+    def host(self):
+        return Memory(64 * GIGA, 64 * GIGA)
+
+
+def manager_of(gigabytes, tmp_path, policy="model"):
+    """A manager that believes in a card; its models are nowhere, so that sizes are the catalog's."""
+    settings = Settings(
+        device="cpu", offload=policy, dtype="float16", device_memory=f"{gigabytes}GB", models_folder=tmp_path
+    )
+    return ModelManager(settings, Card(gigabytes))
+
+
+@pytest.fixture(autouse=True)
+def _offline(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+
+
+def big_request(size=512, frames=8, **changes):
+    return catalog.default_request(
+        "control", "sd15", np.zeros((frames, size, size, 3), np.uint8), "a cube", controls=(Control(),), **changes
+    )
+
+
+def test_weights_are_counted_as_the_policy_places_them(tmp_path):
+    found = {policy: expected(big_request(), manager_of(24, tmp_path, policy)) for policy in ("none", "model", "group")}
+    sizes = {policy: estimate.device_bytes / GIGA for policy, estimate in found.items()}
+    # U-Net 1.72, ControlNet 0.72, VAE 0.17, text encoders 0.25 and 0.68, ZeroScope 2.82
+    activations = activation_bytes(big_request(), catalog.FAMILIES["sd15"].video_models["zeroscope"],
+                                   manager_of(24, tmp_path).dtype) / GIGA  # fmt: skip
+    assert sizes["none"] == pytest.approx(6.36 + activations, abs=0.05)
+    assert sizes["model"] == pytest.approx(2.82 + 0.17 + activations, abs=0.05)
+    assert sizes["group"] == pytest.approx(0.25 + activations, abs=0.05)
+    assert found["model"].host_bytes > 6 * GIGA
+
+
+def test_what_is_computed_grows_with_frames_and_size_and_not_beyond_the_window(tmp_path):
+    def activations(**changes):
+        request = big_request(**changes)
+        return activation_bytes(request, catalog.FAMILIES["sd15"].video_models["zeroscope"], manager.dtype)
+
+    manager = manager_of(24, tmp_path)
+    assert activations(size=512) == pytest.approx(4 * activations(size=256), rel=0.01)
+    assert activations(frames=16) == pytest.approx(2 * activations(frames=8), rel=0.01)
+    assert activations(frames=96) == activations(frames=24)
+    assert activations(frames=96, window=8) == activations(frames=8)
+    assert activations(smoothing_guidance_scale=1.0) < activations(smoothing_guidance_scale=2.0)
+
+
+def test_operations_are_those_of_every_stage():
+    request = big_request(num_inference_steps=2, num_inversion_steps=3, num_smoothing_steps=4, mixing_ratio=0.5)
+    chosen = catalog.models_for(request)
+    networks = networks_of(request, chosen)
+    cost = {kind: footprint.gflop for kind, footprint in FOOTPRINTS.items()}
+    denoising = 8 * (2 * 2 * (cost["unet"] + cost["controlnet"]) + 3 * cost["unet"] + 3 * cost["video_unet"]
+                     + 2 * 4 * cost["video_unet"])  # fmt: skip
+    coding = 8 * (10 * cost["decode"] + cost["encode"])
+    assert operations(request, chosen, networks) == pytest.approx(denoising + coding)
+    alone = operations(replace(request, mixing_ratio=1.0), chosen, networks)
+    assert denoising + coding - alone == pytest.approx(8 * 3 * cost["video_unet"])
+
+
+def test_what_does_not_fit_says_what_to_change_and_can_be_made_to_fit(tmp_path):
+    request = big_request(frame_batch_size=8)
+    assert expected(request, manager_of(24, tmp_path)).fits
+    small = manager_of(3, tmp_path)
+    found = expected(request, small)
+    assert not found.fits
+    assert "3 GB" in found.advice
+    assert "leaner offload policy" in found.advice
+    smaller, sentence = fitted(request, small)
+    assert small.policy == "group"
+    assert "the offload policy is 'group'" in sentence
+    assert expected(smaller, small).fits
+
+
+def test_the_least_change_is_taken(tmp_path):
+    request = big_request(frames=24, frame_batch_size=8)
+    same, nothing = fitted(request, manager_of(24, tmp_path))
+    assert same is request
+    assert nothing == ""
+    policies = {}
+    for gigabytes in (12, 7, 5, 2):
+        manager = manager_of(gigabytes, tmp_path, "none")
+        smaller, _ = fitted(request, manager)
+        policies[gigabytes] = (manager.policy, smaller.window)
+        assert smaller.frames is request.frames
+    assert [policy for policy, _ in policies.values()] == sorted(
+        (policy for policy, _ in policies.values()), key=["none", "model", "group"].index
+    )
+    assert policies[2][1] is not None
+    assert policies[12][1] is None
+
+
+def test_nothing_fits_nowhere(tmp_path):
+    with pytest.raises(OutOfMemoryError, match="smaller size"):
+        fitted(big_request(size=1024), manager_of(0.1, tmp_path))
+
+
+def test_times_are_said_as_people_do():
+    assert [say_seconds(n) for n in (0.2, 12.4, 89, 200, 7200)] == ["1 s", "12 s", "89 s", "3 minutes", "2.0 hours"]
+
+
+def test_a_run_teaches_how_long_the_next_takes(request_of, settings):
+    manager = ModelManager(settings)
+    request = request_of(mixing_ratio=0.5)
+    before = expected(request, manager)
+    assert before.rough
+    assert "roughly" in before.sentence
+    result = last(run(request, manager))
+    after = expected(request, manager)
+    assert not after.rough
+    spent = sum(result.seconds[stage] for stage in ("framewise", "inversion", "smoothing"))
+    assert after.seconds == pytest.approx(spent, rel=0.01)
+    assert after.device_bytes > sum(manager.weight_bytes(spec) for spec in catalog.FAMILIES["toybox"].shared)
+
+
+def test_weights_in_memory_are_counted_as_they_are(settings):
+    manager, spec = ModelManager(settings), catalog.FAMILIES["toybox"].unet
+    guessed = manager.weight_bytes(spec)
+    with manager.hold(spec) as (unet,):
+        exact = sum(parameter.numel() * 4 for parameter in unet.parameters())
+        assert manager.weight_bytes(spec) == exact
+    assert guessed == pytest.approx(exact, rel=0.02)

@@ -1,0 +1,77 @@
+"""Clips longer than a video model's window: every frame is seen, seams do not show, memory is that of one window."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from bivdiff.pipeline import last, run
+from bivdiff.windows import over_windows, windows_of
+
+EXACT = 1e-6
+
+
+@pytest.mark.parametrize(("frames", "window"), [(1, 8), (8, 8), (9, 8), (20, 8), (33, 16), (7, 2), (5, 3)])
+def test_windows_cover_a_clip_and_overlap(frames, window):
+    spans = windows_of(frames, window)
+    assert set().union(*spans) == set(range(frames))
+    assert all(len(span) == min(window, frames) for span in spans)
+    assert spans[0].start == 0
+    assert spans[-1].stop == frames
+    if window > 2:
+        assert all(later.start < earlier.stop for earlier, later in itertools.pairwise(spans))
+
+
+def test_a_clip_within_the_window_is_predicted_at_once():
+    latents, seen = torch.randn(1, 4, 8, 2, 2), []
+    predict = over_windows(lambda part, *_: seen.append(part) or part * 2, 8)
+    assert torch.equal(predict(latents, torch.tensor(1), latents), latents * 2)
+    assert seen[0] is latents
+
+
+def test_what_does_not_depend_on_the_window_is_not_changed_by_it():
+    latents = torch.randn(2, 4, 21, 3, 3)
+    predict = over_windows(lambda part, *_: part * 3 + 1, 8)
+    assert torch.allclose(predict(latents, torch.tensor(1), latents), latents * 3 + 1, atol=EXACT * 10)
+
+
+def test_a_frame_takes_most_from_the_window_whose_middle_is_near():
+    """Windows 0 to 7 and 4 to 11 predict their own number; between them the prediction goes over without a jump."""
+    starts = []
+
+    def predict(part, *_):
+        starts.append(part[0, 0, 0, 0, 0].item())
+        return torch.full_like(part, float(len(starts) - 1))
+
+    latents = torch.arange(12.0).view(1, 1, 12, 1, 1)
+    made = over_windows(predict, 8)(latents, torch.tensor(1), latents).flatten()
+    assert starts == [0, 4]
+    assert torch.equal(made[:4], torch.zeros(4))
+    assert torch.equal(made[8:], torch.ones(4))
+    assert (made.diff() >= 0).all()
+    assert made.diff().max() < 0.35
+
+
+def test_the_window_of_a_request_decides(request_of, manager, source_frames):
+    clip = np.ascontiguousarray(np.tile(source_frames, (3, 1, 1, 1))[:10])
+    frames = {window: last(run(request_of(frames=clip, window=window), manager)).frames for window in (None, 4, 8, 10)}
+    assert np.array_equal(frames[None], frames[8])  # the toybox's own
+    assert not np.array_equal(frames[4], frames[8])
+    assert not np.array_equal(frames[10], frames[8])
+
+
+def test_the_video_model_never_sees_more_than_a_window(request_of, manager, source_frames):
+    from bivdiff import catalog
+
+    clip = np.ascontiguousarray(np.tile(source_frames, (3, 1, 1, 1))[:10])
+    seen = []
+    with manager.use(catalog.family("toybox").video_models["toybox-video"].unet) as (unet,):
+        hook = unet.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[2]))
+        last(run(replace(request_of(mixing_ratio=0.5, window=4), frames=clip), manager))
+        hook.remove()
+    assert set(seen) == {4}
+    assert len(seen) == 2 * 2 * 4  # two stages, two steps, windows from 0, 2, 4 and 6
