@@ -87,7 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--fit", choices=media.FITS, default="crop", help="how the source comes to size (default: crop)")
     run.add_argument("--control-video", type=Path, nargs="+", metavar="MAP", help="clips that are the control maps")
     run.add_argument(
-        "--fit", action="store_true", help="make the request fit into the memory, and say what was changed"
+        "--fit-memory", action="store_true", help="make the request fit into the memory, and say what was changed"
     )
     _add_mask_flags(run)
     _add_request_flags(run)
@@ -136,7 +136,7 @@ def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     from bivdiff.pipeline import last, run
 
     manager = _manager(settings)
-    request, found = _planned(request, manager, args.fit)
+    request, found = _planned(request, manager, args.fit_memory)
     result = last(_followed(run(request, manager)))
     shown = {"result": result.frames, "framewise": result.framewise_frames}
     for number, control_frames in enumerate(result.control_frames):
@@ -165,7 +165,7 @@ def _planned(request: GenerationRequest, manager: ModelManager, to_fit: bool) ->
             _tell(changed)
     found = expected(request, manager)
     if not found.fits:
-        raise OutOfMemoryError(f"{found.advice} Or let --fit do it.")
+        raise OutOfMemoryError(f"{found.advice} Or let --fit-memory do it.")
     _tell(found.sentence)
     return request, asdict(found)
 

@@ -1,7 +1,8 @@
 """The three stages in order: frame by frame, Mixed Inversion, temporal smoothing.
 
-In it: `run`, a generator of events that ends with the result, and `control_maps`, its first part alone.
-Not in it: what a stage computes (tasks, inversion.py, smoothing.py), files (media.py).
+In it: `run`, a generator of events that ends with the result; `control_maps`, its first part alone; and the stages as
+generators of their own, of which sweep.py makes many clips. Not in it: what a stage computes (tasks, inversion.py,
+smoothing.py), files (media.py).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache as once
 from functools import partial
 from typing import Any
@@ -39,14 +40,21 @@ PREVIEWS = 4  # decoded previews per denoising stage: enough to see it form, too
 
 
 @dataclass(frozen=True)
-class _Bench:
-    """What the stages of one run share: what makes the frames, the video model, its decoder, and the clockwork."""
+class Bench:
+    """What the stages of one run share: what makes the frames, the video model, its decoder, and the clockwork.
+
+    `image_models` and `video_models` name for the cache what the outputs of stages depend on beside the request.
+    `reused` grows by a stage's name whenever its output was found in the cache.
+    """
 
     kit: Kit
     video: VideoDenoiser
     video_vae: Any
     meter: Meter
     cache: StageCache
+    image_models: str
+    video_models: str
+    reused: list[str] = field(default_factory=list)
 
     @property
     def request(self) -> GenerationRequest:
@@ -114,10 +122,23 @@ def run(
 
     Source: BIVDiff (arXiv:2312.02813).
     """
-    request, cache = _settled(request), cache or StageCache()
+    request, cache = settled(request), cache or StageCache()
+    yield from with_leaner_policy(lambda: _run(request, manager, cache), request, manager)
+
+
+def with_leaner_policy(
+    attempt: Callable[[], Iterator[Any]], request: GenerationRequest, manager: ModelManager
+) -> Iterator[Any]:
+    """The events of an attempt; where the device runs out of memory, of a second one under a leaner offload policy.
+
+    Whatever ends them, memory that nothing refers to any more is given back.
+
+    Raises:
+        OutOfMemoryError: there is no leaner policy, or it did not help.
+    """
     try:
         try:
-            yield from _run(request, manager, cache)
+            yield from attempt()
         except (torch.OutOfMemoryError, OutOfMemoryError) as error:
             leaner = manager.leaner_policy()
             if leaner is None:
@@ -131,7 +152,7 @@ def run(
             "slower. It stays so until the app is started again."
         ))  # fmt: skip
         try:
-            yield from _run(request, manager, cache)
+            yield from attempt()
         except torch.OutOfMemoryError as error:
             raise _out_of_memory(request) from error
     finally:
@@ -150,7 +171,7 @@ def _out_of_memory(request: GenerationRequest) -> OutOfMemoryError:
 def framewise_frames(request: GenerationRequest, manager: ModelManager, cache: StageCache | None = None) -> np.ndarray:
     """The frames of the image model alone, uint8 `(F, H, W, 3)`: what `run` bridges, without the bridge."""
     with ExitStack() as held:
-        bench = _prepare(_settled(request), manager, cache or StageCache(), held)
+        bench = _prepare(settled(request), manager, cache or StageCache(), held)
         return _drain(_framewise(bench))
 
 
@@ -166,40 +187,63 @@ def _run(
     request: GenerationRequest, manager: ModelManager, cache: StageCache
 ) -> Iterator[StepEvent | GenerationResult]:
     with ExitStack() as held:
-        yield StepEvent("load", 0, 1, "Loading the models")
-        bench = _prepare(request, manager, cache, held)
-        yield StepEvent("load", 1, 1, "Models loaded", note=_cut_off_note(bench))
-        maps = bench.kit.control_frames
-        for number, (control, control_frames) in enumerate(zip(request.controls, maps, strict=True), 1):
-            yield StepEvent("control", number, len(maps), f"Control map ({control.control_type})", control_frames)
-        framewise = yield from _framewise(bench)
-        blended = yield from _mixed_inversion(bench, framewise)
-        clip = yield from _watched(bench, "smoothing", "Smoothing", _smoothing(bench, blended), vae=bench.video_vae)
-        with bench.meter.stage("smoothing"):
-            frames = _with_known_content(request, bench.decode(clip, bench.video_vae))
+        bench = yield from opened(request, manager, cache, held)
+        framewise, blended = yield from blend(bench)
+        (frames,) = yield from smoothed(bench, blended)
 
     meter = bench.meter
     _note_pace(request, manager, meter)
     yield GenerationResult(
-        request=request, control_frames=maps, framewise_frames=framewise, frames=frames,
+        request=request, control_frames=bench.kit.control_frames, framewise_frames=framewise, frames=frames,
         seed=request.seed, seconds=meter.seconds, peak_bytes=meter.peak_bytes, evaluations=meter.evaluations,
         forward_seconds=meter.forward_seconds, peak_memory_bytes=peak_memory_bytes(meter, manager.device),
     )  # fmt: skip
 
 
-def _settled(request: GenerationRequest) -> GenerationRequest:
+def opened(
+    request: GenerationRequest, manager: ModelManager, cache: StageCache, held: ExitStack
+) -> Iterator[StepEvent]:
+    """Take hold of the models until `held` closes, and draw the control maps; returns the `Bench` of the stages."""
+    yield StepEvent("load", 0, 1, "Loading the models")
+    bench = _prepare(request, manager, cache, held)
+    yield StepEvent("load", 1, 1, "Models loaded", note=_cut_off_note(bench))
+    maps = bench.kit.control_frames
+    for number, (control, control_frames) in enumerate(zip(request.controls, maps, strict=True), 1):
+        yield StepEvent("control", number, len(maps), f"Control map ({control.control_type})", control_frames)
+    return bench
+
+
+def blend(bench: Bench) -> Iterator[StepEvent]:
+    """The stages before smoothing; returns the frame-wise frames and the blend `(1, C, F, h, w)` to be smoothed."""
+    framewise = yield from _framewise(bench)
+    blended = yield from _mixed_inversion(bench, framewise)
+    return framewise, blended
+
+
+def smoothed(bench: Bench, blended: Tensor) -> Iterator[StepEvent]:
+    """Smooth blends `(B, C, F, h, w)` of requests that differ in nothing but these; returns B clips of frames.
+
+    Previews show the first of them.
+    """
+    clips = yield from _watched(bench, "smoothing", "Smoothing", _smoothing(bench, blended), vae=bench.video_vae)
+    with bench.meter.stage("smoothing"):
+        return [_with_known_content(bench.request, bench.decode(clip[None], bench.video_vae)) for clip in clips]
+
+
+def settled(request: GenerationRequest) -> GenerationRequest:
     """The request with all that was left open: a seed, drawn where it had none, and the words of the inversion."""
     seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
     return replace(request, seed=seed, inversion_prompt=inversion_prompt(request))
 
 
-def _prepare(request: GenerationRequest, manager: ModelManager, cache: StageCache, held: ExitStack) -> _Bench:
+def _prepare(request: GenerationRequest, manager: ModelManager, cache: StageCache, held: ExitStack) -> Bench:
     """Draw the control maps and take hold of the models until `held` closes."""
     meter = Meter()
     chosen = models_for(request)
     model = chosen.video_models[request.video_model]
+    steering = networks_of(request, chosen)
     with meter.stage("load"):
-        specs = (*chosen.shared, *model.components, *networks_of(request, chosen))
+        specs = (*chosen.shared, *model.components, *steering)
         found = iter(held.enter_context(manager.hold(*specs)))
     vae, text_encoder, tokenizer, scheduler, unet, video_unet, *reading = (next(found) for _ in range(9))
     video = VideoDenoiser(model, video_unet, *reading)
@@ -215,7 +259,11 @@ def _prepare(request: GenerationRequest, manager: ModelManager, cache: StageCach
             maps = control_maps(request, manager)
     running = partial(manager.running, reserve=activation_bytes(request, model, manager.dtype))
     kit = Kit(request, vae, text_encoder, tokenizer, scheduler, unet, networks, maps, running, manager.device)
-    return _Bench(kit, video, video_vae, meter, cache)
+    annotators = filter(None, map(chosen.annotator, request.controls))
+    precision = f"{manager.device.type} {manager.dtype}"
+    image_models = f"{precision} {cache.identity((*chosen.shared, *steering, *annotators))}"
+    video_models = f"{image_models} {cache.identity(model.components)}"
+    return Bench(kit, video, video_vae, meter, cache, image_models, video_models)
 
 
 def _note_pace(request: GenerationRequest, manager: ModelManager, meter: Meter) -> None:
@@ -231,14 +279,15 @@ def _distinct(parts: Iterable[Any]) -> list[Any]:
     return list({id(part): part for part in parts}.values())
 
 
-def _framewise(bench: _Bench) -> Iterator[StepEvent]:
+def _framewise(bench: Bench) -> Iterator[StepEvent]:
     """Make every frame with the image model; returns uint8 `(F, H, W, 3)`."""
     request = bench.request
     if request.image_model == "given":
         return request.frames
-    key = stage_key("framewise", request, FRAMEWISE_FIELDS)
+    key = stage_key("framewise", request, FRAMEWISE_FIELDS, bench.image_models)
     kept = bench.cache.get(key)
     if kept is not None:
+        bench.reused.append("framewise")
         yield StepEvent("framewise", 1, 1, "Frames kept from an earlier run", kept)
         return kept
     clip = yield from _watched(bench, "framewise", "Frame by frame", generate(bench.kit))
@@ -255,7 +304,7 @@ def _with_known_content(request: GenerationRequest, made: np.ndarray) -> np.ndar
     return masks.composite(request.frames, made, masks.feather(request.masks, request.feather))
 
 
-def _mixed_inversion(bench: _Bench, framewise: np.ndarray) -> Iterator[StepEvent]:
+def _mixed_inversion(bench: Bench, framewise: np.ndarray) -> Iterator[StepEvent]:
     """Invert the frames with each model that has weight; returns the blend `(1, C, F, h, w)` that is to be smoothed."""
     request, kit, video = bench.request, bench.kit, bench.video
     clean = once(lambda: kit.encode(framewise))
@@ -287,20 +336,22 @@ def _mixed_inversion(bench: _Bench, framewise: np.ndarray) -> Iterator[StepEvent
 
 
 def _inverted(
-    bench: _Bench, model: str, fields: tuple[str, ...], invert: Callable[[], Iterator[Step]]
+    bench: Bench, model: str, fields: tuple[str, ...], invert: Callable[[], Iterator[Step]]
 ) -> Iterator[StepEvent]:
     """Walk one inversion, or find it kept; returns its last latents `(1, C, F, h, w)`."""
-    key = stage_key(f"{model} inversion", bench.request, fields)
+    stage, models = f"{model} inversion", bench.image_models if model == "image" else bench.video_models
+    key = stage_key(stage, bench.request, fields, models)
     kept = bench.cache.get(key)
     if kept is not None:
+        bench.reused.append(stage)
         yield StepEvent("inversion", 1, 1, f"The {model} model's inversion kept from an earlier run")
-        return kept
+        return kept.to(bench.kit.device)
     inverted = yield from _watched(bench, "inversion", f"Inverting with the {model} model", invert(), previews=0)
     bench.cache.put(key, inverted)
     return inverted
 
 
-def _smoothing(bench: _Bench, blended: Tensor) -> Iterator[Step]:
+def _smoothing(bench: Bench, blended: Tensor) -> Iterator[Step]:
     """Denoise the blend with the video model, around what the request keeps of its source."""
     request = bench.request
     known = None
@@ -317,7 +368,7 @@ def _smoothing(bench: _Bench, blended: Tensor) -> Iterator[Step]:
 
 
 def _watched(
-    bench: _Bench, stage: Stage, message: str, steps: Iterator[Step], previews: int = PREVIEWS, vae: Any = None
+    bench: Bench, stage: Stage, message: str, steps: Iterator[Step], previews: int = PREVIEWS, vae: Any = None
 ) -> Iterator[StepEvent]:
     """Turn a stage's steps into events with a preview now and then; returns the last step's latents."""
     reached = None
@@ -330,7 +381,7 @@ def _watched(
                 reached = step.latents
                 every = max(1, step.total // previews) if previews else 0
                 shown = every and step.number % every == 0 and step.number < step.total
-                preview = bench.decode(step.pred_original_sample, vae) if shown else None
+                preview = bench.decode(step.pred_original_sample[:1], vae) if shown else None
             yield StepEvent(stage, step.number, step.total, message, preview)
 
 
@@ -347,7 +398,7 @@ def _drain(events: Iterator[StepEvent]) -> Any:
     return outcome
 
 
-def _cut_off_note(bench: _Bench) -> str:
+def _cut_off_note(bench: Bench) -> str:
     """A sentence on prompts that are longer than the text encoder reads; empty when none is."""
     request = bench.request
     prompts = (request.prompt, request.source_prompt, request.video_prompt, request.negative_prompt)

@@ -1,18 +1,20 @@
 """What an earlier run made that a later one need not make again.
 
 In it: `StageCache`, and which fields of a request each stage's output depends on.
-Not in it: the stages (pipeline.py), loaded models (`bivdiff.models`).
+Not in it: the stages (pipeline.py), loaded models (`bivdiff.models`), outputs on the disk (store.py).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
+from bivdiff.specs import ModelSpec
 from bivdiff.types import Control, GenerationRequest
 
 _CHUNKING = {"frame_batch_size"}  # changes memory, not the result
@@ -25,9 +27,9 @@ IMAGE_INVERSION_FIELDS = (*FRAMEWISE_FIELDS, "inversion_prompt", "inversion_guid
 VIDEO_INVERSION_FIELDS = (*IMAGE_INVERSION_FIELDS, "video_model", "window")
 
 
-def stage_key(stage: str, request: GenerationRequest, names: tuple[str, ...]) -> str:
-    """A digest of those fields of a request: equal keys mean equal output of the stage."""
-    digest = hashlib.sha256(stage.encode())
+def stage_key(stage: str, request: GenerationRequest, names: tuple[str, ...], models: str = "") -> str:
+    """A digest of those fields of a request, and of the models at work: equal keys mean equal output of the stage."""
+    digest = hashlib.sha256(f"{stage};{models}".encode())
     for name in names:
         digest.update(f";{name}=".encode())
         _add(digest, getattr(request, name))
@@ -57,6 +59,10 @@ class StageCache:
     def __init__(self, entries: int = 12) -> None:
         self._entries = entries
         self._outputs: OrderedDict[str, Any] = OrderedDict()
+
+    def identity(self, specs: Iterable[ModelSpec]) -> str:
+        """Names models for keys: two of equal identity are the same for as long as this cache lives."""
+        return " ".join(spec.load_id for spec in specs)
 
     def get(self, key: str) -> Any | None:
         """The output kept under a key, or None."""

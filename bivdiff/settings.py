@@ -30,6 +30,9 @@ class Settings:
         compile: compile the U-Nets, which pays after many runs of one size.
         toybox_folder: the built-in family's weights.
         models_folder: real models as `owner/name` folders; one that is not there is asked of the model hub.
+        families: names of the families that the page offers, between commas, the first as its front; "all" is all.
+        cache_folder: what earlier runs made and later ones need not make again, see `store.StageStore`.
+        cache_size: how much of it is kept, such as "2GB", which "auto" means too; 0 keeps nothing on the disk.
         catalog: a file that adds models of one's own, see `own_models.read_catalog`.
     """
 
@@ -43,6 +46,9 @@ class Settings:
     compile: bool = False
     toybox_folder: Path = ASSETS / "toybox"
     models_folder: Path = Path.home() / ".cache" / "bivdiff" / "models"
+    families: str = "all"
+    cache_folder: Path = Path.home() / ".cache" / "bivdiff" / "stages"
+    cache_size: str = "2GB"
     catalog: Path | None = None
 
     @classmethod
@@ -59,7 +65,7 @@ class Settings:
 
 
 def _read(name: str, text: str) -> Any:
-    if name in {"toybox_folder", "models_folder", "catalog"}:
+    if name in {"toybox_folder", "models_folder", "cache_folder", "catalog"}:
         return Path(text).expanduser()
     if name in {"tiling", "fp8", "compile"}:
         if text.lower() not in SWITCH:

@@ -29,7 +29,7 @@ from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.toybox.clips import SampleClip
 from bivdiff.types import GenerationRequest, GenerationResult
 from tabs.context import AppContext
-from tabs.controls import Controls, heading
+from tabs.controls import Controls, RunControls, heading
 from tabs.player import player_value, sync_player, tile
 from tabs.results import Files, LiveTiles, empty_player, record_of, result_player, write_files
 from tabs.running import Failure, Meter, follow, idle_panel
@@ -53,10 +53,11 @@ _log = logging.getLogger(__name__)
 
 
 class Job(NamedTuple):
-    """A request, and the rate at which its clip plays."""
+    """A request, the rate at which its clip plays, and whether it may be changed so that it fits into the memory."""
 
     request: GenerationRequest
     fps: float
+    to_fit: bool = True
 
 
 ReadJob = Callable[[AppContext, Values], Job]
@@ -108,10 +109,11 @@ def make_job(context: AppContext, task: str, values: Values, clip: media.Clip, *
     """
     known = {item.name for item in fields(GenerationRequest)}
     changes = {name: whole(value) for name, value in values.items() if name in known} | own
+    changes["window"] = changes.get("window") or None  # 0 stands for the model's own
     changes["seed"] = None if values.get("random_seed") else whole(values.get("seed"))
     prompt = changes.pop("prompt", None)
     request = default_request(task, context.family, clip.frames, "" if prompt is None else prompt, **changes)
-    return Job(request, clip.fps)
+    return Job(request, clip.fps, values.get("fit_memory") is not False)
 
 
 def source_path(context: AppContext, values: Values) -> Any:
@@ -202,7 +204,7 @@ def generate(context: AppContext, read: ReadJob, task: str, values: Values, last
         yield View(_failed(idle_panel(task), error), **idle)
         return
     yield View(meter.panel(), live.value(), start=gr.update(interactive=False), stop=gr.update(interactive=True))
-    with closing(follow(partial(context.run, job.request), context.device)) as updates:
+    with closing(follow(partial(context.run, job.request, job.to_fit), context.device)) as updates:
         for update in updates:
             if isinstance(update, Failure):
                 yield View(_failed(meter.panel(), update.error), last or live.value(), **idle)
@@ -212,6 +214,14 @@ def generate(context: AppContext, read: ReadJob, task: str, values: Values, last
                 if update is not None:
                     meter.take(update)
                 yield View(meter.panel(), live.value() if update is not None and live.take(update) else gr.skip())
+
+
+def foresee(context: AppContext, read: ReadJob, task: str, values: Values) -> dict[str, Any]:
+    """Tell what a run would take, without running it: the value of the progress panel."""
+    try:
+        return {**idle_panel(task), "state": "stopped", "headline": context.expected(read(context, values).request)}
+    except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
+        return _failed(idle_panel(task), error)
 
 
 def stopped(task: str, last: Any) -> View:
@@ -234,7 +244,7 @@ def generate_files(context: AppContext, read: ReadJob, values: Values) -> Iterat
     try:
         job = read(context, values)
         meter, progress = Meter(job.request), {"stage": "load", "step": 0, "total": 1}
-        with closing(follow(partial(context.run, job.request), context.device)) as updates:
+        with closing(follow(partial(context.run, job.request, job.to_fit), context.device)) as updates:
             for update in updates:
                 if isinstance(update, Failure):
                     raise update.error
@@ -274,9 +284,7 @@ def _failed(panel: dict[str, Any], error: Exception) -> dict[str, Any]:
 # Layout and wiring
 
 
-def add_result(
-    context: AppContext, read: ReadJob, task: str, controls: Controls, buttons: tuple[gr.Button, gr.Button, gr.HTML]
-) -> None:
+def add_result(context: AppContext, read: ReadJob, task: str, controls: Controls, buttons: RunControls) -> None:
     """The card of the results at the end of every tab, and the run that fills it.
 
     Clients get two endpoints: `/{task}`, files and a record, and `/{task}_page`, what the page shows.
@@ -286,18 +294,22 @@ def add_result(
         read: makes a job of the tab's values.
         task: key of the catalog's tasks.
         controls: the tab's.
-        buttons: what `run_controls` returned: to start, to stop, and the progress between.
+        buttons: what `run_controls` returned.
     """
     with gr.Column(elem_classes="bd-card bd-result", elem_id=f"{task}-result"):
         heading(3, "Side by side, in step")
         player = sync_player(empty_player(task), elem_id=f"{task}-player", elem_classes="bd-results")
     last = gr.State(None)  # the player's value of the last finished run
-    start, stop, panel = buttons
+    start, stop, estimate, panel = buttons
     inputs = list(controls.values())
     shown = [panel, player, last, controls["seed"], start, stop]
     started = start.click(
         bind(partial(generate, context, read, task), controls, "last"), [*inputs, last], shown,
         show_progress="hidden", api_name=f"{task}_page", js=SHOW_RESULT % task, **DEVICE_QUEUE,
+    )  # fmt: skip
+    estimate.click(
+        bind(partial(foresee, context, read, task), controls), inputs, panel, show_progress="hidden",
+        api_name=f"{task}_estimate", concurrency_id="preview",
     )  # fmt: skip
     halted = stop.click(None, cancels=[started], queue=False, api_visibility="private")
     # Through the queue, so that it comes after the last thing the run had to show.

@@ -10,22 +10,124 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, TypeAlias
+from types import ModuleType
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
+from bivdiff.catalog import FAMILIES, family
+from bivdiff.errors import InputError, ModelUnavailableError, OutOfMemoryError
+from bivdiff.inventory import IN_MEMORY, Entry, find_spec, pulling
+from bivdiff.inventory import inventory as list_models
+from bivdiff.models import hub
+from bivdiff.own_models import parse_list
 from bivdiff.reuse import StageCache
 from bivdiff.settings import Settings
 from bivdiff.toybox.clips import SampleClip, load_index
 from bivdiff.types import GenerationRequest, GenerationResult, StepEvent
 
 if TYPE_CHECKING:
-    from bivdiff.models.manager import ModelManager
+    from bivdiff.models.manager import ModelManager, Readout
 
 Events: TypeAlias = Iterator[StepEvent | GenerationResult]
 
+_IMPORTING = threading.Lock()
 _log = logging.getLogger(__name__)
+
+
+class Models(Protocol):
+    """What the tab of the models may ask for; models go by their keys in the inventory."""
+
+    def inventory(self, family: str | None = None) -> list[Entry]:
+        """Every model, or those of a family; does not wait for the model libraries."""
+
+    def readout(self) -> Readout:
+        """The memory as it is now."""
+
+    def pull(self, key: str) -> Iterator[tuple[int, int]]:
+        """Download a model; yields the bytes that have arrived and those in all. Closing it stops that."""
+
+    def load(self, key: str) -> None:
+        """Read a model into memory. The caller holds the context's `device`."""
+
+    def unload(self, key: str | None = None) -> None:
+        """Drop a model from memory, or all that no run holds."""
+
+
+def _pipeline() -> ModuleType:
+    """The pipeline, and with it all model libraries, imported one at a time: diffusers breaks when two threads do."""
+    with _IMPORTING:
+        from bivdiff import pipeline
+
+        return pipeline
+
+
+class _OneManager:
+    """Makes the process's manager on first use."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self.made: ModelManager | None = None
+
+    def __call__(self) -> ModelManager:
+        with self._lock:  # two first users must not make two managers
+            if self.made is None:
+                _pipeline()
+                from bivdiff.models.manager import ModelManager
+
+                self.made = ModelManager(self._settings)
+            return self.made
+
+
+class ManagedModels:
+    """The `Models` of the process's manager."""
+
+    def __init__(self, settings: Settings, manager: _OneManager) -> None:
+        self._settings, self._manager = settings, manager
+
+    def inventory(self, family: str | None = None) -> list[Entry]:
+        """Nothing is in memory before there is a manager."""
+        return list_models(self._manager.made, self._settings, family)
+
+    def readout(self) -> Readout:
+        """Makes the manager, which knows the device."""
+        return self._manager().readout()
+
+    def pull(self, key: str) -> Iterator[tuple[int, int]]:
+        """Download in a thread of its own.
+
+        Raises:
+            InputError: there is no such model.
+            ModelUnavailableError: it cannot be downloaded.
+        """
+        return pulling(find_spec(key), self._settings)
+
+    def load(self, key: str) -> None:
+        """Load what is on the disk; nothing is downloaded.
+
+        Raises:
+            InputError: there is no such model.
+            ModelUnavailableError: its files are not there, or broken.
+        """
+        spec = find_spec(key)
+        for each in (spec, spec.base):
+            if each is not None and hub.find(each, self._settings) is None:
+                raise ModelUnavailableError(f"The files of '{each.key}' are not on this machine. Pull it first.")
+        with self._manager().hold(spec):
+            pass  # it stays for as long as there is room
+
+    def unload(self, key: str | None = None) -> None:
+        """Drop one, or all.
+
+        Raises:
+            InputError: there is no such model, or a run holds it.
+        """
+        specs = [] if key is None else [find_spec(key)]
+        manager = self._manager()
+        manager.unload(*specs)
+        if any(manager.state(spec) in IN_MEMORY for spec in specs):
+            raise InputError(f"'{key}' is in use by a run. Wait until that has ended, or cancel it.")
 
 
 @dataclass(frozen=True)
@@ -33,53 +135,65 @@ class AppContext:
     """All that a tab may use.
 
     Attributes:
-        run: a request in, events out, the result last; closing it stops the run and frees what it took.
+        run: a request and whether it may be changed to fit into the memory in, events out, the result last; closing it
+            stops the run and frees what it took.
+        expected: a sentence on the time and memory that a run will take.
         control_maps: the control maps of a request alone, uint8 `(F, H, W, 3)` for each of its controls.
         samples: the clips that come with the studio, best first; at least one.
-        family: key of the model family that the tabs offer.
+        models: those there are, and what may be done with them.
+        family: key of the model family that a page's tabs offer; families: of all pages, the front page's first.
         device: held by whoever computes with the models, so that only one does.
     """
 
-    run: Callable[[GenerationRequest], Events]
+    run: Callable[[GenerationRequest, bool], Events]
+    expected: Callable[[GenerationRequest], str]
     control_maps: Callable[[GenerationRequest], tuple[np.ndarray, ...]]
     samples: tuple[SampleClip, ...]
+    models: Models
     family: str = "toybox"
+    families: tuple[str, ...] = ("toybox",)
     device: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> AppContext:
         """The real thing. Starts nothing: the first call of `run` or `control_maps` loads what it needs."""
-        opening = threading.Lock()
+        stages, manager = StageCache(), _OneManager(settings)
 
-        stages = StageCache()
+        def run(request: GenerationRequest, to_fit: bool) -> Events:
+            _pipeline()
+            from bivdiff import planning
 
-        @cache
-        def open_manager() -> ModelManager:
-            from bivdiff.models.manager import ModelManager
+            changed = ""
+            if to_fit:
+                request, changed = planning.fitted(request, manager())
+            found = planning.expected(request, manager())
+            if not found.fits:
+                raise OutOfMemoryError(f"{found.advice} Or tick “Fit to my memory” under “Advanced”.")
+            yield StepEvent("load", 0, 1, found.sentence, note=changed)
+            yield from _pipeline().run(request, manager(), stages)
 
-            return ModelManager(settings)
+        def expected(request: GenerationRequest) -> str:
+            _pipeline()
+            from bivdiff import planning
 
-        def manager() -> ModelManager:
-            with opening:  # two first users must not make two managers
-                return open_manager()
-
-        def run(request: GenerationRequest) -> Events:
-            from bivdiff import pipeline
-
-            return pipeline.run(request, manager(), stages)
+            return planning.expected(request, manager()).sentence
 
         def control_maps(request: GenerationRequest) -> tuple[np.ndarray, ...]:
-            from bivdiff import pipeline
+            return _pipeline().control_maps(request, manager())
 
-            return pipeline.control_maps(request, manager())
-
-        return cls(run=run, control_maps=control_maps, samples=load_index())
+        models = ManagedModels(settings, manager)
+        families = tuple(FAMILIES) if settings.families == "all" else parse_list(settings.families)
+        for name in families:
+            family(name)  # an unknown one is told now, and not by a page that is not there
+        return cls(
+            run=run, expected=expected, control_maps=control_maps, samples=load_index(), models=models,
+            families=families,
+        )  # fmt: skip
 
 
 def warm_up() -> None:
     """Import the heavy libraries, so that the first visitor need not wait for them."""
     try:
-        from bivdiff import pipeline  # noqa: F401
-        from bivdiff.models import manager  # noqa: F401
-    except ImportError:  # the first run meets the same error, and tells its user
+        _pipeline()
+    except (ImportError, RuntimeError):  # the first run meets the same error, and tells its user
         _log.exception("The models' libraries could not be loaded ahead of the first run.")

@@ -25,6 +25,7 @@ from tabs.results import CONTROL_LABELS
 
 TASK = "control"
 NO_SECOND = "none"
+FEW = 4
 MAP_SOURCES = [
     ("Drawn from the clip", "drawn"),
     ("The sample's true depth", "sample"),
@@ -46,13 +47,13 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
             controls |= shared.trim_controls(context)
         with shared.card():
             shared.heading(2, "The clip you want")
-            controls["prompt"] = shared.prompt_box(TASK, context.samples[0].prompt)
-            shared.word_list()
+            controls["prompt"] = shared.prompt_box(context, TASK, context.samples[0].prompt)
+            shared.word_list(context)
             controls |= shared.other_prompts(defaults)
             controls |= shared.bridge_controls(context, TASK, controls["image_model"])
             controls |= shared.step_controls(defaults)
             with gr.Accordion("Advanced", open=False):
-                controls |= shared.advanced_controls(defaults)
+                controls |= shared.advanced_controls(context, defaults)
             buttons = shared.run_controls(TASK)
     common.add_result(context, read_job, TASK, controls, buttons)
     watched = [
@@ -170,9 +171,9 @@ def _control_choice(context: AppContext, defaults: GenerationRequest) -> shared.
     kinds = family(context.family).steering(defaults.image_model)
     controls: shared.Controls = {"image_model": shared.model_choice(TASK)}
     with shared.fields():
-        controls["control_type"] = gr.Radio(
+        controls["control_type"] = _choice(
             _labelled(kinds), value=next(iter(kinds)), elem_id=f"{TASK}-type", label="What to keep of it",
-            info="Its outlines, or its shapes in space", elem_classes="bd-choice", min_width=180,
+            info="Its outlines, its shapes in space, ...", elem_classes="bd-choice", min_width=180,
         )  # fmt: skip
         controls["conditioning_scale"] = _strength("Control strength", "0 ignores the map, 1 is usual")
     return controls
@@ -195,7 +196,7 @@ def _control_details(context: AppContext, defaults: GenerationRequest) -> shared
             show_progress="hidden", queue=False, api_visibility="private",
         )  # fmt: skip
         with shared.fields():
-            controls["second_control_type"] = gr.Radio(
+            controls["second_control_type"] = _choice(
                 [("None", NO_SECOND), *_labelled(kinds)], value=NO_SECOND, label="Second control", min_width=180,
                 info="Keeps something else as well", elem_classes="bd-choice", elem_id=f"{TASK}-second-type",
             )  # fmt: skip
@@ -219,6 +220,11 @@ def _control_details(context: AppContext, defaults: GenerationRequest) -> shared
 
 def _strength(label: str, info: str) -> gr.Slider:
     return shared.slider(0, 2, 1, 0.05, label, info)
+
+
+def _choice(choices: list[tuple[str, str]], **options: Any) -> gr.Radio | gr.Dropdown:
+    """A few choices side by side, many behind one another."""
+    return (gr.Radio if len(choices) <= FEW else gr.Dropdown)(choices, **options)
 
 
 def _labelled(kinds: Any) -> list[tuple[str, str]]:

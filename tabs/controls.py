@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
@@ -25,7 +25,13 @@ from tabs.running import idle_panel
 
 Controls = dict[str, Component]
 
+TOYBOX = "toybox"
+MAX_FRAMES = 64  # longer clips are the command line's
 FIRST = next(iter(TASKS))  # its tab is the one that the page opens with
+VIDEO_LABELS = {
+    "zeroscope": "ZeroScope v2", "modelscope": "ModelScope 1.7b", "animatediff-v1-5-3": "AnimateDiff v1.5.3",
+    "animatediff-v1-5-2": "AnimateDiff v1.5.2", "vidrd": "VidRD (the paper's)",
+}  # fmt: skip
 RULE_LABELS = {
     "linear": "Linear (the paper)",
     "variance_preserving": "Variance preserving",
@@ -101,7 +107,7 @@ def upload(label: str, **options: Any) -> gr.File:
 
 def trim_controls(context: AppContext, shape: bool = True) -> Controls:
     """Which part of the clip to use, and, unless `shape` is off, what happens where it is not square."""
-    longest = family(context.family).num_frames
+    usual = family(context.family).num_frames
     with gr.Accordion("Trim and shape" if shape else "Trim", open=False):
         with fields():
             controls: Controls = {
@@ -111,7 +117,9 @@ def trim_controls(context: AppContext, shape: bool = True) -> Controls:
                 ),
             }
         with fields():
-            controls["num_frames"] = slider(2, longest, longest, 1, "Frames", f"Up to {longest}", min_width=150)
+            controls["num_frames"] = slider(
+                2, MAX_FRAMES, usual, 1, "Frames", f"{usual} is usual; more take as much longer", min_width=150
+            )
             if shape:
                 controls["fit"] = gr.Radio(
                     [("Crop", "crop"), ("Pad", "pad")], value="crop", label="Made square", min_width=150,
@@ -132,10 +140,14 @@ def model_choice(task: str) -> gr.Radio:
     )  # fmt: skip
 
 
-def prompt_box(task: str, value: str, label: str = "Prompt", info: str = "What the new clip should show") -> gr.Textbox:
+def prompt_box(
+    context: AppContext, task: str, value: str, label: str = "Prompt", info: str = "What the new clip should show"
+) -> gr.Textbox:
     """A prompt; below it stand the words that the toybox does not know."""
     name = re.sub(r"\W+", "-", label.lower())
     box = gr.Textbox(value, label=label, info=info, lines=2, max_lines=6, elem_id=f"{task}-{name}")
+    if context.family != TOYBOX:
+        return box
     hint = gr.HTML(elem_id=f"{task}-{name}-hint", elem_classes="bd-word-hint", apply_default_css=False)
     # One endpoint is enough: they are all alike.
     named: dict[str, Any] = {"api_name": "unknown_words"} if task == FIRST else {"api_visibility": "private"}
@@ -184,9 +196,15 @@ def bridge_controls(context: AppContext, task: str, image_model: Component | Non
             lambda model, now: follow_ratio(context, task, model, now), [image_model, ratio], ratio,
             show_progress="hidden", queue=False, api_visibility="private",
         )  # fmt: skip
+    controls: Controls = {"mixing_ratio": ratio}
+    videos = list(family(context.family).video_models)
+    if len(videos) > 1:
+        controls["video_model"] = gr.Dropdown(
+            [(VIDEO_LABELS.get(name, name), name) for name in videos], value=videos[0], label="Video model",
+            info="Makes the frames belong together", elem_id=f"{task}-video-model",
+        )  # fmt: skip
     with fields():
-        return {
-            "mixing_ratio": ratio,
+        return controls | {
             "mixing_rule": gr.Dropdown(
                 [(RULE_LABELS[rule], rule) for rule in MIXING_RULES], value=defaults.mixing_rule, label="Mixing rule",
                 info="How the inversions are blended", min_width=190, scale=2, elem_id=f"{task}-mixing-rule",
@@ -239,8 +257,8 @@ def step_controls(defaults: GenerationRequest, elsewhere: Sequence[str] = ()) ->
     return controls
 
 
-def advanced_controls(defaults: GenerationRequest, with_noise: bool = True) -> Controls:
-    """Settings of the method that are rarely touched. Call it inside the tab's "Advanced" part."""
+def advanced_controls(context: AppContext, defaults: GenerationRequest, with_noise: bool = True) -> Controls:
+    """Settings of the method that are rarely touched, and of memory. Call it inside the tab's "Advanced" part."""
     controls: Controls = {}
     with fields():
         if with_noise:
@@ -255,7 +273,29 @@ def advanced_controls(defaults: GenerationRequest, with_noise: bool = True) -> C
         controls["frame_batch_size"] = slider(
             1, 16, defaults.frame_batch_size, 1, "Frames at once", "Fewer need less memory"
         )
-    return controls
+        window = family(context.family).video_models[defaults.video_model].window
+        controls["window"] = slider(
+            0, 32, 0, 1, "Window", f"Frames the video model sees at once; 0 = its own, {window}"
+        )
+    controls["fit_memory"] = gr.Checkbox(
+        True, label="Fit to my memory", elem_classes="bd-check",
+        info="Where a run would not fit, lower the last settings and the offload until it does, and say so",
+    )  # fmt: skip
+    return controls | (_own_models() if context.family != TOYBOX else {})
+
+
+def _own_models() -> Controls:
+    """What may take the base model's place, or come on top of it."""
+    return {
+        "base_model": gr.Textbox(
+            "", label="Base model of your own",
+            info="A relative of Stable Diffusion 1.5: a repository, a folder or a .safetensors file; empty = the usual",
+        ),
+        "loras": gr.Textbox(
+            "", label="LoRAs", info="Files or repositories, each with its scale: style.safetensors:0.8, owner/name"
+        ),
+        "embeddings": gr.Textbox("", label="Textual inversion", info="Files with words of your own, between commas"),
+    }  # fmt: skip
 
 
 def slider(
@@ -282,8 +322,17 @@ def _told_name(image_model: str) -> str:
 # The run
 
 
-def run_controls(task: str) -> tuple[gr.Button, gr.Button, gr.HTML]:
-    """The button that starts, the one that stops, and the progress between."""
+class RunControls(NamedTuple):
+    """The buttons that start a run, stop it, and tell what it will take; and its progress."""
+
+    start: gr.Button
+    stop: gr.Button
+    estimate: gr.Button
+    panel: gr.HTML
+
+
+def run_controls(task: str) -> RunControls:
+    """The buttons of a run, and the progress below them."""
     with gr.Row(elem_classes="bd-run"):
         start = gr.Button(
             "Generate", variant="primary", size="lg", scale=3, elem_id=f"{task}-generate", elem_classes="bd-generate"
@@ -293,17 +342,20 @@ def run_controls(task: str) -> tuple[gr.Button, gr.Button, gr.HTML]:
             min_width=96,
         )  # fmt: skip
     panel = progress_panel(idle_panel(task), elem_id=f"{task}-progress", elem_classes="bd-panel")
-    return start, stop, panel
+    estimate = gr.Button("What will it take?", size="sm", elem_id=f"{task}-estimate", elem_classes="bd-estimate")
+    return RunControls(start, stop, estimate, panel)
 
 
-def word_list() -> gr.HTML:
-    """The words that the toybox knows, in groups, behind a line that opens."""
+def word_list(context: AppContext) -> None:
+    """The words that the toybox knows, in groups, behind a line that opens; other families know any."""
+    if context.family != TOYBOX:
+        return
     groups = {
         "Things": world.SHAPES, "Colours": world.COLORS, "They": world.MOTIONS.values(), "Floors": world.FLOORS,
         "Light": world.TIMES,
     }  # fmt: skip
     rows = "".join(f"<dt>{name}</dt><dd>{', '.join(words)}</dd>" for name, words in groups.items())
-    return gr.HTML(
+    gr.HTML(
         '<details class="bd-words"><summary>The words the toybox knows</summary>'
         f"<dl>{rows}</dl><p>and many ways to say so: “a ball hops beside a box at dusk”.</p></details>",
         apply_default_css=False,

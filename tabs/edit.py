@@ -33,7 +33,11 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
             controls |= shared.clip_controls(context, TASK)
             preview = sync_player(player_value([tile("Source", None)], 8), elem_id=f"{TASK}-preview")
             controls["source_prompt"] = shared.prompt_box(
-                TASK, context.samples[0].caption, "What it shows", "The source in words; Prompt2Prompt needs it"
+                context,
+                TASK,
+                context.samples[0].caption,
+                "What it shows",
+                "The source in words; Prompt2Prompt needs it",
             )
             controls |= shared.trim_controls(context)
         with shared.card():
@@ -41,12 +45,12 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
             controls["image_model"] = shared.model_choice(TASK)
             prompts, told = _prompts(context, defaults, controls["image_model"])
             controls |= prompts
-            shared.word_list()
+            shared.word_list(context)
             controls |= shared.other_prompts(defaults, "For the video model; empty = what stands above")
             controls |= shared.bridge_controls(context, TASK, controls["image_model"])
             controls |= shared.step_controls(defaults, elsewhere=["guidance_scale"])
             with gr.Accordion("Advanced", open=False):
-                controls |= shared.advanced_controls(defaults)
+                controls |= shared.advanced_controls(context, defaults)
             buttons = shared.run_controls(TASK)
     common.add_result(context, read_job, TASK, controls, buttons)
     show = partial(common.preview_source, context, "Source")
@@ -114,12 +118,16 @@ def _prompts(
     controls: shared.Controls = {}
     with gr.Column(elem_classes="bd-group", visible=True) as by_instruction:
         controls["instruction"] = shared.prompt_box(
-            TASK, first.instruction, "Instruction", "What to change, as an order"
+            context, TASK, first.instruction, "Instruction", "What to change, as an order"
         )
         told = shared.remark(elem_id=f"{TASK}-description")
     with gr.Column(elem_classes="bd-group", visible=False) as by_prompts:
         controls["prompt"] = shared.prompt_box(
-            TASK, "", "Edited prompt", "The words of the source, with the change; empty = composed from the instruction"
+            context,
+            TASK,
+            "",
+            "Edited prompt",
+            "The words of the source, with the change; empty = composed from the instruction",
         )
         with shared.fields():
             controls["cross_replace_steps"] = shared.slider(

@@ -55,15 +55,15 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
         with shared.card():
             shared.heading(2, "The clip you want")
             controls["prompt"] = shared.prompt_box(
-                TASK, context.samples[0].erased, "Prompt",
+                context, TASK, context.samples[0].erased, "Prompt",
                 "What the whole clip then shows; leave the marked thing out to erase it",
             )  # fmt: skip
-            shared.word_list()
+            shared.word_list(context)
             controls |= shared.other_prompts(defaults)
             controls |= shared.bridge_controls(context, TASK)
             controls |= shared.step_controls(defaults)
             with gr.Accordion("Advanced", open=False):
-                controls |= shared.advanced_controls(defaults)
+                controls |= shared.advanced_controls(context, defaults)
                 controls |= keep_control(defaults.preserve_known)
             buttons = shared.run_controls(TASK)
     common.add_result(context, read_job, TASK, controls, buttons)

@@ -51,14 +51,14 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
         with shared.card():
             shared.heading(2, "The clip you want")
             controls["prompt"] = shared.prompt_box(
-                TASK, context.samples[0].caption, "Prompt", "What the whole, larger picture shows"
+                context, TASK, context.samples[0].caption, "Prompt", "What the whole, larger picture shows"
             )
-            shared.word_list()
+            shared.word_list(context)
             controls |= shared.other_prompts(defaults)
             controls |= shared.bridge_controls(context, TASK)
             controls |= shared.step_controls(defaults)
             with gr.Accordion("Advanced", open=False):
-                controls |= shared.advanced_controls(defaults)
+                controls |= shared.advanced_controls(context, defaults)
                 controls["feather"] = shared.slider(
                     0, MAX_FEATHER, defaults.feather, 1, "Feather", "Pixels over which old and new run into each other"
                 )

@@ -6,14 +6,16 @@ colours and fonts (`assets/style.css`), the server (app.py).
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
 from bivdiff import media
-from bivdiff.catalog import TASKS
+from bivdiff.catalog import TASKS, family
 from bivdiff.settings import ASSETS
-from tabs import control, edit, inpaint, outpaint, smooth
+from tabs import control, edit, inpaint, models, outpaint, smooth
 from tabs.context import AppContext
 
 TITLE = "BIVDiff Studio"
@@ -43,16 +45,46 @@ PAPER = gr.themes.Color(
 
 
 def build_page(context: AppContext) -> gr.Blocks:
-    """The whole page. Starts nothing; give `launch_options()` to its `launch`."""
+    """The whole app: a page for each family of models, the first at the root.
+
+    Starts nothing; give `launch_options()` to its `launch`.
+    """
+    first, *others = context.families
     with gr.Blocks(title=TITLE, delete_cache=(CACHE_SECONDS, CACHE_SECONDS), analytics_enabled=False) as page:
-        gr.HTML((ASSETS / "header.html").read_text("utf-8"), elem_id="header", apply_default_css=False)
-        with gr.Tabs(elem_id="tabs"):
-            for number, (task, build) in enumerate(TABS.items()):
-                with gr.Tab(TASKS[task].title, id=task, elem_id=f"{task}-tab", elem_classes="bd-tab") as tab:
-                    # The first is open from the start.
-                    build(context, tab if number else page)
+        _fill(replace(context, family=first), page)
+    for name in others:
+        before = set(page.fns)
+        with page.route(_short(name), f"/{name}"):
+            _fill(replace(context, family=name), page)
+        for number in set(page.fns) - before:
+            _name_for(page.fns[number], name)
     page.queue(max_size=QUEUE_SIZE)
     return page
+
+
+def _fill(context: AppContext, page: gr.Blocks) -> None:
+    """One family's page: the header, a tab for each task, and that of the models."""
+    if len(context.families) > 1:
+        gr.Navbar(main_page_name=_short(context.families[0]))
+    gr.HTML((ASSETS / "header.html").read_text("utf-8"), elem_id="header", apply_default_css=False)
+    with gr.Tabs(elem_id="tabs") as tabs:
+        for number, (task, build) in enumerate(TABS.items()):
+            with gr.Tab(TASKS[task].title, id=task, elem_id=f"{task}-tab", elem_classes="bd-tab") as tab:
+                # The first is open from the start.
+                build(context, tab if number else page)
+        with gr.Tab(models.TITLE, id=models.NAME, elem_id=f"{models.NAME}-tab", elem_classes="bd-tab") as tab:
+            models.build(context, tab, tabs)
+
+
+def _short(name: str) -> str:
+    """A family's title without what is said of it."""
+    return family(name).title.partition(":")[0]
+
+
+def _name_for(event: Any, name: str) -> None:
+    """Give an endpoint the family's name in front, where Gradio has put a number behind."""
+    if isinstance(event.api_name, str):
+        event.api_name = f"{name}_{re.sub(r'_[0-9]+$', '', event.api_name)}"
 
 
 def launch_options() -> dict[str, Any]:

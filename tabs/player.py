@@ -1,6 +1,6 @@
-"""The studio's own widgets: the synchronised player, the progress of a run, the strip of sample clips, the painter.
+"""The studio's own widgets: player, progress of a run, strip of sample clips, painter, list of models.
 
-In it: the four components and what their values are made of. Not in it: how they behave in the browser, which is
+In it: the five components and what their values are made of. Not in it: how they behave in the browser, which is
 in `assets/*.js`, and how they look, in `assets/style.css`.
 
 A clip travels as a sprite sheet, all frames in one picture, and is drawn on a canvas: so all clips of a player show the
@@ -56,6 +56,16 @@ def painter(**options: Any) -> gr.HTML:
     """
     about = {"type": "object", "description": "a mask painted on the first frame: {'paint': data address of a PNG}"}
     return _widget("painter", {"sheet": None, "paint": ""}, about, **options)
+
+
+def model_list(**options: Any) -> gr.HTML:
+    """Models as rows to choose from; choosing one triggers `pick`.
+
+    Its value is a dictionary: `rows` has texts by name for each model, `chosen` is the key of one of them, and `note`
+    is told where there are no rows.
+    """
+    about = {"type": "object", "description": "the models that are listed, and the key of the chosen one"}
+    return _widget("models", {"rows": [], "chosen": "", "note": ""}, about, **options)
 
 
 def _widget(name: str, value: Any, about: dict[str, str], **options: Any) -> gr.HTML:

@@ -24,7 +24,9 @@ from tabs.player import player_value, served, tile
 
 CONTROL_LABELS = {
     "canny": "Edges", "depth": "Depth", "pose": "Pose", "softedge": "Soft edges", "scribble": "Scribble",
-    "lineart": "Line art", "normal": "Surface directions", "sketch": "Sketch",
+    "lineart": "Line art", "normal": "Surface directions", "sketch": "Sketch", "mlsd": "Straight lines",
+    "segmentation": "Regions", "lineart-anime": "Anime line art", "shuffle": "Shuffled content",
+    "instruction": "Instruction", "tile": "Tile",
 }  # fmt: skip
 
 

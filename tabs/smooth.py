@@ -35,14 +35,14 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
         with shared.card():
             shared.heading(2, "How they should belong together")
             controls["prompt"] = shared.prompt_box(
-                TASK, context.samples[0].caption, "Prompt", "What the frames show, for the video model"
+                context, TASK, context.samples[0].caption, "Prompt", "What the frames show, for the video model"
             )
-            shared.word_list()
+            shared.word_list(context)
             controls |= shared.other_prompts(defaults)
             controls |= shared.bridge_controls(context, TASK)
             controls |= shared.step_controls(defaults, elsewhere=["num_inference_steps", "guidance_scale"])
             with gr.Accordion("Advanced", open=False):
-                controls |= shared.advanced_controls(defaults, with_noise=False)
+                controls |= shared.advanced_controls(context, defaults, with_noise=False)
             buttons = shared.run_controls(TASK)
     common.add_result(context, read_job, TASK, controls, buttons)
     show = partial(common.preview_source, context, "Your frames")

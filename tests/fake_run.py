@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from fake_models import FakeModels
 
 from bivdiff.toybox.clips import load_index
 from bivdiff.types import Control, GenerationRequest, GenerationResult, StepEvent
@@ -32,7 +33,7 @@ class FakeRun:
         pause: seconds before each step.
         error: raised in the first denoising stage.
         started, closed: set when a run begins and when it has ended, however it did.
-        requests: what was asked for.
+        requests: what was asked for; fitted: whether each might be changed to fit into the memory.
     """
 
     pause: float = 0.0
@@ -40,9 +41,11 @@ class FakeRun:
     started: threading.Event = field(default_factory=threading.Event)
     closed: threading.Event = field(default_factory=threading.Event)
     requests: list[GenerationRequest] = field(default_factory=list)
+    fitted: list[bool] = field(default_factory=list)
 
-    def __call__(self, request: GenerationRequest) -> Iterator[StepEvent | GenerationResult]:
+    def __call__(self, request: GenerationRequest, to_fit: bool = True) -> Iterator[StepEvent | GenerationResult]:
         self.requests.append(request)
+        self.fitted.append(to_fit)
         self.closed.clear()
         self.started.set()
         try:
@@ -110,6 +113,9 @@ def _fake_map(control: Control, request: GenerationRequest) -> np.ndarray:
     return np.repeat(white, 3, axis=-1).astype(np.uint8) * 255
 
 
-def fake_context(run: FakeRun) -> AppContext:
-    """An `AppContext` whose models are `run` and `fake_control_maps`, with the real sample clips."""
-    return AppContext(run=run, control_maps=fake_control_maps, samples=load_index())
+def fake_context(run: FakeRun, models: FakeModels | None = None) -> AppContext:
+    """An `AppContext` whose models are `run`, `fake_control_maps` and `models`, with the real sample clips."""
+    return AppContext(
+        run=run, expected=lambda request: f"This takes {len(request.frames)} s.", control_maps=fake_control_maps,
+        samples=load_index(), models=models or FakeModels(),
+    )  # fmt: skip

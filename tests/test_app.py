@@ -345,8 +345,9 @@ def client(address, tmp_path_factory):
 def test_every_action_has_a_name_and_parameters_bear_the_requests_names(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     previews = {"/control_map", "/edit_source", "/inpaint_mask", "/outpaint_canvas", "/smooth_source"}
-    runs = {f"/{task}{end}" for task in TABS for end in ("", "_page", "_stop", "_sample")}
-    assert set(endpoints) == runs | previews | {"/edit_description", "/unknown_words"}
+    runs = {f"/{task}{end}" for task in TABS for end in ("", "_page", "_stop", "_sample", "_estimate")}
+    models = {f"/models_{end}" for end in ("list", "readout", "pull", "stop", "load", "unload", "unload_all")}
+    assert set(endpoints) == runs | previews | models | {"/edit_description", "/unknown_words"}
     for task in TABS:
         parameters = endpoints[f"/{task}"]["parameters"]
         names = {parameter["parameter_name"] for parameter in parameters}
