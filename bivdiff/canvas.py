@@ -36,6 +36,21 @@ class Plan(NamedTuple):
         return self.width + self.sides.left + self.sides.right, self.height + self.sides.top + self.sides.bottom
 
 
+def parse_size(text: str) -> tuple[int, int]:
+    """Read "576x320", or "512" for a square, as width and height in pixels.
+
+    Raises:
+        InputError: it is written otherwise, or a side is no multiple of 8 from 64 to 1024.
+    """
+    sides = text.lower().replace(" ", "").split("x")
+    numbers = [int(side) for side in sides if side.isdecimal()]
+    if len(numbers) != len(sides) or len(sides) > 2 or any(side % 8 or not 64 <= side <= 1024 for side in numbers):
+        raise InputError(
+            f"'{text}' is no size. Write width and height as in '576x320', each a multiple of 8 from 64 to 1024."
+        )
+    return numbers[0], numbers[-1]
+
+
 def plan_canvas(extend: str, width: int, height: int, model_size: tuple[int, int]) -> Plan:
     """Choose the source's size so that the canvas has about the area that the models were trained at.
 

@@ -148,7 +148,7 @@ _UNET = _sd15("unet", "unet", "unet", 1_719_125_304)
 _VIDRD = ModelSpec(
     key="sd15/vidrd", kind="vidrd_unet", repo="VidRD", file="ModelT2V.pth", on_hub=False, licence="not stated",
     size=(512, 512), num_frames=8,
-    checked="released as a file on Google Drive, linked from github.com/anonymous0x233/ReuseAndDiffuse; not its bytes",
+    checked="linked from github.com/anonymous0x233/ReuseAndDiffuse, on Google Drive; bytes and content not looked up",
 )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ import gradio as gr
 import numpy as np
 
 from bivdiff import media
+from bivdiff.canvas import parse_size
 from bivdiff.catalog import default_request, family
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.toybox.clips import SampleClip
@@ -139,13 +140,14 @@ def chosen_sample(context: AppContext, values: Values) -> SampleClip:
 
 
 def read_source(context: AppContext, values: Values, size: tuple[int, int] | None = None) -> media.Clip:
-    """The frames that the source controls choose, at the family's size or another `(width, height)`.
+    """The frames that the source controls choose, at the size they choose or another `(width, height)`.
 
     Raises:
         InputError: the clip cannot be used.
     """
     chosen = {name: whole(values[name]) for name in TRIM if values.get(name) is not None}
-    size, num_frames = size or family(context.family).size, family(context.family).num_frames
+    wanted = parse_size(values["size"]) if values.get("size") else family(context.family).size
+    size, num_frames = size or wanted, family(context.family).num_frames
     return media.read_clip(source_path(context, values), size=size, **{"num_frames": num_frames, **chosen})
 
 

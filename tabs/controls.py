@@ -26,6 +26,7 @@ from tabs.running import idle_panel
 Controls = dict[str, Component]
 
 TOYBOX = "toybox"
+SIZES = ["512x512", "576x320", "320x576", "448x448", "384x384", "256x256"]
 MAX_FRAMES = 64  # longer clips are the command line's
 FIRST = next(iter(TASKS))  # its tab is the one that the page opens with
 VIDEO_LABELS = {
@@ -120,9 +121,13 @@ def trim_controls(context: AppContext, shape: bool = True) -> Controls:
             controls["num_frames"] = slider(
                 2, MAX_FRAMES, usual, 1, "Frames", f"{usual} is usual; more take as much longer", min_width=150
             )
+            if shape and context.family != TOYBOX:
+                controls["size"] = gr.Dropdown(
+                    SIZES, value="512x512", label="Size", info="Smaller needs less memory", min_width=150
+                )
             if shape:
                 controls["fit"] = gr.Radio(
-                    [("Crop", "crop"), ("Pad", "pad")], value="crop", label="Made square", min_width=150,
+                    [("Crop", "crop"), ("Pad", "pad")], value="crop", label="Made to size", min_width=150,
                     info="By cutting off, or by bars", elem_classes="bd-choice",
                 )  # fmt: skip
     return controls

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bivdiff.canvas import plan_canvas
+from bivdiff.canvas import parse_size, plan_canvas
 from bivdiff.errors import InputError
 
 TOYBOX = (128, 128)
@@ -51,3 +51,14 @@ def test_the_source_keeps_its_shape():
 def test_what_cannot_be_extended_is_told(extend, said):
     with pytest.raises(InputError, match=said):
         plan_canvas(extend, 128, 128, TOYBOX)
+
+
+@pytest.mark.parametrize(("text", "size"), [("576x320", (576, 320)), ("512", (512, 512)), (" 64 X 1024", (64, 1024))])
+def test_sizes_are_read(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "big", "500x500", "32", "2048", "512x512x8", "-64x64"])
+def test_what_is_no_size_is_told(text):
+    with pytest.raises(InputError, match="576x320"):
+        parse_size(text)

@@ -186,6 +186,13 @@ class TestOwnModels:
         assert chosen.video_models["zeroscope"] == SD15.video_models["zeroscope"]
         assert chosen.controlnets == SD15.controlnets
 
+    def test_a_base_that_does_not_go_with_the_rest_is_refused(self, sd15, source_frames, tmp_path):
+        for spec in (SD15.text_encoder, SD15.tokenizer, SD15.vae):
+            save(replace(spec, variant=""), tmp_path)
+        small(SD15.inpainting).save_pretrained(tmp_path / "unet")
+        with pytest.raises(ModelUnavailableError, match="reads 9 channels"):
+            last(run(request_for("control", "controlnet", source_frames, base_model=str(tmp_path)), sd15))
+
     def test_what_is_not_there_is_told_by_name(self, sd15, source_frames):
         for base in ("/nowhere/at/all", "nobody/nothing", "missing.safetensors"):
             with pytest.raises(ModelUnavailableError, match=base.rpartition("/")[2]):

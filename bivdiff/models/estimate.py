@@ -30,14 +30,14 @@ class Footprint(NamedTuple):
 
 
 FOOTPRINTS: Mapping[str, Footprint] = {
-    "unet": Footprint(803, 58.5e6),
-    "controlnet": Footprint(283, 50.2e6),
-    "t2i_adapter": Footprint(54, 50.2e6),
-    "video_unet": Footprint(1301, 68.4e6),
-    "motion_unet": Footprint(1109, 68.3e6),
-    "vidrd_unet": Footprint(1024, 68.4e6),
+    "unet": Footprint(803, 68.2e6),
+    "controlnet": Footprint(283, 62.9e6),
+    "t2i_adapter": Footprint(60, 10.5e6),
+    "video_unet": Footprint(1301, 86.7e6),
+    "motion_unet": Footprint(1109, 68.2e6),
+    "vidrd_unet": Footprint(1024, 63.1e6),
     "encode": Footprint(1117, 335.5e6),
-    "decode": Footprint(2515, 404.8e6),
+    "decode": Footprint(2515, 402.7e6),
 }
 TOYBOX_WORK = 1 / 75  # of the operations of the real networks on as many pixels
 SLACK = 1.4

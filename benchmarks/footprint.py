@@ -1,0 +1,161 @@
+"""What the full-size networks compute, and hold in memory while they do: `python benchmarks/footprint.py`.
+
+In it: operations and live bytes of one picture or frame of 512x512 for each network of the catalog, found by running it
+on tensors that have a shape and no content. These are the figures of `bivdiff/models/estimate.py`. Attention counts as
+fused: it holds no matrix of all places with all others, as on any device since 2023.
+Not in it: speed, which `python -m bivdiff bench` measures.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers.utils import logging
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bivdiff.catalog import FAMILIES
+from bivdiff.models.architectures import SD15_UNET, architecture_of, build_empty
+from bivdiff.models.estimate import FOOTPRINTS
+
+SIZE, FRAMES, TEXT = 64, 8, 77
+SD15 = FAMILIES["sd15"]
+Inputs = Callable[[int], tuple[Tensor, ...]]
+
+
+class Live(TorchDispatchMode):
+    """Counts the bytes of tensors that live, and the most there were at once."""
+
+    def __init__(self, known: list[Tensor]) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._seen = {tensor.untyped_storage()._cdata for tensor in known}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and take note of what it makes."""
+        made = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in self._seen:
+                self._note(tensor.untyped_storage())
+        return made
+
+    def _note(self, storage: Any) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        self._seen.add(key)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.now -= size
+
+
+@contextmanager
+def fused_attention() -> Iterator[None]:
+    """Let attention make its result and nothing else."""
+    usual = F.scaled_dot_product_attention
+    F.scaled_dot_product_attention = lambda query, _, value, **__: query.new_empty(*query.shape[:-1], value.shape[-1])
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention = usual
+
+
+def live_bytes(network: nn.Module, call: Callable[..., Any], inputs: Inputs) -> float:
+    """Bytes at 16 bits that one more picture or clip adds to what lives at once."""
+    peaks = []
+    torch.set_default_dtype(torch.float16)
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), fused_attention():
+            copy = network.to_empty(device="cpu")
+            for batch in (1, 2):
+                given = inputs(batch)
+                with Live([*copy.parameters(), *copy.buffers(), *given]) as live:
+                    call(copy, *given)
+                peaks.append(live.peak)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    return peaks[1] - peaks[0]
+
+
+def gflop(network: nn.Module, call: Callable[..., Any], inputs: Inputs) -> float:
+    """Operations of one picture or clip in units of 1e9, a multiplication and an addition being two."""
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        call(network.to(torch.float32), *inputs(1))
+    return counter.get_total_flops() / 1e9
+
+
+def networks() -> Iterator[tuple[str, Callable[[], nn.Module], Callable[..., Any], Inputs, int]]:
+    """Kind, builder, call, inputs and frames of each network."""
+
+    def built(spec: Any) -> Callable[[], nn.Module]:
+        return lambda: build_empty(architecture_of(spec)).half()
+
+    def picture(batch: int) -> tuple[Tensor, ...]:
+        return torch.empty(batch, 4, SIZE, SIZE), torch.tensor(1.0), torch.empty(batch, TEXT, 768)
+
+    def clip(width: int, copies: int = 1) -> Inputs:
+        return lambda batch: (
+            torch.empty(batch, 4, FRAMES, SIZE, SIZE), torch.tensor(1.0), torch.empty(batch * copies, TEXT, width),
+        )  # fmt: skip
+
+    def forward(network: nn.Module, *given: Tensor) -> Any:
+        return network(*given)
+
+    def motion() -> nn.Module:
+        from diffusers import UNetMotionModel
+
+        same = {name: value for name, value in SD15_UNET.items() if name in {"cross_attention_dim", "sample_size"}}
+        with torch.device("meta"):
+            return UNetMotionModel(**same, motion_max_seq_length=32, use_motion_mid_block=True).half()
+
+    pixels = 8 * SIZE
+    videos = SD15.video_models
+    yield "unet", built(SD15.unet), forward, picture, 1
+    yield (
+        "controlnet", built(SD15.controlnets["canny"]), forward,
+        lambda batch: (*picture(batch), torch.empty(batch, 3, pixels, pixels)), 1,
+    )  # fmt: skip
+    yield (
+        "t2i_adapter", built(SD15.t2i_adapters["depth"]), forward,
+        lambda batch: (torch.empty(batch, 3, pixels, pixels),), 1,
+    )  # fmt: skip
+    yield "video_unet", built(videos["zeroscope"].unet), forward, clip(1024), FRAMES
+    yield "motion_unet", motion, forward, clip(768, FRAMES), FRAMES
+    yield "vidrd_unet", built(videos["vidrd"].unet), forward, clip(1024), FRAMES
+    yield (
+        "encode", built(SD15.vae), lambda vae, frames: vae.encode(frames),
+        lambda batch: (torch.empty(batch, 3, pixels, pixels),), 1,
+    )  # fmt: skip
+    yield (
+        "decode", built(SD15.vae), lambda vae, latents: vae.decode(latents),
+        lambda batch: (torch.empty(batch, 4, SIZE, SIZE),), 1,
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Print a line for each network: what was found, and what the estimates take."""
+    logging.set_verbosity_error()  # casting as a whole is what is meant here
+    print("| network | Gflop | MB live | Gflop in use | MB in use |\n| --- | --- | --- | --- | --- |")
+    for kind, build, call, inputs, frames in networks():
+        network = build()
+        work, held = gflop(network, call, inputs) / frames, live_bytes(build(), call, inputs) / frames / 1e6
+        used = FOOTPRINTS[kind]
+        print(f"| {kind} | {work:.0f} | {held:.1f} | {used.gflop:.0f} | {used.activations / 1e6:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
