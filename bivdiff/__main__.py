@@ -1,4 +1,4 @@
-"""The same jobs without a browser: `python -m bivdiff run | evaluate | bench | models`.
+"""The same jobs without a browser: `python -m bivdiff run | compare | evaluate | bench | models`.
 
 In it: flags, progress on standard error, results as text or JSON on standard output, exit status 0 done, 1 failed,
 2 wrong usage. Not in it: anything that computes.
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bivdiff import masks, media
-from bivdiff.canvas import plan_canvas
+from bivdiff.canvas import parse_size, plan_canvas
 from bivdiff.catalog import FAMILIES, IMAGE_MODELS, TASKS, default_request, extend, family
 from bivdiff.errors import BIVDiffError, CancelledError, InputError, OutOfMemoryError
 from bivdiff.settings import Settings
@@ -29,6 +29,7 @@ from bivdiff.types import MIXING_RULES, Control, GenerationRequest, GenerationRe
 if TYPE_CHECKING:
     from bivdiff.inventory import Entry
     from bivdiff.models.manager import ModelManager
+    from bivdiff.sweep import Cell, CellEvent, SweepResult
 
 # Flags that bear the name of a request's field: type and help. None, the default, leaves the task's preset alone.
 REQUEST_FLAGS: dict[str, tuple[type, str]] = {
@@ -60,6 +61,8 @@ REQUEST_FLAGS: dict[str, tuple[type, str]] = {
     "embeddings": (str, "files of textual inversion, between commas"),
 }
 
+DEFAULT_RATIOS = "0,0.25,0.5,0.75,1"
+
 # One number for each control, or one for all: default and help.
 CONTROL_FLAGS: dict[str, tuple[float, str]] = {
     "controlnet_conditioning_scale": (1.0, "weight of each control, 0 to 2"),
@@ -81,16 +84,9 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--video", required=True, type=Path, help="source clip: any video, GIF or picture")
     run.add_argument("--prompt", required=True, help="what the new clip shows")
     run.add_argument("--output", type=Path, default=Path("out.mp4"), help="where the clip goes: .mp4, .gif or .zip")
-    run.add_argument("--num-frames", type=int, help="frames to make (default: the video model's window)")
-    run.add_argument("--frame-stride", type=int, default=1, help="take every n-th source frame (default: 1)")
-    run.add_argument("--start", type=float, default=0.0, help="seconds into the source (default: 0)")
-    run.add_argument("--fit", choices=media.FITS, default="crop", help="how the source comes to size (default: crop)")
-    run.add_argument("--control-video", type=Path, nargs="+", metavar="MAP", help="clips that are the control maps")
-    run.add_argument(
-        "--fit-memory", action="store_true", help="make the request fit into the memory, and say what was changed"
-    )
-    _add_mask_flags(run)
+    _add_source_flags(run)
     _add_request_flags(run)
+    _add_compare_command(commands)
 
     score = commands.add_parser(
         "evaluate", help="score a task against the toybox world",
@@ -151,6 +147,72 @@ def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     return {**_summary(result), "estimate": found, "fps": source.fps, "paths": paths}
 
 
+def compare_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    """Make a clip for each value of a setting, and write what shows and scores them."""
+    from bivdiff.export import export, report
+    from bivdiff.store import StageStore
+    from bivdiff.sweep import last, sweep
+
+    axes = _axes(args)
+    request, truth, fps = _compared_source(args)
+    manager = _manager(settings)
+    request, found = _planned(request, manager, args.fit_memory)
+    result = last(_followed_cells(sweep(request, axes, manager, StageStore(settings), truth)))
+    paths = {name: str(path) for name, path in export(args.output, result, fps).items()}
+    return {**report(result), "estimate_of_one": found, "fps": fps, "paths": paths}
+
+
+def _followed_cells(events: Iterator[CellEvent | Cell | SweepResult]) -> Iterator[CellEvent | Cell | SweepResult]:
+    """The events of a sweep as they come, shown on standard error."""
+    from bivdiff.sweep import Cell
+
+    for event in events:
+        if isinstance(event, StepEvent):
+            _tell(f"\r\033[K{event.message} {event.step}/{event.total}", end="")
+        elif isinstance(event, Cell):
+            reused = f", reused: {', '.join(event.reused)}" if event.reused else ""
+            _tell(f"\r\033[K{event.label}: {event.seconds['total']:.1f} s{reused}")
+        yield event
+
+
+def _compared_source(args: argparse.Namespace) -> tuple[GenerationRequest, np.ndarray | None, float]:
+    """What is to be made, the true clip where there is one, and the playback rate."""
+    if args.scene is not None:
+        from bivdiff.evaluation import case_of
+        from bivdiff.toybox.world import FPS
+
+        changes = {**_changes(args), "controls": _controls(args) if args.task == "control" else None}
+        case = case_of(args.task, args.scene, args.family, **changes)
+        return case.request, case.truth, FPS
+    if args.prompt is None:
+        raise InputError("There is no prompt. Say with --prompt what the new clip shows.")
+    source, changes = _read_source(args)
+    request = default_request(args.task, args.family, source.frames, args.prompt, **{**_changes(args), **changes})
+    return request, None, source.fps
+
+
+def _axes(args: argparse.Namespace) -> dict[str, list[Any]]:
+    """The settings that are compared, each with its values."""
+    axes: dict[str, list[Any]] = {}
+    if args.mixing_ratios or not args.vary:
+        axes["mixing_ratio"] = _values_of("mixing_ratio", args.mixing_ratios or DEFAULT_RATIOS)
+    for given in args.vary:
+        name, found, values = given.partition("=")
+        if not found:
+            raise InputError(f"'{given}' names no values. Write it as in seed=1,2.")
+        name = name.strip().replace("-", "_")
+        axes[name] = _values_of(name, values)
+    return axes
+
+
+def _values_of(name: str, text: str) -> list[Any]:
+    kind = REQUEST_FLAGS[name][0] if name in REQUEST_FLAGS else str
+    try:
+        return [kind(value.strip()) for value in text.split(",") if value.strip()]
+    except ValueError as error:
+        raise InputError(f"'{text}' are no values of {name}: {error}. Write numbers between commas.") from error
+
+
 def _planned(request: GenerationRequest, manager: ModelManager, to_fit: bool) -> tuple[GenerationRequest, Any]:
     """The request, made to fit if that is wanted, and what it is expected to take, told on standard error.
 
@@ -180,7 +242,8 @@ def _read_source(args: argparse.Namespace) -> tuple[media.Clip, dict[str, Any]]:
         clip = media.read_clip(args.video, size=(plan.width, plan.height), fit=args.fit, **trim)
         canvas, holes = masks.extend_canvas(clip.frames, *plan.sides)
         return clip._replace(frames=canvas), {"masks": holes}
-    clip = media.read_clip(args.video, size=chosen.size, fit=args.fit, **trim)
+    size = parse_size(args.size) if args.size else chosen.size
+    clip = media.read_clip(args.video, size=size, fit=args.fit, **trim)
     if args.task == "inpaint":
         return clip, {"masks": _read_masks(args, clip.frames)}
     if args.task == "control":
@@ -246,6 +309,11 @@ def bench_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any
         changes[name] = args.steps if changes[name] is None else changes[name]
     own = {name: getattr(args, name) for name in ("offload", "dtype") if getattr(args, name)}
     load = Load(args.size, args.frames, args.random_weights)
+    if args.sweep:
+        from bivdiff.bench import bench_sweep
+
+        own_settings = replace(settings, **own)
+        return bench_sweep(args.task, args.family, args.sweep, args.runs, own_settings, load, **changes)
     return bench(args.task, args.family, args.runs, replace(settings, **own), load, **changes)
 
 
@@ -377,7 +445,10 @@ def _tell(line: str, end: str = "\n") -> None:
 
 
 MODELS_COMMANDS = {"list": _list_models, "show": _show_model, "pull": _pull_models, "check": _check_models}
-COMMANDS = {"run": run_command, "evaluate": evaluate_command, "bench": bench_command, "models": models_command}
+COMMANDS = {
+    "run": run_command, "compare": compare_command, "evaluate": evaluate_command, "bench": bench_command,
+    "models": models_command,
+}  # fmt: skip
 
 
 def _add_models_commands(commands: Any) -> None:
@@ -407,6 +478,39 @@ def _add_models_commands(commands: Any) -> None:
         parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
+def _add_source_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--num-frames", type=int, help="frames to make (default: the video model's window)")
+    parser.add_argument("--frame-stride", type=int, default=1, help="take every n-th source frame (default: 1)")
+    parser.add_argument("--start", type=float, default=0.0, help="seconds into the source (default: 0)")
+    parser.add_argument("--fit", choices=media.FITS, default="crop", help="how the source comes to size (default: "
+                        "crop)")  # fmt: skip
+    parser.add_argument("--size", help="width and height to generate at, such as 576x320 (default: the family's)")
+    parser.add_argument("--control-video", type=Path, nargs="+", metavar="MAP", help="clips that are the control maps")
+    parser.add_argument(
+        "--fit-memory", action="store_true", help="make the request fit into the memory, and say what was changed"
+    )
+    _add_mask_flags(parser)
+
+
+def _add_compare_command(commands: Any) -> None:
+    compare = commands.add_parser(
+        "compare", help="make a clip for each value of a setting, beside each other",
+        description="Make a clip for each mixing ratio, or each value of one or two other settings, and score them.",
+    )  # fmt: skip
+    source = compare.add_mutually_exclusive_group(required=True)
+    source.add_argument("--video", type=Path, help="source clip: any video, GIF or picture")
+    source.add_argument("--scene", type=int, help="instead: a scene of the evaluation, whose true clip is known")
+    compare.add_argument("--prompt", help="what the new clip shows; a scene has its own")
+    compare.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the clips, grid, scores "
+                         "and page; made if need be")  # fmt: skip
+    compare.add_argument("--mixing-ratios", metavar="R1,R2,...", help="ratios to compare (default: "
+                         f"{DEFAULT_RATIOS}, unless --vary names something else)")  # fmt: skip
+    compare.add_argument("--vary", action="append", default=[], metavar="FIELD=V1,V2,...", help="another setting to "
+                         "compare, such as seed=1,2 or mixing_rule=linear,slerp; two settings make a grid")  # fmt: skip
+    _add_source_flags(compare)
+    _add_request_flags(compare)
+
+
 def _add_mask_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mask", type=Path, help="inpaint: mask clip or picture, white where the clip is made anew")
     parser.add_argument("--black-regenerates", action="store_true", help="inpaint: the mask is black there instead")
@@ -425,6 +529,7 @@ def _add_bench_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--random-weights", action="store_true", help="do without the real weights: random ones instead"
     )
+    parser.add_argument("--sweep", type=int, metavar="K", help="time a comparison of K mixing ratios beside a run")
     parser.add_argument("--steps", type=int, help="steps of every stage that has no number of its own")
     parser.add_argument("--size", type=int, help="width and height in pixels (default: the family's)")
     parser.add_argument("--frames", type=int, help="length of the clip (default: the family's)")

@@ -1,6 +1,6 @@
 """Speed and memory of whole runs, on the machine at hand.
 
-In it: `bench`. Not in it: quality (evaluation.py).
+In it: `bench`, of runs, and `bench_sweep`, of comparisons. Not in it: quality (evaluation.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from bivdiff.masks import fit_masks
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.random_weights import read_random
 from bivdiff.pipeline import last, run
+from bivdiff.reuse import StageCache
 from bivdiff.settings import Settings
+from bivdiff.sweep import SweepResult, sweep
+from bivdiff.sweep import last as last_of_sweep
 from bivdiff.toybox import world
 from bivdiff.types import GenerationRequest, GenerationResult
 
@@ -84,6 +87,70 @@ def bench(
         **({"swap": _swap(manager)} if manager.device.type == "cuda" else {}),
         "settings": request.settings(),
     }
+
+
+def bench_sweep(
+    task: str, family_name: str, ratios: int, runs: int, settings: Settings, load: Load | None = None, **changes: Any
+) -> dict[str, Any]:
+    """Time a comparison of mixing ratios beside a single run, on the first case of a task's evaluation.
+
+    What the two are compared by is timed in turns, so that a machine that slows down slows down both.
+
+    Args:
+        task, family_name: keys of the catalog.
+        ratios: how many, evenly from 0 to 1.
+        runs: rounds, after one that loads the models and is not timed; medians are told.
+        settings, load, changes: as for `bench`.
+
+    Returns:
+        `single_seconds`: a run, at 0.5 where both inversions are needed. `smoothing_seconds`: its smoothing alone.
+        `sweep_seconds`, `warm_sweep_seconds`: the comparison from nothing, and once its stages are kept, scores
+        included. `sweep_bound_seconds` and `warm_sweep_bound_seconds`: a run and the smoothing of all other ratios;
+        the smoothing of all. `single_peak_bytes`, `sweep_peak_bytes`: highest memory of any stage.
+
+    Raises:
+        InputError: `ratios` is below 2 or `runs` below 1; or as `bench`.
+    """
+    if ratios < 2 or runs < 1:
+        raise InputError(f"A comparison is timed with 2 ratios or more, 1 run or more; got {ratios} and {runs}.")
+    load = load or Load()
+    request = replace(_resized(case_of(task, 0, family_name, **changes).request, load), mixing_ratio=0.5)
+    manager = _manager(settings, load.random_weights)
+    values = [number / (ratios - 1) for number in range(ratios)]
+    _timed(request, manager)
+    rounds = [_one_round(request, values, manager) for _ in range(runs)]
+    spent = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
+    single, smoothing = spent["single_seconds"], spent["smoothing_seconds"]
+    return {
+        "device": str(manager.device),
+        "ratios": values,
+        **spent,
+        "sweep_bound_seconds": single + (ratios - 1) * smoothing,
+        "warm_sweep_bound_seconds": ratios * smoothing,
+        "settings": request.settings(),
+    }
+
+
+def _one_round(request: GenerationRequest, ratios: Sequence[float], manager: ModelManager) -> dict[str, float]:
+    result, single = _timed(request, manager)
+    cache = StageCache()
+    cold, warm = (_timed_sweep(request, ratios, manager, cache) for _ in range(2))
+    return {
+        "single_seconds": single,
+        "smoothing_seconds": result.seconds["smoothing"],
+        "sweep_seconds": cold[1],
+        "warm_sweep_seconds": warm[1],
+        "single_peak_bytes": max(result.peak_bytes.values()),
+        "sweep_peak_bytes": cold[0].peak_bytes,
+    }
+
+
+def _timed_sweep(
+    request: GenerationRequest, ratios: Sequence[float], manager: ModelManager, cache: StageCache
+) -> tuple[SweepResult, float]:
+    started = time.perf_counter()
+    result = last_of_sweep(sweep(request, {"mixing_ratio": ratios}, manager, cache))
+    return result, time.perf_counter() - started
 
 
 def _resized(request: GenerationRequest, load: Load) -> GenerationRequest:

@@ -1,7 +1,7 @@
 """Reading and writing media files: the only module that opens one.
 
 In it: `probe` and `read_clip` for videos, GIFs and still pictures, `fit_frames` for their size, and
-`write_mp4`, `write_gif`, `write_png_zip`. Frames are uint8 arrays `(F, H, W, 3)`, RGB.
+`write_mp4`, `write_gif`, `write_png`, `write_png_zip`. Frames are uint8 arrays `(F, H, W, 3)`, RGB.
 Not in it: anything that knows a model, a tab or a request; tone mapping of HDR clips; sound.
 
 How a file is read, and why so:
@@ -339,6 +339,21 @@ def write_png_zip(path: str | Path, frames: np.ndarray) -> None:
             buffer = io.BytesIO()
             Image.fromarray(frame).save(buffer, format="PNG")
             archive.writestr(zipfile.ZipInfo(f"frame_{index:05d}.png", date_time=_PNG_DATE), buffer.getvalue())
+
+
+def write_png(path: str | Path, picture: np.ndarray) -> None:
+    """Write one picture without loss.
+
+    Args:
+        path: where to; an existing file is replaced.
+        picture: uint8 `(H, W, 3)`.
+
+    Raises:
+        InputError: the file cannot be written there.
+    """
+    (checked,) = _checked_frames(picture[None])
+    with _replacing(Path(path)) as temporary:
+        Image.fromarray(checked).save(temporary, format="PNG")
 
 
 # Checks of arguments

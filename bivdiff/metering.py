@@ -5,12 +5,11 @@ In it: `Meter`. Not in it: what is run.
 
 from __future__ import annotations
 
-import resource
-import sys
-import threading
+import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -19,7 +18,7 @@ from torch import nn
 
 from bivdiff.types import Stage
 
-SAMPLING_SECONDS = 0.02  # between two looks at the host's memory, which keeps no peak that could be set back
+PEAK_RESET, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 class Meter:
@@ -47,14 +46,14 @@ class Meter:
     def stage(self, name: Stage) -> Iterator[None]:
         """Book what happens inside on a stage."""
         outer, self._stage = self._stage, name
+        _forget_peak()
         started = time.perf_counter()
-        with _watched_memory() as peak:
-            try:
-                yield
-            finally:
-                self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
-                self.peak_bytes[name] = max(self.peak_bytes.get(name, 0), peak())
-                self._stage = outer
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+            self.peak_bytes[name] = max(self.peak_bytes.get(name, 0), _peak())
+            self._stage = outer
 
     @contextmanager
     def watch(self, denoisers: list[nn.Module], others: list[nn.Module]) -> Iterator[None]:
@@ -84,39 +83,27 @@ class Meter:
             self.evaluations[self._stage] = self.evaluations.get(self._stage, 0) + frames
 
 
-@contextmanager
-def _watched_memory() -> Iterator[Callable[[], int]]:
-    """Give what tells the highest memory since the beginning, in bytes."""
+def peak_memory_bytes(meter: Meter) -> int:
+    """Highest memory of a metered run: of the CUDA device if one is in use, else of this process."""
+    return max(meter.peak_bytes.values())
+
+
+def _forget_peak() -> None:
+    """Let the highest memory be counted anew from here."""
     if torch.cuda.is_initialized():
-        devices = range(torch.cuda.device_count())
-        for device in devices:
+        for device in range(torch.cuda.device_count()):
             torch.cuda.reset_peak_memory_stats(device)
-        yield lambda: max(torch.cuda.max_memory_allocated(device) for device in devices)
         return
-    process, ended = psutil.Process(), threading.Event()
-    highest = process.memory_info().rss
-
-    def look() -> int:
-        nonlocal highest
-        highest = max(highest, process.memory_info().rss)
-        return highest
-
-    def keep_looking() -> None:
-        while not ended.wait(SAMPLING_SECONDS):
-            look()
-
-    watcher = threading.Thread(target=keep_looking, daemon=True)
-    watcher.start()
-    try:
-        yield look
-    finally:
-        ended.set()
-        watcher.join()
+    with suppress(OSError):  # only Linux keeps a peak of the process that can be set back
+        PEAK_RESET.write_text("5")
 
 
-def peak_memory_bytes(meter: Meter, device: torch.device) -> int:
-    """Highest memory of a metered run if the device has its own, else of this process so far."""
-    if device.type == "cuda":
-        return max(meter.peak_bytes.values())  # the device's own peak was set back at every stage
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in kilobytes
+def _peak() -> int:
+    """The highest memory since `_forget_peak`, in bytes; where the system does not tell, the memory now."""
+    if torch.cuda.is_initialized():
+        return max(torch.cuda.max_memory_allocated(device) for device in range(torch.cuda.device_count()))
+    with suppress(OSError):
+        found = re.search(r"VmHWM:\s*(\d+) kB", STATUS.read_text())
+        if found:
+            return int(found[1]) * 1024
+    return psutil.Process().memory_info().rss

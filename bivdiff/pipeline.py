@@ -23,7 +23,7 @@ from torch import Tensor
 from bivdiff import inversion, latents, masks, smoothing
 from bivdiff.annotators import annotate
 from bivdiff.catalog import models_for
-from bivdiff.errors import OutOfMemoryError
+from bivdiff.errors import ModelUnavailableError, OutOfMemoryError
 from bivdiff.metering import Meter, peak_memory_bytes
 from bivdiff.models.estimate import activation_bytes, operations
 from bivdiff.models.manager import ModelManager, free_memory
@@ -58,6 +58,7 @@ class Bench:
 
     @property
     def request(self) -> GenerationRequest:
+        """What is being made."""
         return self.kit.request
 
     @property
@@ -66,6 +67,7 @@ class Bench:
         return over_windows(self.video.noise_pred, self.request.window or self.video.window)
 
     def embed_for_video(self, prompt: str) -> Tensor:
+        """`(1, L, D)`, as the video model reads it."""
         with self.kit.running(self.video.text_encoder):
             return encode_prompt(self.video.tokenizer, self.video.text_encoder, prompt)
 
@@ -196,7 +198,7 @@ def _run(
     yield GenerationResult(
         request=request, control_frames=bench.kit.control_frames, framewise_frames=framewise, frames=frames,
         seed=request.seed, seconds=meter.seconds, peak_bytes=meter.peak_bytes, evaluations=meter.evaluations,
-        forward_seconds=meter.forward_seconds, peak_memory_bytes=peak_memory_bytes(meter, manager.device),
+        forward_seconds=meter.forward_seconds, peak_memory_bytes=peak_memory_bytes(meter),
     )  # fmt: skip
 
 
@@ -249,6 +251,7 @@ def _prepare(request: GenerationRequest, manager: ModelManager, cache: StageCach
     video = VideoDenoiser(model, video_unet, *reading)
     video_vae = next(found) if model.vae else vae
     networks = tuple(found)
+    _check_base(request, unet, text_encoder, networks)
     # An image model that is a U-Net of its own denoises; what steers the base U-Net only adds to it.
     denoisers = [unet, video_unet, *(network for network in networks if isinstance(network, UNet2DConditionModel))]
     others = [vae.encoder, video_vae.decoder, vae.decoder, text_encoder, video.text_encoder, *networks]
@@ -264,6 +267,20 @@ def _prepare(request: GenerationRequest, manager: ModelManager, cache: StageCach
     image_models = f"{precision} {cache.identity((*chosen.shared, *steering, *annotators))}"
     video_models = f"{image_models} {cache.identity(model.components)}"
     return Bench(kit, video, video_vae, meter, cache, image_models, video_models)
+
+
+def _check_base(request: GenerationRequest, unet: Any, text_encoder: Any, networks: Iterable[Any]) -> None:
+    """Refuse a base model of one's own that does not go with the models around it."""
+    if not request.base_model:
+        return
+    width = unet.config.cross_attention_dim
+    read = [text_encoder.config.hidden_size]
+    read += [network.config.cross_attention_dim for network in networks if "cross_attention_dim" in network.config]
+    if unet.config.in_channels != 4 or any(other != width for other in read):
+        raise ModelUnavailableError(
+            f"The base model '{request.base_model}' reads {unet.config.in_channels} channels and words of {width} "
+            f"numbers, and the models around it need 4 and {read[-1]}. Choose a plain relative of the family's own."
+        )
 
 
 def _note_pace(request: GenerationRequest, manager: ModelManager, meter: Meter) -> None:
@@ -332,7 +349,7 @@ def _mixed_inversion(bench: Bench, framewise: np.ndarray) -> Iterator[StepEvent]
     if request.mixing_ratio < 1:
         found = yield from _inverted(bench, "video", VIDEO_INVERSION_FIELDS, with_video_model)
         video_latents = inversion.at_level(found, clean, inversion.noise_level(video.scheduler, num_steps), wanted)
-    return inversion.mix_latents(image_latents, video_latents, request.mixing_ratio, request.mixing_rule)
+    return inversion.mix_latents(image_latents, video_latents, request.mixing_ratio, request.mixing_rule).contiguous()
 
 
 def _inverted(
@@ -347,6 +364,8 @@ def _inverted(
         yield StepEvent("inversion", 1, 1, f"The {model} model's inversion kept from an earlier run")
         return kept.to(bench.kit.device)
     inverted = yield from _watched(bench, "inversion", f"Inverting with the {model} model", invert(), previews=0)
+    # Networks round otherwise where the numbers lie in another order, and from the disk they come in this one.
+    inverted = inverted.contiguous()
     bench.cache.put(key, inverted)
     return inverted
 

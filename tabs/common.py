@@ -64,6 +64,15 @@ class Job(NamedTuple):
 ReadJob = Callable[[AppContext, Values], Job]
 
 
+class TaskTab(NamedTuple):
+    """A task's tab, once it is laid out: what another tab needs to take over its settings, or to send some back."""
+
+    task: str
+    read: ReadJob
+    controls: Controls
+    compare: gr.Button
+
+
 class View(NamedTuple):
     """What a run shows on the page, in the order of the event's outputs; `gr.skip()` leaves a part as it is."""
 
@@ -286,7 +295,7 @@ def _failed(panel: dict[str, Any], error: Exception) -> dict[str, Any]:
 # Layout and wiring
 
 
-def add_result(context: AppContext, read: ReadJob, task: str, controls: Controls, buttons: RunControls) -> None:
+def add_result(context: AppContext, read: ReadJob, task: str, controls: Controls, buttons: RunControls) -> TaskTab:
     """The card of the results at the end of every tab, and the run that fills it.
 
     Clients get two endpoints: `/{task}`, files and a record, and `/{task}_page`, what the page shows.
@@ -297,12 +306,15 @@ def add_result(context: AppContext, read: ReadJob, task: str, controls: Controls
         task: key of the catalog's tasks.
         controls: the tab's.
         buttons: what `run_controls` returned.
+
+    Returns:
+        The tab, as others may use it.
     """
     with gr.Column(elem_classes="bd-card bd-result", elem_id=f"{task}-result"):
         heading(3, "Side by side, in step")
         player = sync_player(empty_player(task), elem_id=f"{task}-player", elem_classes="bd-results")
     last = gr.State(None)  # the player's value of the last finished run
-    start, stop, estimate, panel = buttons
+    start, stop, estimate, compare, panel = buttons
     inputs = list(controls.values())
     shown = [panel, player, last, controls["seed"], start, stop]
     started = start.click(
@@ -326,6 +338,7 @@ def add_result(context: AppContext, read: ReadJob, task: str, controls: Controls
     gr.Button(visible=False).click(
         bind(partial(generate_files, context, read), controls), inputs, outputs, api_name=task, **DEVICE_QUEUE
     )
+    return TaskTab(task, read, controls, compare)
 
 
 def wire_source(

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -21,13 +22,13 @@ from bivdiff.inventory import IN_MEMORY, Entry, find_spec, pulling
 from bivdiff.inventory import inventory as list_models
 from bivdiff.models import hub
 from bivdiff.own_models import parse_list
-from bivdiff.reuse import StageCache
 from bivdiff.settings import Settings
 from bivdiff.toybox.clips import SampleClip, load_index
 from bivdiff.types import GenerationRequest, GenerationResult, StepEvent
 
 if TYPE_CHECKING:
     from bivdiff.models.manager import ModelManager, Readout
+    from bivdiff.reuse import StageCache
 
 Events: TypeAlias = Iterator[StepEvent | GenerationResult]
 
@@ -137,6 +138,8 @@ class AppContext:
     Attributes:
         run: a request and whether it may be changed to fit into the memory in, events out, the result last; closing it
             stops the run and frees what it took.
+        sweep: a request, the settings to compare with their values, and whether it may be changed to fit, to the
+            events, cells and result of `bivdiff.sweep`.
         expected: a sentence on the time and memory that a run will take.
         control_maps: the control maps of a request alone, uint8 `(F, H, W, 3)` for each of its controls.
         samples: the clips that come with the studio, best first; at least one.
@@ -147,6 +150,7 @@ class AppContext:
 
     run: Callable[[GenerationRequest, bool], Events]
     expected: Callable[[GenerationRequest], str]
+    sweep: Callable[[GenerationRequest, Mapping[str, Sequence[Any]], bool], Iterator[Any]]
     control_maps: Callable[[GenerationRequest], tuple[np.ndarray, ...]]
     samples: tuple[SampleClip, ...]
     models: Models
@@ -157,9 +161,15 @@ class AppContext:
     @classmethod
     def from_settings(cls, settings: Settings) -> AppContext:
         """The real thing. Starts nothing: the first call of `run` or `control_maps` loads what it needs."""
-        stages, manager = StageCache(), _OneManager(settings)
+        manager = _OneManager(settings)
 
-        def run(request: GenerationRequest, to_fit: bool) -> Events:
+        @cache
+        def stages() -> StageCache:
+            from bivdiff.store import StageStore
+
+            return StageStore(settings)
+
+        def planned(request: GenerationRequest, to_fit: bool) -> tuple[GenerationRequest, StepEvent]:
             _pipeline()
             from bivdiff import planning
 
@@ -169,8 +179,19 @@ class AppContext:
             found = planning.expected(request, manager())
             if not found.fits:
                 raise OutOfMemoryError(f"{found.advice} Or tick “Fit to my memory” under “Advanced”.")
-            yield StepEvent("load", 0, 1, found.sentence, note=changed)
-            yield from _pipeline().run(request, manager(), stages)
+            return request, StepEvent("load", 0, 1, found.sentence, note=changed)
+
+        def run(request: GenerationRequest, to_fit: bool) -> Events:
+            request, told = planned(request, to_fit)
+            yield told
+            yield from _pipeline().run(request, manager(), stages())
+
+        def sweep(request: GenerationRequest, axes: Mapping[str, Sequence[Any]], to_fit: bool) -> Iterator[Any]:
+            request, told = planned(request, to_fit)
+            yield told
+            from bivdiff.sweep import sweep as compare
+
+            yield from compare(request, axes, manager(), stages())
 
         def expected(request: GenerationRequest) -> str:
             _pipeline()
@@ -186,7 +207,7 @@ class AppContext:
         for name in families:
             family(name)  # an unknown one is told now, and not by a page that is not there
         return cls(
-            run=run, expected=expected, control_maps=control_maps, samples=load_index(), models=models,
+            run=run, sweep=sweep, expected=expected, control_maps=control_maps, samples=load_index(), models=models,
             families=families,
         )  # fmt: skip
 

@@ -33,7 +33,7 @@ MAP_SOURCES = [
 ]
 
 
-def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
+def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> common.TaskTab:
     """Lay the tab out and connect it. Call it inside a `gr.Tab` of the page."""
     defaults = shared.defaults_of(context, TASK)
     controls: shared.Controls = {}
@@ -55,7 +55,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
             with gr.Accordion("Advanced", open=False):
                 controls |= shared.advanced_controls(context, defaults)
             buttons = shared.run_controls(TASK)
-    common.add_result(context, read_job, TASK, controls, buttons)
+    built = common.add_result(context, read_job, TASK, controls, buttons)
     watched = [
         "start", "stride", "num_frames", "fit", "control_type", "second_control_type", "map_source", "control_video",
         "low_threshold", "high_threshold",
@@ -63,6 +63,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
     _wire_choices(context, controls)
     shown = common.Preview(partial(preview_control, context), [preview], watched, api_name="control_map")
     common.wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.prompt}, TASK)
+    return built
 
 
 # From the page to a request

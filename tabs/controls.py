@@ -328,11 +328,12 @@ def _told_name(image_model: str) -> str:
 
 
 class RunControls(NamedTuple):
-    """The buttons that start a run, stop it, and tell what it will take; and its progress."""
+    """The buttons that start a run, stop it, tell what it will take, and compare ratios; and its progress."""
 
     start: gr.Button
     stop: gr.Button
     estimate: gr.Button
+    compare: gr.Button
     panel: gr.HTML
 
 
@@ -347,8 +348,10 @@ def run_controls(task: str) -> RunControls:
             min_width=96,
         )  # fmt: skip
     panel = progress_panel(idle_panel(task), elem_id=f"{task}-progress", elem_classes="bd-panel")
-    estimate = gr.Button("What will it take?", size="sm", elem_id=f"{task}-estimate", elem_classes="bd-estimate")
-    return RunControls(start, stop, estimate, panel)
+    with gr.Row(elem_classes="bd-asides"):
+        estimate = gr.Button("What will it take?", size="sm", elem_id=f"{task}-estimate", min_width=140)
+        compare = gr.Button("Compare ratios", size="sm", elem_id=f"{task}-compare", min_width=140)
+    return RunControls(start, stop, estimate, compare, panel)
 
 
 def word_list(context: AppContext) -> None:

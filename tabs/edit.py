@@ -23,7 +23,7 @@ TASK = "edit"
 BY_INSTRUCTION, BY_PROMPTS = "instruct-pix2pix", "prompt2prompt"
 
 
-def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
+def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> common.TaskTab:
     """Lay the tab out and connect it. Call it inside a `gr.Tab` of the page."""
     defaults = shared.defaults_of(context, TASK)
     controls: shared.Controls = {}
@@ -52,7 +52,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
             with gr.Accordion("Advanced", open=False):
                 controls |= shared.advanced_controls(context, defaults)
             buttons = shared.run_controls(TASK)
-    common.add_result(context, read_job, TASK, controls, buttons)
+    built = common.add_result(context, read_job, TASK, controls, buttons)
     show = partial(common.preview_source, context, "Source")
     shown = common.Preview(show, [preview], list(common.TRIM), api_name="edit_source")
     texts = {
@@ -66,6 +66,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
         lambda now: now or edited_prompt(context.samples[0]), controls["prompt"], controls["prompt"],
         show_progress="hidden", api_visibility="private", concurrency_id="words",
     )  # fmt: skip
+    return built
 
 
 def read_job(context: AppContext, values: common.Values) -> common.Job:

@@ -41,7 +41,7 @@ SOURCES = [
 POLARITIES = [("White", "white"), ("Black", "black")]
 
 
-def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
+def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> common.TaskTab:
     """Lay the tab out and connect it. Call it inside a `gr.Tab` of the page."""
     defaults = shared.defaults_of(context, TASK)
     controls: shared.Controls = {}
@@ -66,7 +66,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
                 controls |= shared.advanced_controls(context, defaults)
                 controls |= keep_control(defaults.preserve_known)
             buttons = shared.run_controls(TASK)
-    common.add_result(context, read_job, TASK, controls, buttons)
+    built = common.add_result(context, read_job, TASK, controls, buttons)
     own = ["mask_source", "boxes", "color", "tolerance", "mask_video", "polarity", "grow"]
     outputs = [preview, controls["painted"]]
     shown = common.Preview(partial(preview_mask, context), outputs, [*common.TRIM, *own], api_name="inpaint_mask")
@@ -76,6 +76,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
         common.bind(shown.show, controls), list(controls.values()), outputs, show_progress="hidden",
         trigger_mode="always_last", concurrency_id="preview", api_visibility="private",
     )  # fmt: skip
+    return built
 
 
 def keep_control(value: bool) -> shared.Controls:

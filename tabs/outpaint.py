@@ -37,7 +37,7 @@ class Canvas(NamedTuple):
     plan: Plan
 
 
-def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
+def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> common.TaskTab:
     """Lay the tab out and connect it. Call it inside a `gr.Tab` of the page."""
     defaults = shared.defaults_of(context, TASK)
     controls: shared.Controls = {}
@@ -64,10 +64,11 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
                 )
                 controls |= keep_control(defaults.preserve_known)
             buttons = shared.run_controls(TASK)
-    common.add_result(context, read_job, TASK, controls, buttons)
+    built = common.add_result(context, read_job, TASK, controls, buttons)
     watched = ["start", "stride", "num_frames", "extend_by", *SIDES, "aspect"]
     shown = common.Preview(partial(preview_canvas, context), [preview], watched, api_name="outpaint_canvas")
     common.wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.caption}, TASK)
+    return built
 
 
 # From the page to a request

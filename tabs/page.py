@@ -15,7 +15,7 @@ import gradio as gr
 from bivdiff import media
 from bivdiff.catalog import TASKS, family
 from bivdiff.settings import ASSETS
-from tabs import control, edit, inpaint, models, outpaint, smooth
+from tabs import compare, control, edit, inpaint, models, outpaint, smooth
 from tabs.context import AppContext
 
 TITLE = "BIVDiff Studio"
@@ -63,15 +63,18 @@ def build_page(context: AppContext) -> gr.Blocks:
 
 
 def _fill(context: AppContext, page: gr.Blocks) -> None:
-    """One family's page: the header, a tab for each task, and that of the models."""
+    """One family's page: the header, a tab for each task, the comparison, and the models."""
     if len(context.families) > 1:
         gr.Navbar(main_page_name=_short(context.families[0]))
     gr.HTML((ASSETS / "header.html").read_text("utf-8"), elem_id="header", apply_default_css=False)
     with gr.Tabs(elem_id="tabs") as tabs:
+        built = []
         for number, (task, build) in enumerate(TABS.items()):
             with gr.Tab(TASKS[task].title, id=task, elem_id=f"{task}-tab", elem_classes="bd-tab") as tab:
                 # The first is open from the start.
-                build(context, tab if number else page)
+                built.append(build(context, tab if number else page))
+        with gr.Tab(compare.TITLE, id=compare.NAME, elem_id=f"{compare.NAME}-tab", elem_classes="bd-tab"):
+            compare.build(context, tabs, built)
         with gr.Tab(models.TITLE, id=models.NAME, elem_id=f"{models.NAME}-tab", elem_classes="bd-tab") as tab:
             models.build(context, tab, tabs)
 

@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, cast
 
-from bivdiff.types import GenerationRequest, GenerationResult, Stage, StepEvent
+from bivdiff.types import GenerationRequest, Stage, StepEvent
 from tabs.context import Events
 
 STAGES: dict[Stage, str] = {
@@ -38,7 +38,8 @@ class Failure:
     error: Exception
 
 
-Update = StepEvent | GenerationResult | Failure | None
+Update = Any  # a StepEvent, whatever else the run yields, a Failure, or None while nothing happens
+_ENDED = object()
 
 
 def follow(start: Callable[[], Events], device: threading.Lock) -> Iterator[Update]:
@@ -52,10 +53,11 @@ def follow(start: Callable[[], Events], device: threading.Lock) -> Iterator[Upda
         device: held while the run works.
 
     Yields:
-        Events; None while there is none, or while the device is taken; the result or a Failure last. Events that
-        come faster than every `PAUSE` seconds are passed over, unless they bring a preview or another stage.
+        What the run yields, in its order; None while there is nothing, or while the device is taken; a Failure last if
+        it fails. StepEvents that come faster than every `PAUSE` seconds are passed over, unless they bring a preview
+        or another stage.
     """
-    inbox: queue.SimpleQueue[StepEvent | GenerationResult | Failure] = queue.SimpleQueue()
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     stopped = threading.Event()
     worker = threading.Thread(target=_work, args=(start, device, inbox, stopped), name="bivdiff-run", daemon=True)
     worker.start()
@@ -67,9 +69,11 @@ def follow(start: Callable[[], Events], device: threading.Lock) -> Iterator[Upda
             except queue.Empty:
                 yield None
                 continue
+            if update is _ENDED:
+                return
             if not isinstance(update, StepEvent):
                 yield update
-                return
+                continue
             ended = update.step >= update.total
             if (
                 ended
@@ -97,8 +101,10 @@ def _work(
                 if stopped.is_set():
                     return
                 inbox.put(event)
+        inbox.put(_ENDED)
     except Exception as error:  # noqa: BLE001 - it is raised, or told to the user, where the run is followed
         inbox.put(Failure(error))
+        inbox.put(_ENDED)
     finally:
         device.release()
 

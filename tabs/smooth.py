@@ -21,7 +21,7 @@ ABOUT = (
 )
 
 
-def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
+def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> common.TaskTab:
     """Lay the tab out and connect it. Call it inside a `gr.Tab` of the page."""
     defaults = shared.defaults_of(context, TASK)
     controls: shared.Controls = {}
@@ -44,10 +44,11 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> None:
             with gr.Accordion("Advanced", open=False):
                 controls |= shared.advanced_controls(context, defaults, with_noise=False)
             buttons = shared.run_controls(TASK)
-    common.add_result(context, read_job, TASK, controls, buttons)
+    built = common.add_result(context, read_job, TASK, controls, buttons)
     show = partial(common.preview_source, context, "Your frames")
     shown = common.Preview(show, [preview], list(common.TRIM), api_name="smooth_source")
     common.wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.caption}, TASK)
+    return built
 
 
 def read_job(context: AppContext, values: common.Values) -> common.Job:

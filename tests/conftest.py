@@ -31,8 +31,8 @@ def toybox_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def settings(toybox_folder: Path) -> Settings:
-    return Settings(device="cpu", toybox_folder=toybox_folder)
+def settings(toybox_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(device="cpu", toybox_folder=toybox_folder, cache_folder=tmp_path_factory.mktemp("stages"))
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any
 
 import numpy as np
 from fake_models import FakeModels
@@ -81,6 +83,34 @@ class FakeRun:
             evaluations={**evaluations, "inversion": 16, "smoothing": 8},
         )  # fmt: skip
 
+    def sweep(
+        self, request: GenerationRequest, axes: Mapping[str, Sequence[Any]], to_fit: bool = True
+    ) -> Iterator[Any]:
+        """A cell for each value, dimmed by its number; real scores and the real result."""
+        from bivdiff.scores import Scorer, recommend
+        from bivdiff.sweep import Cell, CellEvent, SweepResult
+
+        self.fitted.append(to_fit)
+        yield CellEvent("load", 1, 1, "Models loaded")
+        score, cells = Scorer(replace(request, controls=()), (), None), []
+        for index, values in enumerate(product(*axes.values())):
+            time.sleep(self.pause)
+            if self.error is not None and index:
+                raise self.error
+            changed = dict(zip(axes, values, strict=True))
+            frames = (request.frames * (1 - 0.1 * index)).astype(np.uint8)
+            yield CellEvent("smoothing", 1, 1, "Smoothing", cell=index)
+            cells.append(Cell(
+                index, changed, str(changed), replace(request, seed=DRAWN_SEED, **changed), frames, request.frames,
+                score(frames, request.frames), {"total": 1.0}, {"smoothing": 8.0}, ("framewise",),
+            ))  # fmt: skip
+            yield cells[-1]
+        rows = [cell.scores for cell in cells]
+        yield SweepResult(
+            cells[0].request, {name: tuple(values) for name, values in axes.items()}, tuple(cells), (),
+            score(request.frames, request.frames), recommend(rows), 1.0, 1, 1,
+        )  # fmt: skip
+
     def _framewise_is_kept(self, request: GenerationRequest) -> bool:
         """Whether the run before had the same seed and settings, but for the mixing ratio."""
         if len(self.requests) < 2 or request.seed is None:
@@ -116,6 +146,6 @@ def _fake_map(control: Control, request: GenerationRequest) -> np.ndarray:
 def fake_context(run: FakeRun, models: FakeModels | None = None) -> AppContext:
     """An `AppContext` whose models are `run`, `fake_control_maps` and `models`, with the real sample clips."""
     return AppContext(
-        run=run, expected=lambda request: f"This takes {len(request.frames)} s.", control_maps=fake_control_maps,
-        samples=load_index(), models=models or FakeModels(),
+        run=run, sweep=run.sweep, expected=lambda request: f"This takes {len(request.frames)} s.",
+        control_maps=fake_control_maps, samples=load_index(), models=models or FakeModels(),
     )  # fmt: skip

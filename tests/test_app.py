@@ -347,7 +347,7 @@ def test_every_action_has_a_name_and_parameters_bear_the_requests_names(client):
     previews = {"/control_map", "/edit_source", "/inpaint_mask", "/outpaint_canvas", "/smooth_source"}
     runs = {f"/{task}{end}" for task in TABS for end in ("", "_page", "_stop", "_sample", "_estimate")}
     models = {f"/models_{end}" for end in ("list", "readout", "pull", "stop", "load", "unload", "unload_all")}
-    assert set(endpoints) == runs | previews | models | {"/edit_description", "/unknown_words"}
+    assert set(endpoints) == runs | previews | models | {"/edit_description", "/unknown_words", "/compare"}
     for task in TABS:
         parameters = endpoints[f"/{task}"]["parameters"]
         names = {parameter["parameter_name"] for parameter in parameters}

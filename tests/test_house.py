@@ -22,9 +22,9 @@ MEBIBYTE = 2**20
 LAYERS = (
     "errors types settings specs own_models catalog annotators media metrics masks tracking canvas",
     "models",
-    "latents guidance attention prompts windows sampling metering reuse",
+    "latents guidance attention prompts windows sampling metering reuse store",
     "tasks inversion smoothing inventory",
-    "pipeline planning sweep jobs runs",
+    "pipeline planning scores sweep jobs runs export",
     "evaluation",
     "bench",
     "__main__",

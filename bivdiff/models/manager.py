@@ -172,6 +172,7 @@ class ModelManager:
             for spec in specs or tuple(self._kept):
                 if spec in self._kept and not self._kept[spec].holders:
                     self._drop(spec)
+        gc.collect()  # what libraries have tied in circles
         free_memory(self.device)
 
     def set_policy(self, policy: OffloadPolicy) -> None:
@@ -246,8 +247,10 @@ class ModelManager:
 
     def _prepare(self, component: Any, spec: ModelSpec) -> None:
         """What a component runs with, beside its weights."""
-        if spec.kind == "vae":
-            component.enable_tiling() if self._settings.tiling else component.enable_slicing()
+        if spec.kind == "vae" and self._settings.tiling:
+            component.enable_tiling()
+        elif spec.kind == "vae" and self.device_budget is not None:
+            component.enable_slicing()  # a picture at a time costs speed on a CPU, and saves a card its memory
         if self._settings.fp8 and spec.kind in {"unet", "video_unet", "motion_unet", "controlnet"}:
             component.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=self.dtype)
         if self._settings.compile and spec.kind in {"unet", "video_unet", "motion_unet", "controlnet"}:
@@ -351,8 +354,7 @@ def measured_speed(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def free_memory(device: torch.device) -> None:
-    """Return memory that nothing refers to any more, of the host and of an accelerator."""
-    gc.collect()
+    """Return memory that an accelerator's libraries keep, and nothing refers to any more, to its driver."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":

@@ -1,0 +1,176 @@
+"""What a comparison shows of each clip, and which clip it recommends.
+
+In it: `Scorer`, the scores of the clips of one source; `recommend`, a rule over them, and `RULE`, its words.
+Not in it: the measures themselves (metrics.py), what makes the clips (sweep.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from bivdiff import metrics
+from bivdiff.annotators import ANNOTATORS
+from bivdiff.catalog import models_for
+from bivdiff.models.manager import ModelManager
+from bivdiff.pipeline import control_maps
+from bivdiff.types import Control, GenerationRequest
+
+TITLES: Mapping[str, str] = {
+    "background_flicker": "background flicker (levels, lower is steadier)",
+    "temporal_flicker": "flicker, motion included (levels, lower is steadier)",
+    "warp_error": "warp error (x 1e3, lower is steadier)",
+    "sharpness": "sharpness (frame-wise = 1)",
+    "framewise_psnr": "PSNR to the frame-wise clip (dB)",
+    "framewise_ssim": "SSIM to the frame-wise clip",
+    "known_psnr": "PSNR to the source outside the mask (dB)",
+    "control_agreement": "agreement with the control maps (1 = equal)",
+    "psnr": "PSNR to the true clip (dB)",
+    "ssim": "SSIM to the true clip",
+}
+"""Every score there is, in the order of their columns."""
+
+MOST_SHARPNESS_LOST = 0.05
+MOST_SSIM_LOST = 0.02
+RULE = (
+    "Recommended is the steadiest clip, by warp error, among those that keep the frames: that lose at most "
+    f"{MOST_SHARPNESS_LOST:.0%} of the sharpness of the sharpest clip, and at most {MOST_SSIM_LOST:g} of the "
+    "similarity (SSIM) to the frame-wise clip that the most similar one has."
+)
+_BLUR = 1.5  # pixels by which a line of a control map may be off and still count in part
+
+
+class Recommendation(NamedTuple):
+    """`index` of the recommended clip, and a sentence on `why`."""
+
+    index: int
+    why: str
+
+
+class Scorer:
+    """Scores clips that were made of one source.
+
+    Args:
+        request: what was asked; its frames are the source.
+        control_frames: the control maps that were used, uint8 `(F, H, W, 3)` for each of its controls.
+        manager: gives the annotators' models. One that is not on this machine is not fetched for a score.
+        truth: what the clip should show, uint8 `(F, H, W, 3)`, where that is known.
+    """
+
+    def __init__(
+        self, request: GenerationRequest, control_frames: tuple[np.ndarray, ...], manager: ModelManager,
+        truth: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
+        self._request, self._maps, self._truth = request, control_frames, truth
+        self._manager = manager
+
+    def __call__(self, frames: np.ndarray, framewise: np.ndarray) -> dict[str, float]:
+        """The scores of one clip, each a key of `TITLES`; NaN where there is nothing to measure.
+
+        Args:
+            frames: the clip, uint8 `(F, H, W, 3)`.
+            framewise: the image model's frames that it was made of, of the same shape.
+
+        Returns:
+            `background_flicker` where the truth is known, else `temporal_flicker`; `warp_error`, by the flow of the
+            source; `sharpness`, `framewise_psnr` and `framewise_ssim`, against the frame-wise clip; `known_psnr` where
+            there are masks; `control_agreement` where there are controls; `psnr` and `ssim` to the truth.
+        """
+        request, truth = self._request, self._truth
+        flicker = (
+            {"temporal_flicker": metrics.temporal_flicker(frames)} if truth is None
+            else {"background_flicker": metrics.background_flicker(frames, truth)}
+        )  # fmt: skip
+        scores = {
+            **flicker,
+            "warp_error": metrics.warp_error(frames, request.frames),
+            "sharpness": metrics.relative_sharpness(frames, framewise),
+            "framewise_psnr": metrics.psnr(frames, framewise),
+            "framewise_ssim": metrics.ssim(frames, framewise),
+        }
+        if request.masks is not None:
+            scores["known_psnr"] = metrics.psnr(frames, request.frames, metrics.inverted(request.masks))
+        if request.controls:
+            scores["control_agreement"] = self._control_agreement(frames)
+        if truth is not None:
+            scores |= {"psnr": metrics.psnr(frames, truth), "ssim": metrics.ssim(frames, truth)}
+        return scores
+
+    def _control_agreement(self, frames: np.ndarray) -> float:
+        """Mean over the controls that can be drawn anew from the clip itself."""
+        found = [
+            map_agreement(drawn, used)
+            for control, used in zip(self._request.controls, self._maps, strict=True)
+            if (drawn := self._drawn(control, frames)) is not None
+        ]
+        return float(np.mean(found)) if found else math.nan
+
+    def _drawn(self, control: Control, frames: np.ndarray) -> np.ndarray | None:
+        anew = replace(control, frames=None)
+        if control.control_type not in ANNOTATORS:
+            return None
+        needed = models_for(self._request).annotator(anew)
+        if needed is not None and self._manager.state(needed) == "absent":
+            return None
+        return control_maps(replace(self._request, frames=frames, masks=None, controls=(anew,)), self._manager)[0]
+
+
+def map_agreement(drawn: np.ndarray, used: np.ndarray) -> float:
+    """How much two clips of control maps agree: 1 is equal, 0 unrelated, below 0 opposite.
+
+    The correlation of the slightly blurred maps, averaged over the frames in which both show something: blurred, since
+    the lines of a map are a pixel wide, and one that is a pixel off is not wrong.
+
+    Args:
+        drawn, used: uint8 `(F, H, W, 3)`.
+    """
+    found = []
+    for pair in zip(drawn, used, strict=True):
+        one, other = (cv2.GaussianBlur(each.astype(np.float32).mean(2), (0, 0), _BLUR).ravel() for each in pair)
+        if one.std() > 0 and other.std() > 0:
+            found.append(np.corrcoef(one, other)[0, 1])
+    return float(np.mean(found)) if found else math.nan
+
+
+def recommend(
+    rows: Sequence[Mapping[str, float]], name: Callable[[int], str] = lambda index: f"clip {index + 1}"
+) -> Recommendation:
+    """Choose one of several clips by `RULE`.
+
+    Args:
+        rows: scores of the clips, at least one, as a `Scorer` gives them. A clip with a score missing that the rule
+            reads is chosen only if all lack it.
+        name: what to call a clip in the sentence.
+    """
+    similar = np.array([_known(row["framewise_ssim"], -math.inf) for row in rows])
+    sharp = np.array([_known(row["sharpness"], -math.inf) for row in rows])
+    keeps = (similar >= similar.max() - MOST_SSIM_LOST) & (sharp >= (1 - MOST_SHARPNESS_LOST) * sharp.max())
+    if not keeps.any():
+        chosen = int(similar.argmax())
+        return Recommendation(chosen, (
+            "No clip is both as sharp and as similar to the frames as the rule asks, so the most similar one is "
+            f"recommended: {name(chosen)}."
+        ))  # fmt: skip
+    chosen = min(np.flatnonzero(keeps).tolist(), key=lambda index: _known(_unsteadiness(rows[index]), math.inf))
+    row = rows[chosen]
+    return Recommendation(chosen, (
+        f"Of the {keeps.sum()} of {len(rows)} clips that keep the frames, {name(chosen)} is the steadiest: warp error "
+        f"{row['warp_error']:.3g}, sharpness {row['sharpness']:.2f} and SSIM {row['framewise_ssim']:.2f} against the "
+        "frame-wise clip."
+    ))  # fmt: skip
+
+
+def _unsteadiness(row: Mapping[str, float]) -> float:
+    """The warp error; the flicker where there is none, as in pictures too small for a flow."""
+    if not math.isnan(row["warp_error"]):
+        return row["warp_error"]
+    return row.get("background_flicker", row.get("temporal_flicker", math.nan))
+
+
+def _known(value: float, otherwise: float) -> float:
+    return otherwise if math.isnan(value) else value

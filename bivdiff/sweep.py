@@ -1,0 +1,448 @@
+"""Many values of a setting, or of two, from as few stages as they need.
+
+In it: `sweep`, a generator of events and finished cells that ends with the result; which cells there are and in what
+order they are made. Not in it: the stages (pipeline.py), scores and the rule that recommends (scores.py), files.
+
+Cells run through the stages of a single run, in one hold of the models, and find in the cache what an earlier cell
+made; so ratios share one frame-wise pass and one pair of inversions. On a CPU one cell is smoothed after the other: in
+one batch three toybox clips take 7.4 s, no less than alone, and their memory. On a CUDA device as many are smoothed at
+once as stay within `MEMORY_BOUND` of a single run's memory; that this is faster there has not been measured yet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bivdiff.catalog import PAPER, models_for
+from bivdiff.errors import InputError
+from bivdiff.metering import Meter, peak_memory_bytes
+from bivdiff.models.estimate import FOOTPRINTS, SLACK, activation_bytes
+from bivdiff.models.manager import ModelManager
+from bivdiff.pipeline import Bench, blend, opened, settled, smoothed, with_leaner_policy
+from bivdiff.planning import expected
+from bivdiff.reuse import StageCache
+from bivdiff.scores import Recommendation, Scorer, recommend
+from bivdiff.types import GenerationRequest, StepEvent
+
+AXES: Mapping[str, str] = {
+    "mixing_ratio": "ratio",
+    "mixing_rule": "rule",
+    "video_model": "video model",
+    "smoothing_guidance_scale": "smoothing guidance",
+    "num_smoothing_steps": "smoothing steps",
+    "seed": "seed",
+    "guidance_scale": "guidance",
+}
+"""Settings that can be compared, and what they are called beside a cell."""
+
+MAX_AXES = 2
+MAX_CELLS = 64
+MEMORY_BOUND = 1.3  # of a single run's: what smoothing several cells at once may take
+_EARLY = ("video_model", "seed", "guidance_scale")  # their cells have stages of their own, so they are made together
+_UNORDERED = ("mixing_rule", "video_model", "seed")  # their values have no extremes
+_BLENDED = ("mixing_ratio", "mixing_rule", "seed", "guidance_scale")  # they end with the blend that is smoothed
+
+
+@dataclass(frozen=True, eq=False)
+class CellEvent(StepEvent):
+    """Progress of a sweep: a step of cell `cell` of `cells`; where several are smoothed at once, of their first."""
+
+    cell: int = 0
+    cells: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One clip of a sweep.
+
+    Attributes:
+        index: its place among the cells: values in the order in which they were given, the second setting's fastest.
+        values: the settings that are compared, with this cell's values.
+        label: these in words.
+        request: all its settings.
+        frames: the bridged clip, uint8 `(F, H, W, 3)`.
+        framewise_frames: what it was made of, of the same shape.
+        scores: see `scores.Scorer`.
+        seconds: wall time per stage that was run for it, and `total`, scores included. Cells that are smoothed at once
+            share the time of that evenly.
+        evaluations: model evaluations per stage, counted in single frames.
+        reused: the stages whose output was there already: "framewise", "image inversion", "video inversion".
+    """
+
+    index: int
+    values: Mapping[str, Any]
+    label: str
+    request: GenerationRequest
+    frames: np.ndarray
+    framewise_frames: np.ndarray
+    scores: Mapping[str, float]
+    seconds: Mapping[str, float]
+    evaluations: Mapping[str, float]
+    reused: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SweepResult:
+    """All cells of a sweep, by their index.
+
+    Attributes:
+        request: what was asked, with the seed that was used.
+        axes: the settings that were compared, each with its values.
+        cells: the finished clips.
+        control_frames: the control maps that were used.
+        framewise_scores: scores of the first cell's frame-wise clip, to compare with.
+        recommended: which cell, and why.
+        seconds: wall time of it all.
+        peak_bytes: highest memory of any stage, see `Meter`.
+        peak_memory_bytes: highest resident memory of the process, or of the device where it has its own.
+    """
+
+    request: GenerationRequest
+    axes: Mapping[str, tuple[Any, ...]]
+    cells: tuple[Cell, ...]
+    control_frames: tuple[np.ndarray, ...]
+    framewise_scores: Mapping[str, float]
+    recommended: Recommendation
+    seconds: float
+    peak_bytes: int
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """A cell that is to be made."""
+
+    index: int
+    values: Mapping[str, Any]
+    request: GenerationRequest
+
+    @property
+    def label(self) -> str:
+        return ", ".join(f"{AXES[name]} {say(value)}" for name, value in self.values.items())
+
+
+class _Progress:
+    """What a sweep has made so far: it outlives an attempt that ran out of memory."""
+
+    def __init__(self, plans: Sequence[_Plan]) -> None:
+        self.begun = time.perf_counter()
+        self.left = list(plans)
+        self.cells: list[Cell] = []
+        self.control_frames: tuple[np.ndarray, ...] = ()
+        self.peak_bytes = 0
+        self.peak_memory_bytes = 0
+
+    def note_memory(self, meter: Meter) -> None:
+        self.peak_bytes = max(self.peak_bytes, *meter.peak_bytes.values())
+        self.peak_memory_bytes = max(self.peak_memory_bytes, peak_memory_bytes(meter))
+
+
+def sweep(
+    request: GenerationRequest, axes: Mapping[str, Sequence[Any]], manager: ModelManager,
+    cache: StageCache | None = None, truth: np.ndarray | None = None,
+) -> Iterator[CellEvent | Cell | SweepResult]:  # fmt: skip
+    """Make a clip for every value of a setting, or every pair of values of two.
+
+    Extremes come first. Each clip has the bits of a single run with its settings on the CPU. Closing the generator
+    cancels the rest and frees what it took; the cells that were yielded are whole.
+
+    Args:
+        request: what to make, but for the settings that are compared.
+        axes: one or two keys of `AXES`, each with its values; one that comes twice is made once.
+        manager: gives the models.
+        cache: keeps the outputs of stages, for this sweep and later runs.
+        truth: what the clip should show, uint8 `(F, H, W, 3)`, where that is known.
+
+    Yields:
+        A CellEvent after every step, a Cell whenever one is ready, and at last the SweepResult.
+
+    Raises:
+        InputError: a setting cannot be compared, or a value is out of range; then nothing has run.
+        ModelUnavailableError, OutOfMemoryError, BIVDiffError: as `pipeline.run`.
+    """
+    request, cache = settled(request), cache or StageCache()
+    axes = {name: tuple(dict.fromkeys(values)) for name, values in axes.items()}
+    plans = _plans(request, axes)
+    progress = _Progress(plans)
+    attempts = with_leaner_policy(lambda: _attempt(progress, len(plans), manager, cache, truth), request, manager)
+    with closing(attempts):
+        for event in attempts:
+            about_a_cell = isinstance(event, CellEvent | Cell)  # and not that the policy is another now
+            yield event if about_a_cell else _event_of(event, progress.left[0], len(plans))
+    yield _result(request, axes, progress, manager, truth)
+
+
+def last(events: Iterator[CellEvent | Cell | SweepResult]) -> SweepResult:
+    """The result at the end of a sweep's events."""
+    for event in events:
+        if isinstance(event, SweepResult):
+            return event
+    raise RuntimeError("The sweep ended without a result.")
+
+
+def order_of(axes: Mapping[str, Sequence[Any]]) -> list[tuple[Any, ...]]:
+    """The cells in the order in which they are made, each as its values.
+
+    Extremes come first, then the middle of the widest gap, again and again; in a grid the corners come first. Settings
+    that change the frames themselves, or the video model, are the exception: one of their values is finished after the
+    other, in the order given, so that nothing is made twice or loaded twice.
+    """
+    names = list(axes)
+    places = {name: {value: place for place, value in enumerate(_extremes_first(name, axes[name]))} for name in names}
+
+    def turn(cell: tuple[Any, ...]) -> tuple[Any, ...]:
+        ranks = {name: places[name][value] for name, value in zip(names, cell, strict=True)}
+        early = tuple(ranks[name] for name in _EARLY if name in ranks)
+        late = tuple(rank for name, rank in ranks.items() if name not in _EARLY)
+        return early, max(late, default=0), late
+
+    return sorted(product(*axes.values()), key=turn)
+
+
+def paper_cell(request: GenerationRequest, cells: Sequence[Cell]) -> int | None:
+    """The index of the cell with the ratio and the rule that the paper has for the request's task; None without one.
+
+    Where another setting is compared as well, the cell that has that as the request does goes before others.
+    """
+    paper = {"mixing_ratio": GenerationRequest.mixing_ratio, **PAPER[request.image_model], "mixing_rule": "linear"}
+
+    def fits(cell: Cell, wanted: Mapping[str, Any]) -> bool:
+        return all(cell.values[name] == wanted[name] for name in cell.values if name in wanted)
+
+    found = [cell for cell in cells if "mixing_ratio" in cell.values and fits(cell, paper)]
+    own = {name: getattr(request, name) for name in AXES if name not in paper}
+    return next((cell.index for cell in [*(cell for cell in found if fits(cell, own)), *found]), None)
+
+
+def say(value: Any) -> str:
+    """A value of a setting in a few characters."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _extremes_first(name: str, values: Sequence[Any]) -> list[Any]:
+    if name in _UNORDERED or len(values) < 3:
+        return list(values)
+    left = sorted(values)
+    chosen = [left.pop(0), left.pop()]
+    while left:
+        # Of several equal gaps the lower one, so that the order does not depend on rounding.
+        farthest = max(left, key=lambda value: (round(min(abs(value - other) for other in chosen), 9), -value))
+        left.remove(farthest)
+        chosen.append(farthest)
+    return chosen
+
+
+def _plans(request: GenerationRequest, axes: Mapping[str, tuple[Any, ...]]) -> list[_Plan]:
+    """The cells in the order in which they are made, all of them checked."""
+    _check_axes(request, axes)
+    indices = {cell: index for index, cell in enumerate(product(*axes.values()))}
+    plans = []
+    for cell in order_of(axes):
+        values = dict(zip(axes, cell, strict=True))
+        plans.append(_Plan(indices[cell], values, settled(replace(request, **values))))
+    return plans
+
+
+def _check_axes(request: GenerationRequest, axes: Mapping[str, tuple[Any, ...]]) -> None:
+    if not 1 <= len(axes) <= MAX_AXES:
+        raise InputError(f"One or two settings can be compared at a time; got {len(axes)}. Fix the others.")
+    for name, values in axes.items():
+        if name not in AXES:
+            raise InputError(f"The setting '{name}' cannot be compared. Choose one of: {', '.join(AXES)}.")
+        if not values:
+            raise InputError(f"There is no value of '{name}' to compare. Give at least one.")
+    cells = int(np.prod([len(values) for values in axes.values()]))
+    if cells > MAX_CELLS:
+        raise InputError(f"{cells} clips are more than the {MAX_CELLS} that are compared at once. Give fewer values.")
+    known = models_for(request).video_models
+    for video_model in axes.get("video_model", ()):
+        if video_model not in known:
+            raise InputError(f"Unknown video model '{video_model}'. Choose one of: {', '.join(known)}.")
+
+
+def _attempt(
+    progress: _Progress, cells: int, manager: ModelManager, cache: StageCache, truth: np.ndarray | None
+) -> Iterator[CellEvent | Cell]:
+    """Make what is left to be made, one video model after the other."""
+    while progress.left:
+        video_model = progress.left[0].request.video_model
+        group = [plan for plan in progress.left if plan.request.video_model == video_model]
+        yield from _with_one_video_model(group, progress, cells, manager, cache, truth)
+
+
+@torch.inference_mode()
+def _with_one_video_model(
+    group: Sequence[_Plan], progress: _Progress, cells: int, manager: ModelManager, cache: StageCache,
+    truth: np.ndarray | None,
+) -> Iterator[CellEvent | Cell]:  # fmt: skip
+    first = group[0]
+    with ExitStack() as held:
+        opening = opened(first.request, manager, cache, held)
+        bench = yield from _of_cell(opening, first, cells)
+        scorer = Scorer(first.request, bench.kit.control_frames, manager, truth)
+        progress.control_frames = bench.kit.control_frames
+        at_once = clips_at_once(first.request, manager)
+        for batch in _batches(group, at_once):
+            yield from _made(batch, _roomy(bench, len(batch), first.request, manager), cells, scorer, progress)
+            progress.note_memory(bench.meter)
+
+
+def _made(
+    batch: Sequence[_Plan], bench: Bench, cells: int, scorer: Scorer, progress: _Progress
+) -> Iterator[CellEvent | Cell]:
+    """Make cells whose blends are smoothed at once, and yield them."""
+    blends: list[Tensor] = []
+    framewise: list[np.ndarray] = []
+    spent: list[_Spent] = []
+    for plan in batch:
+        own = replace(bench, kit=replace(bench.kit, request=plan.request), reused=[])
+        begun = _Spent.so_far(bench.meter)
+        frames, blended = yield from _of_cell(blend(own), plan, cells)
+        framewise.append(frames)
+        blends.append(blended)
+        spent.append(replace(_Spent.so_far(bench.meter).since(begun), reused=tuple(own.reused)))
+    begun = _Spent.so_far(bench.meter)
+    own = replace(bench, kit=replace(bench.kit, request=batch[0].request))
+    clips = yield from _of_cell(smoothed(own, torch.cat(blends)), batch[0], cells)
+    share = _Spent.so_far(bench.meter).since(begun).shared(len(batch))
+    for plan, clip, source, before in zip(batch, clips, framewise, spent, strict=True):
+        scoring = time.perf_counter()
+        scores = scorer(clip, source)
+        took = before.plus(share)
+        total = took.total + time.perf_counter() - scoring
+        cell = Cell(
+            plan.index, plan.values, plan.label, plan.request, clip, source, scores, {**took.seconds, "total": total},
+            took.evaluations, before.reused,
+        )  # fmt: skip
+        progress.left.remove(plan)
+        progress.cells.append(cell)
+        yield cell
+
+
+def _of_cell(events: Iterator[StepEvent], plan: _Plan, cells: int) -> Iterator[CellEvent]:
+    """A stage's events as those of a cell; returns what the stage returns."""
+    outcome = None
+
+    def followed() -> Iterator[StepEvent]:
+        nonlocal outcome
+        outcome = yield from events
+
+    for event in followed():
+        yield _event_of(event, plan, cells)
+    return outcome
+
+
+def _event_of(event: StepEvent, plan: _Plan, cells: int) -> CellEvent:
+    return CellEvent(
+        event.stage, event.step, event.total, f"{event.message} ({plan.label})", event.preview, event.note, plan.index,
+        cells,
+    )  # fmt: skip
+
+
+def _batches(group: Sequence[_Plan], at_once: int) -> Iterator[list[_Plan]]:
+    """Cells that are smoothed at once: alike in all that comes after the blend, in their order otherwise."""
+    left = list(group)
+    while left:
+        wanted = _after_the_blend(left[0])
+        batch = [plan for plan in left if _after_the_blend(plan) == wanted][:at_once]
+        left = [plan for plan in left if plan not in batch]
+        yield batch
+
+
+def _after_the_blend(plan: _Plan) -> dict[str, Any]:
+    return {name: value for name, value in plan.values.items() if name not in _BLENDED}
+
+
+def clips_at_once(request: GenerationRequest, manager: ModelManager) -> int:
+    """How many clips are smoothed at once: one where the device is the computer's own processor, which gains nothing.
+
+    Elsewhere as many as stay within `MEMORY_BOUND` of a single run's memory, and within the device's budget.
+    """
+    if manager.device.type != "cuda":
+        return 1
+    alone = expected(request, manager).device_bytes
+    allowed = MEMORY_BOUND * alone
+    if manager.device_budget is not None:
+        allowed = min(allowed, manager.device_budget)
+    return 1 + max(0, int((allowed - alone) // _smoothing_bytes(request, manager)))
+
+
+def _smoothing_bytes(request: GenerationRequest, manager: ModelManager) -> int:
+    """Bytes that the video model computes with, for each clip that it smooths."""
+    video = models_for(request).video_models[request.video_model]
+    frames, height, width = request.frames.shape[:3]
+    seen = min(frames, request.window or video.window) * (2 if request.smoothing_guidance_scale > 1 else 1)
+    size, width_of_number = height * width / 512**2, manager.dtype.itemsize / 2
+    return int(SLACK * width_of_number * size * seen * FOOTPRINTS[video.unet.kind].activations)
+
+
+def _roomy(bench: Bench, clips: int, request: GenerationRequest, manager: ModelManager) -> Bench:
+    """The bench, with room kept on the device for as many clips as are smoothed at once."""
+    if clips == 1:
+        return bench
+    video = models_for(request).video_models[request.video_model]
+    reserve = activation_bytes(request, video, manager.dtype) + (clips - 1) * _smoothing_bytes(request, manager)
+    return replace(bench, kit=replace(bench.kit, running=partial(manager.running, reserve=reserve)))
+
+
+@dataclass(frozen=True)
+class _Spent:
+    """What a meter has counted, or what it counted between two looks at it."""
+
+    seconds: Mapping[str, float]
+    evaluations: Mapping[str, float]
+    reused: tuple[str, ...] = ()
+
+    @classmethod
+    def so_far(cls, meter: Meter) -> _Spent:
+        return cls(dict(meter.seconds), dict(meter.evaluations))
+
+    @property
+    def total(self) -> float:
+        return sum(self.seconds.values())
+
+    def since(self, earlier: _Spent) -> _Spent:
+        return self._with(earlier, lambda now, then: now - then)
+
+    def plus(self, other: _Spent) -> _Spent:
+        return self._with(other, lambda one, more: one + more)
+
+    def shared(self, by: int) -> _Spent:
+        return self._with(self, lambda value, _: value / by)
+
+    def _with(self, other: _Spent, combine: Callable[[float, float], float]) -> _Spent:
+        seconds, evaluations = (
+            {name: combine(mine.get(name, 0), its.get(name, 0)) for name in {**mine, **its}}
+            for mine, its in ((self.seconds, other.seconds), (self.evaluations, other.evaluations))
+        )
+        return _Spent(
+            {name: value for name, value in seconds.items() if value},
+            {name: value for name, value in evaluations.items() if value},
+            self.reused,
+        )
+
+
+def _result(
+    request: GenerationRequest, axes: Mapping[str, tuple[Any, ...]], progress: _Progress, manager: ModelManager,
+    truth: np.ndarray | None,
+) -> SweepResult:  # fmt: skip
+    cells = tuple(sorted(progress.cells, key=lambda cell: cell.index))
+    scorer = Scorer(request, progress.control_frames, manager, truth)
+    framewise = cells[0].framewise_frames
+    return SweepResult(
+        request=request, axes=axes, cells=cells, control_frames=progress.control_frames,
+        framewise_scores=scorer(framewise, framewise),
+        recommended=recommend([cell.scores for cell in cells], lambda index: cells[index].label),
+        seconds=time.perf_counter() - progress.begun, peak_bytes=progress.peak_bytes,
+        peak_memory_bytes=progress.peak_memory_bytes,
+    )  # fmt: skip

@@ -1,0 +1,366 @@
+"""The tab "Compare": what the mixing ratio does, or any other setting or two, side by side in one clock.
+
+In it: the tab's layout, the run that fills it cell by cell, what comes from a task's tab and what goes back to it.
+Not in it: the player (compare_player.py), which clips are made and how they are scored (`bivdiff.sweep`).
+"""
+
+from __future__ import annotations
+
+import html
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from bivdiff.catalog import IMAGE_MODELS, TASKS
+from bivdiff.errors import BIVDiffError, InputError
+from bivdiff.types import StepEvent
+from tabs import common
+from tabs import controls as shared
+from tabs.compare_player import Cell, compare_player, compare_value
+from tabs.context import AppContext
+from tabs.player import progress_panel
+from tabs.running import Failure, follow
+
+NAME = "compare"
+TITLE = "Compare"
+RATIOS = "0, 0.25, 0.5, 0.75, 1"
+ABOUT = (
+    "One frame-wise pass and one pair of inversions serve all clips; only the smoothing is run for each. Set a clip up "
+    "in its task's tab and press “Compare ratios” there; or start at once, with the first sample."
+)
+# A second setting: its key among the request's fields, and what to write for its values.
+OTHERS = {
+    "": "None",
+    "mixing_rule": "Mixing rule: linear, variance_preserving, slerp",
+    "smoothing_guidance_scale": "Video guidance: 1, 2, 4",
+    "num_smoothing_steps": "Smoothing steps: 10, 20, 40",
+    "guidance_scale": "Image guidance: 2, 4, 8",
+    "seed": "Seed: 1, 2, 3",
+    "video_model": "Video model, by key",
+}
+NUMBERS: Mapping[str, type] = {
+    "mixing_ratio": float, "smoothing_guidance_scale": float, "guidance_scale": float, "num_smoothing_steps": int,
+    "seed": int,
+}  # fmt: skip
+SCORES = {
+    "background_flicker": "Flicker", "temporal_flicker": "Flicker", "warp_error": "Warp error",
+    "sharpness": "Sharpness", "framewise_psnr": "PSNR to frames", "framewise_ssim": "SSIM to frames",
+    "known_psnr": "PSNR outside", "control_agreement": "Control agreement",
+}  # fmt: skip
+STAGES = {"load": "Load", "framewise": "Frame by frame", "inversion": "Inversion", "smoothing": "Smoothing"}
+
+
+class Pending(NamedTuple):
+    """What is to be compared: a task's job."""
+
+    task: str
+    job: common.Job
+
+
+class View(NamedTuple):
+    """What a comparison shows, in the order of the event's outputs; `gr.skip()` leaves a part as it is."""
+
+    panel: Any = gr.skip()
+    player: Any = gr.skip()
+    findings: Any = gr.skip()
+    download: Any = gr.skip()
+    made: Any = gr.skip()
+    start: Any = gr.skip()
+    stop: Any = gr.skip()
+
+
+def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[common.TaskTab]) -> None:
+    """Lay the tab out and connect it with the tabs of the tasks. Call it inside a `gr.Tab` of the page."""
+    pending, made = gr.State(None), gr.State(None)
+    with shared.columns(), shared.card():
+        shared.heading(1, "What to compare")
+        shared.remark(ABOUT)
+        summary = gr.HTML(say_pending(context, None), elem_id=f"{NAME}-summary", apply_default_css=False)
+        ratios = gr.Textbox(
+            RATIOS, label="Mixing ratios", info="Between commas, each from 0 to 1; leave empty to keep the tab's",
+            elem_id=f"{NAME}-ratios",
+        )  # fmt: skip
+        with shared.fields():
+            other = gr.Dropdown(
+                [(label, name) for name, label in OTHERS.items()], value="", label="A second setting",
+                info="Two settings make a grid", elem_id=f"{NAME}-other",
+            )  # fmt: skip
+            values = gr.Textbox("", label="Its values", info="Between commas", elem_id=f"{NAME}-values")
+        with gr.Row(elem_classes="bd-run"):
+            start = gr.Button("Compare", variant="primary", size="lg", scale=3, elem_id=f"{NAME}-start")
+            stop = gr.Button("Cancel", size="lg", scale=1, interactive=False, elem_id=f"{NAME}-cancel", min_width=96)
+        panel = progress_panel(idle(), elem_id=f"{NAME}-progress", elem_classes="bd-panel")
+    with gr.Column(elem_classes="bd-card bd-result", elem_id=f"{NAME}-result"):
+        shared.heading(2, "Side by side, in one clock")
+        first = [Cell(f"ratio {ratio.strip()}", note="Not made yet") for ratio in RATIOS.split(",")]
+        player = compare_player(compare_value(first, 8), elem_id=f"{NAME}-player")
+        with gr.Row(elem_classes="bd-asides"):
+            send = gr.Button("Use the chosen one", size="sm", elem_id=f"{NAME}-use", min_width=160)
+            download = gr.DownloadButton(
+                "Everything in a zip", size="sm", interactive=False, elem_id=f"{NAME}-zip", min_width=160
+            )
+        findings = gr.HTML("", elem_id=f"{NAME}-findings", elem_classes="bd-findings", apply_default_css=False)
+    _wire(context, tabs, task_tabs, pending, summary)
+    shown = [panel, player, findings, download, made, start, stop]
+    started = start.click(
+        partial(compare, context), [pending, ratios, other, values], shown, show_progress="hidden", api_name=NAME,
+        **common.DEVICE_QUEUE,
+    )  # fmt: skip
+    stop.click(None, cancels=[started], queue=False, api_visibility="private").then(
+        stopped, None, shown, show_progress="hidden", api_visibility="private"
+    )  # fmt: skip
+    _wire_back(tabs, task_tabs, send, player, made)
+
+
+def _wire(
+    context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[common.TaskTab], pending: gr.State, summary: gr.HTML
+) -> None:
+    for tab in task_tabs:
+        tab.compare.click(
+            common.bind(partial(take_over, context, tab), tab.controls), list(tab.controls.values()),
+            [pending, summary, tabs], show_progress="hidden", api_visibility="private", concurrency_id="preview",
+        )  # fmt: skip
+
+
+def _wire_back(
+    tabs: gr.Tabs, task_tabs: Sequence[common.TaskTab], send: gr.Button, player: gr.HTML, made: gr.State
+) -> None:
+    """Let the chosen cell's values go back to the tab that its settings came from."""
+    places = [(tab.task, name) for tab in task_tabs for name in ("mixing_ratio", *OTHERS) if name in tab.controls]
+    controls = {tab.task: tab.controls for tab in task_tabs}
+    send.click(
+        partial(send_back, places), [player, made], [tabs, *(controls[task][name] for task, name in places)],
+        show_progress="hidden", api_visibility="private",
+    )  # fmt: skip
+
+
+# What comes from a task's tab, and what goes back
+
+
+def take_over(context: AppContext, tab: common.TaskTab, values: common.Values) -> tuple[Any, Any, Any]:
+    """Take a tab's settings for the next comparison, and show this tab.
+
+    Raises:
+        gr.Error: they cannot be used.
+    """
+    try:
+        pending = Pending(tab.task, tab.read(context, values))
+    except BIVDiffError as error:
+        raise gr.Error(common.sentence(error), print_exception=False) from None
+    return pending, say_pending(context, pending), gr.update(selected=NAME)
+
+
+def say_pending(context: AppContext, pending: Pending | None) -> str:
+    """What will be compared, as a line of HTML."""
+    if pending is None:
+        task = TASKS[next(iter(TASKS))]
+        what, words = f"{task.title}, {IMAGE_MODELS[task.image_models[0]]}, the first sample", context.samples[0].prompt
+    else:
+        request = pending.job.request
+        what = f"{TASKS[pending.task].title}, {IMAGE_MODELS[request.image_model]}, {len(request.frames)} frames"
+        words = request.prompt or request.video_prompt or "no prompt"
+    return f'<p class="bd-pending"><strong>{what}</strong>: <q>{html.escape(words)}</q></p>'
+
+
+def _first(context: AppContext) -> Pending:
+    """The first task with its defaults on the first sample, where nothing has come from a tab."""
+    task = next(iter(TASKS))
+    values = {"sample": 0, "prompt": context.samples[0].prompt, "random_seed": True}
+    clip = common.read_source(context, values)
+    return Pending(task, common.make_job(context, task, values, clip))
+
+
+def send_back(places: Sequence[tuple[str, str]], shown: Mapping[str, Any], made: Any) -> list[Any]:
+    """The chosen cell's values for the controls of the tab that its settings came from, and that tab.
+
+    Raises:
+        gr.Error: nothing was made, or nothing is chosen.
+    """
+    chosen = (shown or {}).get("chosen")
+    if not made:
+        raise gr.Error("There is nothing to use yet. Press “Compare” first.", print_exception=False)
+    if chosen is None or not 0 <= chosen < len(made["cells"]) or made["cells"][chosen] is None:
+        raise gr.Error("No clip is chosen. Click the one that you want to use.", print_exception=False)
+    values = made["cells"][chosen]
+    updates = [
+        gr.update(value=values[name]) if task == made["task"] and name in values else gr.skip()
+        for task, name in places
+    ]  # fmt: skip
+    return [gr.update(selected=made["task"]), *updates]
+
+
+# The comparison
+
+
+def axes_of(ratios: str, other: str, values: str) -> dict[str, list[Any]]:
+    """The settings to compare with their values, from what is written on the page.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    axes = {"mixing_ratio": _read_values("mixing_ratio", ratios)} if (ratios or "").strip() else {}
+    if other:
+        if other not in OTHERS:
+            raise InputError(f"Unknown setting '{other}'. Choose one of: {', '.join(name for name in OTHERS if name)}.")
+        axes[other] = _read_values(other, values)
+    return axes
+
+
+def _read_values(name: str, text: str) -> list[Any]:
+    kind = NUMBERS.get(name, str)
+    parts = [part.strip() for part in (text or "").split(",") if part.strip()]
+    try:
+        found = list(dict.fromkeys(kind(part) for part in parts))
+    except ValueError:
+        raise InputError(f"'{text}' are no values of {name}. Write numbers between commas, such as 1, 2.") from None
+    if not found:
+        raise InputError(f"There are no values of {name}. Write some between commas.")
+    return found
+
+
+def compare(
+    context: AppContext, pending: Pending | None, ratios: str, other: str, values: str
+) -> Iterator[tuple[Any, ...]]:
+    """Make a clip for each value, and show it when it is ready. Closing the generator stops; what is made stays.
+
+    Yields:
+        A `View`, as a tuple.
+    """
+    buttons = common.idle_buttons()
+    try:
+        axes = axes_of(ratios, other, values)
+        pending = pending or _first(context)
+    except BIVDiffError as error:
+        yield _failed(idle(), error, buttons)
+        return
+    board = _Board(pending, axes)
+    off, on = gr.update(interactive=False), gr.update(interactive=True)
+    yield View(board.panel(), board.value(), "", download=off, made=board.made(), start=off, stop=on)
+    job = pending.job
+    with closing(follow(partial(context.sweep, job.request, axes, job.to_fit), context.device)) as updates:
+        for update in updates:
+            if isinstance(update, Failure):
+                yield _failed(board.panel(), update.error, buttons)
+            elif isinstance(update, StepEvent):
+                board.note(update)
+                yield View(board.panel())
+            elif hasattr(update, "axes"):
+                yield board.finished(update)._replace(**buttons)
+            elif update is not None:
+                board.put(update)
+                yield View(board.panel(), board.value(), made=board.made())
+
+
+def stopped() -> View:
+    """What to show once a comparison is cancelled: the clips that are ready stay."""
+    panel = {**idle(), "state": "stopped", "headline": "Stopped.", "detail": "The clips that were ready stay."}
+    return View(panel, **common.idle_buttons())
+
+
+def idle() -> dict[str, Any]:
+    """The progress panel before the first comparison."""
+    chips = [{"key": key, "label": label, "percent": 0, "state": "todo"} for key, label in STAGES.items()]
+    return {"state": "idle", "stages": chips, "headline": "", "detail": "", "elapsed": None, "remaining": None}
+
+
+def _failed(panel: dict[str, Any], error: Exception, buttons: Mapping[str, Any]) -> View:
+    told = common.sentence(error)
+    gr.Warning(told, duration=12)
+    return View({**panel, "state": "failed", "headline": told, "detail": ""}, **buttons)
+
+
+class _Board:
+    """The cells of a comparison as they come, and how far it is."""
+
+    def __init__(self, pending: Pending, axes: Mapping[str, Sequence[Any]]) -> None:
+        self._pending = pending
+        self._values = [dict(zip(axes, cell, strict=True)) for cell in product(*axes.values())] or [{}]
+        self._cells = [Cell(_label(values), pending=True) for values in self._values]
+        self._ready: list[Mapping[str, Any] | None] = [None] * len(self._cells)
+        self._now: StepEvent | None = None
+        self._note = ""
+        self._marks: dict[str, int | None] = {}
+
+    def note(self, event: StepEvent) -> None:
+        """Take note of how far it is."""
+        self._now, self._note = event, event.note or self._note
+
+    def put(self, cell: Any) -> None:
+        """Put a finished clip in its place."""
+        self._cells[cell.index] = Cell(_label(cell.values), cell.frames, scores=_named(cell.scores))
+        self._ready[cell.index] = {**cell.values, "seed": cell.request.seed}
+
+    def value(self) -> dict[str, Any]:
+        """The player's value."""
+        return compare_value(self._cells, self._pending.job.fps, **self._marks)
+
+    def made(self) -> dict[str, Any]:
+        """What can be sent back: the values of each finished cell."""
+        return {"task": self._pending.task, "cells": list(self._ready)}
+
+    def panel(self) -> dict[str, Any]:
+        """The progress panel's value."""
+        ready = sum(cell is not None for cell in self._ready)
+        stage = self._now.stage if self._now else "load"
+        at = list(STAGES).index(stage) if stage in STAGES else 0
+        share = self._now.step / max(self._now.total, 1) if self._now else 0
+        chips = [
+            {
+                "key": key, "label": label,
+                "percent": 100 if number < at else round(100 * share) if number == at else 0,
+                "state": "done" if number < at else "active" if number == at else "todo",
+            }
+            for number, (key, label) in enumerate(STAGES.items())
+        ]  # fmt: skip
+        return {
+            "state": "running", "stages": chips, "headline": f"{ready} of {len(self._cells)} clips are ready",
+            "detail": self._now.message if self._now else "", "elapsed": None, "remaining": None,
+        }  # fmt: skip
+
+    def finished(self, result: Any) -> View:
+        """The end of a comparison: the recommended clip is marked, and all of it can be taken along."""
+        from bivdiff.sweep import paper_cell
+
+        self._marks = {"recommended": result.recommended.index, "paper": paper_cell(result.request, result.cells)}
+        panel = {**self.panel(), "state": "done", "headline": f"Done in {result.seconds:.1f} s",
+                 "detail": self._note or "Click a clip to choose it; keys 1 to 9 show one large."}  # fmt: skip
+        try:
+            file = gr.update(value=str(_write(result, self._pending.job.fps)), interactive=True)
+        except BIVDiffError as error:
+            panel["detail"], file = common.sentence(error), gr.skip()
+        return View(panel, self.value(), _findings(result), file, self.made())
+
+
+def _label(values: Mapping[str, Any]) -> str:
+    from bivdiff.sweep import AXES, say
+
+    return ", ".join(f"{AXES[name]} {say(value)}" for name, value in values.items())
+
+
+def _named(scores: Mapping[str, float]) -> dict[str, float]:
+    return {label: scores[name] for name, label in SCORES.items() if name in scores}
+
+
+def _findings(result: Any) -> str:
+    """The recommendation, its rule and the curves, as HTML of our own words and numbers."""
+    from bivdiff.export import trade_off_svg
+    from bivdiff.scores import RULE
+
+    return (
+        f'<p><strong>{result.recommended.why}</strong></p><p class="bd-quiet">{RULE}</p>'
+        f'<div class="bd-scroll">{trade_off_svg(result)}</div>'
+    )
+
+
+def _write(result: Any, fps: float) -> Path:
+    """All files of a comparison in a zip, in a folder whose name cannot be guessed."""
+    from bivdiff.export import export
+
+    return export(Path(get_upload_folder()) / secrets.token_hex(16), result, fps)["zip"]

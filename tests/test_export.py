@@ -1,0 +1,267 @@
+"""A comparison's files open, and hold what they say: read back, counted, and compared with the clips."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import math
+import re
+import xml.etree.ElementTree as ET
+from zipfile import ZipFile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bivdiff import __main__ as cli
+from bivdiff import export as exporting
+from bivdiff import media
+from bivdiff.catalog import default_request
+from bivdiff.errors import InputError
+from bivdiff.export import contact_sheet, export, labelled_grid, player_data, trade_off_svg, write_page
+from bivdiff.scores import RULE, Recommendation
+from bivdiff.sweep import Cell, SweepResult, paper_cell
+from bivdiff.toybox.clips import load_index
+
+COUNT, HEIGHT, WIDTH, FPS = 3, 64, 96, 6.0
+RATIOS = (0.0, 0.25, 1.0)
+
+
+def clip(level):
+    """A clip of one grey, a little brighter from frame to frame."""
+    return np.stack([np.full((HEIGHT, WIDTH, 3), level + 10 * number, np.uint8) for number in range(COUNT)])
+
+
+def made(axes, levels, recommended=1):
+    """A finished comparison whose clips are greys."""
+    request = default_request(
+        "inpaint", "toybox", clip(50), "a <b>red</b> cube", masks=np.full((COUNT, HEIGHT, WIDTH), 255, np.uint8)
+    )
+    names = list(axes)
+    values = [dict(zip(names, pair, strict=True)) for pair in levels]
+    cells = []
+    for index, chosen in enumerate(values):
+        label = ", ".join(f"{name} {value}" for name, value in chosen.items())
+        scores = {
+            "temporal_flicker": 2.0 - index / 4, "warp_error": 1.0, "sharpness": 1.0, "framewise_psnr": 30.0 + index,
+            "framewise_ssim": 0.9, "known_psnr": math.nan,
+        }  # fmt: skip
+        cells.append(
+            Cell(index, chosen, label, request, clip(40 * index), clip(50), scores, {"total": 1.5}, {}, ("framewise",))
+        )
+    baseline = {**cells[0].scores, "temporal_flicker": 4.0}
+    chosen = Recommendation(recommended, "Because <it> is.")
+    return SweepResult(request, axes, tuple(cells), (), baseline, chosen, 4.5, 10, 10)
+
+
+@pytest.fixture(scope="module")
+def result():
+    return made({"mixing_ratio": RATIOS}, [(ratio,) for ratio in RATIOS])
+
+
+@pytest.fixture(scope="module")
+def grid():
+    pairs = [(ratio, rule) for ratio in (0.1, 1.0) for rule in ("slerp", "linear", "variance_preserving")]
+    return made({"mixing_ratio": (0.1, 1.0), "mixing_rule": ("slerp", "linear", "variance_preserving")}, pairs)
+
+
+@pytest.fixture(scope="module")
+def paths(result, tmp_path_factory):
+    return export(tmp_path_factory.mktemp("compare") / "new" / "folder", result, FPS)
+
+
+def test_all_is_written_and_the_zip_holds_all_else(paths):
+    assert set(paths) == {
+        "grid", "gif", "contact_sheet", "scores_csv", "scores_json", "plot", "framewise", "cell 1", "cell 2", "cell 3",
+        "page", "zip",
+    }  # fmt: skip
+    folder = paths["zip"].parent
+    with ZipFile(paths["zip"]) as archive:
+        assert archive.testzip() is None
+        assert sorted(archive.namelist()) == sorted(
+            path.relative_to(folder).as_posix() for name, path in paths.items() if name != "zip"
+        )
+        assert archive.read("scores.csv") == paths["scores_csv"].read_bytes()
+    assert paths["cell 2"].name == "02-mixing-ratio-0.25.mp4"
+
+
+def test_every_cell_plays_as_it_was(paths, result):
+    for cell in result.cells:
+        read = media.read_clip(paths[f"cell {cell.index + 1}"], num_frames=COUNT)
+        assert read.fps == FPS
+        assert np.abs(read.frames.astype(int) - cell.frames).max() <= 3  # H.264 is not lossless
+    assert np.abs(media.read_clip(paths["framewise"], num_frames=COUNT).frames.astype(int) - clip(50)).max() <= 3
+
+
+def test_the_grid_shows_each_clip_at_its_place(paths, result):
+    frames = labelled_grid(result)
+    for path in (paths["grid"], paths["gif"]):
+        info = media.probe(path)
+        assert (info.num_frames, round(info.fps)) == (COUNT, FPS)
+        assert abs(info.height - frames.shape[1]) <= 1
+        read = media.read_clip(path, num_frames=COUNT).frames
+        for place, cell in enumerate(result.cells):
+            row, column = divmod(place, 2)
+            top, left = 4 + row * (HEIGHT + 16 + 4) + 16, 4 + column * (WIDTH + 4)
+            inner = (slice(None), slice(top + 4, top + HEIGHT - 4), slice(left + 4, left + WIDTH - 4))
+            assert np.array_equal(frames[inner], cell.frames[:, 4:-4, 4:-4])
+            assert np.abs(read[inner].astype(int) - cell.frames[:, 4:-4, 4:-4]).max() <= 10  # few colours in a GIF
+
+
+def test_labels_are_legible_whatever_their_length(result):
+    frames = labelled_grid(result)
+    strips = [frames[0, 4:20, 4 : 4 + WIDTH], frames[0, 4:20, 8 + WIDTH : 8 + 2 * WIDTH]]
+    for strip in strips:
+        assert 0.02 < (strip.mean(2) < 128).mean() < 0.4
+    assert not np.array_equal(*strips)
+
+
+def test_two_settings_make_rows_and_columns(grid):
+    frames = labelled_grid(grid)
+    assert frames.shape == (COUNT, 2 * (HEIGHT + 16 + 4) + 4, 3 * (WIDTH + 4) + 4, 3)
+    assert paper_cell(grid.request, grid.cells) == 1  # linear, at the ratio of inpainting
+
+
+def test_the_contact_sheet_has_a_row_per_clip_and_a_column_per_frame(paths, result):
+    sheet = np.asarray(Image.open(paths["contact_sheet"]))
+    assert np.array_equal(sheet, contact_sheet(result))
+    assert sheet.shape == (4 * (HEIGHT + 16 + 4), COUNT * (WIDTH + 4) + 4, 3)
+    for row, frames in enumerate([clip(50), *(cell.frames for cell in result.cells)]):
+        for column in range(COUNT):
+            middle = sheet[row * 84 + 16 + HEIGHT // 2, 4 + column * (WIDTH + 4) + WIDTH // 2]
+            assert np.array_equal(middle, frames[column, 0, 0])
+
+
+def test_the_scores_are_those_of_the_cells(paths, result):
+    with paths["scores_csv"].open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["mixing_ratio"]) for row in rows] == list(RATIOS)
+    assert [float(row["framewise_psnr"]) for row in rows] == [30, 31, 32]
+    assert {row["known_psnr"] for row in rows} == {""}
+    assert [row["recommended"] for row in rows] == ["0", "1", "0"]
+    told = json.loads(paths["scores_json"].read_text("utf-8"))
+    assert told["rule"] == RULE
+    assert told["recommended"]["index"] == 1
+    assert told["paper"] is None  # it would take 0.1
+    assert told["settings"] == result.request.settings()
+    assert [cell["scores"]["temporal_flicker"] for cell in told["cells"]] == [2.0, 1.75, 1.5]
+    assert told["cells"][0]["scores"]["known_psnr"] is None
+    assert told["fps"] == FPS
+
+
+def test_the_plot_has_a_line_for_each_measure_and_its_marks(paths, grid):
+    svg = paths["plot"].read_text("utf-8")
+    root = ET.fromstring(svg)  # noqa: S314 - our own file
+    space = "{http://www.w3.org/2000/svg}"
+    lines = [line.get("points").split() for line in root.iter(f"{space}polyline")]
+    assert [len(points) for points in lines] == [3, 3, 3]
+    heights = [float(point.split(",")[1]) for point in lines[0]]
+    assert heights == sorted(heights)  # y grows downwards, and the flicker falls
+    places = [float(point.split(",")[0]) for point in lines[0]]
+    assert (places[1] - places[0]) / (places[2] - places[0]) == pytest.approx(0.25, abs=1e-3)
+    texts = [text.text for text in root.iter(f"{space}text")]
+    assert "recommended" in texts
+    assert "paper" not in texts
+    panels = ET.fromstring(trade_off_svg(grid))  # noqa: S314 - our own
+    assert len(list(panels.iter(f"{space}polyline"))) == 9
+    assert [text.text for text in panels.iter(f"{space}text")].count("paper") == 1
+
+
+def test_the_page_holds_every_frame_and_no_markup_of_the_prompt(paths, result):
+    page = paths["page"].read_text("utf-8")
+    assert "<b>red" not in page
+    assert "&lt;it&gt;" in page
+    assert RULE.replace("&", "&amp;") in page
+    data = json.loads(re.search(r"<script>const clips = (.*?);</script>", page)[1])
+    assert (data["fps"], data["numFrames"], data["recommended"], data["paper"]) == (FPS, COUNT, 1, None)
+    assert [cell["label"] for cell in data["cells"]] == [cell.label for cell in result.cells]
+    for shown, cell in zip(data["cells"], result.cells, strict=True):
+        sheet = shown["sheet"]
+        picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet["src"].partition(",")[2]))).convert("RGB"))
+        for number, frame in enumerate(cell.frames):
+            row, column = divmod(number, sheet["columns"])
+            part = picture[row * HEIGHT : (row + 1) * HEIGHT, column * WIDTH : (column + 1) * WIDTH]
+            assert np.array_equal(part, frame)
+    assert data["cells"][0]["scores"]["known psnr"] is None
+    assert not re.search(r"""(src|href)=["']https?:""", page)
+
+
+def test_without_the_player_the_page_shows_videos(result, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "ASSETS", tmp_path)
+    clips = [tmp_path / "cells" / f"{number}.mp4" for number in range(3)]
+    page = write_page(tmp_path, result.cells, FPS, clips=clips).read_text("utf-8")
+    assert re.findall(r'<video src="([^"]*)"', page) == ["cells/0.mp4", "cells/1.mp4", "cells/2.mp4"]
+    assert "mountComparePlayer" not in page
+
+
+def test_a_large_comparison_travels_with_loss(result, monkeypatch):
+    monkeypatch.setattr(exporting, "LOSSLESS_PIXELS", 10)
+    source = player_data(result.cells, FPS)["cells"][0]["sheet"]["src"]
+    assert base64.b64decode(source.partition(",")[2])[12:16] == b"VP8 "
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(result, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="could not be written"):
+        export(tmp_path / "file", result, FPS)
+
+
+# The command
+
+
+@pytest.fixture
+def compare(monkeypatch, toybox_folder, tmp_path, capsys):
+    """Runs the command on a short sample clip; returns its status, its report and what it told."""
+    monkeypatch.setenv("BIVDIFF_TOYBOX_FOLDER", str(toybox_folder))
+    monkeypatch.setenv("BIVDIFF_CACHE_FOLDER", str(tmp_path / "stages"))
+    monkeypatch.setenv("BIVDIFF_DEVICE", "cpu")
+    steps = ["--num-inference-steps", "1", "--num-inversion-steps", "1", "--num-smoothing-steps", "1", "--seed", "1"]
+    source = ["--video", str(load_index()[0].file), "--num-frames", "2", "--prompt", "a red cube"]
+
+    def run(*arguments, source=source):
+        status = cli.main(["compare", *source, *steps, "--output", str(tmp_path / "out"), "--json", *arguments])
+        out, err = capsys.readouterr()
+        return status, json.loads(out) if out else None, err
+
+    return run
+
+
+def test_the_command_writes_what_it_tells_and_starts_from_what_is_kept(compare, tmp_path):
+    status, told, err = compare("--task", "smooth", "--mixing-ratios", "1,0,1")
+    assert status == 0
+    assert [cell["values"]["mixing_ratio"] for cell in told["cells"]] == [1.0, 0.0]
+    assert {name for name in told["paths"] if name.startswith("cell")} == {"cell 1", "cell 2"}
+    assert (tmp_path / "out" / "index.html").is_file()
+    assert media.probe(told["paths"]["grid"]).num_frames == 2
+    assert told["recommended"]["index"] in {0, 1}
+    assert "ratio 0: " in err
+    assert "reused" not in err
+    status, again, err = compare("--task", "smooth", "--vary", "mixing-rule=linear,slerp", "--mixing-ratio", "0.5")
+    assert status == 0
+    assert [cell["values"] for cell in again["cells"]] == [{"mixing_rule": "linear"}, {"mixing_rule": "slerp"}]
+    assert again["cells"][0]["reused"] == ["image inversion", "video inversion"]
+    assert "reused: image inversion, video inversion" in err
+
+
+def test_a_scene_of_the_evaluation_is_scored_against_its_truth(compare):
+    status, told, _ = compare("--task", "smooth", "--mixing-ratios", "0", source=["--scene", "2"])
+    assert status == 0
+    assert {"psnr", "ssim", "background_flicker"} <= set(told["cells"][0]["scores"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--vary", "seed"], "names no values"),
+        (["--vary", "seed=a"], "no values of seed"),
+        (["--vary", "prompt=a"], "cannot be compared"),
+        (["--mixing-ratios", "0,2"], "from 0 to 1"),
+        (["--vary", "seed=1", "--vary", "mixing_rule=slerp", "--mixing-ratios", "1"], "One or two"),
+    ],
+)
+def test_what_cannot_be_compared_is_a_sentence(compare, arguments, sentence):
+    status, _, err = compare("--task", "smooth", *arguments)
+    assert status == 1
+    assert sentence in err

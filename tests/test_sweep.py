@@ -1,0 +1,307 @@
+"""A sweep: the bits of single runs, nothing made twice, extremes first, and scores that point the right way."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from bivdiff import catalog
+from bivdiff import sweep as sweeping
+from bivdiff.bench import Load, bench_sweep
+from bivdiff.errors import InputError
+from bivdiff.pipeline import last as last_of_run
+from bivdiff.pipeline import run
+from bivdiff.reuse import StageCache
+from bivdiff.scores import MOST_SHARPNESS_LOST, MOST_SSIM_LOST, RULE, TITLES, Scorer, map_agreement, recommend
+from bivdiff.sweep import Cell, CellEvent, SweepResult, last, order_of, paper_cell, sweep
+from bivdiff.toybox import world
+from bivdiff.types import Control
+
+RATIOS = (0.0, 0.25, 0.5, 1.0)
+FRAMES, STEPS = 2, 2
+STAGE = FRAMES * STEPS  # single-frame evaluations of a stage without guidance
+
+
+@pytest.fixture(scope="module")
+def request_small(source_frames):
+    base = catalog.default_request(
+        "control", "toybox", np.ascontiguousarray(source_frames[:FRAMES, :32, :32]), "a red cube", seed=1
+    )
+    return replace(
+        base, num_inference_steps=STEPS, num_inversion_steps=STEPS, num_smoothing_steps=STEPS, guidance_scale=1.0
+    )
+
+
+@pytest.fixture(scope="module")
+def swept(request_small, manager):
+    """All that a sweep over ratios yields."""
+    return list(sweep(request_small, {"mixing_ratio": RATIOS}, manager))
+
+
+def cells_of(events):
+    return [event for event in events if isinstance(event, Cell)]
+
+
+def spent(cells):
+    """Evaluations of all cells together, by stage."""
+    stages = ("framewise", "inversion", "smoothing")
+    return {stage: sum(cell.evaluations.get(stage, 0) for cell in cells) for stage in stages}
+
+
+def test_cells_have_the_bits_of_single_runs(swept, request_small, manager):
+    cells = swept[-1].cells
+    for cell in (cells[0], cells[1], cells[3]):
+        alone = last_of_run(run(replace(request_small, mixing_ratio=cell.values["mixing_ratio"]), manager))
+        assert np.array_equal(cell.frames, alone.frames)
+        assert np.array_equal(cell.framewise_frames, alone.framewise_frames)
+    assert len({cell.frames.tobytes() for cell in cells}) == len(RATIOS)
+
+
+def test_ratios_share_one_frame_wise_pass_and_one_pair_of_inversions(swept):
+    cells = cells_of(swept)
+    assert spent(cells) == {"framewise": STAGE, "inversion": 2 * STAGE, "smoothing": len(RATIOS) * STAGE}
+    assert [cell.reused for cell in cells] == [
+        (), ("framewise",), *(("framewise", "image inversion", "video inversion"),) * 2
+    ]  # fmt: skip
+
+
+def test_extremes_come_first_and_the_result_is_in_order(swept, request_small):
+    assert [cell.values["mixing_ratio"] for cell in cells_of(swept)] == [0.0, 1.0, 0.5, 0.25]
+    result = swept[-1]
+    assert isinstance(result, SweepResult)
+    assert [cell.values["mixing_ratio"] for cell in result.cells] == list(RATIOS)
+    assert [cell.index for cell in result.cells] == [0, 1, 2, 3]
+    assert [cell.label for cell in result.cells] == ["ratio 0", "ratio 0.25", "ratio 0.5", "ratio 1"]
+    assert result.axes == {"mixing_ratio": RATIOS}
+    assert paper_cell(request_small, result.cells) == 3
+    assert result.peak_memory_bytes > 100e6
+
+
+def test_events_name_their_cell(swept):
+    events = [event for event in swept if isinstance(event, CellEvent)]
+    smoothed = [event.cell for event in events if event.stage == "smoothing" and event.step == STEPS]
+    assert smoothed == [0, 3, 2, 1]
+    assert {event.cells for event in events} == {len(RATIOS)}
+    assert all("ratio" in event.message for event in events)
+
+
+@pytest.mark.parametrize(("ratio", "image", "video"), [(1.0, STAGE, 0), (0.0, 0, STAGE)])
+def test_a_single_extreme_costs_no_other_inversion(request_small, manager, ratio, image, video):
+    cell = last(sweep(request_small, {"mixing_ratio": [ratio, ratio]}, manager)).cells[0]
+    assert cell.evaluations["inversion"] == image + video
+    assert cell.reused == ()
+
+
+def test_a_second_sweep_only_smooths(request_small, manager, swept):
+    cache = StageCache()
+    last(sweep(request_small, {"mixing_ratio": [0.5]}, manager, cache))
+    warm = last(sweep(request_small, {"mixing_ratio": RATIOS}, manager, cache))
+    assert spent(warm.cells) == {"framewise": 0, "inversion": 0, "smoothing": len(RATIOS) * STAGE}
+    for cell, cold in zip(warm.cells, swept[-1].cells, strict=True):
+        assert np.array_equal(cell.frames, cold.frames)
+
+
+def test_a_grid_shares_what_it_can(request_small, manager):
+    result = last(sweep(request_small, {"seed": [7, 3], "mixing_ratio": [0.0, 1.0]}, manager))
+    assert [cell.label for cell in result.cells] == [
+        "seed 7, ratio 0", "seed 7, ratio 1", "seed 3, ratio 0", "seed 3, ratio 1"
+    ]  # fmt: skip
+    assert spent(result.cells) == {"framewise": 2 * STAGE, "inversion": 4 * STAGE, "smoothing": 4 * STAGE}
+    frames = [cell.framewise_frames for cell in result.cells]
+    assert np.array_equal(frames[0], frames[1])
+    assert not np.array_equal(frames[0], frames[2])
+
+
+def test_other_settings_run_again_what_depends_on_them(request_small, manager):
+    cache = StageCache()
+    axes = {"smoothing_guidance_scale": [1.0, 2.0], "num_smoothing_steps": [1, 2]}
+    result = last(sweep(request_small, axes, manager, cache))
+    assert spent(result.cells) == {"framewise": STAGE, "inversion": 2 * STAGE, "smoothing": FRAMES * (1 + 2 + 2 + 4)}
+    rules = last(sweep(request_small, {"mixing_rule": ["linear", "slerp"], "guidance_scale": [1.0]}, manager, cache))
+    assert spent(rules.cells) == {"framewise": 0, "inversion": 0, "smoothing": 2 * STAGE}
+    assert not np.array_equal(rules.cells[0].frames, rules.cells[1].frames)
+
+
+def test_order_in_a_line_and_in_a_grid():
+    assert order_of({"mixing_ratio": [0.5, 1.0, 0.25, 0.0, 0.75]}) == [(0.0,), (1.0,), (0.5,), (0.25,), (0.75,)]
+    assert order_of({"mixing_rule": ["slerp", "linear"]}) == [("slerp",), ("linear",)]
+    corners = order_of({"mixing_ratio": [0.0, 0.5, 1.0], "num_smoothing_steps": [5, 10, 20]})[:4]
+    assert set(corners) == {(0.0, 5), (0.0, 20), (1.0, 5), (1.0, 20)}
+    seeds = order_of({"mixing_ratio": [0.0, 0.5, 1.0], "seed": [9, 2]})
+    assert seeds == [(0.0, 9), (1.0, 9), (0.5, 9), (0.0, 2), (1.0, 2), (0.5, 2)]
+
+
+@pytest.mark.parametrize(
+    ("axes", "sentence"),
+    [
+        ({}, "One or two"),
+        ({"mixing_ratio": [0], "seed": [1], "mixing_rule": ["slerp"]}, "One or two"),
+        ({"prompt": ["a"]}, "cannot be compared"),
+        ({"mixing_ratio": []}, "no value"),
+        ({"mixing_ratio": [0, 7]}, "from 0 to 1"),
+        ({"video_model": ["zeroscope"]}, "Unknown video model"),
+        ({"seed": list(range(65))}, "65 clips"),
+    ],
+)
+def test_what_cannot_be_compared_is_said_before_anything_runs(request_small, manager, axes, sentence):
+    with pytest.raises(InputError, match=sentence):
+        next(sweep(request_small, axes, manager))
+
+
+def test_cancelling_keeps_finished_cells_and_frees_the_rest(request_small, manager, swept):
+    events, finished = sweep(request_small, {"mixing_ratio": RATIOS}, manager), []
+    for event in events:
+        assert not torch.is_inference_mode_enabled()
+        if isinstance(event, Cell):
+            finished.append(event)
+        if len(finished) == 2 and isinstance(event, CellEvent):
+            break
+    events.close()
+    assert manager.held() == []
+    assert [cell.values["mixing_ratio"] for cell in finished] == [0.0, 1.0]
+    assert np.array_equal(finished[1].frames, swept[-1].cells[3].frames)
+
+
+def test_several_ratios_smoothed_at_once_are_the_same_clips(request_small, manager, swept, monkeypatch):
+    """What a CUDA device would do; a batch is summed in another order, so a rounding may fall the other way."""
+    monkeypatch.setattr(sweeping, "clips_at_once", lambda *_: 3)
+    events = list(sweep(request_small, {"mixing_ratio": RATIOS}, manager))
+    assert spent(events[-1].cells)["smoothing"] == pytest.approx(len(RATIOS) * STAGE)
+    for cell, alone in zip(events[-1].cells, swept[-1].cells, strict=True):
+        assert np.abs(cell.frames.astype(int) - alone.frames).max() <= 1
+    passes = [event.cell for event in events if isinstance(event, CellEvent) and event.stage == "smoothing"]
+    assert passes == [0, 0, 1, 1]  # three at once, then the one that is left; two steps each
+
+
+@pytest.mark.parametrize(
+    ("device", "budget", "clips"), [("cpu", None, 1), ("cuda", None, 4), ("cuda", 11.5, 2), ("cuda", 9, 1)]
+)
+def test_as_many_are_smoothed_at_once_as_the_memory_bound_allows(
+    request_small, manager, monkeypatch, device, budget, clips
+):
+    """A single run takes 10 here, each clip that is smoothed besides takes 1, and the bound is at 13."""
+    monkeypatch.setattr(manager, "device", torch.device(device))
+    monkeypatch.setattr(manager, "device_budget", budget)
+    monkeypatch.setattr(sweeping, "expected", lambda *_: SimpleNamespace(device_bytes=10))
+    monkeypatch.setattr(sweeping, "_smoothing_bytes", lambda *_: 1)
+    assert sweeping.clips_at_once(request_small, manager) == clips
+
+
+def test_out_of_memory_goes_on_with_the_cells_that_are_left(request_small, manager, swept, monkeypatch):
+    whole, policies, tries = sweeping.smoothed, [], []
+
+    def full_the_second_time(*given):
+        tries.append(1)
+        if len(tries) == 2:
+            raise torch.OutOfMemoryError
+        return (yield from whole(*given))
+
+    monkeypatch.setattr(sweeping, "smoothed", full_the_second_time)
+    monkeypatch.setattr(manager, "leaner_policy", lambda: "group")
+    monkeypatch.setattr(manager, "set_policy", policies.append)
+    events = list(sweep(request_small, {"mixing_ratio": [0.0, 1.0]}, manager))
+    assert policies == ["group"]
+    assert [event.cell for event in events if isinstance(event, CellEvent) and "policy" in event.note] == [1]
+    assert [cell.values["mixing_ratio"] for cell in cells_of(events)] == [0.0, 1.0]
+    assert cells_of(events)[1].reused == ("framewise", "image inversion")
+    assert np.array_equal(events[-1].cells[1].frames, swept[-1].cells[3].frames)
+
+
+# Scores
+
+
+@pytest.fixture(scope="module")
+def still():
+    """A scene in which nothing moves, `(4, 48, 48, 3)`."""
+    scene = replace(world.sample_scene(3), motion="still")
+    return world.render(scene, 48, 48, 4).frames
+
+
+def flickered(frames, by=12):
+    signs = np.array([1, -1, 1, -1]).reshape(-1, 1, 1, 1)
+    return np.clip(frames.astype(int) + by * signs, 0, 255).astype(np.uint8)
+
+
+def blurred(frames):
+    return np.stack([cv2.GaussianBlur(frame, (0, 0), 2) for frame in frames])
+
+
+def test_scores_point_the_right_way(still, manager):
+    masks = np.zeros(still.shape[:3], np.uint8)
+    masks[:, :24] = 255
+    request = catalog.default_request("control", "toybox", still, "", controls=(Control(),))
+    maps = np.stack([np.repeat(cv2.Canny(frame, 40, 100)[..., None], 3, 2) for frame in still])
+    score = Scorer(replace(request, masks=masks), (maps,), manager, still)
+    noise = np.random.default_rng(0).integers(0, 256, still.shape, np.uint8)
+    same, unsteady, soft, other = (score(clip, still) for clip in (still, flickered(still), blurred(still), noise))
+    assert set(same) <= set(TITLES)
+    assert same["background_flicker"] == 0 < unsteady["background_flicker"] < other["background_flicker"]
+    assert same["warp_error"] < unsteady["warp_error"] < other["warp_error"]
+    assert soft["sharpness"] < 0.5 < same["sharpness"] == 1
+    assert same["framewise_psnr"] == same["psnr"] == same["known_psnr"] == 100
+    assert other["framewise_psnr"] < unsteady["framewise_psnr"] < 30
+    assert other["framewise_ssim"] < soft["framewise_ssim"] < same["framewise_ssim"] == pytest.approx(1)
+    assert other["known_psnr"] < 15
+    assert other["control_agreement"] < 0.5 < same["control_agreement"]
+    assert "temporal_flicker" in Scorer(request, (maps,), manager)(still, still)
+
+
+def test_a_control_that_cannot_be_drawn_anew_has_no_agreement(still, manager):
+    request = catalog.default_request("control", "toybox", still, "")
+    given = replace(request, controls=(Control(control_type="segmentation", frames=still),))
+    assert math.isnan(Scorer(given, (still,), manager)(still, still)["control_agreement"])
+
+
+def test_maps_agree_as_far_as_their_lines_meet():
+    lines = np.zeros((2, 32, 32, 3), np.uint8)
+    lines[:, :, 16] = 255
+    assert map_agreement(lines, lines) == pytest.approx(1)
+    assert 0.5 < map_agreement(lines, np.roll(lines, 1, 2)) < 1
+    assert map_agreement(lines, np.roll(lines, 12, 2)) < 0.1
+    assert map_agreement(lines, 255 - lines) == pytest.approx(-1)
+    assert math.isnan(map_agreement(lines, np.zeros_like(lines)))
+
+
+def row(warp, sharp=1.0, similar=0.9):
+    return {"warp_error": warp, "sharpness": sharp, "framewise_ssim": similar, "temporal_flicker": warp}
+
+
+def test_the_steadiest_clip_that_keeps_the_frames_is_recommended():
+    too_soft, too_far = 1 - MOST_SHARPNESS_LOST - 0.01, 0.9 - MOST_SSIM_LOST - 0.01
+    rows = [row(2.0), row(1.0), row(0.5, sharp=too_soft), row(0.4, similar=too_far)]
+    chosen = recommend(rows, lambda index: f"ratio {index / 4:g}")
+    assert chosen.index == 1
+    assert chosen.why.startswith("Of the 2 of 4 clips that keep the frames, ratio 0.25 is the steadiest")
+    assert "SSIM" in RULE
+    assert "5%" in RULE
+
+
+def test_the_rule_names_a_clip_whatever_the_scores():
+    apart = recommend([row(1.0, sharp=0.5, similar=0.9), row(0.1, sharp=1.0, similar=0.5)])
+    assert apart.index == 0
+    assert "No clip" in apart.why
+    unknown = [{**row(math.nan), "temporal_flicker": flicker} for flicker in (3.0, 1.0)]
+    assert recommend(unknown).index == 1
+    assert recommend([row(math.nan, math.nan, math.nan)]).index == 0
+
+
+# Its benchmark
+
+
+def test_bench_times_a_comparison_beside_a_run(settings):
+    steps = {"num_inference_steps": 1, "num_inversion_steps": 1, "num_smoothing_steps": 1}
+    told = bench_sweep("smooth", "toybox", 3, 1, settings, Load(size=64, num_frames=2), **steps)
+    assert told["ratios"] == [0, 0.5, 1]
+    assert 0 < told["smoothing_seconds"] < told["single_seconds"]
+    assert told["sweep_bound_seconds"] == pytest.approx(told["single_seconds"] + 2 * told["smoothing_seconds"])
+    assert told["warm_sweep_bound_seconds"] == pytest.approx(3 * told["smoothing_seconds"])
+    assert min(told["sweep_seconds"], told["warm_sweep_seconds"]) > 0
+    assert min(told["single_peak_bytes"], told["sweep_peak_bytes"]) > 100e6
+    with pytest.raises(InputError, match="2 ratios or more"):
+        bench_sweep("smooth", "toybox", 1, 1, settings)
