@@ -249,7 +249,7 @@ class ModelManager:
         """What a component runs with, beside its weights."""
         if spec.kind == "vae" and self._settings.tiling:
             component.enable_tiling()
-        elif spec.kind == "vae" and self.device_budget is not None:
+        elif spec.kind == "vae" and self.device.type == "cuda":
             component.enable_slicing()  # a picture at a time costs speed on a CPU, and saves a card its memory
         if self._settings.fp8 and spec.kind in {"unet", "video_unet", "motion_unet", "controlnet"}:
             component.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=self.dtype)
