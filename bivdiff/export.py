@@ -7,7 +7,6 @@ the page's player behaves (`assets/compare_player.js`), what is compared (sweep.
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import json
@@ -372,7 +371,8 @@ def player_data(
         "numFrames": len(cells[0].frames),
         "cells": [
             {
-                "label": cell.label, "sublabel": "", "sheet": _sheet(cell.frames, lossless),
+                "label": cell.label, "sublabel": "",
+                "sheet": media.sprite_sheet(cell.frames, lossless=lossless, quality=QUALITY),
                 "scores": {name.replace("_", " "): value for name, value in _finite(cell.scores).items()},
             }
             for cell in cells
@@ -380,20 +380,6 @@ def player_data(
         "recommended": recommended,
         "paper": paper,
     }  # fmt: skip
-
-
-def _sheet(frames: np.ndarray, lossless: bool) -> dict[str, Any]:
-    """All frames in one picture, row by row, with what is needed to cut it up again."""
-    count, height, width = frames.shape[:3]
-    columns = math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    canvas = np.zeros((rows * columns, height, width, 3), np.uint8)
-    canvas[:count] = frames
-    grid = canvas.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
-    buffer = io.BytesIO()
-    Image.fromarray(grid).save(buffer, "WEBP", lossless=lossless, quality=QUALITY, method=2)
-    address = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-    return {"src": address, "columns": columns, "count": count, "width": width, "height": height}
 
 
 def _asset(name: str) -> str:

@@ -16,6 +16,7 @@ moviepy's reader can restrict neither the container nor the protocol, repeats th
 and lets a damaged file block on an unread pipe; therefore the ffmpeg that it ships with is called directly.
 """
 
+import base64
 import errno
 import io
 import math
@@ -29,7 +30,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 from imageio_ffmpeg import get_ffmpeg_exe
@@ -714,3 +715,23 @@ def _encode(frames: np.ndarray, rate: Fraction, path: Path, options: Sequence[st
     done = subprocess.run(command, input=pixels, capture_output=True, check=False)
     if done.returncode != 0:
         raise OSError(errno.EIO, "the encoder stopped early, most often because the disk is full")
+
+
+def sprite_sheet(frames: np.ndarray, *, lossless: bool, quality: int) -> dict[str, Any]:
+    """All frames in one picture, row by row, as a data address with what is needed to cut it up again.
+
+    Args:
+        frames: uint8 `(F, H, W, 3)`.
+        lossless: keep every pixel as it is.
+        quality: of the picture where it is not lossless, 0 to 100; where it is, the effort to make it small.
+    """
+    count, height, width = frames.shape[:3]
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    canvas = np.zeros((rows * columns, height, width, 3), np.uint8)
+    canvas[:count] = frames
+    grid = canvas.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
+    buffer = io.BytesIO()
+    Image.fromarray(grid).save(buffer, "WEBP", lossless=lossless, quality=quality, method=2)
+    address = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return {"src": address, "columns": columns, "count": count, "width": width, "height": height}

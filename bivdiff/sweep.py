@@ -26,7 +26,7 @@ from torch import Tensor
 from bivdiff.catalog import PAPER, models_for
 from bivdiff.errors import InputError
 from bivdiff.metering import Meter, peak_memory_bytes
-from bivdiff.models.estimate import FOOTPRINTS, SLACK, activation_bytes
+from bivdiff.models.estimate import activation_bytes, smoothing_bytes
 from bivdiff.models.manager import ModelManager
 from bivdiff.pipeline import Bench, blend, opened, settled, smoothed, with_leaner_policy
 from bivdiff.planning import expected
@@ -374,16 +374,8 @@ def clips_at_once(request: GenerationRequest, manager: ModelManager) -> int:
     allowed = MEMORY_BOUND * alone
     if manager.device_budget is not None:
         allowed = min(allowed, manager.device_budget)
-    return 1 + max(0, int((allowed - alone) // _smoothing_bytes(request, manager)))
-
-
-def _smoothing_bytes(request: GenerationRequest, manager: ModelManager) -> int:
-    """Bytes that the video model computes with, for each clip that it smooths."""
     video = models_for(request).video_models[request.video_model]
-    frames, height, width = request.frames.shape[:3]
-    seen = min(frames, request.window or video.window) * (2 if request.smoothing_guidance_scale > 1 else 1)
-    size, width_of_number = height * width / 512**2, manager.dtype.itemsize / 2
-    return int(SLACK * width_of_number * size * seen * FOOTPRINTS[video.unet.kind].activations)
+    return 1 + max(0, int((allowed - alone) // smoothing_bytes(request, video, manager.dtype)))
 
 
 def _roomy(bench: Bench, clips: int, request: GenerationRequest, manager: ModelManager) -> Bench:
@@ -391,7 +383,9 @@ def _roomy(bench: Bench, clips: int, request: GenerationRequest, manager: ModelM
     if clips == 1:
         return bench
     video = models_for(request).video_models[request.video_model]
-    reserve = activation_bytes(request, video, manager.dtype) + (clips - 1) * _smoothing_bytes(request, manager)
+    reserve = activation_bytes(request, video, manager.dtype) + (clips - 1) * smoothing_bytes(
+        request, video, manager.dtype
+    )
     return replace(bench, kit=replace(bench.kit, running=partial(manager.running, reserve=reserve)))
 
 

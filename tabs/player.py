@@ -10,8 +10,6 @@ same frame at the same moment, which video elements cannot promise.
 from __future__ import annotations
 
 import base64
-import io
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,8 @@ from typing import Any
 import gradio as gr
 import numpy as np
 from gradio.data_classes import FileData
-from PIL import Image
 
+from bivdiff.media import sprite_sheet
 from bivdiff.settings import ASSETS
 from bivdiff.toybox.clips import SampleClip
 
@@ -104,16 +102,7 @@ def player_value(
 
 def sheet(frames: np.ndarray) -> dict[str, Any]:
     """All frames in one picture, row by row, as a data address with what is needed to cut it up again."""
-    count, height, width = frames.shape[:3]
-    columns = math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    canvas = np.zeros((rows * columns, height, width, 3), np.uint8)
-    canvas[:count] = frames
-    grid = canvas.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
-    buffer = io.BytesIO()
-    Image.fromarray(grid).save(buffer, "WEBP", lossless=frames.size <= 3 * LOSSLESS_PIXELS, quality=QUALITY, method=2)
-    address = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-    return {"src": address, "columns": columns, "count": count, "width": width, "height": height}
+    return sprite_sheet(frames, lossless=frames.size <= 3 * LOSSLESS_PIXELS, quality=QUALITY)
 
 
 def served(path: Path) -> dict[str, Any]:

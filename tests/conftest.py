@@ -8,12 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from browser import find_browser
 
 from bivdiff import catalog
 from bivdiff.models.manager import ModelManager
 from bivdiff.settings import Settings
 from bivdiff.toybox import networks, world
 from bivdiff.types import GenerationRequest
+
+QUIET = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-first-run",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -76,3 +82,17 @@ def task_request(source_frames: np.ndarray):
         return replace(base, **{**steps, **changes})
 
     return make
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A headless browser, to be used by the tests of one module."""
+    from playwright.sync_api import sync_playwright
+
+    path = find_browser()
+    if path is None:
+        pytest.skip("No Chromium or Chrome on this machine: python tests/browser.py installs one.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
+        yield browser
+        browser.close()

@@ -15,10 +15,9 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 import pytest
-from browser import find_browser
 from PIL import Image
-from playwright.sync_api import Page, expect, sync_playwright
-from test_page import LOWEST_CONTRAST, QUIET, SLIM, WIDE, overflow
+from playwright.sync_api import Page, expect
+from test_page import LOWEST_CONTRAST, SLIM, WIDE, overflow
 
 from bivdiff import media
 from bivdiff.settings import ASSETS
@@ -72,17 +71,6 @@ def write_page(folder: Path, value: dict) -> str:
     # A "</script>" in a label must not end the data.
     path.write_text(PLAIN.format(css=css, script=script, data=json.dumps(value).replace("<", "\\u003c")), "utf-8")
     return path.as_uri()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    path = find_browser()
-    if path is None:
-        pytest.skip("No Chromium or Chrome on this machine: python tests/browser.py installs one.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

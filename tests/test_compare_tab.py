@@ -5,9 +5,8 @@ from __future__ import annotations
 import zipfile
 
 import pytest
-from browser import find_browser
 from fake_run import DRAWN_SEED, FakeRun, fake_context
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from bivdiff.errors import InputError, ModelUnavailableError
 from tabs import common, compare, control
@@ -114,26 +113,24 @@ def test_a_tabs_settings_are_taken_over_and_a_chosen_cells_go_back(context):
 
 
 @pytest.mark.browser
-def test_from_a_tab_to_the_comparison_and_back(run):
+def test_from_a_tab_to_the_comparison_and_back(run, chromium):
     run.pause = 0.2
     page = build_page(fake_context(run))
     _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options())
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox", "--disable-gpu"])
-        shown = browser.new_page(viewport={"width": 1280, "height": 900})
-        complaints = []
-        shown.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        shown.goto(url)
-        shown.locator("#control-compare").click(timeout=30_000)
-        expect(shown.locator("#compare-start")).to_be_visible(timeout=30_000)
-        shown.locator("#compare-ratios textarea, #compare-ratios input").first.fill("0, 1")
-        shown.locator("#compare-start").click()
-        expect(shown.locator("#compare-progress")).to_contain_text("Done in", timeout=60_000)
-        expect(shown.locator("#compare-findings")).to_contain_text("Recommended")
-        shown.locator("#compare-player .bdc-cell").last.get_by_role("button", name="Choose").click()
-        shown.locator("#compare-use").click()
-        expect(shown.locator("#control-generate")).to_be_visible(timeout=30_000)
-        expect(shown.locator("#control-mixing-ratio input[type=number]")).to_have_value("1")
-        browser.close()
+    shown = chromium.new_page(viewport={"width": 1280, "height": 900})
+    complaints = []
+    shown.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    shown.goto(url)
+    shown.locator("#control-compare").click(timeout=30_000)
+    expect(shown.locator("#compare-start")).to_be_visible(timeout=30_000)
+    shown.locator("#compare-ratios textarea, #compare-ratios input").first.fill("0, 1")
+    shown.locator("#compare-start").click()
+    expect(shown.locator("#compare-progress")).to_contain_text("Done in", timeout=60_000)
+    expect(shown.locator("#compare-findings")).to_contain_text("Recommended")
+    shown.locator("#compare-player .bdc-cell").last.get_by_role("button", name="Choose").click()
+    shown.locator("#compare-use").click()
+    expect(shown.locator("#control-generate")).to_be_visible(timeout=30_000)
+    expect(shown.locator("#control-mixing-ratio input[type=number]")).to_have_value("1")
+    shown.close()
     page.close()
     assert complaints == []

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from browser import find_browser
 from fake_run import FakeRun, fake_context
 from gradio_client import Client
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from bivdiff.catalog import family
 from bivdiff.errors import InputError, OutOfMemoryError
@@ -98,22 +97,20 @@ def test_the_real_doors_fit_a_request_or_say_that_it_does_not(settings, request_
 
 
 @pytest.mark.browser
-def test_one_comes_from_one_family_to_the_other_and_sees_what_is_its_own(address):
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        complaints = []
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.goto(address)
-        expect(page.get_by_text("The words the toybox knows").first).to_be_visible(timeout=30_000)
-        page.get_by_role("link", name="Stable Diffusion 1.5").click()
-        expect(page.locator("#control-video-model")).to_be_visible(timeout=30_000)
-        complaints.clear()  # a page that is left breaks off what it was loading, and says so
-        expect(page.get_by_text("The words the toybox knows")).to_have_count(0)
-        expect(page.get_by_role("link", name="Toybox")).to_be_visible()
-        page.set_viewport_size({"width": 400, "height": 850})
-        assert page.evaluate("document.documentElement.scrollWidth") <= 400
-        browser.close()
+def test_one_comes_from_one_family_to_the_other_and_sees_what_is_its_own(address, chromium):
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    complaints = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.goto(address)
+    expect(page.get_by_text("The words the toybox knows").first).to_be_visible(timeout=30_000)
+    page.get_by_role("link", name="Stable Diffusion 1.5").click()
+    expect(page.locator("#control-video-model")).to_be_visible(timeout=30_000)
+    complaints.clear()  # a page that is left breaks off what it was loading, and says so
+    expect(page.get_by_text("The words the toybox knows")).to_have_count(0)
+    expect(page.get_by_role("link", name="Toybox")).to_be_visible()
+    page.set_viewport_size({"width": 400, "height": 850})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    page.close()
     assert complaints == []
 
 

@@ -6,12 +6,11 @@ import threading
 import time
 
 import pytest
-from browser import find_browser
 from fake_models import FakeModels
 from fake_run import FakeRun, fake_context
 from gradio_client import Client
-from playwright.sync_api import Page, expect, sync_playwright
-from test_page import LOWEST_CONTRAST, QUIET, SLIM, WIDE, overflow
+from playwright.sync_api import Page, expect
+from test_page import LOWEST_CONTRAST, SLIM, WIDE, overflow
 
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.models import hub
@@ -269,17 +268,6 @@ def test_a_client_lists_pulls_loads_and_unloads(address, served):
     assert client.predict(api_name="/models_unload_all")[0]["state"] == "done"
     assert client.predict(api_name="/models_stop")[0]["state"] == "stopped"
     assert served.loaded == []
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    path = find_browser()
-    if path is None:
-        pytest.skip("No Chromium or Chrome on this machine: python tests/browser.py installs one.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

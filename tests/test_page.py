@@ -10,9 +10,8 @@ import time
 
 import numpy as np
 import pytest
-from browser import find_browser
 from fake_run import DRAWN_SEED, FakeRun, fake_context
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from bivdiff import media
 from bivdiff.catalog import TASKS
@@ -25,10 +24,6 @@ expect.set_options(timeout=30_000)  # the machine may be busy
 
 PATIENCE = 30  # seconds the page may take on a busy machine
 WIDE, SLIM = {"width": 1280, "height": 900}, {"width": 400, "height": 850}
-QUIET = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--no-first-run",
-]  # fmt: skip
 TITLES = {task: entry.title for task, entry in TASKS.items()}
 LABELS = {
     "control": ["Source", "Control map", "Frame by frame", "Bridged"],
@@ -90,17 +85,6 @@ def address(run):
     _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options())
     yield url
     page.close()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    path = find_browser()
-    if path is None:
-        pytest.skip("No Chromium or Chrome on this machine: python tests/browser.py installs one.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -51,14 +51,20 @@ def activation_bytes(request: GenerationRequest, video: VideoModel, dtype: torch
     frames, height, width = request.frames.shape[:3]
     size, width_of_number = height * width / 512**2, dtype.itemsize / 2
     pictures = min(frames, request.frame_batch_size) * (3 if request.image_model == "prompt2prompt" else 1)
-    seen = min(frames, request.window or video.window) * (2 if request.smoothing_guidance_scale > 1 else 1)
     stages = (
         pictures * FOOTPRINTS["unet"].activations + (request.task == "control") * pictures
         * FOOTPRINTS["controlnet"].activations,
-        seen * FOOTPRINTS[video.unet.kind].activations,
         FOOTPRINTS["decode"].activations,  # the autoencoder takes one picture after the other
     )  # fmt: skip
-    return int(SLACK * width_of_number * size * max(stages))
+    return max(int(SLACK * width_of_number * size * max(stages)), smoothing_bytes(request, video, dtype))
+
+
+def smoothing_bytes(request: GenerationRequest, video: VideoModel, dtype: torch.dtype) -> int:
+    """Bytes that the video model computes with for one clip, weights not counted."""
+    frames, height, width = request.frames.shape[:3]
+    size, width_of_number = height * width / 512**2, dtype.itemsize / 2
+    seen = min(frames, request.window or video.window) * (2 if request.smoothing_guidance_scale > 1 else 1)
+    return int(SLACK * width_of_number * size * seen * FOOTPRINTS[video.unet.kind].activations)
 
 
 @dataclass(frozen=True)
