@@ -1,8 +1,9 @@
 """Reading and writing media files: the only module that opens one.
 
 In it: `probe` and `read_clip` for videos, GIFs and still pictures, `fit_frames` for their size, and
-`write_mp4`, `write_gif`, `write_png`, `write_png_zip`. Frames are uint8 arrays `(F, H, W, 3)`, RGB.
-Not in it: anything that knows a model, a tab or a request; tone mapping of HDR clips; sound.
+`write_mp4`, `write_gif`, `write_png`, `write_png_zip`, which put into a file what it is given to carry (`Carry`).
+Frames are uint8 arrays `(F, H, W, 3)`, RGB. Not in it: anything that knows a model, a tab or a request, so neither what
+is carried nor how it is read again (carried.py); tone mapping of HDR clips; sound.
 
 How a file is read, and why so:
 
@@ -34,7 +35,7 @@ from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 from imageio_ffmpeg import get_ffmpeg_exe
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from bivdiff.errors import InputError
 
@@ -54,8 +55,12 @@ SEEK_MARGIN = 20.0
 """Seconds by which to jump short in a container without an index, where ffmpeg may land on a key frame too late."""
 
 _INDEXED = ("mov", "matroska", "avi", "gif", "apng")
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # ffmpeg's own decoders of these drop transparency
 _NO_TIMESTAMP = -(2**63)
+_NO_STREAMS = b"matches no streams"
+_PICTURES_ONLY = ("-map", "0:V:0")
 _SCALER_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+_GIF_END = b"\x3b"
 _PNG_DATE = (1980, 1, 1, 0, 0, 0)
 _PICTURES = ("PNG", "JPEG", "WEBP")
 _SIGNATURES: dict[str, tuple[tuple[int, bytes], ...]] = {
@@ -71,7 +76,16 @@ _SIGNATURES: dict[str, tuple[tuple[int, bytes], ...]] = {
 }
 """First bytes of the containers that are read, by the name ffmpeg (or, for pictures, Pillow) has for them."""
 
-KNOWN_KINDS = "mp4, mov, webm, mkv, avi, gif, ts, mpg, flv, ogv, wmv, png, jpeg, webp"
+CARRY_BOX = bytes.fromhex("6b1d0f5c3e8a4b7e9c0ad1f2b83a57e4")
+"""The identity of the `uuid` box at the end of an mp4 that holds a `Carry`'s archive."""
+
+CARRY_CHUNK = b"bdPx"
+"""The PNG chunk with the archive: private, and no editor need understand it to keep the picture right."""
+
+CARRY_NAME = "bivdiff"
+"""The keyword of a PNG's text and, as its first sub-block, of a GIF's comment."""
+
+KNOWN_KINDS = "mp4, m4v, mov, webm, mkv, avi, gif, apng, ts, mts, m2ts, mpg, mpeg, flv, ogv, wmv, png, jpg, jpeg, webp"
 
 
 @dataclass(frozen=True)
@@ -105,6 +119,17 @@ class Clip(NamedTuple):
     fps: float
 
 
+class Carry(NamedTuple):
+    """What a file holds beside its pictures, unseen by players: `text`, JSON, and `archive`, a zip archive or nothing.
+
+    An mp4 has the text as its comment and the archive in a box of its own at the end; a PNG has the text in an iTXt
+    chunk and the archive in a private one; a GIF has the text as a comment; a zip of pictures has the archive's files.
+    """
+
+    text: str
+    archive: bytes = b""
+
+
 class ClipInfo(NamedTuple):
     """What a file holds: its size as shown (rotated, square pixels), mean rate, seconds, count of frames.
 
@@ -122,7 +147,8 @@ class ClipInfo(NamedTuple):
 class _Source:
     """A file that passed the checks.
 
-    `seconds`: `(N,)`, when each frame is shown, ascending. `slack`: seconds by which these may be off.
+    `seconds`: `(N,)`, when each frame is shown, ascending. `slack`: seconds by which these may be off. `decoder`: which
+    one to use, or empty for ffmpeg's choice.
     """
 
     path: Path
@@ -131,6 +157,7 @@ class _Source:
     slack: float
     fps: float
     pixels: int
+    decoder: str = ""
 
     @property
     def name(self) -> str:
@@ -195,8 +222,8 @@ def read_clip(
     """
     stride = _whole("stride", stride, limits.source_frames)
     num_frames = _whole("num_frames", num_frames, limits.num_frames)
-    if not (isinstance(start, (int, float)) and math.isfinite(start) and start >= 0):
-        raise InputError(f"The start must be a number of seconds, 0 or more; it is {start!r}.")
+    if not (isinstance(start, (int, float)) and 0 <= start <= limits.seconds):
+        raise InputError(f"The start must be a number of seconds from 0 to {limits.seconds:g}; it is {start!r:.60}.")
     if size is not None:
         size = _checked_size(size, fit)
     source = _open(Path(path), limits)
@@ -279,7 +306,7 @@ def fit_frames(frames: np.ndarray, size: tuple[int, int], fit: str) -> np.ndarra
     return fitted
 
 
-def write_mp4(path: str | Path, frames: np.ndarray, fps: float) -> None:
+def write_mp4(path: str | Path, frames: np.ndarray, fps: float, carry: Carry | None = None) -> None:
     """Write H.264 that every browser plays: yuv420p, BT.709, even sides, index at the front.
 
     The same frames give the same bytes. An odd side grows by one repeated line. The file appears whole or not at all.
@@ -288,6 +315,7 @@ def write_mp4(path: str | Path, frames: np.ndarray, fps: float) -> None:
         path: where to; an existing file is replaced.
         frames: uint8 `(F, H, W, 3)`, F >= 1.
         fps: playback rate.
+        carry: what the file carries besides.
 
     Raises:
         InputError: the rate is not usable, or the file cannot be written there.
@@ -301,17 +329,23 @@ def write_mp4(path: str | Path, frames: np.ndarray, fps: float) -> None:
     # One thread and no version strings: the bytes then depend on the frames alone.
     options = ["-vf", filters, "-c:v", "libx264", "-preset", "medium", "-crf", "16", "-threads", "1"]
     options += ["-fflags", "+bitexact", "-flags:v", "+bitexact", "-movflags", "+faststart", "-f", "mp4"]
+    if carry:
+        options += ["-metadata", f"comment={carry.text}"]
     with _replacing(Path(path)) as temporary:
         _encode(even, _checked_rate(fps, MAX_FPS), temporary, options)
+        if carry and carry.archive:
+            with temporary.open("ab") as file:
+                file.write((24 + len(carry.archive)).to_bytes(4, "big") + b"uuid" + CARRY_BOX + carry.archive)
 
 
-def write_gif(path: str | Path, frames: np.ndarray, fps: float) -> None:
+def write_gif(path: str | Path, frames: np.ndarray, fps: float, carry: Carry | None = None) -> None:
     """Write an endless GIF with one palette for the whole clip, so that colours do not flicker between frames.
 
     Args:
         path: where to; an existing file is replaced.
         frames: uint8 `(F, H, W, 3)`, F >= 1.
         fps: playback rate, at most 50; a GIF counts hundredths of a second, so others are met on average.
+        carry: what the file carries besides; of it, the text.
 
     Raises:
         InputError: the rate is not usable, or the file cannot be written there.
@@ -322,39 +356,50 @@ def write_gif(path: str | Path, frames: np.ndarray, fps: float) -> None:
     rate = _checked_rate(fps, MAX_GIF_FPS)
     with _replacing(Path(path)) as temporary:
         _encode(_checked_frames(frames), rate, temporary, options)
+        if carry:
+            with temporary.open("r+b") as file:
+                file.seek(-1, os.SEEK_END)
+                file.write(_gif_comment(carry.text) + _GIF_END)
 
 
-def write_png_zip(path: str | Path, frames: np.ndarray) -> None:
+def write_png_zip(path: str | Path, frames: np.ndarray, carry: Carry | None = None) -> None:
     """Write frames without loss as `frame_00000.png`, `frame_00001.png`, ... in a zip file.
 
     Args:
         path: where to; an existing file is replaced.
         frames: uint8 `(F, H, W, 3)`, F >= 1.
+        carry: what the file carries besides: the archive's files stand beside the frames, each of which has the text.
 
     Raises:
         InputError: the file cannot be written there.
     """
     _checked_frames(frames)
+    text = _png_info(Carry(carry.text)) if carry else None
     with _replacing(Path(path)) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for index, frame in enumerate(frames):
             buffer = io.BytesIO()
-            Image.fromarray(frame).save(buffer, format="PNG")
+            Image.fromarray(frame).save(buffer, format="PNG", pnginfo=text)
             archive.writestr(zipfile.ZipInfo(f"frame_{index:05d}.png", date_time=_PNG_DATE), buffer.getvalue())
+        if carry and carry.archive:
+            with zipfile.ZipFile(io.BytesIO(carry.archive)) as carried:
+                for entry in carried.infolist():
+                    archive.writestr(entry, carried.read(entry))
 
 
-def write_png(path: str | Path, picture: np.ndarray) -> None:
+def write_png(path: str | Path, picture: np.ndarray, carry: Carry | None = None) -> None:
     """Write one picture without loss.
 
     Args:
         path: where to; an existing file is replaced.
         picture: uint8 `(H, W, 3)`.
+        carry: what the file carries besides.
 
     Raises:
         InputError: the file cannot be written there.
     """
     (checked,) = _checked_frames(picture[None])
     with _replacing(Path(path)) as temporary:
-        Image.fromarray(checked).save(temporary, format="PNG")
+        Image.fromarray(checked).save(temporary, format="PNG", pnginfo=_png_info(carry) if carry else None)
 
 
 # Checks of arguments
@@ -372,7 +417,7 @@ def _whole(name: str, value: int, maximum: int) -> int:
     except TypeError:
         number = 0
     if not 1 <= number <= maximum:
-        raise InputError(f"{name} must be a whole number from 1 to {maximum}; it is {value!r}.")
+        raise InputError(f"{name} must be a whole number from 1 to {maximum}; it is {value!r:.60}.")
     return number
 
 
@@ -498,19 +543,21 @@ def _ffmpeg_input(path: Path, container: str, limits: Limits) -> list[str]:
     # Only fatal messages: a damaged file can make ffmpeg print without end.
     start = [get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-loglevel", "fatal", *bounds]
     # The prefix keeps a name such as "concat:a" from being taken for a protocol.
-    return [*start, "-protocol_whitelist", "file", "-f", container, "-i", f"file:{path.absolute()}", "-map", "0:V:0"]
+    return [*start, "-protocol_whitelist", "file", "-f", container, "-i", f"file:{path.absolute()}"]
 
 
 def _scan(path: Path, container: str, limits: Limits) -> _Source:
     """Read the times of all frames from the packets, which costs reading the file but no decoding."""
-    packets = ["-c", "copy", "-frames:v", str(limits.source_frames + 1), "-f", "framecrc", "-"]
-    done = subprocess.run(
-        [*_ffmpeg_input(path, container, limits), *packets], stdin=subprocess.DEVNULL, capture_output=True, check=False
-    )
-    if b"matches no streams" in done.stderr:
+    command = _ffmpeg_input(path, container, limits)
+    count = str(limits.source_frames + 1)
+    done = _finished([*command, *_PICTURES_ONLY, "-c", "copy", "-frames:v", count, "-f", "framecrc", "-"])
+    if _NO_STREAMS in done.stderr:
+        if _NO_STREAMS in _finished([*command, "-map", "0", "-c", "copy", "-t", "0", "-f", "null", "-"]).stderr:
+            raise _damaged(_name(path))
         raise InputError(f"{_name(path)} has no picture, only sound or text. Choose a file with a video in it.")
     header: dict[str, str] = {}
     rows: list[tuple[int, int, int]] = []
+    has_side_data = False
     # Up to the last line break: ffmpeg may have been stopped within a line.
     for line in done.stdout.decode("ascii", "replace").rpartition("\n")[0].splitlines():
         if line.startswith("#"):
@@ -518,10 +565,16 @@ def _scan(path: Path, container: str, limits: Limits) -> _Source:
             header[key] = value.strip()
         else:
             fields = line.split(",")
+            has_side_data |= any(extra.startswith(" S=") for extra in fields[6:])
             if not _is_discarded(fields[6:]):
                 rows.append((int(fields[1]), int(fields[2]), int(fields[3])))
     if not rows or "dimensions 0" not in header:
         raise _damaged(_name(path))
+    if header["dimensions 0"] == "0x0":
+        raise InputError(
+            f"The size of the frames of {_name(path)} cannot be told: it is damaged, or beyond the "
+            f"{limits.pixels / 1e6:.1f} megapixels that are accepted. Shrink it, or convert it to mp4, and try again."
+        )
     tick = Fraction(header["tb 0"])
     ticks = _display_ticks(np.array(rows, np.int64))
     source = _Source(
@@ -531,9 +584,16 @@ def _scan(path: Path, container: str, limits: Limits) -> _Source:
         slack=0.0 if _even(ticks) else float(tick),
         fps=_frame_rate(ticks, tick, rows[0][2]),
         pixels=_shown_pixels(header),
+        # WebM has no codec with transparency: it travels beside the pictures.
+        decoder=_ALPHA_DECODERS.get(header.get("codec_id 0", ""), "") if has_side_data else "",
     )
     _check_limits(source, limits)
     return source
+
+
+def _finished(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+    """What a command that reads nothing from its input has put out, whether or not it succeeded."""
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
 def _is_discarded(extras: list[str]) -> bool:
@@ -613,11 +673,14 @@ def _decode(source: _Source, first: int, stride: int, count: int, limits: Limits
         begin = middle - jump
         where = command.index("-i")
         command[where:where] = ["-ss", f"{jump:.6f}"]
+    if source.decoder:
+        where = command.index("-i")
+        command[where:where] = ["-c:v", source.decoder]
     filters = (
         f"trim=start={begin:.6f},setpts=PTS-STARTPTS,fps={_rate(source.fps)},select='not(mod(n,{stride}))',"
         f"scale=w='clip(iw*sar,1,{MAX_SIDE})':h=ih:flags={_SCALER_FLAGS},format=rgba"
     )
-    command += ["-vf", filters, "-fps_mode", "passthrough", "-frames:v", str(count)]
+    command += [*_PICTURES_ONLY, "-vf", filters, "-fps_mode", "passthrough", "-frames:v", str(count)]
     command += ["-c:v", "pam", "-f", "image2pipe", "-"]
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, stdin=quiet, stdout=subprocess.PIPE, stderr=quiet) as process:
@@ -703,6 +766,21 @@ def _replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _png_info(carry: Carry) -> PngImagePlugin.PngInfo:
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt(CARRY_NAME, carry.text)
+    if carry.archive:
+        info.add(CARRY_CHUNK, carry.archive)
+    return info
+
+
+def _gif_comment(text: str) -> bytes:
+    """A comment extension: a chain of sub-blocks of at most 255 bytes, the first of which is the keyword."""
+    data = text.encode()
+    blocks = [CARRY_NAME.encode(), *(data[start : start + 255] for start in range(0, len(data), 255))]
+    return b"\x21\xfe" + b"".join(bytes([len(block)]) + block for block in blocks) + b"\0"
 
 
 def _encode(frames: np.ndarray, rate: Fraction, path: Path, options: Sequence[str]) -> None:

@@ -6,8 +6,10 @@ that computes.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, fields
+import unicodedata
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -148,7 +150,7 @@ class GenerationRequest:
         if self.masks is not None:
             _check_masks(self.masks, self.frames)
         if self.mixing_rule not in MIXING_RULES:
-            raise InputError(f"Unknown mixing_rule '{self.mixing_rule}'. Choose one of {', '.join(MIXING_RULES)}.")
+            raise InputError(f"Unknown mixing_rule {self.mixing_rule!r:.40}. Choose one of {', '.join(MIXING_RULES)}.")
         self._check_texts_and_numbers()
 
     def _check_texts_and_numbers(self) -> None:
@@ -180,13 +182,47 @@ class GenerationRequest:
         settings = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in pictures}
         return {**settings, "controls": controls}
 
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Mapping[str, Any],
+        frames: np.ndarray,
+        masks: np.ndarray | None = None,
+        control_frames: Sequence[np.ndarray | None] = (),
+    ) -> GenerationRequest:
+        """The inverse of `settings`: the request with these settings and pictures. Nothing in them is trusted.
+
+        Args:
+            settings: as `settings` gives them; what an older version did not have yet keeps its default.
+            frames, masks: as in the request.
+            control_frames: the maps given with each of the controls, None where the annotator makes them.
+
+        Raises:
+            InputError: a setting is missing, out of range or of the wrong kind, or not known to this version: without
+                it the result would be another one.
+        """
+        known = {item.name: item for item in fields(cls) if item.name not in {"frames", "masks", "controls"}}
+        _check_names("setting", settings, known.keys() | {"controls"})
+        values = {name: _read_setting(known[name], settings[name]) for name in known.keys() & settings.keys()}
+        for name in ("prompt", "task", "family", "image_model", "video_model"):
+            _check_prompt(name, values.get(name))
+        described = settings.get("controls", [])
+        if not isinstance(described, list | tuple):
+            raise InputError(f"The controls must be a list; got {type(described).__name__}.")
+        if len(control_frames) > len(described):
+            raise InputError(f"There are {len(control_frames)} control clips for {len(described)} controls.")
+        maps = [*control_frames, *[None] * (len(described) - len(control_frames))]
+        controls = tuple(_read_control(item, given) for item, given in zip(described, maps, strict=True))
+        return cls(frames=frames, masks=masks, controls=controls, **values)
+
 
 @dataclass(frozen=True, eq=False)
 class StepEvent:
     """Progress of a run: `step` of `total` steps of a stage are done.
 
     `preview`, where there is one, is what the stage has made so far: uint8 `(F, H, W, 3)`, possibly at a lower
-    resolution. `message` says in words what is going on, `note` what the user should know about the result.
+    resolution; that of the last event of "framewise" is the frames themselves. `message` says in words what is going
+    on, `note` what the user should know about the result.
     """
 
     stage: Stage
@@ -243,6 +279,35 @@ def _check_masks(masks: np.ndarray, frames: np.ndarray) -> None:
         raise InputError("The mask is empty, so there is nothing to regenerate. Mark what should be made anew.")
 
 
+def _read_control(described: Any, frames: np.ndarray | None) -> Control:
+    if not isinstance(described, Mapping):
+        raise InputError(f"A control must be described by its settings; got {type(described).__name__}.")
+    known = {item.name: item for item in fields(Control) if item.name != "frames"}
+    _check_names("setting of a control", described, known.keys())
+    values = {name: _read_setting(known[name], value) for name, value in described.items()}
+    _check_prompt("control_type", values.get("control_type", ""))
+    return Control(frames=frames, **values)
+
+
+def _check_names(what: str, given: Mapping[str, Any], known: AbstractSet[str]) -> None:
+    unknown = sorted(str(name)[:40] for name in given.keys() - known)
+    if unknown:
+        raise InputError(
+            f"There is no {what} named {unknown[0]!r} in this version of the studio, and without it the result would "
+            "be another one. Update the studio and try again."
+        )
+
+
+def _read_setting(item: Field, value: Any) -> Any:
+    """A value as its field has it: JSON knows one kind of number, and its writer may be any program."""
+    kind = str(item.type)
+    if kind == "bool" and not isinstance(value, bool):
+        raise InputError(f"{item.name} must be true or false; got {value!r:.40}.")
+    if kind.startswith("int") and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
 def _shape_words(frames: np.ndarray) -> str:
     return f"{frames.shape[0]} frames of {frames.shape[2]}x{frames.shape[1]}"
 
@@ -252,12 +317,12 @@ def _check_prompt(name: str, text: str) -> None:
         raise InputError(f"{name} must be text; got {type(text).__name__}.")
     if len(text) > MAX_PROMPT_CHARACTERS:
         raise InputError(f"{name} has {len(text)} characters; at most {MAX_PROMPT_CHARACTERS} are read. Shorten it.")
-    if any(ord(char) < 32 and char not in "\t\n\r" for char in text):
+    if any(unicodedata.category(char) in ("Cc", "Cs") and char not in "\t\n\r" for char in text):
         raise InputError(f"{name} holds control characters, which no model can read. Remove them.")
 
 
 def _check_number(name: str, value: float, low: float, high: float, whole: bool = False) -> None:
     right_type = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not right_type or not math.isfinite(value) or not low <= value <= high or (whole and value != int(value)):
+    if not right_type or not low <= value <= high or (whole and value != int(value)):
         kind = "a whole number" if whole else "a number"
-        raise InputError(f"{name} must be {kind} from {low:g} to {high:g}; got {value!r}.")
+        raise InputError(f"{name} must be {kind} from {low:g} to {high:g}; got {value!r:.40}.")

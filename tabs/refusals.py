@@ -1,0 +1,84 @@
+"""What Gradio refuses before a handler sees it, told like all else: which field, what it takes, what it got.
+
+In it: `tell_refusals`. Not in it: what a handler refuses (its own sentences), the bounds themselves (the controls).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder, is_in_or_equal
+
+NOT_UPLOADED = (
+    "Only files that were uploaded to this page are read: neither paths of the server nor addresses are followed. "
+    "Upload the file, and send what the upload returns."
+)
+
+
+def tell_refusals(page: gr.Blocks) -> None:
+    """Let every endpoint answer what it cannot take with a sentence, and fetch nothing from elsewhere."""
+    # On the one page and not in a subclass: Gradio has no other door between a request and its components.
+    page.preprocess_data = partial(_read_inputs, page.preprocess_data)  # type: ignore[method-assign]
+
+
+async def _read_inputs(
+    read: Callable[..., Awaitable[Any]], event: Any, inputs: Sequence[Any], state: Any, *others: Any
+) -> Any:
+    """Gradio's own reading of an event's inputs, with its refusals in our words."""
+    if not all(map(_is_uploaded, _paths(inputs))):
+        raise gr.Error(NOT_UPLOADED, print_exception=False)
+    try:
+        return await read(event, inputs, state, *others)
+    except Exception as error:
+        for field, given in zip(event.inputs, inputs, strict=False):
+            now = state[field._id] if state is not None and field._id in state else field
+            if not _takes(now, given):
+                told = f"“{now.label}” takes {_wanted(now)}, not {given!r:.60}. Change it and try again."
+                raise gr.Error(told, print_exception=False) from error
+        raise
+
+
+def _paths(given: Any) -> Iterator[Any]:
+    """The path of every file in a value, as Gradio knows files."""
+    if isinstance(given, Mapping):
+        if "path" in given and "meta" in given:
+            yield given["path"]
+        given = given.values()
+    elif not isinstance(given, list | tuple):
+        return
+    for part in given:
+        yield from _paths(part)
+
+
+def _is_uploaded(path: Any) -> bool:
+    """Whether a path leads into the folder of uploads and results, whose names cannot be guessed."""
+    try:
+        return "://" not in path and is_in_or_equal(path, get_upload_folder())
+    except (TypeError, ValueError, OSError):
+        return False
+
+
+def _takes(field: Any, given: Any) -> bool:
+    model = getattr(field, "data_model", None)
+    try:
+        field.preprocess(given if given is None or model is None else model.model_validate(given))
+    except Exception:  # noqa: BLE001 - a component may raise anything for what it was not made for
+        return False
+    return True
+
+
+def _wanted(field: Any) -> str:
+    """What a field takes, in words."""
+    if isinstance(field, gr.File):
+        return f"an uploaded file of these kinds: {', '.join(kind.lstrip('.') for kind in field.file_types)}"
+    if getattr(field, "choices", None):
+        return f"one of {', '.join(str(value) for _, value in field.choices)}"
+    if isinstance(field, gr.Number | gr.Slider):
+        kind = "a whole number" if field.precision == 0 else "a number"
+        bounds = [f"{word} {bound:,}" for word, bound in (("from", field.minimum), ("to", field.maximum))
+                  if bound is not None]  # fmt: skip
+        return " ".join([kind, *bounds])
+    return "another kind of value"
