@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test style
 
 demo: $(VENV)/.app-installed
-	$(BIN)/python app.py --open
+	$(BIN)/python app.py --inbrowser
 
 test: style
 	$(BIN)/python tests/browser.py

@@ -1,6 +1,7 @@
 """Models of one's own: a checkpoint in the base's place, LoRAs and textual inversion on it, and a catalog file.
 
-In it: what a request and such a file make of a family. Not in it: how such a checkpoint is read (`bivdiff.models`).
+In it: what a request and such a file make of a family; whether who uses the page may name such models. Not in it: how
+such a checkpoint is read (`bivdiff.models`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bivdiff.errors import InputError
+from bivdiff.settings import Settings
 from bivdiff.specs import Family, ModelSpec, VideoModel
 from bivdiff.types import GenerationRequest
 
@@ -55,6 +57,38 @@ def _on_base(video: VideoModel, family: Family, new: Mapping[str, ModelSpec]) ->
         video, unet=unet, text_encoder=swaps.get(video.text_encoder, video.text_encoder),
         tokenizer=swaps.get(video.tokenizer, video.tokenizer),
     )  # fmt: skip
+
+
+def are_allowed(settings: Settings) -> bool:
+    """Whether who uses the page may name, pull, load and unload models; what nobody has decided, is not allowed."""
+    return settings.own_models == "yes"
+
+
+def check_allowed(request: GenerationRequest, settings: Settings) -> None:
+    """Refuse a request from the page that names models by path or repository where the owner does not allow that.
+
+    Raises:
+        InputError: it does.
+    """
+    named = [name for name in ("base_model", "loras", "embeddings") if getattr(request, name).strip()]
+    if named and not are_allowed(settings):
+        raise InputError(
+            f"This copy of the studio runs the models of its owner alone, so '{named[0]}' must be empty. Clear it, or "
+            "run a copy of your own."
+        )
+
+
+def check_may_manage(settings: Settings) -> None:
+    """Refuse that a visitor pulls, loads or unloads a model where the owner does not allow it.
+
+    Raises:
+        InputError: the owner does not.
+    """
+    if not are_allowed(settings):
+        raise InputError(
+            "Only the owner of this copy of the studio may pull, load and unload models. Run a copy of your own, or, "
+            "if it is yours, start it with BIVDIFF_OWN_MODELS=yes."
+        )
 
 
 def parse_list(text: str) -> tuple[str, ...]:

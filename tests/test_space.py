@@ -1,0 +1,522 @@
+"""The app as others meet it: served on a Space, on ZeroGPU, from a container, and called by programs.
+
+In it: the arguments of app.py and what follows from where it is served; the lent card, with a stand-in for Hugging
+Face's package (`fake_spaces`); the Dockerfile, as far as it can be read; the README's examples of the API, carried out.
+Not in it: endpoints one by one (test_app.py), the page (test_page.py).
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pickle
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import replace
+from fnmatch import fnmatch
+from pathlib import Path
+from types import SimpleNamespace
+
+import gradio as gr
+import httpx
+import numpy as np
+import pytest
+import yaml
+from fake_run import FakeRun, fake_context
+from packaging.requirements import Requirement
+
+import app
+from bivdiff import pipeline, zerogpu
+from bivdiff.errors import InputError, ModelUnavailableError
+from bivdiff.limits import limits_sentence
+from bivdiff.models.manager import ModelManager
+from bivdiff.own_models import check_allowed, check_may_manage
+from bivdiff.settings import Settings
+from bivdiff.types import GenerationResult
+from tabs.context import AppContext
+from tabs.page import build_page, launch_options
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+FRONT = yaml.safe_load(README.split("---\n")[1])
+SERVED_AT = ("GRADIO_SERVER_NAME", "GRADIO_ROOT_PATH", "GRADIO_SHARE", "GRADIO_MCP_SERVER", "SPACE_ID", "BIVDIFF_AUTH",
+             "BIVDIFF_FAMILIES", "SPACES_ZERO_GPU")  # fmt: skip
+ANYWHERE = "0.0.0.0"  # noqa: S104 - nothing is bound to it
+DEFAULT_ADDRESS = "http://127.0.0.1:7860"
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch):
+    for name in SERVED_AT:
+        monkeypatch.delenv(name, raising=False)
+
+
+def given(*arguments):
+    return app.build_parser().parse_args(arguments)
+
+
+# Where it is served, and to whom
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "others"),
+    [
+        ([], {}, False),
+        (["--server-name", "localhost"], {}, False),
+        (["--server-name", "::1"], {}, False),
+        (["--server-name", "127.0.0.2"], {}, False),
+        (["--server-name", ANYWHERE], {}, True),
+        (["--server-name", "studio.example"], {}, True),
+        ([], {"GRADIO_SERVER_NAME": ANYWHERE}, True),
+        (["--server-name", "127.0.0.1"], {"GRADIO_SERVER_NAME": ANYWHERE}, False),
+        (["--share"], {}, True),
+        ([], {"GRADIO_SHARE": "True"}, True),
+        (["--root-path", "/studio"], {}, True),
+        ([], {"SPACE_ID": "ada/studio"}, True),
+    ],
+)
+def test_it_is_known_who_can_reach_the_page_and_models_of_ones_own_follow(monkeypatch, arguments, environment, others):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert app.open_to_others(given(*arguments)) is others
+    decided = {
+        wish: app.visitors_settings(Settings(own_models=wish), others).own_models for wish in ("auto", "yes", "no")
+    }
+    assert decided == {"auto": "no" if others else "yes", "yes": "yes", "no": "no"}
+
+
+def test_a_wish_that_is_none_is_refused():
+    with pytest.raises(InputError, match="BIVDIFF_OWN_MODELS is 'maybe'"):
+        app.visitors_settings(Settings(own_models="maybe"), False)
+
+
+def test_nothing_that_is_not_said_is_opened():
+    options = app.serving_options(given())
+    assert {name: value for name, value in options.items() if value} == {"ssl_verify": True}
+    assert options["share"] is options["auth"] is options["mcp_server"] is None
+
+
+def test_a_space_shows_the_built_in_family_unless_its_owner_says_otherwise(monkeypatch):
+    assert app.visitors_settings(Settings(), True).families == "all"
+    monkeypatch.setenv("SPACE_ID", "ada/studio")
+    assert app.visitors_settings(Settings(), True).families == "toybox"
+    monkeypatch.setenv("BIVDIFF_FAMILIES", "sd15")
+    assert app.visitors_settings(Settings.from_env(), True).families == "sd15"
+
+
+def test_whoever_opens_the_door_is_told(monkeypatch):
+    everywhere = given("--server-name", ANYWHERE)
+    assert "password" in app.open_door(everywhere, locked=False)
+    assert app.open_door(everywhere, locked=True) == ""
+    assert app.open_door(given(), locked=False) == ""
+    monkeypatch.setenv("SPACE_ID", "ada/studio")
+    assert app.open_door(everywhere, locked=False) == ""
+
+
+def test_accounts_come_from_arguments_a_file_and_the_environment(monkeypatch, tmp_path):
+    listed = tmp_path / "accounts"
+    listed.write_text("grace:with:colon\n\nalan:c,omma\n", "utf-8")
+    monkeypatch.setenv("BIVDIFF_AUTH", "joan:one, mary:two")
+    found = app.accounts(given("--auth", "ada:secret", "--auth-file", str(listed)))
+    assert found == [("ada", "secret"), ("joan", "one"), ("mary", "two"), ("grace", "with:colon"), ("alan", "c,omma")]
+
+
+@pytest.mark.parametrize("wrong", ["ada", "ada:", ":secret"])
+def test_an_account_without_name_or_password_is_refused_and_not_repeated(wrong):
+    with pytest.raises(InputError, match="not so") as refused:
+        app.accounts(given("--auth", wrong))
+    assert "secret" not in str(refused.value).replace("'ada:secret'", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--ssl-certfile", __file__], "both --ssl-certfile and --ssl-keyfile"),
+        (["--ssl-certfile", "/no/such.pem", "--ssl-keyfile", __file__], "no file 'such.pem'"),
+        (["--auth-file", "/no/such/list"], "--auth-file cannot be read"),
+    ],
+)
+def test_what_cannot_be_served_so_is_told_before_anything_starts(arguments, told):
+    with pytest.raises(InputError, match=told):
+        app.serving_options(given(*arguments))
+
+
+def test_mcp_without_its_package_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    monkeypatch.setattr(app.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r"gradio\[mcp\]"):
+        app.serving_options(given("--mcp"))
+
+
+def test_wrong_arguments_end_the_app_with_a_sentence():
+    done = subprocess.run(
+        [sys.executable, "app.py", "--auth", "ada"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert (
+        done.stderr.strip() == "A name and a password are wanted, as in 'ada:secret', and one of those given is not so."
+    )
+
+
+# What visitors may do
+
+
+@pytest.mark.parametrize("named", [{"base_model": "/etc"}, {"loras": "a.safetensors:0.5"}, {"embeddings": "b.pt"}])
+@pytest.mark.parametrize(("wish", "allowed"), [("yes", True), ("no", False), ("auto", False)])
+def test_models_of_ones_own_are_refused_where_the_owner_does_not_allow_them(request_of, named, wish, allowed):
+    settings, request = Settings(own_models=wish), request_of(**named)
+    if allowed:
+        check_allowed(request, settings)
+        check_may_manage(settings)
+        return
+    with pytest.raises(InputError, match=f"'{next(iter(named))}' must be empty"):
+        check_allowed(request, settings)
+    with pytest.raises(InputError, match="Only the owner"):
+        check_may_manage(settings)
+    check_allowed(request_of(), settings)
+
+
+def test_the_limits_are_told_in_words(monkeypatch):
+    settings = Settings(own_models="yes", max_frames=24, max_jobs=1, max_queue=9)
+    plain = limits_sentence(settings)
+    assert plain == "A clip has up to 24 frames. You may have 1 job waiting or running, and 9 may wait in all."
+    assert "up to 2 minutes" in limits_sentence(replace(settings, max_minutes=2))
+    assert limits_sentence(replace(settings, own_models="no")).endswith("the owner's choice.")
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    assert "takes 120 s at most" in limits_sentence(replace(settings, max_minutes=2))
+
+
+# The lent card
+
+
+@pytest.fixture
+def spaces(monkeypatch):
+    """The stand-in for the package, on what looks like a ZeroGPU Space."""
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    monkeypatch.syspath_prepend(ROOT / "tests" / "fake_spaces")
+    monkeypatch.delitem(sys.modules, "spaces", raising=False)
+    yield importlib.import_module("spaces")
+    sys.modules.pop("spaces", None)
+
+
+@pytest.fixture
+def known_manager():
+    """All of a manager that lending needs."""
+    paces = {"toybox": 1.0}
+    return SimpleNamespace(
+        pace=paces.get, note_pace=lambda family, gflop, seconds: paces.update({family: gflop / seconds})
+    )
+
+
+def lent(manager, work, seconds=lambda *_: 1.0, **settings):
+    return zerogpu.Card(lambda: manager, Settings(**settings)).lend(work, seconds)
+
+
+def test_elsewhere_a_function_stays_as_it_is(known_manager):
+    assert lent(known_manager, pickle.dumps) is pickle.dumps
+
+
+def test_a_space_without_the_package_says_what_to_add(monkeypatch):
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    monkeypatch.setitem(sys.modules, "spaces", None)
+    with pytest.raises(ModelUnavailableError, match=r"Add 'spaces' to requirements\.txt"):
+        zerogpu.Card(dict, Settings())
+
+
+@pytest.mark.usefixtures("spaces")
+def test_a_lent_run_has_a_process_of_its_own_and_the_same_events(known_manager, request_of):
+    def work(request):
+        yield os.getpid()
+        yield from FakeRun()(request)
+
+    request = request_of()
+    pid, *events = lent(known_manager, work)(request)
+    assert pid != os.getpid()
+    expected = list(FakeRun()(request))
+    assert [(type(event), getattr(event, "message", "")) for event in events] == [
+        (type(event), getattr(event, "message", "")) for event in expected
+    ]
+    assert isinstance(events[-1], GenerationResult)
+    np.testing.assert_array_equal(events[-1].frames, expected[-1].frames)
+    np.testing.assert_array_equal(events[-1].control_frames[0], expected[-1].control_frames[0])
+    assert events[-1].request.settings() == expected[-1].request.settings()
+
+
+@pytest.mark.usefixtures("spaces")
+def test_a_lent_comparison_brings_its_cells(known_manager, request_of):
+    run = FakeRun()
+    *_, cell, result = lent(known_manager, run.sweep)(request_of(), {"mixing_ratio": (0.0, 1.0)}, True)
+    assert cell.values == {"mixing_ratio": 1.0}
+    assert [len(each.frames) for each in result.cells] == [4, 4]
+
+
+@pytest.mark.usefixtures("spaces")
+def test_closing_stops_the_other_process_before_its_next_step(known_manager, request_of, tmp_path):
+    def work(_):
+        try:
+            while True:
+                yield len(list(tmp_path.iterdir()))
+        finally:
+            (tmp_path / "closed").touch()
+
+    with closing(lent(known_manager, work)(request_of())) as events:
+        assert next(events) == 0
+    assert (tmp_path / "closed").exists()
+
+
+def test_what_is_asked_for_follows_from_the_request(spaces, known_manager, request_of):
+    work = lent(known_manager, lambda request: iter([request.seed]), lambda request, _: request.num_inference_steps)
+    for steps in (2, 40, 80):
+        assert list(work(request_of(num_inference_steps=steps))) == [1]
+    assert spaces.asked == [10, 66, 126]
+
+
+def test_more_than_there_is_to_be_had_is_refused_before_the_quota_is_touched(spaces, known_manager, request_of):
+    work = lent(known_manager, lambda _: iter(()), lambda *_: 61.0, max_minutes=1)
+    with pytest.raises(InputError, match=r"about 61 s .* 60 s is the most"):
+        list(work(request_of()))
+    assert spaces.asked == []
+    assert zerogpu.asked_seconds(59.0, 60) == 60
+
+
+@pytest.mark.usefixtures("spaces")
+def test_an_error_for_users_crosses_over_whole(known_manager, request_of):
+    with pytest.raises(ModelUnavailableError, match="Pull it first"):
+        list(lent(known_manager, FakeRun(error=ModelUnavailableError("Not there. Pull it first.")))(request_of()))
+
+
+@pytest.mark.usefixtures("spaces")
+def test_another_error_stays_one_that_is_not_for_users(known_manager, request_of):
+    with pytest.raises(gr.Error, match="ZeroDivisionError"):
+        list(lent(known_manager, FakeRun(error=ZeroDivisionError("secret")))(request_of()))
+
+
+@pytest.mark.parametrize(
+    ("refusal", "told"),
+    [
+        (
+            gr.Error("You have exceeded your quota (60s requested vs. 9s left). ", title="ZeroGPU quota exceeded"),
+            "no card for this run: You have exceeded your quota (60s requested vs. 9s left).",
+        ),
+        (gr.Error("No GPU was available", title="ZeroGPU client error"), "No GPU was available."),
+        (gr.Error("GPU task aborted", title="ZeroGPU worker error"), "taken back before the run was done"),
+        (RuntimeError("Connection closed by visitor while queueing"), "Start the run again."),
+    ],
+)
+def test_why_no_card_is_lent_reaches_the_user_as_a_sentence(spaces, known_manager, request_of, refusal, told):
+    spaces.refusal = refusal
+    with pytest.raises(zerogpu.CardUnavailableError) as refused:
+        list(lent(known_manager, FakeRun())(request_of()))
+    assert told in str(refused.value)
+    assert str(refused.value).endswith(".")
+
+
+@pytest.mark.usefixtures("spaces")
+def test_how_fast_the_card_was_is_remembered_here(known_manager, request_of):
+    def work(_):
+        known_manager.note_pace("toybox", 500.0, 2.0)
+        yield "done"
+
+    assert list(lent(known_manager, work)(request_of())) == ["done"]
+    assert known_manager.pace("toybox") == 250
+
+
+@pytest.fixture
+def placed(settings):
+    """A manager of random toybox models with its defaults placed, as on ZeroGPU but for the device."""
+    manager = ModelManager(replace(settings, offload="zerogpu"))
+    return manager, zerogpu.place_models(manager, settings, "toybox")
+
+
+def test_models_of_all_tasks_are_placed_before_there_is_a_card(placed):
+    manager, keys = placed
+    assert {"toybox/unet", "toybox/vae", "toybox/controlnet-canny"} <= set(keys)
+    assert set(keys) == set(manager.loaded())
+    assert manager.readout().policy == "zerogpu"
+    assert manager.device_budget is None
+    assert {"toybox/unet", "toybox/controlnet-canny"} <= set(manager.readout().resident)
+
+
+def test_what_is_not_on_the_disk_is_neither_placed_nor_run(settings, tmp_path, request_of):
+    manager = ModelManager(replace(settings, offload="zerogpu", models_folder=tmp_path))
+    missing = replace(settings, toybox_folder=tmp_path)
+    assert zerogpu.place_models(ModelManager(replace(missing, offload="zerogpu")), missing, "toybox") == ()
+    with pytest.raises(ModelUnavailableError, match="only its owner can put it there"):
+        zerogpu.run_seconds(request_of(), ModelManager(missing))
+    assert zerogpu.run_seconds(request_of(), manager) > 0
+
+
+def test_a_comparison_asks_for_less_than_its_cells_alone(placed, request_of):
+    manager, _ = placed
+    request = request_of(num_inference_steps=20, num_inversion_steps=20, num_smoothing_steps=20, mixing_ratio=0.5)
+    alone = zerogpu.run_seconds(request, manager)
+    ratios = zerogpu.sweep_seconds(request, {"mixing_ratio": (0.0, 0.25, 0.5, 0.75, 1.0)}, manager)
+    seeds = zerogpu.sweep_seconds(request, {"seed": (1, 2, 3, 4, 5)}, manager)
+    assert alone < ratios < 5 * alone == pytest.approx(seeds)
+
+
+def test_a_real_run_on_the_lent_card_has_the_bits_of_one_here(spaces, placed, request_of):
+    manager, _ = placed
+    run = lent(manager, lambda request: pipeline.run(request, manager), zerogpu.run_seconds)
+    request = request_of()
+    result = pipeline.last(run(request))
+    np.testing.assert_array_equal(result.frames, pipeline.last(pipeline.run(request, manager)).frames)
+    assert spaces.asked == [zerogpu.LEAST_SECONDS]
+
+
+def test_the_whole_app_takes_the_lent_card(spaces, settings, request_of, tmp_path):
+    context = AppContext.from_settings(replace(settings, families="toybox", history_folder=tmp_path))
+    entries = {entry.key: entry.state for entry in context.models.inventory()}
+    assert entries["toybox/unet"] == "on device"
+    request = request_of()
+    events = list(context.run(request, True))
+    assert isinstance(events[-1], GenerationResult)
+    assert len(spaces.asked) == 1
+    context.control_maps(request)
+    assert len(spaces.asked) == 1  # edges need no card
+    *_, compared = context.sweep(request, {"mixing_ratio": (0.0, 1.0)}, True)
+    assert len(compared.cells) == 2
+    assert len(spaces.asked) == 2
+
+
+def test_visitors_of_the_whole_app_bring_no_models(settings, request_of, tmp_path):
+    context = AppContext.from_settings(
+        replace(settings, own_models="no", families="toybox", history_folder=tmp_path)
+    )  # fmt: skip
+    with pytest.raises(InputError, match="'loras' must be empty"):
+        list(context.run(request_of(loras="a.safetensors"), True))
+    for action in (context.models.pull, context.models.load, context.models.unload):
+        with pytest.raises(InputError, match="Only the owner"):
+            action("toybox/unet")
+
+
+# The container and the Space's front matter
+
+
+def docker_lines():
+    text = (ROOT / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
+    return [line.split(maxsplit=1) for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def docker_args(word):
+    return [rest for name, rest in docker_lines() if name == word]
+
+
+def test_what_the_container_copies_is_there_and_not_ignored():
+    copied = [source for rest in docker_args("COPY") for source in rest.split()[:-1]]
+    assert {"app.py", "bivdiff", "tabs", "assets", "requirements.txt"} <= set(copied)
+    rules = [line for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line and line[0] != "#"]
+    for source in copied:
+        assert (ROOT / source).exists()
+        ignored = False
+        for rule in rules:
+            if fnmatch(source, rule.removeprefix("!")):
+                ignored = not rule.startswith("!")
+        assert not ignored, source
+
+
+def test_the_container_has_the_spaces_python_starts_the_app_and_is_nobody_important():
+    assert docker_args("FROM") == [f"python:{FRONT['python_version']}-slim"]
+    program, *arguments = json.loads(docker_args("CMD")[0])
+    assert (program, arguments[0]) == ("python", FRONT["app_file"])
+    given(*arguments[1:])
+    assert docker_args("USER") == ["studio"]
+    environment = dict(pair.split("=", 1) for rest in docker_args("ENV") for pair in shlex.split(rest))
+    assert environment["GRADIO_SERVER_PORT"] == docker_args("EXPOSE")[0] == "7860"
+    known = {f"BIVDIFF_{name.upper()}" for name in Settings.__dataclass_fields__}
+    assert {name for name in environment if name.startswith("BIVDIFF_")} <= known
+    assert app.open_to_others(given("--server-name", environment["GRADIO_SERVER_NAME"]))
+
+
+def test_the_front_matter_fits_the_app():
+    assert FRONT["sdk"] == "gradio"
+    assert FRONT["app_file"] == "app.py"
+    assert len(FRONT["short_description"]) <= 60
+    lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
+    wanted = {one.name: one for one in map(Requirement, (line for line in lines if line and line[0] != "#"))}
+    assert wanted["gradio"].specifier.contains(FRONT["sdk_version"])
+
+
+def test_variables_and_flags_that_the_readme_names_exist():
+    known = {f"BIVDIFF_{name.upper()}" for name in Settings.__dataclass_fields__} | {"BIVDIFF_AUTH"}
+    assert set(re.findall(r"BIVDIFF_[A-Z0-9_]+", README)) <= known
+    flags = {flag for action in app.build_parser()._actions for flag in action.option_strings}
+    for row in re.findall(r"^\| `(--.*?) \|", README.split("## Serving it")[1].split("\n## ")[0], re.MULTILINE):
+        assert set(re.findall(r"--[a-z-]+", row)) <= flags
+    for arguments in re.findall(r"python app\.py((?: --\S+)*)", README):
+        given(*arguments.strip("`").split())
+
+
+# Called by programs
+
+
+@pytest.fixture(scope="module")
+def address():
+    page = build_page(fake_context(FakeRun()))
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options())
+    yield url.rstrip("/")
+    page.close()
+
+
+def example(language):
+    """The README's example of the API in a language."""
+    section = README.split("## API")[1].split("\n## ")[0]
+    return re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)[1]
+
+
+def test_the_readmes_python_example_works(address, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    names = {}
+    exec(example("python").replace(DEFAULT_ADDRESS, address), names)  # noqa: S102 - it is our own
+    assert Path(names["bridged"]).stat().st_size > 0
+    assert names["record"]["settings"]["prompt"] in example("python")
+
+
+def test_the_readmes_shell_example_works(address):
+    if shutil.which("curl") is None:
+        pytest.skip("There is no curl on this machine.")
+    script = example("sh").replace(DEFAULT_ADDRESS, address)
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    last = done.stdout.strip().splitlines()[-2:]
+    assert last[0] == "event: complete"
+    bridged, *_, record = json.loads(last[1].removeprefix("data: "))
+    assert bridged["url"].startswith(address)
+    assert httpx.get(bridged["url"]).content[4:8] == b"ftyp"
+    assert record["settings"]["prompt"] in script
+
+
+def test_two_requests_make_a_clip_and_tell_how_far_it_is(address):
+    body = {"prompt": "a red cube", "num_inference_steps": 3, "seed": 7, "random_seed": False}
+    begun = httpx.post(f"{address}/gradio_api/call/v2/control", json=body).json()
+    text = httpx.get(f"{address}/gradio_api/call/v2/control/{begun['event_id']}", timeout=30).text
+    events = [re.match(r"event: (\w+)\ndata: (.*)", part) for part in text.strip().split("\n\n")]
+    assert {event[1] for event in events} >= {"generating", "complete"}
+    assert events[-1][1] == "complete"
+    assert json.loads(events[0][2])[-1]["stage"] == "load"
+    assert json.loads(events[-1][2])[-1]["seed"] == 7
+
+
+def test_a_refusal_arrives_as_a_sentence(address):
+    begun = httpx.post(f"{address}/gradio_api/call/v2/control", json={"prompt": "x" * 10_000}).json()
+    text = httpx.get(f"{address}/gradio_api/call/v2/control/{begun['event_id']}", timeout=30).text
+    assert text.startswith("event: error")
+    assert "at most 2000 are read. Shorten it." in json.loads(text.splitlines()[1].removeprefix("data: "))["error"]
+
+
+def test_the_actions_are_tools_of_their_own_names():
+    pytest.importorskip("mcp")
+    page = build_page(fake_context(FakeRun()))
+    app.name_tools(page)
+    page.launch(prevent_thread_lock=True, quiet=True, mcp_server=True, **launch_options())
+    try:
+        schema = httpx.get(f"{page.local_url}gradio_api/mcp/schema").json()
+    finally:
+        page.close()
+    tools = {tool["name"]: tool for tool in schema}
+    assert {"control", "edit", "inpaint", "outpaint", "smooth", "compare", "control_estimate"} <= set(tools)
+    assert "mixing_ratio" in tools["control"]["inputSchema"]["properties"]
