@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ import numpy as np
 
 from bivdiff import masks, media
 from bivdiff.canvas import parse_size, plan_canvas
+from bivdiff.carried import carry_of
 from bivdiff.catalog import FAMILIES, IMAGE_MODELS, TASKS, default_request, extend, family
 from bivdiff.errors import BIVDiffError, CancelledError, InputError, OutOfMemoryError
 from bivdiff.settings import Settings
@@ -139,10 +141,11 @@ def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
         shown[f"control-{number + 1}" if number else "control"] = control_frames
     if request.masks is not None:
         shown["mask"] = masks.overlay(request.frames, request.masks)
+    carry = carry_of(replace(request, seed=result.seed), source.fps)
     paths = {}
     for name, frames in shown.items():
         path = args.output if name == "result" else args.output.with_stem(f"{args.output.stem}-{name}")
-        write(path, frames, source.fps)
+        write(path, frames, source.fps, carry)
         paths[name] = str(path)
     return {**_summary(result), "estimate": found, "fps": source.fps, "paths": paths}
 
@@ -577,12 +580,14 @@ def _writer(path: Path) -> Any:
     writers = {
         ".mp4": media.write_mp4,
         ".gif": media.write_gif,
-        ".zip": lambda path, frames, _: media.write_png_zip(path, frames),
+        ".zip": lambda path, frames, _, carry: media.write_png_zip(path, frames, carry),
     }
     if path.suffix.lower() not in writers:
         raise BIVDiffError(f"The output '{path.name}' must end in {', '.join(writers)}. Rename it.")
     if not path.parent.is_dir():
         raise BIVDiffError(f"The folder of the output, '{path.parent}', does not exist. Make it first.")
+    if not os.access(path.parent, os.W_OK):
+        raise BIVDiffError(f"The folder of the output, '{path.parent}', may not be written to. Choose another.")
     return writers[path.suffix.lower()]
 
 

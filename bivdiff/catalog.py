@@ -258,7 +258,7 @@ PAPER: Mapping[str, Mapping[str, Any]] = {
     "given": {},
 }
 _TOYBOX = {
-    "mixing_ratio": 0.25,
+    "mixing_ratio": 0.1,
     "inversion_prompt": "{prompt}",
     "num_inference_steps": 20,
     "num_inversion_steps": 20,
@@ -268,17 +268,30 @@ _TOYBOX = {
 }
 # At guidance 4 a night comes out as noon now and then; above 6 the bridge drifts farther from the frames. Noise that
 # frames share in part helps scenes that fail, and costs the others more (24 scenes, 0.5: 0.6 dB).
-_TOYBOX_CONTROL = {**_TOYBOX, "guidance_scale": 5.5}
+_TOYBOX_CONTROL = {**_TOYBOX, "mixing_ratio": 0.0, "guidance_scale": 5.5}
 PRESETS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("controlnet", "toybox"): _TOYBOX_CONTROL,
     ("t2i-adapter", "toybox"): _TOYBOX_CONTROL,
     ("instruct-pix2pix", "toybox"): _TOYBOX,
-    ("prompt2prompt", "toybox"): {**_TOYBOX, "cross_replace_steps": 0.8},
+    ("prompt2prompt", "toybox"): {**_TOYBOX, "mixing_ratio": 0.0, "cross_replace_steps": 0.8},
     # The image model's inversion moves the noise enough for the video model to draw a solid into a hole where there was
     # to be none: erasing scene 4, the hole is at 37 dB with none of it, at 22 with a tenth, and at 18 with a quarter.
     ("inpainting", "toybox"): {**_TOYBOX, "mixing_ratio": 0.0},
     ("given", "toybox"): _TOYBOX,
 }
+# Outpainting calms down with a larger share of the image model, inpainting does not.
+TASK_PRESETS: Mapping[tuple[str, str], Mapping[str, Any]] = {("outpaint", "toybox"): {"mixing_ratio": 0.25}}
+
+
+def settings_of(task: str, image_model: str, family_name: str) -> dict[str, Any]:
+    """What a task starts with: the paper's settings, and over them what was measured for the family's models.
+
+    The toybox's ratios come from `benchmarks/findings.py`.
+    """
+    return {
+        **PAPER[image_model], **PRESETS.get((image_model, family_name), {}),
+        **TASK_PRESETS.get((task, family_name), {}),
+    }  # fmt: skip
 
 
 def extend(path: Path) -> None:
@@ -332,7 +345,7 @@ def default_request(task: str, family_name: str, frames: np.ndarray, prompt: str
     request = GenerationRequest(
         frames=frames, prompt=prompt, task=task, family=family_name, image_model=image_model, video_model=video_model
     )
-    request = replace(request, **{**PAPER[image_model], **PRESETS.get((image_model, family_name), {}), **changes})
+    request = replace(request, **{**settings_of(task, image_model, family_name), **changes})
     if image_model == "inpainting" and request.masks is None:
         raise InputError("There is no mask, so there is nothing to regenerate. Mark what should be made anew.")
     if image_model == "prompt2prompt" and not request.source_prompt.strip():

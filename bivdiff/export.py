@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from bivdiff import media
+from bivdiff.carried import carry_of
 from bivdiff.errors import InputError
 from bivdiff.scores import RULE, TITLES, Recommendation
 from bivdiff.settings import ASSETS
@@ -69,10 +70,10 @@ def _export(folder: Path, result: SweepResult, fps: float) -> dict[str, Path]:
         "grid": folder / "grid.mp4", "gif": folder / "grid.gif", "contact_sheet": folder / "contact-sheet.png",
         "scores_csv": folder / "scores.csv", "scores_json": folder / "scores.json", "plot": folder / "trade-off.svg",
     }  # fmt: skip
-    frames = labelled_grid(result)
-    media.write_mp4(paths["grid"], frames, fps)
-    media.write_gif(paths["gif"], frames, min(fps, media.MAX_GIF_FPS))
-    media.write_png(paths["contact_sheet"], contact_sheet(result))
+    frames, carry = labelled_grid(result), carry_of(result.request, fps, result.axes)
+    media.write_mp4(paths["grid"], frames, fps, carry)
+    media.write_gif(paths["gif"], frames, min(fps, media.MAX_GIF_FPS), carry)
+    media.write_png(paths["contact_sheet"], contact_sheet(result), carry)
     paths["scores_csv"].write_text(scores_csv(result), "utf-8")
     paths["scores_json"].write_text(json.dumps({"fps": fps, **report(result)}, indent=2), "utf-8")
     paths["plot"].write_text(trade_off_svg(result), "utf-8")
@@ -83,7 +84,7 @@ def _export(folder: Path, result: SweepResult, fps: float) -> dict[str, Path]:
     clips = []
     for cell in result.cells:
         clips.append(folder / "cells" / f"{cell.index + 1:02}-{_file_name(cell.label)}.mp4")
-        media.write_mp4(clips[-1], cell.frames, fps)
+        media.write_mp4(clips[-1], cell.frames, fps, carry_of(cell.request, fps))
         paths[f"cell {cell.index + 1}"] = clips[-1]
     paths["page"] = write_page(
         folder, result.cells, fps, recommended=result.recommended,

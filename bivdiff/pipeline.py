@@ -177,6 +177,15 @@ def framewise_frames(request: GenerationRequest, manager: ModelManager, cache: S
         return _drain(_framewise(bench))
 
 
+@torch.inference_mode()
+def blended_picture(request: GenerationRequest, manager: ModelManager) -> np.ndarray:
+    """What the decoder makes of the blend that is smoothed, uint8 `(F, H, W, 3)`: noise, to be looked at."""
+    with ExitStack() as held:
+        bench = _prepare(settled(request), manager, StageCache(), held)
+        _, blended = _drain(blend(bench))
+        return bench.decode(blended)
+
+
 def last(events: Iterator[StepEvent | GenerationResult]) -> GenerationResult:
     """The result at the end of a run's events."""
     for event in events:
@@ -222,12 +231,13 @@ def blend(bench: Bench) -> Iterator[StepEvent]:
     return framewise, blended
 
 
-def smoothed(bench: Bench, blended: Tensor) -> Iterator[StepEvent]:
+def smoothed(bench: Bench, blended: Tensor, previews: int = PREVIEWS) -> Iterator[StepEvent]:
     """Smooth blends `(B, C, F, h, w)` of requests that differ in nothing but these; returns B clips of frames.
 
-    Previews show the first of them.
+    About as many previews as asked for show the first of them.
     """
-    clips = yield from _watched(bench, "smoothing", "Smoothing", _smoothing(bench, blended), vae=bench.video_vae)
+    steps = _smoothing(bench, blended)
+    clips = yield from _watched(bench, "smoothing", "Smoothing", steps, previews, bench.video_vae)
     with bench.meter.stage("smoothing"):
         return [_with_known_content(bench.request, bench.decode(clip[None], bench.video_vae)) for clip in clips]
 
@@ -311,6 +321,7 @@ def _framewise(bench: Bench) -> Iterator[StepEvent]:
     with bench.meter.stage("framewise"):
         frames = _with_known_content(request, bench.decode(clip))
     bench.cache.put(key, frames)
+    yield StepEvent("framewise", 1, 1, "The frames are ready", frames)
     return frames
 
 
@@ -398,6 +409,7 @@ def _watched(
                 if step is None:
                     return reached
                 reached = step.latents
+                latents.check_finite(reached, f"in step {step.number} of {step.total} of “{message}”")
                 every = max(1, step.total // previews) if previews else 0
                 shown = every and step.number % every == 0 and step.number < step.total
                 preview = bench.decode(step.pred_original_sample[:1], vae) if shown else None

@@ -34,6 +34,13 @@ class Settings:
         cache_folder: what earlier runs made and later ones need not make again, see `store.StageStore`.
         cache_size: how much of it is kept, such as "2GB", which "auto" means too; 0 keeps nothing on the disk.
         catalog: a file that adds models of one's own, see `own_models.read_catalog`.
+        history_folder: what was run, with its clips, see `runs.Runs`.
+        history_size: how much of that is kept, such as "5GB".
+        own_models: whether who uses the page may name models by path or repository, and pull and unload models: yes,
+            no, or "auto", which means yes only for who sits at this machine.
+        max_frames: of a clip made on the page.
+        max_queue: runs that may wait in all; max_jobs: runs of one visitor that may wait or work.
+        max_minutes: what a run on the page is expected to take at most; 0 is no bound.
     """
 
     device: str = "auto"
@@ -50,13 +57,20 @@ class Settings:
     cache_folder: Path = Path.home() / ".cache" / "bivdiff" / "stages"
     cache_size: str = "2GB"
     catalog: Path | None = None
+    history_folder: Path = Path.home() / ".local" / "share" / "bivdiff"
+    history_size: str = "5GB"
+    own_models: str = "auto"
+    max_frames: int = 64
+    max_queue: int = 24
+    max_jobs: int = 6
+    max_minutes: int = 0
 
     @classmethod
     def from_env(cls) -> Settings:
         """Read the environment; what is not set there stays as it is.
 
         Raises:
-            InputError: a switch is neither on nor off.
+            InputError: a switch is neither on nor off, or a number is none.
         """
         given = {
             item.name: text for item in fields(cls) if (text := os.environ.get(f"BIVDIFF_{item.name.upper()}"))
@@ -65,7 +79,11 @@ class Settings:
 
 
 def _read(name: str, text: str) -> Any:
-    if name in {"toybox_folder", "models_folder", "cache_folder", "catalog"}:
+    if name.startswith("max_"):
+        if not text.isdecimal():
+            raise InputError(f"BIVDIFF_{name.upper()} is '{text}'. Set it to a whole number.")
+        return int(text)
+    if name in {"toybox_folder", "models_folder", "cache_folder", "catalog", "history_folder"}:
         return Path(text).expanduser()
     if name in {"tiling", "fp8", "compile"}:
         if text.lower() not in SWITCH:

@@ -48,6 +48,7 @@ AXES: Mapping[str, str] = {
 MAX_AXES = 2
 MAX_CELLS = 64
 MEMORY_BOUND = 1.3  # of a single run's: what smoothing several cells at once may take
+_PREVIEWS = 0  # while a clip is smoothed: nothing shows them, and decoding takes a quarter of the toybox's smoothing
 _EARLY = ("video_model", "seed", "guidance_scale")  # their cells have stages of their own, so they are made together
 _UNORDERED = ("mixing_rule", "video_model", "seed")  # their values have no extremes
 _BLENDED = ("mixing_ratio", "mixing_rule", "seed", "guidance_scale")  # they end with the blend that is smoothed
@@ -313,7 +314,7 @@ def _made(
         spent.append(replace(_Spent.so_far(bench.meter).since(begun), reused=tuple(own.reused)))
     begun = _Spent.so_far(bench.meter)
     own = replace(bench, kit=replace(bench.kit, request=batch[0].request))
-    clips = yield from _of_cell(smoothed(own, torch.cat(blends)), batch[0], cells)
+    clips = yield from _of_cell(smoothed(own, torch.cat(blends), _PREVIEWS), batch[0], cells)
     share = _Spent.so_far(bench.meter).since(begun).shared(len(batch))
     for plan, clip, source, before in zip(batch, clips, framewise, spent, strict=True):
         scoring = time.perf_counter()

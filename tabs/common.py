@@ -1,21 +1,20 @@
 """What the tabs share: the way from a filled-in page to a result on it.
 
-In it: `read_source` and `make_job`, the handlers that run a job for the page and for clients, and `add_result` and
-`wire_source`, which connect them. Not in it: the controls (controls.py), what a result shows (results.py), the thread
-of a run (running.py), a tab's layout and what is particular to its task (its own file).
+In it: `read_source` and `make_job`, the handlers that give a job to the queue for the page and for clients, and
+`add_result` and `wire_source`, which connect them. Not in it: the controls (controls.py), what a job shows (boards.py,
+results.py), the queue (`bivdiff.jobs`), a tab's layout and what is particular to its task (its own file).
 
 A tab collects its controls in one dictionary, whose keys are fields of `GenerationRequest` or names that it reads
-itself (`sample`, `video`, `start`, `stride`, `num_frames`, `fit`, `random_seed` are read here), and hands it to
-`add_result` with a function that makes a `Job` of them. Handlers get the same dictionary, filled with values.
+itself (`sample`, `video`, `restored`, `visitor`, `start`, `stride`, `num_frames`, `fit`, `random_seed` are read here),
+and hands it to `add_result` with a function that makes a `Job` of them. Handlers get the same dictionary, filled with
+values.
 """
 
 from __future__ import annotations
 
 import inspect
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, NamedTuple
@@ -25,32 +24,32 @@ import numpy as np
 
 from bivdiff import media
 from bivdiff.canvas import parse_size
-from bivdiff.catalog import default_request, family
+from bivdiff.catalog import TASKS, default_request, family
 from bivdiff.errors import BIVDiffError, InputError
+from bivdiff.jobs import Job as QueuedJob
+from bivdiff.own_models import check_allowed
 from bivdiff.toybox.clips import SampleClip
-from bivdiff.types import GenerationRequest, GenerationResult
+from bivdiff.types import GenerationRequest
+from tabs.boards import RunBoard, Visitor, sentence, visitor_of, waiting_words, watch
 from tabs.context import AppContext
 from tabs.controls import Controls, RunControls, heading
+from tabs.examples import example_player
 from tabs.player import player_value, sync_player, tile
-from tabs.results import Files, LiveTiles, empty_player, record_of, result_player, write_files
-from tabs.running import Failure, Meter, follow, idle_panel
+from tabs.queue import queue_value
+from tabs.results import record_of
+from tabs.running import HEARTBEAT, idle_panel
 
 Values = Mapping[str, Any]
 
-UNEXPECTED = (
-    "Something failed that should not have. Nothing of yours is lost; try again, or look into the server's log."
-)
 # Runs in the browser before a run starts: the result may be out of sight.
 SHOW_RESULT = """(...values) => {
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
   document.querySelector("#%s-progress")?.scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "start" });
   return values;
 }"""
-# More than one job may be followed at a time: all but one of them wait for the device, say so, and can be cancelled.
-DEVICE_QUEUE: dict[str, Any] = {"concurrency_id": "gpu", "concurrency_limit": 8}
+# Many may watch their jobs at a time; what they watch is done one after the other.
+WATCHING: dict[str, Any] = {"concurrency_id": "watch", "concurrency_limit": 32, "show_progress": "hidden"}
 TRIM = ("start", "stride", "num_frames", "fit")
-
-_log = logging.getLogger(__name__)
 
 
 class Job(NamedTuple):
@@ -59,6 +58,13 @@ class Job(NamedTuple):
     request: GenerationRequest
     fps: float
     to_fit: bool = True
+
+
+class PageParts(NamedTuple):
+    """What every tab of a page has to do with: the visitor's token, and the strip of the visitor's jobs."""
+
+    visitor: gr.Textbox
+    queue: gr.HTML
 
 
 ReadJob = Callable[[AppContext, Values], Job]
@@ -78,10 +84,9 @@ class View(NamedTuple):
 
     panel: Any = gr.skip()
     player: Any = gr.skip()
-    last: Any = gr.skip()
     seed: Any = gr.skip()
-    start: Any = gr.skip()
     stop: Any = gr.skip()
+    queue: Any = gr.skip()
 
 
 @dataclass(frozen=True)
@@ -121,9 +126,24 @@ def make_job(context: AppContext, task: str, values: Values, clip: media.Clip, *
     changes = {name: whole(value) for name, value in values.items() if name in known} | own
     changes["window"] = changes.get("window") or None  # 0 stands for the model's own
     changes["seed"] = None if values.get("random_seed") else whole(values.get("seed"))
+    if earlier := restored(context, values):  # what the page has no control for stays as it was
+        own = {name: getattr(earlier.request, name) for name in known} | {
+            name: value for name, value in changes.items() if value is not None or name in ("window", "seed")
+        }
+        changes = {name: value for name, value in own.items() if name not in ("frames", "task", "family")}
     prompt = changes.pop("prompt", None)
     request = default_request(task, context.family, clip.frames, "" if prompt is None else prompt, **changes)
     return Job(request, clip.fps, values.get("fit_memory") is not False)
+
+
+def restored(context: AppContext, values: Values) -> Job | None:
+    """The run whose pictures stand in for the source, where one was restored.
+
+    Raises:
+        InputError: it is not there any more.
+    """
+    run_id = values.get("restored")
+    return Job(*context.runs.job(run_id, visitor_of(values.get("visitor")).owner)) if run_id else None
 
 
 def source_path(context: AppContext, values: Values) -> Any:
@@ -151,12 +171,19 @@ def chosen_sample(context: AppContext, values: Values) -> SampleClip:
 def read_source(context: AppContext, values: Values, size: tuple[int, int] | None = None) -> media.Clip:
     """The frames that the source controls choose, at the size they choose or another `(width, height)`.
 
+    A restored run's are as they were.
+
     Raises:
         InputError: the clip cannot be used.
     """
+    if earlier := restored(context, values):
+        return media.Clip(earlier.request.frames, earlier.fps)
     chosen = {name: whole(values[name]) for name in TRIM if values.get(name) is not None}
     wanted = parse_size(values["size"]) if values.get("size") else family(context.family).size
     size, num_frames = size or wanted, family(context.family).num_frames
+    asked, most = chosen.get("num_frames", num_frames), context.settings.max_frames
+    if isinstance(asked, int) and asked > most:
+        raise InputError(f"Here a clip may have up to {most} frames, and {asked} are asked for. Take fewer.")
     return media.read_clip(source_path(context, values), size=size, **{"num_frames": num_frames, **chosen})
 
 
@@ -164,14 +191,6 @@ def read_beside(values: Values, path: Any, frames: np.ndarray) -> np.ndarray:
     """A clip that goes with the source `frames` one by one and is trimmed as they are; see `media.read_beside`."""
     chosen = {name: whole(values[name]) for name in TRIM if name != "num_frames" and values.get(name) is not None}
     return media.read_beside(path, frames, **chosen)
-
-
-def sentence(error: Exception) -> str:
-    """What to tell the user; an error that is not meant for users is logged and described in general."""
-    if isinstance(error, BIVDiffError):
-        return str(error)
-    _log.error("A run failed unexpectedly.", exc_info=error)
-    return UNEXPECTED
 
 
 def whole(value: Any) -> Any:
@@ -194,37 +213,93 @@ def preview_source(context: AppContext, label: str, values: Values) -> Iterator[
 # Running
 
 
-def generate(context: AppContext, read: ReadJob, task: str, values: Values, last: Any) -> Iterator[View]:
-    """Run a job for the page. Closing the generator stops the run.
+def place_of(context: AppContext, name: str) -> str:
+    """Where the jobs of a tab belong: each family's page has its own."""
+    return f"{context.family}/{name}"
+
+
+def submit(context: AppContext, task: str, job: Job, owner: str) -> QueuedJob:
+    """Give a run to the queue.
+
+    Raises:
+        InputError: too many wait, or the owner does not allow what is asked for.
+    """
+    check_allowed(job.request, context.settings)  # now, and not when its turn has come
+    board = RunBoard(context, job.request, job.fps, owner)
+    request, title = board.request, f"{TASKS[task].title}: {job.request.prompt or job.request.video_prompt}"
+    try:
+        return context.jobs.submit(
+            lambda: context.run(request, job.to_fit), board, owner=owner, place=place_of(context, task), title=title
+        )
+    except BIVDiffError as error:
+        board.end("cancelled", error)
+        raise
+
+
+def generate(context: AppContext, read: ReadJob, task: str, values: Values) -> Iterator[View]:
+    """Give a run to the queue and show how far it is. Whoever leaves the page leaves the run as it is.
 
     Args:
         context: gives the run.
         read: makes a job of the values.
         task: key of the catalog's tasks.
         values: of all controls.
-        last: the player's value of the last finished run, which returns to the player if this one fails.
 
     Yields:
         What to show, step by step.
     """
-    idle = idle_buttons()
+    visitor = visitor_of(values.get("visitor"))
     try:
-        job = read(context, values)
-        meter, live = Meter(job.request), LiveTiles(job.request, job.fps)
+        submit(context, task, read(context, values), visitor.owner)
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
-        yield View(_failed(idle_panel(task), error), **idle)
+        yield View(_failed(idle_panel(task), error))
         return
-    yield View(meter.panel(), live.value(), start=gr.update(interactive=False), stop=gr.update(interactive=True))
-    with closing(follow(partial(context.run, job.request, job.to_fit), context.device)) as updates:
-        for update in updates:
-            if isinstance(update, Failure):
-                yield View(_failed(meter.panel(), update.error), last or live.value(), **idle)
-            elif isinstance(update, GenerationResult):
-                yield _finished(update, job.fps, meter)._replace(**idle)
-            else:
-                if update is not None:
-                    meter.take(update)
-                yield View(meter.panel(), live.value() if update is not None and live.take(update) else gr.skip())
+    yield from followed(context, task, visitor)
+
+
+def resume(context: AppContext, task: str, visitor: str) -> Iterator[View]:
+    """Show the visitor's running or last job of a tab again: after a reload, in another window."""
+    who = visitor_of(visitor)
+    yield View(queue=queue_value(context, who))  # there may be nothing to follow
+    yield from followed(context, task, who)
+
+
+def followed(context: AppContext, task: str, visitor: Visitor) -> Iterator[View]:
+    """Views of the jobs of a tab until none of them waits any more."""
+    drawn: Any = None
+    for job in watch(context, visitor, place_of(context, task)):
+        board, ended = job.board, not job.waits
+        mark, player = (job.id, board.version), gr.skip()
+        if mark != drawn:
+            drawn, player = mark, board.player()
+        panel = board.panel()
+        if job.state == "queued":
+            panel["headline"] = waiting_words(context, job)
+        elif job.stopping and not ended:
+            panel |= {"headline": "Stopping after this step", "remaining": None}
+        elif job.state in ("failed", "cancelled"):
+            kept = next((old.board for old in context.jobs.of(visitor.owner, job.place) if old.state == "done"), None)
+            if kept:
+                player = kept.player()
+            elif job.state == "cancelled":
+                player = board.player()
+            panel["detail"] = _kept_words(job, kept)
+        if job.state == "failed":
+            gr.Warning(board.told, duration=12)
+        seed = board.request.seed if job.state == "done" else gr.skip()
+        yield View(panel, player, seed, gr.update(interactive=not ended), queue_value(context, visitor))
+
+
+def _kept_words(job: QueuedJob, kept: Any) -> str:
+    shown = "The last finished run is shown." if kept else "What there was by then is shown."
+    return shown + (" What was made is in the history too." if job.board.run_id else "")
+
+
+def cancel(context: AppContext, task: str, visitor: str) -> None:
+    """Stop the visitor's job that a tab shows."""
+    jobs = context.jobs.of(visitor_of(visitor).owner, place_of(context, task))
+    if jobs:
+        context.jobs.cancel(jobs[0])
 
 
 def foresee(context: AppContext, read: ReadJob, task: str, values: Values) -> dict[str, Any]:
@@ -235,55 +310,29 @@ def foresee(context: AppContext, read: ReadJob, task: str, values: Values) -> di
         return _failed(idle_panel(task), error)
 
 
-def stopped(task: str, last: Any) -> View:
-    """What to show once a run is cancelled: the last finished run, if there is one."""
-    detail = "The last finished run is shown." if last else "What there was by then is shown."
-    panel = {**idle_panel(task), "state": "stopped", "headline": "Stopped.", "detail": detail}
-    return View(panel, last or gr.skip(), **idle_buttons())
-
-
-def idle_buttons() -> dict[str, Any]:
-    """The buttons of a `View` while nothing runs."""
-    return {"start": gr.update(interactive=True), "stop": gr.update(interactive=False)}
-
-
-def generate_files(context: AppContext, read: ReadJob, values: Values) -> Iterator[tuple[Any, ...]]:
+def generate_files(context: AppContext, read: ReadJob, task: str, values: Values) -> Iterator[tuple[Any, ...]]:
     """Run a job for a client: the bridged and frame-by-frame clips, control maps or mask, a GIF, PNG frames, a record.
 
     Until the end only the record has a value: how far the run is. Closing the generator stops the run.
     """
+    queued = None
     try:
         job = read(context, values)
-        meter, progress = Meter(job.request), {"stage": "load", "step": 0, "total": 1}
-        with closing(follow(partial(context.run, job.request, job.to_fit), context.device)) as updates:
-            for update in updates:
-                if isinstance(update, Failure):
-                    raise update.error
-                if isinstance(update, GenerationResult):
-                    files = write_files(update, job.fps)
-                    steering = [str(path) for path in files.steering] or None
-                    singles = (str(path) for path in (files.bridged, files.framewise, files.gif, files.pngs))
-                    bridged, framewise, gif, pngs = singles
-                    yield bridged, framewise, steering, gif, pngs, record_of(update, job.fps)
-                    return
-                if update is not None:
-                    meter.take(update)
-                    progress = {"stage": update.stage, "step": update.step, "total": update.total}
-                yield (None, None, None, None, None, {**progress, "remaining": meter.remaining()})
+        queued = submit(context, task, job, visitor_of(values.get("visitor")).owner)
+        board, seen = queued.board, -1
+        while queued.waits:
+            yield (None, None, None, None, None, board.progress())
+            seen = context.jobs.wait(seen, HEARTBEAT)
+        if board.result is None or not board.files:
+            raise InputError(board.told or "The run was cancelled.")
+        files = {name: str(path) for name, path in board.files.items()}
+        bridged, framewise, gif, pngs = (files.pop(name) for name in ("bridged", "framewise", "gif", "pngs"))
+        yield bridged, framewise, list(files.values()) or None, gif, pngs, record_of(board.result, job.fps)
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
         raise gr.Error(sentence(error), print_exception=False) from None
-
-
-def _finished(result: GenerationResult, fps: float, meter: Meter) -> View:
-    """A result on the page. Clips that cannot be written are shown all the same."""
-    total = sum(result.seconds.values())
-    try:
-        files, detail = write_files(result, fps), meter.note or "The clips below play in step."
-    except BIVDiffError as error:
-        files, detail = Files(), sentence(error)
-    player = result_player(result, fps, files)
-    panel = meter.panel("done", f"Done in {total:.1f} s", detail)
-    return View(panel, player, player, result.seed)
+    finally:
+        if queued is not None:
+            context.jobs.cancel(queued)
 
 
 def _failed(panel: dict[str, Any], error: Exception) -> dict[str, Any]:
@@ -295,10 +344,13 @@ def _failed(panel: dict[str, Any], error: Exception) -> dict[str, Any]:
 # Layout and wiring
 
 
-def add_result(context: AppContext, read: ReadJob, task: str, controls: Controls, buttons: RunControls) -> TaskTab:
+def add_result(
+    context: AppContext, read: ReadJob, task: str, controls: Controls, buttons: RunControls, queue: gr.HTML
+) -> TaskTab:
     """The card of the results at the end of every tab, and the run that fills it.
 
-    Clients get two endpoints: `/{task}`, files and a record, and `/{task}_page`, what the page shows.
+    Clients get `/{task}`, files and a record, and `/{task}_page`, `/{task}_resume` and `/{task}_stop`, what the page
+    shows and does.
 
     Args:
         context: gives the run.
@@ -306,37 +358,34 @@ def add_result(context: AppContext, read: ReadJob, task: str, controls: Controls
         task: key of the catalog's tasks.
         controls: the tab's.
         buttons: what `run_controls` returned.
+        queue: shows the visitor's jobs.
 
     Returns:
         The tab, as others may use it.
     """
     with gr.Column(elem_classes="bd-card bd-result", elem_id=f"{task}-result"):
         heading(3, "Side by side, in step")
-        player = sync_player(empty_player(task), elem_id=f"{task}-player", elem_classes="bd-results")
-    last = gr.State(None)  # the player's value of the last finished run
+        player = sync_player(example_player(task, context.family), elem_id=f"{task}-player", elem_classes="bd-results")
     start, stop, estimate, compare, panel = buttons
     inputs = list(controls.values())
-    shown = [panel, player, last, controls["seed"], start, stop]
-    started = start.click(
-        bind(partial(generate, context, read, task), controls, "last"), [*inputs, last], shown,
-        show_progress="hidden", api_name=f"{task}_page", js=SHOW_RESULT % task, **DEVICE_QUEUE,
+    visitor = controls["visitor"]
+    shown = [panel, player, controls["seed"], stop, queue]
+    start.click(
+        bind(partial(generate, context, read, task), controls), inputs, shown, api_name=f"{task}_page",
+        js=SHOW_RESULT % task, trigger_mode="multiple", **WATCHING,
     )  # fmt: skip
     estimate.click(
         bind(partial(foresee, context, read, task), controls), inputs, panel, show_progress="hidden",
         api_name=f"{task}_estimate", concurrency_id="preview",
     )  # fmt: skip
-    halted = stop.click(None, cancels=[started], queue=False, api_visibility="private")
-    # Through the queue, so that it comes after the last thing the run had to show.
-    halted.then(
-        bind(partial(stopped, task), {}, "last"), last, shown, show_progress="hidden", concurrency_limit=None,
-        api_name=f"{task}_stop",
-    )  # fmt: skip
+    stop.click(partial(cancel, context, task), visitor, None, queue=False, api_name=f"{task}_stop")
+    visitor.change(partial(resume, context, task), visitor, shown, api_name=f"{task}_resume", **WATCHING)
     clips = [gr.File(label=label, visible=False) for label in ("Bridged clip", "Frame-by-frame clip")]
     steering = gr.File(label="Control clips or mask clip", file_count="multiple", visible=False)
     others = [gr.File(label=label, visible=False) for label in ("Bridged clip as GIF", "PNG frames in a zip")]
     outputs = [*clips, steering, *others, gr.JSON(label="Record", visible=False)]
     gr.Button(visible=False).click(
-        bind(partial(generate_files, context, read), controls), inputs, outputs, api_name=task, **DEVICE_QUEUE
+        bind(partial(generate_files, context, read, task), controls), inputs, outputs, api_name=task, **WATCHING
     )
     return TaskTab(task, read, controls, compare)
 
@@ -360,19 +409,20 @@ def wire_source(
         task: key of the catalog's tasks.
     """
     sample, video, inputs = controls["sample"], controls["video"], list(controls.values())
+    earlier = controls["restored"]  # gives way to another clip
     show = bind(preview.show, controls)
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
     slow: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "concurrency_id": "preview"}
     hidden: dict[str, Any] = {"api_visibility": "private"}
     picked = sample.pick(
-        bind(partial(pick_sample, context, texts), {}, "index"), sample, [video, *(controls[name] for name in texts)],
-        api_name=f"{task}_sample", **quick,
+        bind(partial(pick_sample, context, texts), {}, "index"), sample,
+        [video, earlier, *(controls[name] for name in texts)], api_name=f"{task}_sample", **quick,
     )  # fmt: skip
     outputs = list(preview.outputs)
     picked.then(show, inputs, outputs, **slow, **hidden)
-    video.upload(lambda: -1, None, sample, **quick, **hidden)
-    video.clear(lambda: 0, None, sample, **quick, **hidden)
-    changes = [video.upload, video.clear, *(controls[name].change for name in preview.watched)]
+    video.upload(lambda: (-1, ""), None, [sample, earlier], **quick, **hidden)
+    video.clear(lambda: (0, ""), None, [sample, earlier], **quick, **hidden)
+    changes = [video.upload, video.clear, earlier.change, *(controls[name].change for name in preview.watched)]
     gr.on(changes, show, inputs, outputs, api_name=preview.api_name, **slow)
     if isinstance(tab, gr.Blocks) and not isinstance(tab, gr.Tab):
         tab.load(show, inputs, outputs, **slow, **hidden)
@@ -394,10 +444,10 @@ def _first_time(
 
 
 def pick_sample(context: AppContext, texts: Mapping[str, Callable[[SampleClip], str]], index: int) -> Any:
-    """Choose a sample clip: no upload any more, and the clip's own texts."""
+    """Choose a sample clip: no upload and no restored run any more, and the clip's own texts."""
     if not isinstance(index, int) or not 0 <= index < len(context.samples):
         raise gr.Error(f"There are {len(context.samples)} sample clips, numbered from 0.", print_exception=False)
-    return None, *(text_of(context.samples[index]) for text_of in texts.values())
+    return None, "", *(text_of(context.samples[index]) for text_of in texts.values())
 
 
 def bind(handler: Callable[..., Any], controls: Controls, *others: str) -> Callable[..., Any]:

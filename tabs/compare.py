@@ -7,26 +7,27 @@ Not in it: the player (compare_player.py), which clips are made and how they are
 from __future__ import annotations
 
 import html
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
 from bivdiff.catalog import IMAGE_MODELS, TASKS
 from bivdiff.errors import BIVDiffError, InputError
+from bivdiff.jobs import Job, State
+from bivdiff.own_models import check_allowed
 from bivdiff.types import StepEvent
 from tabs import common
 from tabs import controls as shared
+from tabs.boards import Visitor, sentence, visitor_of, waiting_words, watch, with_seed
 from tabs.compare_player import Cell, compare_player, compare_value
 from tabs.context import AppContext
 from tabs.player import progress_panel
-from tabs.running import Failure, follow
+from tabs.queue import queue_value
 
 NAME = "compare"
 TITLE = "Compare"
@@ -72,11 +73,11 @@ class View(NamedTuple):
     findings: Any = gr.skip()
     download: Any = gr.skip()
     made: Any = gr.skip()
-    start: Any = gr.skip()
     stop: Any = gr.skip()
+    queue: Any = gr.skip()
 
 
-def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[common.TaskTab]) -> None:
+def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[common.TaskTab], page: common.PageParts) -> None:
     """Lay the tab out and connect it with the tabs of the tasks. Call it inside a `gr.Tab` of the page."""
     pending, made = gr.State(None), gr.State(None)
     with shared.columns(), shared.card():
@@ -108,13 +109,14 @@ def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[common.TaskTab
             )
         findings = gr.HTML("", elem_id=f"{NAME}-findings", elem_classes="bd-findings", apply_default_css=False)
     _wire(context, tabs, task_tabs, pending, summary)
-    shown = [panel, player, findings, download, made, start, stop]
-    started = start.click(
-        partial(compare, context), [pending, ratios, other, values], shown, show_progress="hidden", api_name=NAME,
-        **common.DEVICE_QUEUE,
+    shown = [panel, player, findings, download, made, stop, page.queue]
+    start.click(
+        partial(compare, context), [pending, ratios, other, values, page.visitor], shown, api_name=NAME,
+        trigger_mode="multiple", **common.WATCHING,
     )  # fmt: skip
-    stop.click(None, cancels=[started], queue=False, api_visibility="private").then(
-        stopped, None, shown, show_progress="hidden", api_visibility="private"
+    stop.click(partial(common.cancel, context, NAME), page.visitor, None, queue=False, api_name=f"{NAME}_stop")
+    page.visitor.change(
+        partial(resume, context), page.visitor, shown, api_visibility="private", **common.WATCHING
     )  # fmt: skip
     _wire_back(tabs, task_tabs, send, player, made)
 
@@ -153,7 +155,7 @@ def take_over(context: AppContext, tab: common.TaskTab, values: common.Values) -
     try:
         pending = Pending(tab.task, tab.read(context, values))
     except BIVDiffError as error:
-        raise gr.Error(common.sentence(error), print_exception=False) from None
+        raise gr.Error(sentence(error), print_exception=False) from None
     return pending, say_pending(context, pending), gr.update(selected=NAME)
 
 
@@ -226,42 +228,71 @@ def _read_values(name: str, text: str) -> list[Any]:
 
 
 def compare(
-    context: AppContext, pending: Pending | None, ratios: str, other: str, values: str
-) -> Iterator[tuple[Any, ...]]:
-    """Make a clip for each value, and show it when it is ready. Closing the generator stops; what is made stays.
+    context: AppContext, pending: Pending | None, ratios: str, other: str, values: str, visitor: str = ""
+) -> Iterator[View]:
+    """Make a clip for each value, and show it when it is ready. Whoever leaves the page leaves the comparison as it is.
 
     Yields:
-        A `View`, as a tuple.
+        What to show, step by step.
     """
-    buttons = common.idle_buttons()
+    who = visitor_of(visitor)
     try:
         axes = axes_of(ratios, other, values)
-        pending = pending or _first(context)
+        submit(context, pending or _first(context), axes, who.owner)
     except BIVDiffError as error:
-        yield _failed(idle(), error, buttons)
+        told = sentence(error)
+        gr.Warning(told, duration=12)
+        yield View({**idle(), "state": "failed", "headline": told})
         return
-    board = _Board(pending, axes)
-    off, on = gr.update(interactive=False), gr.update(interactive=True)
-    yield View(board.panel(), board.value(), "", download=off, made=board.made(), start=off, stop=on)
-    job = pending.job
-    with closing(follow(partial(context.sweep, job.request, axes, job.to_fit), context.device)) as updates:
-        for update in updates:
-            if isinstance(update, Failure):
-                yield _failed(board.panel(), update.error, buttons)
-            elif isinstance(update, StepEvent):
-                board.note(update)
-                yield View(board.panel())
-            elif hasattr(update, "axes"):
-                yield board.finished(update)._replace(**buttons)
-            elif update is not None:
-                board.put(update)
-                yield View(board.panel(), board.value(), made=board.made())
+    yield from followed(context, who)
 
 
-def stopped() -> View:
-    """What to show once a comparison is cancelled: the clips that are ready stay."""
-    panel = {**idle(), "state": "stopped", "headline": "Stopped.", "detail": "The clips that were ready stay."}
-    return View(panel, **common.idle_buttons())
+def submit(context: AppContext, pending: Pending, axes: Mapping[str, Sequence[Any]], owner: str) -> Job:
+    """Give a comparison to the queue.
+
+    Raises:
+        InputError: too many wait, or the owner does not allow what is asked for.
+    """
+    check_allowed(pending.job.request, context.settings)  # now, and not when its turn has come
+    job = pending.job._replace(request=with_seed(pending.job.request))
+    board = Board(context, pending._replace(job=job), axes, owner)
+    request, to_fit = job.request, job.to_fit
+    try:
+        return context.jobs.submit(
+            lambda: context.sweep(request, axes, to_fit), board, owner=owner, place=common.place_of(context, NAME),
+            title=f"Comparison, {TASKS[pending.task].title.lower()}: {request.prompt or request.video_prompt}",
+        )  # fmt: skip
+    except BIVDiffError as error:
+        board.end("cancelled", error)
+        raise
+
+
+def resume(context: AppContext, visitor: str) -> Iterator[View]:
+    """Show the visitor's running or last comparison again."""
+    who = visitor_of(visitor)
+    yield View(queue=queue_value(context, who))  # there may be nothing to follow
+    yield from followed(context, who)
+
+
+def followed(context: AppContext, visitor: Visitor) -> Iterator[View]:
+    """Views of the visitor's comparisons until none of them waits any more."""
+    drawn: Any = None
+    for job in watch(context, visitor, common.place_of(context, NAME)):
+        board, panel = job.board, job.board.panel()
+        if job.state == "queued":
+            panel["headline"] = waiting_words(context, job)
+        elif job.stopping and job.waits:
+            panel["headline"] = "Stopping after this step"
+        elif job.state == "failed":
+            gr.Warning(board.told, duration=12)
+        view = View(panel, stop=gr.update(interactive=job.waits), queue=queue_value(context, visitor))
+        if drawn != (mark := (job.id, board.version)):
+            drawn = mark
+            view = view._replace(
+                player=board.value(), made=board.made(), findings=board.findings,
+                download=gr.update(value=str(board.zip) if board.zip else None, interactive=bool(board.zip)),
+            )  # fmt: skip
+        yield view
 
 
 def idle() -> dict[str, Any]:
@@ -270,32 +301,71 @@ def idle() -> dict[str, Any]:
     return {"state": "idle", "stages": chips, "headline": "", "detail": "", "elapsed": None, "remaining": None}
 
 
-def _failed(panel: dict[str, Any], error: Exception, buttons: Mapping[str, Any]) -> View:
-    told = common.sentence(error)
-    gr.Warning(told, duration=12)
-    return View({**panel, "state": "failed", "headline": told, "detail": ""}, **buttons)
+class Board:
+    """The clips of a comparison as they come, and how far it is.
 
+    Attributes:
+        version: grows whenever a clip is ready.
+        findings: what the clips say, as HTML; zip: all files, once they are written.
+        told: the sentence on how it ended.
+    """
 
-class _Board:
-    """The cells of a comparison as they come, and how far it is."""
-
-    def __init__(self, pending: Pending, axes: Mapping[str, Sequence[Any]]) -> None:
-        self._pending = pending
+    def __init__(
+        self, context: AppContext, pending: Pending, axes: Mapping[str, Sequence[Any]], owner: str
+    ) -> None:  # fmt: skip
+        self._pending, self._runs = pending, context.runs
+        job = pending.job
+        self.run_id = context.runs.begin(job.request, job.fps, owner, kind="comparison", axes=axes)
         self._values = [dict(zip(axes, cell, strict=True)) for cell in product(*axes.values())] or [{}]
         self._cells = [Cell(_label(values), pending=True) for values in self._values]
         self._ready: list[Mapping[str, Any] | None] = [None] * len(self._cells)
         self._now: StepEvent | None = None
-        self._note = ""
+        self._note, self.told, self.findings = "", "", ""
         self._marks: dict[str, int | None] = {}
+        self.zip: Path | None = None
+        self.state: State = "queued"
+        self.version = 0
 
-    def note(self, event: StepEvent) -> None:
-        """Take note of how far it is."""
-        self._now, self._note = event, event.note or self._note
+    def take(self, update: Any) -> None:
+        """Note an event, a finished clip, or the end of it all."""
+        if self.state == "queued":
+            self.state = "running"
+            self._runs.started(self.run_id)
+        if isinstance(update, StepEvent):
+            self._now, self._note = update, update.note or self._note
+        elif hasattr(update, "axes"):
+            self._finish(update)
+        else:
+            self._cells[update.index] = Cell(_label(update.values), update.frames, scores=_named(update.scores))
+            self._ready[update.index] = {**update.values, "seed": update.request.seed}
+            self.version += 1
 
-    def put(self, cell: Any) -> None:
-        """Put a finished clip in its place."""
-        self._cells[cell.index] = Cell(_label(cell.values), cell.frames, scores=_named(cell.scores))
-        self._ready[cell.index] = {**cell.values, "seed": cell.request.seed}
+    def _finish(self, result: Any) -> None:
+        """The recommended clip is marked, and all of it can be taken along."""
+        from bivdiff.sweep import paper_cell
+
+        best = result.recommended.index
+        self._marks = {"recommended": best, "paper": paper_cell(result.request, result.cells)}
+        self.findings = _findings(result)
+        self.told = f"Done in {result.seconds:.1f} s"
+        try:
+            files = _write(self._runs.folder(self.run_id), result, self._pending.job.fps)
+            self.zip = files["zip"]
+            cell = result.cells[best]
+            self._runs.finish_comparison(self.run_id, files, dict(cell.scores), cell.frames)
+        except BIVDiffError as error:
+            self._note = sentence(error)
+        self.version += 1
+
+    def end(self, state: State, error: Exception | None) -> None:
+        """Note how it ended; the clips that are ready stay."""
+        self.state = state
+        if state == "done":
+            return
+        self._cells = [replace(cell, pending=False) if cell.pending else cell for cell in self._cells]
+        self.told = sentence(error) if error else "Stopped."
+        self.version += 1
+        self._runs.end(self.run_id, state, self.told if error else "")
 
     def value(self) -> dict[str, Any]:
         """The player's value."""
@@ -304,6 +374,10 @@ class _Board:
     def made(self) -> dict[str, Any]:
         """What can be sent back: the values of each finished cell."""
         return {"task": self._pending.task, "cells": list(self._ready)}
+
+    def remaining(self) -> float | None:
+        """Not foretold."""
+        return None
 
     def panel(self) -> dict[str, Any]:
         """The progress panel's value."""
@@ -319,23 +393,16 @@ class _Board:
             }
             for number, (key, label) in enumerate(STAGES.items())
         ]  # fmt: skip
+        running = f"{ready} of {len(self._cells)} clips are ready", self._now.message if self._now else ""
+        state, headline, detail = {
+            "done": ("done", self.told, self._note or "Click a clip to choose it; keys 1 to 9 show one large."),
+            "failed": ("failed", self.told, "The clips that were ready stay."),
+            "cancelled": ("stopped", self.told, "The clips that were ready stay."),
+        }.get(self.state, ("running", *running))
         return {
-            "state": "running", "stages": chips, "headline": f"{ready} of {len(self._cells)} clips are ready",
-            "detail": self._now.message if self._now else "", "elapsed": None, "remaining": None,
+            "state": state, "stages": chips, "headline": headline, "detail": detail, "elapsed": None,
+            "remaining": None,
         }  # fmt: skip
-
-    def finished(self, result: Any) -> View:
-        """The end of a comparison: the recommended clip is marked, and all of it can be taken along."""
-        from bivdiff.sweep import paper_cell
-
-        self._marks = {"recommended": result.recommended.index, "paper": paper_cell(result.request, result.cells)}
-        panel = {**self.panel(), "state": "done", "headline": f"Done in {result.seconds:.1f} s",
-                 "detail": self._note or "Click a clip to choose it; keys 1 to 9 show one large."}  # fmt: skip
-        try:
-            file = gr.update(value=str(_write(result, self._pending.job.fps)), interactive=True)
-        except BIVDiffError as error:
-            panel["detail"], file = common.sentence(error), gr.skip()
-        return View(panel, self.value(), _findings(result), file, self.made())
 
 
 def _label(values: Mapping[str, Any]) -> str:
@@ -359,8 +426,7 @@ def _findings(result: Any) -> str:
     )
 
 
-def _write(result: Any, fps: float) -> Path:
-    """All files of a comparison in a zip, in a folder whose name cannot be guessed."""
+def _write(folder: Path, result: Any, fps: float) -> dict[str, Path]:
     from bivdiff.export import export
 
-    return export(Path(get_upload_folder()) / secrets.token_hex(16), result, fps)["zip"]
+    return export(folder, result, fps)

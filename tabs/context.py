@@ -9,19 +9,22 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
-from bivdiff.catalog import FAMILIES, family
+from bivdiff import zerogpu
+from bivdiff.catalog import FAMILIES, family, models_for
 from bivdiff.errors import InputError, ModelUnavailableError, OutOfMemoryError
 from bivdiff.inventory import IN_MEMORY, Entry, find_spec, pulling
 from bivdiff.inventory import inventory as list_models
+from bivdiff.jobs import Jobs
 from bivdiff.models import hub
-from bivdiff.own_models import parse_list
+from bivdiff.own_models import check_allowed, check_may_manage, parse_list
+from bivdiff.runs import Runs
 from bivdiff.settings import Settings
 from bivdiff.toybox.clips import SampleClip, load_index
 from bivdiff.types import GenerationRequest, GenerationResult, StepEvent
@@ -99,18 +102,20 @@ class ManagedModels:
         """Download in a thread of its own.
 
         Raises:
-            InputError: there is no such model.
+            InputError: there is no such model, or the owner does not allow it.
             ModelUnavailableError: it cannot be downloaded.
         """
+        check_may_manage(self._settings)
         return pulling(find_spec(key), self._settings)
 
     def load(self, key: str) -> None:
         """Load what is on the disk; nothing is downloaded.
 
         Raises:
-            InputError: there is no such model.
+            InputError: there is no such model, or the owner does not allow it.
             ModelUnavailableError: its files are not there, or broken.
         """
+        check_may_manage(self._settings)
         spec = find_spec(key)
         for each in (spec, spec.base):
             if each is not None and hub.find(each, self._settings) is None:
@@ -122,13 +127,88 @@ class ManagedModels:
         """Drop one, or all.
 
         Raises:
-            InputError: there is no such model, or a run holds it.
+            InputError: there is no such model, a run holds it, or the owner does not allow it.
         """
+        check_may_manage(self._settings)
         specs = [] if key is None else [find_spec(key)]
         manager = self._manager()
         manager.unload(*specs)
         if any(manager.state(spec) in IN_MEMORY for spec in specs):
             raise InputError(f"'{key}' is in use by a run. Wait until that has ended, or cancel it.")
+
+
+class _Maker:
+    """What computes with the models; on ZeroGPU with a card that is lent for as long as it takes."""
+
+    def __init__(self, settings: Settings, manager: _OneManager) -> None:
+        self._settings, self._manager = settings, manager
+        self._stages: Callable[[], StageCache] = cache(self._open_stages)
+        card = zerogpu.Card(manager, settings)
+        self._run = card.lend(self._run_there, zerogpu.run_seconds)
+        self._sweep = card.lend(self._sweep_there, zerogpu.sweep_seconds)
+        self._maps = card.lend(self._maps_there, zerogpu.map_seconds)
+
+    def run(self, request: GenerationRequest, to_fit: bool) -> Events:
+        """See `AppContext`."""
+        request, told = self._planned(request, to_fit)
+        yield told
+        yield from self._run(request)
+
+    def sweep(self, request: GenerationRequest, axes: Mapping[str, Sequence[Any]], to_fit: bool) -> Iterator[Any]:
+        """See `AppContext`."""
+        request, told = self._planned(request, to_fit)
+        yield told
+        yield from self._sweep(request, axes)
+
+    def expected(self, request: GenerationRequest) -> str:
+        """See `AppContext`."""
+        check_allowed(request, self._settings)
+        _pipeline()
+        from bivdiff import planning
+
+        return planning.expected(request, self._manager()).sentence
+
+    def control_maps(self, request: GenerationRequest) -> tuple[np.ndarray, ...]:
+        """See `AppContext`; what is drawn without a model needs no card."""
+        if not any(map(models_for(request).annotator, request.controls)):
+            return _pipeline().control_maps(request, self._manager())
+        (maps,) = self._maps(request)
+        return maps
+
+    def _planned(self, request: GenerationRequest, to_fit: bool) -> tuple[GenerationRequest, StepEvent]:
+        check_allowed(request, self._settings)
+        _pipeline()
+        from bivdiff import planning
+
+        changed = ""
+        if to_fit:
+            request, changed = planning.fitted(request, self._manager())
+        found = planning.expected(request, self._manager())
+        if not found.fits:
+            raise OutOfMemoryError(f"{found.advice} Or tick “Fit to my memory” under “Advanced”.")
+        most = self._settings.max_minutes
+        if most and found.seconds > 60 * most:
+            raise InputError(
+                f"This would take about {found.seconds / 60:.0f} minutes, and here a run may take {most}. Take fewer "
+                "steps, fewer frames or a smaller size."
+            )
+        return request, StepEvent("load", 0, 1, found.sentence, note=changed)
+
+    def _run_there(self, request: GenerationRequest) -> Events:
+        return _pipeline().run(request, self._manager(), self._stages())
+
+    def _sweep_there(self, request: GenerationRequest, axes: Mapping[str, Sequence[Any]]) -> Iterator[Any]:
+        from bivdiff.sweep import sweep
+
+        return sweep(request, axes, self._manager(), self._stages())
+
+    def _maps_there(self, request: GenerationRequest) -> Iterator[tuple[np.ndarray, ...]]:
+        yield _pipeline().control_maps(request, self._manager())
+
+    def _open_stages(self) -> StageCache:
+        from bivdiff.store import StageStore
+
+        return StageStore(self._settings)
 
 
 @dataclass(frozen=True)
@@ -144,6 +224,9 @@ class AppContext:
         control_maps: the control maps of a request alone, uint8 `(F, H, W, 3)` for each of its controls.
         samples: the clips that come with the studio, best first; at least one.
         models: those there are, and what may be done with them.
+        runs: what was made, kept on the disk.
+        jobs: the queue of what is to be made; its worker holds the device.
+        settings: what the owner allows, and how much.
         family: key of the model family that a page's tabs offer; families: of all pages, the front page's first.
         device: held by whoever computes with the models, so that only one does.
     """
@@ -154,60 +237,32 @@ class AppContext:
     control_maps: Callable[[GenerationRequest], tuple[np.ndarray, ...]]
     samples: tuple[SampleClip, ...]
     models: Models
+    runs: Runs
+    jobs: Jobs
+    device: threading.Lock
+    settings: Settings
     family: str = "toybox"
     families: tuple[str, ...] = ("toybox",)
-    device: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> AppContext:
-        """The real thing. Starts nothing: the first call of `run` or `control_maps` loads what it needs."""
+        """The real thing. Starts nothing: the first call of `run` or `control_maps` loads what it needs.
+
+        The exception is ZeroGPU, where models are placed at once, so that each lent card finds them.
+        """
         manager = _OneManager(settings)
-
-        @cache
-        def stages() -> StageCache:
-            from bivdiff.store import StageStore
-
-            return StageStore(settings)
-
-        def planned(request: GenerationRequest, to_fit: bool) -> tuple[GenerationRequest, StepEvent]:
-            _pipeline()
-            from bivdiff import planning
-
-            changed = ""
-            if to_fit:
-                request, changed = planning.fitted(request, manager())
-            found = planning.expected(request, manager())
-            if not found.fits:
-                raise OutOfMemoryError(f"{found.advice} Or tick “Fit to my memory” under “Advanced”.")
-            return request, StepEvent("load", 0, 1, found.sentence, note=changed)
-
-        def run(request: GenerationRequest, to_fit: bool) -> Events:
-            request, told = planned(request, to_fit)
-            yield told
-            yield from _pipeline().run(request, manager(), stages())
-
-        def sweep(request: GenerationRequest, axes: Mapping[str, Sequence[Any]], to_fit: bool) -> Iterator[Any]:
-            request, told = planned(request, to_fit)
-            yield told
-            from bivdiff.sweep import sweep as compare
-
-            yield from compare(request, axes, manager(), stages())
-
-        def expected(request: GenerationRequest) -> str:
-            _pipeline()
-            from bivdiff import planning
-
-            return planning.expected(request, manager()).sentence
-
-        def control_maps(request: GenerationRequest) -> tuple[np.ndarray, ...]:
-            return _pipeline().control_maps(request, manager())
-
+        made = _Maker(settings, manager)
         models = ManagedModels(settings, manager)
         families = tuple(FAMILIES) if settings.families == "all" else parse_list(settings.families)
         for name in families:
             family(name)  # an unknown one is told now, and not by a page that is not there
+        if zerogpu.on_zerogpu():
+            zerogpu.place_models(manager(), settings, families[0])
+        device = threading.Lock()
         return cls(
-            run=run, sweep=sweep, expected=expected, control_maps=control_maps, samples=load_index(), models=models,
+            run=made.run, sweep=made.sweep, expected=made.expected, control_maps=made.control_maps,
+            samples=load_index(), models=models, runs=Runs(settings),
+            jobs=Jobs(device, settings.max_queue, settings.max_jobs), device=device, settings=settings,
             families=families,
         )  # fmt: skip
 

@@ -21,6 +21,7 @@ from tabs import common
 from tabs import controls as shared
 from tabs.context import AppContext
 from tabs.player import player_value, sync_player, tile
+from tabs.presets import preset_controls
 from tabs.results import CONTROL_LABELS
 
 TASK = "control"
@@ -33,14 +34,14 @@ MAP_SOURCES = [
 ]
 
 
-def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> common.TaskTab:
+def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: common.PageParts) -> common.TaskTab:
     """Lay the tab out and connect it. Call it inside a `gr.Tab` of the page."""
     defaults = shared.defaults_of(context, TASK)
     controls: shared.Controls = {}
     with shared.columns():
         with shared.card():
             shared.heading(1, "The clip you have")
-            controls |= shared.clip_controls(context, TASK)
+            controls |= shared.clip_controls(context, TASK, page.visitor)
             controls |= _control_choice(context, defaults)
             preview = sync_player(player_value(preview_tiles([], None, None), 8), elem_id=f"{TASK}-preview")
             controls |= _control_details(context, defaults)
@@ -54,8 +55,9 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> common.TaskTab:
             controls |= shared.step_controls(defaults)
             with gr.Accordion("Advanced", open=False):
                 controls |= shared.advanced_controls(context, defaults)
+            preset_controls(context, TASK, controls)
             buttons = shared.run_controls(TASK)
-    built = common.add_result(context, read_job, TASK, controls, buttons)
+    built = common.add_result(context, read_job, TASK, controls, buttons, page.queue)
     watched = [
         "start", "stride", "num_frames", "fit", "control_type", "second_control_type", "map_source", "control_video",
         "low_threshold", "high_threshold",
@@ -83,7 +85,8 @@ def _job_of(context: AppContext, values: common.Values, clip: Clip) -> common.Jo
 
 
 def _read_controls(context: AppContext, values: common.Values, frames: np.ndarray) -> tuple[Control, ...]:
-    path = _map_path(context, values)
+    earlier = common.restored(context, values)
+    path = None if earlier else _map_path(context, values)
     maps = None if path is None else common.read_beside(values, path, frames)
     span = {
         name: values[f"control_{name}"] for name in ("start", "end") if values.get(f"control_{name}") is not None
@@ -95,11 +98,16 @@ def _read_controls(context: AppContext, values: common.Values, frames: np.ndarra
         raise InputError("Both controls are of the same kind. Choose another second control, or none.")
     return tuple(
         Control(
-            control_type=kind, frames=None if prefix else maps,
+            control_type=kind, frames=_kept_map(earlier, kind) if earlier else None if prefix else maps,
             conditioning_scale=_given(values.get(f"{prefix}conditioning_scale"), 1.0), **span,
         )
         for prefix, kind in kinds.items()
     )  # fmt: skip
+
+
+def _kept_map(earlier: common.Job, kind: str) -> np.ndarray | None:
+    """The map that a restored run was given for a control; None where it was drawn."""
+    return next((control.frames for control in earlier.request.controls if control.control_type == kind), None)
 
 
 def _map_path(context: AppContext, values: common.Values) -> Any:

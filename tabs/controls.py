@@ -15,7 +15,8 @@ import numpy as np
 from gradio.components import Component
 
 from bivdiff import media
-from bivdiff.catalog import IMAGE_MODELS, PAPER, PRESETS, TASKS, family
+from bivdiff.catalog import IMAGE_MODELS, PAPER, TASKS, family, settings_of
+from bivdiff.own_models import are_allowed
 from bivdiff.toybox import world
 from bivdiff.toybox.data import vocabulary
 from bivdiff.types import MAX_PROMPT_CHARACTERS, MAX_SEED, MIXING_RULES, GenerationRequest
@@ -27,7 +28,6 @@ Controls = dict[str, Component]
 
 TOYBOX = "toybox"
 SIZES = ["512x512", "576x320", "320x576", "448x448", "384x384", "256x256"]
-MAX_FRAMES = 64  # longer clips are the command line's
 FIRST = next(iter(TASKS))  # its tab is the one that the page opens with
 VIDEO_LABELS = {
     "zeroscope": "ZeroScope v2", "modelscope": "ModelScope 1.7b", "animatediff-v1-5-3": "AnimateDiff v1.5.3",
@@ -39,6 +39,10 @@ RULE_LABELS = {
     "slerp": "Spherical",
 }
 FILE_TYPES = [f".{kind.strip()}" for kind in media.KNOWN_KINDS.split(",")]
+RESTORED = (
+    "An earlier run is restored: its clip, its mask and its control maps are used as they were. Choose a clip to go on "
+    "with another."
+)
 # Words of instructions, which are not in captions.
 INSTRUCTION_WORDS = "make turn paint color colour remove delete erase the it into floor"
 
@@ -46,7 +50,7 @@ INSTRUCTION_WORDS = "make turn paint color colour remove delete erase the it int
 def defaults_of(context: AppContext, task: str, image_model: str | None = None) -> GenerationRequest:
     """The values that a task's controls start with: those of one of its image models, the first unless it is named."""
     model = image_model or TASKS[task].image_models[0]
-    settings = {**PAPER[model], **PRESETS.get((model, context.family), {})}
+    settings = settings_of(task, model, context.family)
     video_model = next(iter(family(context.family).video_models))
     return GenerationRequest(
         frames=np.zeros((1, 8, 8, 3), np.uint8), prompt="", task=task, family=context.family, image_model=model,
@@ -85,10 +89,17 @@ def remark(text: str = "", **options: Any) -> gr.HTML:
 # The clip one has
 
 
-def clip_controls(context: AppContext, task: str) -> Controls:
-    """The clip to start from: a sample or an upload."""
+def clip_controls(context: AppContext, task: str, visitor: gr.Textbox) -> Controls:
+    """The clip to start from: a sample or an upload, or that of a restored run; and who asks."""
+    earlier = gr.Textbox("", visible="hidden", label="Restored run", elem_id=f"{task}-restored")
+    told = remark(RESTORED, visible=False, elem_id=f"{task}-restored-note")
+    earlier.change(
+        lambda run_id: gr.update(visible=bool(run_id)), earlier, told, show_progress="hidden", queue=False,
+        api_visibility="private",
+    )  # fmt: skip
     limits = media.LIMITS
-    bounds = f"up to {limits.file_bytes // 2**30} GB, {limits.seconds / 3600:g} hours, 8K"
+    length = f"{limits.seconds / 3600:g} hours, {limits.source_frames:,} frames"
+    bounds = f"up to {limits.file_bytes // 2**30} GB, {length}, 8K"
     return {
         "sample": sample_strip(
             context.samples,
@@ -98,6 +109,8 @@ def clip_controls(context: AppContext, task: str) -> Controls:
             elem_classes="bd-strip",
         ),
         "video": upload(f"Or a clip of your own: {bounds}", elem_id=f"{task}-video"),
+        "restored": earlier,
+        "visitor": visitor,
     }
 
 
@@ -119,8 +132,9 @@ def trim_controls(context: AppContext, shape: bool = True) -> Controls:
             }
         with fields():
             controls["num_frames"] = slider(
-                2, MAX_FRAMES, usual, 1, "Frames", f"{usual} is usual; more take as much longer", min_width=150
-            )
+                2, context.settings.max_frames, usual, 1, "Frames", f"{usual} is usual; more take as much longer",
+                min_width=150,
+            )  # fmt: skip
             if shape and context.family != TOYBOX:
                 controls["size"] = gr.Dropdown(
                     SIZES, value="512x512", label="Size", info="Smaller needs less memory", min_width=150
@@ -197,7 +211,8 @@ def bridge_controls(context: AppContext, task: str, image_model: Component | Non
         elem_id=f"{task}-mixing-ratio", elem_classes="bd-ratio",
     )  # fmt: skip
     if image_model is not None:
-        image_model.change(
+        # Only where the user chooses another: what is restored keeps its ratio.
+        image_model.input(
             lambda model, now: follow_ratio(context, task, model, now), [image_model, ratio], ratio,
             show_progress="hidden", queue=False, api_visibility="private",
         )  # fmt: skip
@@ -286,7 +301,8 @@ def advanced_controls(context: AppContext, defaults: GenerationRequest, with_noi
         True, label="Fit to my memory", elem_classes="bd-check",
         info="Where a run would not fit, lower the last settings and the offload until it does, and say so",
     )  # fmt: skip
-    return controls | (_own_models() if context.family != TOYBOX else {})
+    wanted = context.family != TOYBOX and are_allowed(context.settings)
+    return controls | (_own_models() if wanted else {})
 
 
 def _own_models() -> Controls:

@@ -18,19 +18,20 @@ from tabs import common
 from tabs import controls as shared
 from tabs.context import AppContext
 from tabs.player import player_value, sync_player, tile
+from tabs.presets import preset_controls
 
 TASK = "edit"
 BY_INSTRUCTION, BY_PROMPTS = "instruct-pix2pix", "prompt2prompt"
 
 
-def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> common.TaskTab:
+def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: common.PageParts) -> common.TaskTab:
     """Lay the tab out and connect it. Call it inside a `gr.Tab` of the page."""
     defaults = shared.defaults_of(context, TASK)
     controls: shared.Controls = {}
     with shared.columns():
         with shared.card():
             shared.heading(1, "The clip you have")
-            controls |= shared.clip_controls(context, TASK)
+            controls |= shared.clip_controls(context, TASK, page.visitor)
             preview = sync_player(player_value([tile("Source", None)], 8), elem_id=f"{TASK}-preview")
             controls["source_prompt"] = shared.prompt_box(
                 context,
@@ -51,8 +52,9 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> common.TaskTab:
             controls |= shared.step_controls(defaults, elsewhere=["guidance_scale"])
             with gr.Accordion("Advanced", open=False):
                 controls |= shared.advanced_controls(context, defaults)
+            preset_controls(context, TASK, controls)
             buttons = shared.run_controls(TASK)
-    built = common.add_result(context, read_job, TASK, controls, buttons)
+    built = common.add_result(context, read_job, TASK, controls, buttons, page.queue)
     show = partial(common.preview_source, context, "Source")
     shown = common.Preview(show, [preview], list(common.TRIM), api_name="edit_source")
     texts = {

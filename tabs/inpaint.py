@@ -24,6 +24,7 @@ from tabs import common
 from tabs import controls as shared
 from tabs.context import AppContext
 from tabs.player import painter, player_value, sheet, sync_player, tile
+from tabs.presets import preset_controls
 from tabs.results import shown_masks
 
 TASK = "inpaint"
@@ -41,14 +42,14 @@ SOURCES = [
 POLARITIES = [("White", "white"), ("Black", "black")]
 
 
-def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> common.TaskTab:
+def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: common.PageParts) -> common.TaskTab:
     """Lay the tab out and connect it. Call it inside a `gr.Tab` of the page."""
     defaults = shared.defaults_of(context, TASK)
     controls: shared.Controls = {}
     with shared.columns():
         with shared.card():
             shared.heading(1, "The clip you have")
-            controls |= shared.clip_controls(context, TASK)
+            controls |= shared.clip_controls(context, TASK, page.visitor)
             controls |= _mask_controls(defaults.feather)
             preview = sync_player(player_value(preview_tiles(None, None), 8), elem_id=f"{TASK}-preview")
             controls |= shared.trim_controls(context)
@@ -65,8 +66,9 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> common.TaskTab:
             with gr.Accordion("Advanced", open=False):
                 controls |= shared.advanced_controls(context, defaults)
                 controls |= keep_control(defaults.preserve_known)
+            preset_controls(context, TASK, controls)
             buttons = shared.run_controls(TASK)
-    built = common.add_result(context, read_job, TASK, controls, buttons)
+    built = common.add_result(context, read_job, TASK, controls, buttons, page.queue)
     own = ["mask_source", "boxes", "color", "tolerance", "mask_video", "polarity", "grow"]
     outputs = [preview, controls["painted"]]
     shown = common.Preview(partial(preview_mask, context), outputs, [*common.TRIM, *own], api_name="inpaint_mask")
@@ -109,6 +111,8 @@ def read_masks(context: AppContext, values: common.Values, frames: np.ndarray) -
     """
     from bivdiff.masks import grow
 
+    if (earlier := common.restored(context, values)) and earlier.request.masks is not None:
+        return earlier.request.masks
     source = values.get("mask_source") or "object"
     if source not in READERS:
         raise InputError(f"Unknown mask_source '{source}'. Choose one of: {', '.join(READERS)}.")

@@ -22,6 +22,7 @@ from tabs import controls as shared
 from tabs.context import AppContext
 from tabs.inpaint import keep_control
 from tabs.player import player_value, sync_player, tile
+from tabs.presets import preset_controls
 from tabs.results import shown_masks
 
 TASK = "outpaint"
@@ -30,21 +31,24 @@ ASPECTS = ("16:9", "3:2", "4:3", "1:1", "3:4", "2:3", "9:16", "21:9")
 
 
 class Canvas(NamedTuple):
-    """The clip on its canvas, uint8 `(F, H, W, 3)`, the masks of what is added, `(F, H, W)`, and how it was planned."""
+    """The clip on its canvas, uint8 `(F, H, W, 3)`, the masks of what is added, `(F, H, W)`, and how it was planned.
+
+    A restored run's canvas has no plan any more.
+    """
 
     clip: media.Clip
     masks: np.ndarray
-    plan: Plan
+    plan: Plan | None
 
 
-def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> common.TaskTab:
+def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: common.PageParts) -> common.TaskTab:
     """Lay the tab out and connect it. Call it inside a `gr.Tab` of the page."""
     defaults = shared.defaults_of(context, TASK)
     controls: shared.Controls = {}
     with shared.columns():
         with shared.card():
             shared.heading(1, "The clip you have")
-            controls |= shared.clip_controls(context, TASK)
+            controls |= shared.clip_controls(context, TASK, page.visitor)
             controls |= _side_controls()
             preview = sync_player(player_value(preview_tiles(None), 8), elem_id=f"{TASK}-preview")
             controls |= shared.trim_controls(context, shape=False)
@@ -63,8 +67,9 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> common.TaskTab:
                     0, MAX_FEATHER, defaults.feather, 1, "Feather", "Pixels over which old and new run into each other"
                 )
                 controls |= keep_control(defaults.preserve_known)
+            preset_controls(context, TASK, controls)
             buttons = shared.run_controls(TASK)
-    built = common.add_result(context, read_job, TASK, controls, buttons)
+    built = common.add_result(context, read_job, TASK, controls, buttons, page.queue)
     watched = ["start", "stride", "num_frames", "extend_by", *SIDES, "aspect"]
     shown = common.Preview(partial(preview_canvas, context), [preview], watched, api_name="outpaint_canvas")
     common.wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.caption}, TASK)
@@ -92,6 +97,8 @@ def read_canvas(context: AppContext, values: common.Values) -> Canvas:
     """
     from bivdiff.masks import extend_canvas
 
+    if (earlier := common.restored(context, values)) and earlier.request.masks is not None:
+        return Canvas(media.Clip(earlier.request.frames, earlier.fps), earlier.request.masks, None)
     info = media.probe(common.source_path(context, values))
     plan = plan_canvas(extension(values), info.width, info.height, family(context.family).size)
     clip = common.read_source(context, values, (plan.width, plan.height))
@@ -119,9 +126,10 @@ def preview_canvas(context: AppContext, values: common.Values) -> Iterator[dict[
     try:
         canvas = read_canvas(context, values)
         frames, plan = canvas.clip.frames, canvas.plan
+        sizes = [] if plan is None else [("The clip on it", f"{plan.width} by {plan.height} pixels")]
         facts = [
-            ("Canvas", f"{plan.canvas[0]} by {plan.canvas[1]} pixels"),
-            ("The clip on it", f"{plan.width} by {plan.height} pixels"),
+            ("Canvas", f"{frames.shape[2]} by {frames.shape[1]} pixels"),
+            *sizes,
             ("Made anew", f"{100 * (canvas.masks > 0).mean():.0f}% of the picture"),
         ]
         yield player_value(preview_tiles(shown_masks(frames, canvas.masks)), canvas.clip.fps, facts)

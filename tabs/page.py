@@ -6,22 +6,41 @@ colours and fonts (`assets/style.css`), the server (app.py).
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from bivdiff import media
 from bivdiff.catalog import TASKS, family
+from bivdiff.limits import limits_sentence
 from bivdiff.settings import ASSETS
-from tabs import compare, control, edit, inpaint, models, outpaint, smooth
+from tabs import common, compare, control, edit, history, inpaint, models, outpaint, smooth
+from tabs import controls as shared
+from tabs.boards import visitor_of
 from tabs.context import AppContext
+from tabs.examples import how_it_works
+from tabs.queue import queue_strip
+from tabs.refusals import tell_refusals
 
 TITLE = "BIVDiff Studio"
 TABS = {tab.TASK: tab.build for tab in (control, edit, inpaint, outpaint, smooth)}
 CACHE_SECONDS = 24 * 3600
-QUEUE_SIZE = 24
+QUEUE_SIZE = 64
+# Runs in the browser when the page is opened: a token that only this browser has, and one for this window.
+VISITOR = """() => {
+  const made = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  let token = null;
+  try { token = localStorage.getItem("bivdiff-visitor"); } catch { /* kept for this window only */ }
+  if (!token) {
+    token = made();
+    try { localStorage.setItem("bivdiff-visitor", token); } catch { /* as above */ }
+  }
+  return `${token}.${made()}`;
+}"""  # noqa: E501
 
 # Fonts that come with the system: nothing is fetched from elsewhere.
 SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "sans-serif")
@@ -49,6 +68,7 @@ def build_page(context: AppContext) -> gr.Blocks:
 
     Starts nothing; give `launch_options()` to its `launch`.
     """
+    gr.set_static_paths([context.runs.files_folder])  # as they are, so that what is deleted is gone
     first, *others = context.families
     with gr.Blocks(title=TITLE, delete_cache=(CACHE_SECONDS, CACHE_SECONDS), analytics_enabled=False) as page:
         _fill(replace(context, family=first), page)
@@ -58,6 +78,7 @@ def build_page(context: AppContext) -> gr.Blocks:
             _fill(replace(context, family=name), page)
         for number in set(page.fns) - before:
             _name_for(page.fns[number], name)
+    tell_refusals(page)
     page.queue(max_size=QUEUE_SIZE)
     return page
 
@@ -67,16 +88,42 @@ def _fill(context: AppContext, page: gr.Blocks) -> None:
     if len(context.families) > 1:
         gr.Navbar(main_page_name=_short(context.families[0]))
     gr.HTML((ASSETS / "header.html").read_text("utf-8"), elem_id="header", apply_default_css=False)
+    gr.HTML(how_it_works(), elem_id="how", apply_default_css=False)
+    with gr.Row(elem_classes="bd-limits"):
+        shared.remark(limits_sentence(context.settings))
+        if "SPACE_ID" in os.environ:
+            gr.DuplicateButton(size="sm", min_width=140, scale=0)
+    visitor = gr.Textbox("", visible="hidden", label="Visitor", elem_id="visitor")
+    parts = common.PageParts(visitor, queue_strip(context, visitor))
     with gr.Tabs(elem_id="tabs") as tabs:
         built = []
         for number, (task, build) in enumerate(TABS.items()):
             with gr.Tab(TASKS[task].title, id=task, elem_id=f"{task}-tab", elem_classes="bd-tab") as tab:
                 # The first is open from the start.
-                built.append(build(context, tab if number else page))
+                built.append(build(context, tab if number else page, parts))
         with gr.Tab(compare.TITLE, id=compare.NAME, elem_id=f"{compare.NAME}-tab", elem_classes="bd-tab"):
-            compare.build(context, tabs, built)
+            compare.build(context, tabs, built, parts)
+        with gr.Tab(history.TITLE, id=history.NAME, elem_id=f"{history.NAME}-tab", elem_classes="bd-tab") as tab:
+            history.build(context, tab, tabs, built, visitor, partial(rerun, context))
         with gr.Tab(models.TITLE, id=models.NAME, elem_id=f"{models.NAME}-tab", elem_classes="bd-tab") as tab:
             models.build(context, tab, tabs)
+    page.load(None, None, visitor, js=VISITOR, api_visibility="private")
+
+
+def rerun(context: AppContext, run_id: str, visitor: str) -> str:
+    """Give a visitor's earlier run, or comparison, to the queue as it was; returns what to tell.
+
+    Raises:
+        InputError: it is not there any more, or too many jobs wait.
+    """
+    owner = visitor_of(visitor).owner
+    run = context.runs.get(run_id, owner)
+    job, there = common.Job(*context.runs.job(run_id, owner), False), replace(context, family=run.family)
+    if run.kind == "comparison":
+        compare.submit(there, compare.Pending(run.task, job), run.settings["axes"], owner)
+    else:
+        common.submit(there, run.task, job, owner)
+    return "It waits for its turn; its tab shows how far it is."
 
 
 def _short(name: str) -> str:

@@ -66,6 +66,12 @@ def model_list(**options: Any) -> gr.HTML:
     return _widget("models", {"rows": [], "chosen": "", "note": ""}, about, **options)
 
 
+def job_strip(**options: Any) -> gr.HTML:
+    """A visitor's jobs, a line each; its buttons trigger `act`. Its value is made by `tabs.queue.queue_value`."""
+    about = {"type": "object", "description": "the jobs that run or wait, and what was asked of one of them"}
+    return _widget("jobs", {"jobs": []}, about, **options)
+
+
 def _widget(name: str, value: Any, about: dict[str, str], **options: Any) -> gr.HTML:
     """A gr.HTML drawn by a script of ours. Its template holds no values: in the browser they are data, never code."""
     # Not a subclass: Gradio writes a stub file beside the source of each one.

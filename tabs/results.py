@@ -1,24 +1,19 @@
-"""What a run shows and leaves: clips for the player, figures, files.
+"""What a run shows: clips for the player, and figures.
 
-In it: the player's value during a run and after it, the files of a result, and its record. Not in it: the run
-(running.py), the player itself (player.py).
+In it: the player's value during a run and after it, its scores and its record. Not in it: the run (boards.py), the
+player itself (player.py), the files (`bivdiff.runs`).
 """
 
 from __future__ import annotations
 
 import math
-import secrets
-import shutil
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gradio.utils import get_upload_folder
 
-from bivdiff import media
-from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.types import Control, GenerationRequest, GenerationResult, StepEvent
 from tabs.player import player_value, served, tile
 
@@ -30,39 +25,39 @@ CONTROL_LABELS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Files:
-    """The files of a result. `steering` holds its control maps, or its mask."""
-
-    bridged: Path | None = None
-    framewise: Path | None = None
-    steering: tuple[Path, ...] = ()
-    gif: Path | None = None
-    pngs: Path | None = None
-
-
 class LiveTiles:
-    """The player during a run: the source at once, the others as they come."""
+    """The player during a run: the source at once, the others as they come.
+
+    Pictures are encoded when they are asked for, so that a run does not wait for them.
+
+    Attributes:
+        version: grows with every picture.
+    """
 
     def __init__(self, request: GenerationRequest, fps: float) -> None:
         self._fps = fps
         self._tiles = result_tiles(request.task, _given(request), request.controls)
+        self._waiting: dict[str, tuple[np.ndarray, bool]] = {}
+        self._encoding = threading.Lock()
+        self.version = 0
 
-    def take(self, event: StepEvent) -> bool:
-        """Put an event's preview in its place; say whether there was one."""
+    def take(self, event: StepEvent) -> None:
+        """Note an event's preview."""
         key = {"control": f"control-{event.step}", "framewise": "framewise", "smoothing": "bridged"}.get(event.stage)
-        shown = self._tiles.get(key or "")
-        if shown is None or event.preview is None:
-            return False
-        changed = tile(shown["label"], event.preview, tone=shown["tone"], pending=event.stage != "control")
-        self._tiles[str(key)] = changed
         if event.stage == "smoothing" and "framewise" in self._tiles:
             self._tiles["framewise"]["pending"] = False
-        return True
+        if key in self._tiles and event.preview is not None:
+            self._waiting[str(key)] = (event.preview, event.stage != "control")
+            self.version += 1
 
     def value(self) -> dict[str, Any]:
         """The player's value now; shares nothing with later ones."""
-        return player_value([dict(shown) for shown in self._tiles.values()], self._fps)
+        with self._encoding:  # several windows may watch one run
+            while self._waiting:
+                key, (preview, pending) = self._waiting.popitem()
+                shown = self._tiles[key]
+                self._tiles[key] = tile(shown["label"], preview, tone=shown["tone"], pending=pending)
+            return player_value([dict(shown) for shown in self._tiles.values()], self._fps)
 
 
 def result_tiles(
@@ -103,56 +98,38 @@ def empty_player(task: str) -> dict[str, Any]:
     return player_value(list(result_tiles(task, {}).values()), 8)
 
 
-def result_player(result: GenerationResult, fps: float, files: Files) -> dict[str, Any]:
-    """The value of the result player: its clips with their scores, what the run took, and files to keep."""
+def result_player(result: GenerationResult, fps: float, files: Mapping[str, Path]) -> dict[str, Any]:
+    """The value of the result player: its clips with their scores, what the run took, and files to keep.
+
+    Args:
+        result: of a run.
+        fps: at which its clips play.
+        files: those that were written of it, by the names of `Runs.finish`.
+    """
     request = result.request
     made = {"framewise": result.framewise_frames, "bridged": result.frames}
     maps = {f"control-{number}": frames for number, frames in enumerate(result.control_frames, 1)}
     tiles = result_tiles(request.task, {**_given(request), **maps, **made}, request.controls)
     next(iter(tiles.values()))["scores"] = [["Flicker", _number(_flicker(request.frames))]]
-    keep = {"bridged": files.bridged, "framewise": files.framewise}
-    keep |= dict(zip(["mask"] if request.masks is not None else maps, files.steering, strict=False))
-    for key, path in keep.items():
-        if key in tiles and path:
-            tiles[key]["file"] = served(path)
+    for key, path in files.items():
+        if (place := "control-1" if key == "control" else key) in tiles:
+            tiles[place]["file"] = served(path)
     for key, frames in made.items():
         if key in tiles:
             tiles[key]["scores"] = _scores(frames, result.framewise_frames)
-    kept = {"GIF": files.gif, "PNG frames (zip)": files.pngs}
-    downloads = [{"label": label, "file": served(path)} for label, path in kept.items() if path]
+    kept = {"GIF": "gif", "PNG frames (zip)": "pngs"}
+    downloads = [{"label": label, "file": served(files[key])} for label, key in kept.items() if key in files]
     return player_value(list(tiles.values()), fps, _facts(result), downloads)
 
 
-def write_files(result: GenerationResult, fps: float) -> Files:
-    """Write a result into a folder of its own, whose name cannot be guessed.
-
-    Raises:
-        InputError: it cannot be written; nothing is left behind.
-    """
-    folder = Path(get_upload_folder()) / secrets.token_hex(16)
-    steering = {f"control-{number}" if number > 1 else "control": frames
-                for number, frames in enumerate(result.control_frames, 1)}  # fmt: skip
-    if result.request.masks is not None:
-        steering["mask"] = np.repeat(result.request.masks[..., None], 3, axis=-1)
-    files = Files(
-        folder / "bridged.mp4", folder / "frame-by-frame.mp4", tuple(folder / f"{name}.mp4" for name in steering),
-        folder / "bridged.gif", folder / "bridged-frames.zip",
-    )  # fmt: skip
-    try:
-        folder.mkdir(mode=0o700, parents=True)
-        media.write_mp4(folder / "bridged.mp4", result.frames, fps)
-        media.write_mp4(folder / "frame-by-frame.mp4", result.framewise_frames, fps)
-        for path, frames in zip(files.steering, steering.values(), strict=True):
-            media.write_mp4(path, frames, fps)
-        media.write_gif(folder / "bridged.gif", result.frames, min(fps, media.MAX_GIF_FPS))
-        media.write_png_zip(folder / "bridged-frames.zip", result.frames)
-    except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise InputError("The clips could not be written: the disk may be full. Make room and try again.") from error
-    except BIVDiffError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return files
+def scores_of(result: GenerationResult) -> dict[str, Any]:
+    """What a run is scored by in its record and in the history, ready for JSON."""
+    return {
+        "flicker": _finite(_flicker(result.frames)),
+        "framewise_flicker": _finite(_flicker(result.framewise_frames)),
+        "source_flicker": _finite(_flicker(result.request.frames)),
+        "sharpness": _finite(_sharpness(result.frames, result.framewise_frames)),
+    }
 
 
 def record_of(result: GenerationResult, fps: float) -> dict[str, Any]:
@@ -161,12 +138,7 @@ def record_of(result: GenerationResult, fps: float) -> dict[str, Any]:
         "settings": {**result.request.settings(), "seed": result.seed},
         "seed": result.seed, "fps": fps, "seconds": result.seconds, "evaluations": result.evaluations,
         "forward_seconds": result.forward_seconds, "peak_memory_bytes": result.peak_memory_bytes,
-        "flicker": {
-            "source": _finite(_flicker(result.request.frames)),
-            "framewise": _finite(_flicker(result.framewise_frames)),
-            "bridged": _finite(_flicker(result.frames)),
-        },
-        "sharpness": _finite(_sharpness(result.frames, result.framewise_frames)),
+        "scores": scores_of(result),
     }  # fmt: skip
 
 

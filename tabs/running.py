@@ -1,21 +1,16 @@
-"""Following a run: the thread it works in, and how far it is.
+"""How far a run is, and how long it will take.
 
-In it: `follow`, which turns a run into updates that can be stopped at any moment, and `Meter`, which turns events into
-stages, percents and the time that is left. Not in it: widgets, requests, results.
+In it: `Meter`, which turns events into stages, percents and the time that is left. Not in it: widgets, requests,
+results, the thread of a run (`bivdiff.jobs`).
 """
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 from bivdiff.types import GenerationRequest, Stage, StepEvent
-from tabs.context import Events
 
 STAGES: dict[Stage, str] = {
     "load": "Load",
@@ -27,86 +22,8 @@ STAGES: dict[Stage, str] = {
 SKIPPED: dict[str, set[Stage]] = {"control": set(), "smooth": {"control", "framewise"}}
 """Stages that a task does not have; one that is not listed draws no control maps."""
 
-HEARTBEAT = 0.5  # seconds between updates while nothing happens: a run that waits can be cancelled too
-PAUSE = 0.12  # seconds between updates at most: a browser need not see every step
 
-
-@dataclass(frozen=True)
-class Failure:
-    """The error that ended a run."""
-
-    error: Exception
-
-
-Update = Any  # a StepEvent, whatever else the run yields, a Failure, or None while nothing happens
-_ENDED = object()
-
-
-def follow(start: Callable[[], Events], device: threading.Lock) -> Iterator[Update]:
-    """Run in a thread of its own and report from there.
-
-    Closing this generator stops the run before its next step, without waiting for it; the run then frees what it took,
-    and only after that the next one gets the device.
-
-    Args:
-        start: begins the run.
-        device: held while the run works.
-
-    Yields:
-        What the run yields, in its order; None while there is nothing, or while the device is taken; a Failure last if
-        it fails. StepEvents that come faster than every `PAUSE` seconds are passed over, unless they bring a preview
-        or another stage.
-    """
-    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    stopped = threading.Event()
-    worker = threading.Thread(target=_work, args=(start, device, inbox, stopped), name="bivdiff-run", daemon=True)
-    worker.start()
-    last_stage, last_time = "", 0.0
-    try:
-        while True:
-            try:
-                update = inbox.get(timeout=HEARTBEAT)
-            except queue.Empty:
-                yield None
-                continue
-            if update is _ENDED:
-                return
-            if not isinstance(update, StepEvent):
-                yield update
-                continue
-            ended = update.step >= update.total
-            if (
-                ended
-                or update.preview is not None
-                or update.stage != last_stage
-                or time.monotonic() - last_time > PAUSE
-            ):
-                last_stage, last_time = update.stage, time.monotonic()
-                yield update
-    finally:
-        stopped.set()
-
-
-def _work(
-    start: Callable[[], Events], device: threading.Lock, inbox: queue.SimpleQueue, stopped: threading.Event
-) -> None:
-    while not device.acquire(timeout=HEARTBEAT):
-        if stopped.is_set():
-            return
-    try:
-        if stopped.is_set():
-            return
-        with closing(cast(Any, start())) as events:
-            for event in events:
-                if stopped.is_set():
-                    return
-                inbox.put(event)
-        inbox.put(_ENDED)
-    except Exception as error:  # noqa: BLE001 - it is raised, or told to the user, where the run is followed
-        inbox.put(Failure(error))
-        inbox.put(_ENDED)
-    finally:
-        device.release()
+HEARTBEAT = 0.5  # seconds after which a page that waits is told how long it still will
 
 
 class Meter:
@@ -138,6 +55,11 @@ class Meter:
         """Seconds since the run was asked for."""
         return self._clock() - self._begun
 
+    @property
+    def stage(self) -> Stage | None:
+        """The stage that the run is in; None before the first."""
+        return self._now.stage if self._now else None
+
     def take(self, event: StepEvent) -> None:
         """Note an event."""
         self.note = event.note or self.note
@@ -147,7 +69,7 @@ class Meter:
                 self._shares[before.stage] = 1.0
                 self._left[before.stage] = self._clock()
             self._entered.setdefault(event.stage, self._clock())
-        elif event.step <= before.step:
+        elif event.stage == "inversion" and event.step <= before.step:
             self._pass += 1  # a second inversion begins
         self._shares[event.stage] = self._share(event)
 
@@ -183,13 +105,13 @@ class Meter:
             headline: in words; empty says which step is being done.
             detail: below it.
         """
-        stage = self._now.stage if self._now else None
+        ended = {key: state == "done" or self._shares[key] >= 1 for key in self._stages}
         chips = [
             {
                 "key": key,
                 "label": label,
                 "percent": 100 if state == "done" else round(100 * self._shares[key]),
-                "state": "done" if state == "done" or self._shares[key] >= 1 else "now" if key == stage else "todo",
+                "state": "done" if ended[key] else "now" if key == self.stage else "todo",
             }
             for key, label in self._stages.items()
         ]
@@ -198,6 +120,11 @@ class Meter:
             "state": state, "stages": chips, "headline": headline or self._headline(), "detail": detail or self.note,
             "elapsed": round(self.elapsed, 1), "remaining": None if remaining is None else round(remaining, 1),
         }  # fmt: skip
+
+    def progress(self) -> dict[str, Any]:
+        """The last event, ready for JSON."""
+        now = self._now or StepEvent("load", 0, 1, "")
+        return {"stage": now.stage, "step": now.step, "total": now.total}
 
     def _headline(self) -> str:
         if self._now is None:

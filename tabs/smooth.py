@@ -13,6 +13,7 @@ from tabs import common
 from tabs import controls as shared
 from tabs.context import AppContext
 from tabs.player import player_value, sync_player, tile
+from tabs.presets import preset_controls
 
 TASK = "smooth"
 ABOUT = (
@@ -21,7 +22,7 @@ ABOUT = (
 )
 
 
-def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> common.TaskTab:
+def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: common.PageParts) -> common.TaskTab:
     """Lay the tab out and connect it. Call it inside a `gr.Tab` of the page."""
     defaults = shared.defaults_of(context, TASK)
     controls: shared.Controls = {}
@@ -29,7 +30,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> common.TaskTab:
         with shared.card():
             shared.heading(1, "The frames you have")
             shared.remark(ABOUT)
-            controls |= shared.clip_controls(context, TASK)
+            controls |= shared.clip_controls(context, TASK, page.visitor)
             preview = sync_player(player_value([tile("Your frames", None)], 8), elem_id=f"{TASK}-preview")
             controls |= shared.trim_controls(context)
         with shared.card():
@@ -43,8 +44,9 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks) -> common.TaskTab:
             controls |= shared.step_controls(defaults, elsewhere=["num_inference_steps", "guidance_scale"])
             with gr.Accordion("Advanced", open=False):
                 controls |= shared.advanced_controls(context, defaults, with_noise=False)
+            preset_controls(context, TASK, controls)
             buttons = shared.run_controls(TASK)
-    built = common.add_result(context, read_job, TASK, controls, buttons)
+    built = common.add_result(context, read_job, TASK, controls, buttons, page.queue)
     show = partial(common.preview_source, context, "Your frames")
     shown = common.Preview(show, [preview], list(common.TRIM), api_name="smooth_source")
     common.wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.caption}, TASK)

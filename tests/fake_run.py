@@ -5,16 +5,23 @@ In it: `FakeRun` and `fake_context`. Not in it: tests.
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fake_models import FakeModels
 
+from bivdiff.jobs import Jobs
+from bivdiff.runs import Runs
+from bivdiff.settings import Settings
 from bivdiff.toybox.clips import load_index
 from bivdiff.types import Control, GenerationRequest, GenerationResult, StepEvent
 from tabs.context import AppContext
@@ -72,6 +79,7 @@ class FakeRun:
             else:
                 yield from self._steps("framewise", "Frame by frame", doubled * request.num_inference_steps, framewise)
                 evaluations["framewise"] = 16
+                yield StepEvent("framewise", 1, 1, "The frames are ready", framewise)
         for model in [*(["image"] * (request.mixing_ratio > 0)), *(["video"] * (request.mixing_ratio < 1))]:
             yield from self._steps("inversion", f"Inverting with the {model} model", request.num_inversion_steps, None)
         yield from self._steps("smoothing", "Smoothing", request.num_smoothing_steps, request.frames[..., ::-1])
@@ -143,9 +151,19 @@ def _fake_map(control: Control, request: GenerationRequest) -> np.ndarray:
     return np.repeat(white, 3, axis=-1).astype(np.uint8) * 255
 
 
-def fake_context(run: FakeRun, models: FakeModels | None = None) -> AppContext:
-    """An `AppContext` whose models are `run`, `fake_control_maps` and `models`, with the real sample clips."""
+def fake_context(run: FakeRun, models: FakeModels | None = None, **changes: Any) -> AppContext:
+    """An `AppContext` whose models are `run`, `fake_control_maps` and `models`; all else in it is real.
+
+    Args:
+        run: makes the clips.
+        models: what the tab of the models shows.
+        changes: settings.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="bivdiff-history-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    settings, device = Settings(**{"history_folder": folder, "own_models": "yes", **changes}), threading.Lock()
     return AppContext(
         run=run, sweep=run.sweep, expected=lambda request: f"This takes {len(request.frames)} s.",
-        control_maps=fake_control_maps, samples=load_index(), models=models or FakeModels(),
+        control_maps=fake_control_maps, samples=load_index(), models=models or FakeModels(), runs=Runs(settings),
+        jobs=Jobs(device, settings.max_queue, settings.max_jobs), device=device, settings=settings,
     )  # fmt: skip

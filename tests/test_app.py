@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import base64
 import io
-import re
 import subprocess
 import sys
-import threading
 import time
 import zipfile
 from itertools import pairwise
 from pathlib import Path
 
+import gradio as gr
 import httpx
 import numpy as np
 import pytest
-from fake_run import DRAWN_SEED, FakeRun, fake_context
+from fake_run import FakeRun, fake_context
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -28,10 +27,10 @@ import app
 from bivdiff import media
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.types import StepEvent
-from tabs import common, control, controls, edit, inpaint, outpaint, player, results, smooth
+from tabs import boards, common, control, controls, edit, inpaint, outpaint, player, queue, smooth
 from tabs.context import AppContext
 from tabs.page import build_page, launch_options
-from tabs.running import Failure, Meter, follow
+from tabs.running import Meter
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 20  # seconds a thread may take on a busy machine
@@ -117,47 +116,10 @@ def test_unknown_words_are_named(prompt, strange):
 def test_picking_a_sample_drops_the_upload_and_fills_in_its_prompt(context):
     texts = {"prompt": lambda sample: sample.prompt, "source_prompt": lambda sample: sample.caption}
     sample = context.samples[2]
-    assert common.pick_sample(context, texts, 2) == (None, sample.prompt, sample.caption)
+    assert common.pick_sample(context, texts, 2) == (None, "", sample.prompt, sample.caption)
 
 
-# Following a run
-
-
-def test_events_arrive_in_order_and_the_result_last(run, context, request_of):
-    updates = [update for update in follow(lambda: run(request_of()), context.device) if update is not None]
-    steps = [(update.stage, update.step) for update in updates[:-1]]
-    order = ["load", "control", "framewise", "inversion", "smoothing"]
-    assert [order.index(stage) for stage, _ in steps] == sorted(order.index(stage) for stage, _ in steps)
-    assert {stage for stage, _ in steps} == set(order)
-    assert updates[-1].seed == 1
-    assert run.closed.wait(PATIENCE)
-    assert not context.device.locked()
-
-
-def test_closing_stops_the_run_and_frees_the_device(context, request_of):
-    run = FakeRun(pause=0.05)
-    updates = follow(lambda: run(request_of(num_inference_steps=200)), context.device)
-    next(update for update in updates if isinstance(update, StepEvent) and update.stage == "framewise")
-    updates.close()
-    assert run.closed.wait(PATIENCE)
-    assert context.device.acquire(timeout=PATIENCE)
-
-
-def test_a_second_run_waits_for_the_first_and_can_be_stopped_while_it_does(context, request_of):
-    run = FakeRun()
-    with context.device:
-        updates = follow(lambda: run(request_of()), context.device)
-        assert next(updates) is None
-        updates.close()
-    time.sleep(1.2)  # longer than the worker waits between two looks at the device
-    assert not run.started.is_set()
-    assert not context.device.locked()
-
-
-def test_an_error_arrives_as_an_update(context, request_of):
-    error = ModelUnavailableError("No weights. Train them.")
-    *_, last = follow(lambda: FakeRun(error=error)(request_of()), context.device)
-    assert last == Failure(error)
+# How far a run is
 
 
 def test_the_meter_counts_both_inversions_and_never_goes_back(request_of):
@@ -185,32 +147,45 @@ def test_the_meter_repeats_what_the_loading_said(request_of):
 
 # The page's handler
 
+ADA, BOB = "a" * 32 + ".1", "b" * 32 + ".1"
 
-def test_generate_shows_progress_previews_and_the_result(context):
-    views = list(common.generate(context, control.read_job, "control", values(), None))
-    panels = [shown(view)["panel"] for view in views if "panel" in shown(view)]
-    assert panels[0]["state"] == "running"
+
+def test_generate_shows_progress_previews_and_the_result(run, context):
+    run.pause = 0.1
+    views = list(common.generate(context, control.read_job, "control", values(visitor=ADA)))
+    panels = [view.panel for view in views]
+    assert panels[0]["headline"] == "Waiting for the models to be free"
+    assert "running" in [panel["state"] for panel in panels]
     assert panels[-1]["state"] == "done"
+    assert panels[-1]["detail"] == "The clips below play in step."
     players = [shown(view)["player"] for view in views if "player" in shown(view)]
     filled = [[bool(tile["sheet"]) for tile in value["tiles"]] for value in players]
     assert filled[0] == [True, False, False, False]
-    assert [True, True, False, False] in filled
-    assert [True, True, True, False] in filled
+    assert filled == sorted(filled)  # what has come stays
     assert filled[-1] == [True] * 4
     assert [tile["label"] for tile in players[-1]["tiles"]] == ["Source", "Control map", "Frame by frame", "Bridged"]
-    assert views[-1].seed == DRAWN_SEED
-    assert views[-1].last == views[-1].player
-    assert views[0].start["interactive"] is False
+    assert all(tile["file"] for tile in players[-1]["tiles"][1:])
+    assert views[-1].seed == run.requests[-1].seed
     assert views[0].stop["interactive"] is True
-    assert views[-1].start["interactive"] is True
     assert views[-1].stop["interactive"] is False
+    assert [len(view.queue["jobs"]) for view in (views[0], views[-1])] == [1, 0]
 
 
 def test_a_given_seed_is_used_and_shown(run, context):
-    *_, last = common.generate(context, control.read_job, "control", values(random_seed=False, seed=99), None)
+    *_, last = common.generate(context, control.read_job, "control", values(random_seed=False, seed=99, visitor=ADA))
     assert run.requests[-1].seed == 99
     assert last.seed == 99
     assert ["Seed", "99"] in last.player["facts"]
+
+
+def test_a_finished_run_is_in_the_history_with_its_clips(run, context):
+    *_, _ = common.generate(context, control.read_job, "control", values(visitor=ADA))
+    (kept,) = context.runs.find("a" * 32)
+    assert (kept.state, kept.task, kept.prompt) == ("done", "control", "a red cube")
+    assert kept.seed == run.requests[-1].seed
+    assert media.probe(kept.files["bridged"]).num_frames == 8
+    assert kept.scores["flicker"] > 0
+    assert context.runs.find("b" * 32) == []
 
 
 @pytest.mark.parametrize(
@@ -220,64 +195,132 @@ def test_a_given_seed_is_used_and_shown(run, context):
             ModelUnavailableError("The weights are missing. Train them first."),
             "The weights are missing. Train them first.",
         ),
-        (RuntimeError("secret /srv/path"), common.UNEXPECTED),
+        (RuntimeError("secret /srv/path"), boards.UNEXPECTED),
     ],
 )
 @pytest.mark.filterwarnings("ignore:The weights are missing", "ignore:Something failed")
-def test_a_failure_is_a_sentence_and_the_last_result_stays(error, said):
-    before = {"tiles": [], "fps": 8}
-    broken = fake_context(FakeRun(error=error))
-    *_, last = common.generate(broken, control.read_job, "control", values(), before)
+def test_a_failure_is_a_sentence_and_the_last_result_stays(run, context, error, said):
+    *_, before = common.generate(context, control.read_job, "control", values(visitor=ADA))
+    run.error = error
+    *_, last = common.generate(context, control.read_job, "control", values(visitor=ADA))
     assert last.panel["state"] == "failed"
     assert last.panel["headline"] == said
-    assert last.player is before
-    assert last.start["interactive"] is True
-    assert "last" not in shown(last)
+    assert last.player == before.player
     assert "seed" not in shown(last)
+    assert [(kept.state, kept.message) for kept in context.runs.find("a" * 32)] == [("failed", said), ("done", "")]
 
 
 @pytest.mark.filterwarnings("ignore:There are")
 def test_a_bad_page_leaves_the_player_alone(run, context):
-    (only,) = common.generate(context, control.read_job, "control", values(sample=99), {"tiles": []})
+    (only,) = common.generate(context, control.read_job, "control", values(sample=99))
     assert only.panel["state"] == "failed"
     assert "player" not in shown(only)
     assert not run.started.is_set()
 
 
-def test_closing_the_handler_stops_the_run():
-    run = FakeRun(pause=0.05)
-    views = common.generate(fake_context(run), control.read_job, "control", values(num_inference_steps=100), None)
-    for view in views:
-        if "Frame by frame" in shown(view)["panel"]["headline"]:
-            break
+def test_leaving_the_page_leaves_the_run_and_coming_back_shows_it(run, context):
+    run.pause = 0.02
+    views = common.generate(context, control.read_job, "control", values(num_inference_steps=20, visitor=ADA))
+    next(views)
     views.close()
+    *_, last = common.resume(context, "control", ADA.replace(".1", ".2"))
+    assert last.panel["state"] == "done"
+    assert last.player["tiles"][-1]["sheet"]
+    _, again = common.resume(context, "control", ADA)
+    assert again.player == last.player
+    for task, visitor in (("control", BOB), ("edit", ADA), ("control", "")):
+        (only,) = common.resume(context, task, visitor)
+        assert list(shown(only)) == ["queue"]
+
+
+def test_cancelling_stops_the_run_and_keeps_what_was_made(run, context):
+    run.pause = 0.05
+    views = common.generate(context, control.read_job, "control", values(num_smoothing_steps=200, visitor=ADA))
+    for view in views:
+        if view.panel["headline"].startswith("Smoothing"):
+            common.cancel(context, "control", BOB)  # which is not theirs
+            common.cancel(context, "control", ADA)
+            break
+    *_, last = views
     assert run.closed.wait(PATIENCE)
+    assert last.panel["headline"] == "Stopped."
+    assert last.panel["detail"].startswith("What there was by then is shown.")
+    assert [bool(tile["sheet"]) for tile in last.player["tiles"]][:3] == [True] * 3
+    (kept,) = context.runs.find("a" * 32)
+    assert kept.state == "cancelled"
+    assert media.probe(kept.files["framewise"]).num_frames == 8
 
 
-def test_stopping_brings_the_last_result_back():
-    before = {"tiles": [], "fps": 8}
-    assert common.stopped("control", before).player is before
-    assert "player" not in shown(common.stopped("control", None))
+def test_a_second_run_waits_its_turn_and_says_for_how_long(run, context):
+    run.pause = 0.05
+    common.submit(context, "edit", control.read_job(context, values()), "b" * 32)
+    views = common.generate(context, control.read_job, "control", values(visitor=ADA))
+    assert "1 job is before it, and it starts in about" in next(views).panel["headline"]
+    *_, last = views
+    assert last.panel["state"] == "done"
+    assert len(run.requests) == 2
+
+
+def test_a_newer_watch_of_the_same_window_ends_the_older_one(run, context):
+    run.pause = 0.02
+    older = common.generate(context, control.read_job, "control", values(visitor=ADA))
+    next(older)
+    newer = common.generate(context, control.read_job, "control", values(visitor=ADA))
+    assert next(newer).panel["state"] == "running"
+    assert len(list(older)) <= 1
+    *_, last = newer
+    assert last.panel["state"] == "done"
+    assert len(run.requests) == 2
 
 
 def test_clips_that_cannot_be_written_are_still_shown(context, monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise InputError("The disk is full. Make room.")
 
-    monkeypatch.setattr(media, "write_mp4", refuse)
-    *_, last = common.generate(context, control.read_job, "control", values(), None)
+    monkeypatch.setattr(context.runs, "finish", refuse)
+    *_, last = common.generate(context, control.read_job, "control", values(visitor=ADA))
     assert last.panel["state"] == "done"
     assert last.panel["detail"] == "The disk is full. Make room."
     assert all(tile["sheet"] and not tile.get("file") for tile in last.player["tiles"])
 
 
-def test_files_lie_in_a_private_folder_with_a_name_that_cannot_be_guessed(run, context):
-    *_, result = run(control.read_job(context, values()).request)
-    first, second = (results.write_files(result, 8) for _ in range(2))
-    assert first.bridged.parent != second.bridged.parent
-    assert re.fullmatch("[0-9a-f]{32}", first.bridged.parent.name)
-    assert first.bridged.parent.stat().st_mode & 0o077 == 0
-    assert media.probe(first.bridged).num_frames == 8
+def test_a_restored_run_gives_the_same_request_whatever_the_page_says_of_its_clip(context):
+    mask = {"mask_source": "boxes", "boxes": "10, 10, 60, 60", "grow": 3}
+    for tab, given in ((control, {"control_type": "depth"}), (inpaint, mask), (outpaint, {"left": "50%"})):
+        task = tab.TASK
+        before = tab.read_job(context, values(sample=3, stride=2, num_frames=3, random_seed=False, seed=5, **given))
+        run_id = context.runs.begin(before.request, before.fps, "a" * 32)
+        again = tab.read_job(context, values(restored=run_id, visitor=ADA, random_seed=False, seed=5, **given))
+        assert again.request.settings() == before.request.settings()
+        np.testing.assert_array_equal(again.request.frames, before.request.frames)
+        if before.request.masks is not None:
+            np.testing.assert_array_equal(again.request.masks, before.request.masks)
+        with pytest.raises(InputError):
+            tab.read_job(context, values(restored=run_id, visitor=BOB, **given))
+        assert again.request.task == task
+
+
+# The strip of jobs
+
+
+def test_jobs_can_be_cancelled_and_moved_by_their_owner_alone(run, context):
+    run.pause = 0.05
+    jobs = [common.submit(context, "control", control.read_job(context, values()), "a" * 32) for _ in range(3)]
+    listed = queue.list_jobs(context, ADA)["jobs"]
+    assert [item["id"] for item in listed] == [job.id for job in jobs]
+    assert [item["forward"] for item in listed] == [False, False, True]
+    moved = queue.act(context, jobs[2].id, "forward", ADA)["jobs"]
+    assert [item["id"] for item in moved] == [jobs[0].id, jobs[2].id, jobs[1].id]
+    assert queue.list_jobs(context, BOB) == {"jobs": []}
+    for job, action, said in ((jobs[1].id, "dance", "Unknown action"), ("x", "cancel", "no such job")):
+        with pytest.raises(gr.Error, match=said):
+            queue.act(context, job, action, ADA)
+    with pytest.raises(gr.Error, match="no such job"):
+        queue.act(context, jobs[1].id, "cancel", BOB)
+    for job in (jobs[1], jobs[2]):
+        queue.act(context, job.id, "cancel", ADA)
+    asked = {"asked": {"job": jobs[0].id, "action": "cancel"}}
+    assert queue.act_on_page(context, asked, ADA)["jobs"][0]["state"] == "stopping"
 
 
 # The preview
@@ -345,7 +388,10 @@ def client(address, tmp_path_factory):
 def test_every_action_has_a_name_and_parameters_bear_the_requests_names(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     previews = {"/control_map", "/edit_source", "/inpaint_mask", "/outpaint_canvas", "/smooth_source"}
-    runs = {f"/{task}{end}" for task in TABS for end in ("", "_page", "_stop", "_sample", "_estimate")}
+    ends = ("", "_page", "_stop", "_resume", "_sample", "_estimate")
+    runs = {f"/{task}{end}" for task in TABS for end in ends} | {"/jobs", "/job_action", "/compare_stop"}
+    runs |= {f"/history_{end}" for end in ("list", "delete", "adopt", "favourite")}
+    runs |= {f"/{task}_preset{end}" for task in TABS for end in ("", "_save", "_delete")}
     models = {f"/models_{end}" for end in ("list", "readout", "pull", "stop", "load", "unload", "unload_all")}
     assert set(endpoints) == runs | previews | models | {"/edit_description", "/unknown_words", "/compare"}
     for task in TABS:
@@ -362,11 +408,11 @@ def test_control_gives_files_and_a_record(client, served_run):
     bridged, framewise, (maps,), gif, pngs = files
     assert [media.probe(path).num_frames for path in (bridged, framewise, maps)] == [8, 8, 8]
     assert Path(gif).read_bytes().startswith(b"GIF8")
-    assert len(zipfile.ZipFile(pngs).namelist()) == 8
+    assert len([name for name in zipfile.ZipFile(pngs).namelist() if name.startswith("frame_")]) == 8
     assert record["seed"] == record["settings"]["seed"] == 5
     assert record["settings"]["prompt"] == "a red cube"
     assert [item["control_type"] for item in record["settings"]["controls"]] == ["canny"]
-    assert record["flicker"]["bridged"] > 0
+    assert record["scores"]["flicker"] > 0
 
 
 @pytest.mark.parametrize(
@@ -409,12 +455,13 @@ def test_every_task_refuses_with_the_sentence(client, task):
 
 
 @pytest.mark.parametrize(("task", "count"), {"control": 4, "edit": 3, "inpaint": 4, "outpaint": 3, "smooth": 2}.items())
-def test_the_pages_own_endpoints_answer(client, task, count):
-    panel, player_shown, seed, *_ = client.predict(api_name=f"/{task}_page")
+def test_the_pages_own_endpoints_answer(client, served_run, task, count):
+    panel, player_shown, seed, *_ = client.predict(visitor=ADA, api_name=f"/{task}_page")
     assert panel["state"] == "done"
     assert len(player_shown["tiles"]) == count
-    assert seed == DRAWN_SEED
-    assert client.predict(api_name=f"/{task}_stop")[0]["state"] == "stopped"
+    assert seed == served_run.requests[-1].seed
+    assert client.predict(ADA, api_name=f"/{task}_resume")[0] == panel
+    client.predict(ADA, api_name=f"/{task}_stop")  # there is nothing to stop, which is fine
 
 
 def test_previews_and_samples_answer(client, served_run):
@@ -424,9 +471,9 @@ def test_previews_and_samples_answer(client, served_run):
     assert client.predict(left="50%", api_name="/outpaint_canvas")["facts"]
     for api_name in ("/edit_source", "/smooth_source"):
         assert client.predict(start=0.25, num_frames=2, api_name=api_name)["tiles"][0]["sheet"]["count"] == 2
-    assert client.predict(2, api_name="/control_sample")[1] == sample.prompt
-    assert client.predict(2, api_name="/edit_sample")[1:3] == (sample.caption, sample.instruction)
-    assert client.predict(2, api_name="/inpaint_sample")[1] == sample.erased
+    assert client.predict(2, api_name="/control_sample")[2] == sample.prompt
+    assert client.predict(2, api_name="/edit_sample")[2:4] == (sample.caption, sample.instruction)
+    assert client.predict(2, api_name="/inpaint_sample")[2] == sample.erased
     assert "at night" in client.predict("a cube at noon", "make it night", "", api_name="/edit_description")
     assert "dragon" in client.predict("a dragon", api_name="/unknown_words")
 
@@ -456,7 +503,7 @@ def test_no_file_of_the_server_can_be_fetched(address):
 def test_the_real_pipeline_answers_with_random_weights(settings):
     context = AppContext.from_settings(settings)
     few = values(num_frames=2, **dict.fromkeys(FEW_STEPS, 1))
-    *_, last = common.generate_files(context, control.read_job, few)
+    *_, last = common.generate_files(context, control.read_job, "control", few)
     assert media.probe(last[0]).num_frames == 2
     assert set(last[-1]["seconds"]) >= {"framewise", "inversion", "smoothing"}
 
@@ -482,12 +529,6 @@ def test_building_the_page_loads_no_model_library():
 
 
 def test_what_is_not_given_is_left_to_the_environment():
-    given = app.build_parser().parse_args(["--port", "8001"])
-    assert (given.port, given.host, given.device, given.share, given.open) == (8001, None, None, False, False)
-
-
-def test_no_thread_is_left_behind():
-    deadline = time.monotonic() + PATIENCE
-    while any(thread.name == "bivdiff-run" for thread in threading.enumerate()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not any(thread.name == "bivdiff-run" for thread in threading.enumerate())
+    given = app.build_parser().parse_args(["--server-port", "8001"])
+    assert (given.server_port, given.server_name, given.device) == (8001, None, None)
+    assert not any((given.share, given.inbrowser, given.mcp, given.auth))

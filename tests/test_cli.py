@@ -39,7 +39,7 @@ def test_a_run_writes_its_clips_and_tells_all_in_json(clip, tmp_path, capsys):
     assert report["paths"]["result"] == str(output)
     for path in report["paths"].values():
         assert media.read_clip(path, num_frames=4).frames.shape == (4, 128, 128, 3)
-    assert report["settings"]["mixing_ratio"] == 0.25
+    assert report["settings"]["mixing_ratio"] == 0.0
     assert report["settings"]["seed"] == report["seed"]
     assert report["fps"] == media.probe(clip).fps / 2
     assert report["evaluations"]["smoothing"] == 8

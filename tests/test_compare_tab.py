@@ -30,8 +30,8 @@ def pending(context):
     return compare.Pending("control", control.read_job(context, VALUES))
 
 
-def comparison(context, pending, *given):
-    return [view._asdict() for view in compare.compare(context, pending, *given)]
+def comparison(context, pending, *given, visitor="a" * 32):
+    return [view._asdict() for view in compare.compare(context, pending, *given, visitor)]
 
 
 @pytest.mark.parametrize(("given", "axes"), [
@@ -52,7 +52,8 @@ def test_what_cannot_be_read_is_told(given, named):
         compare.axes_of(*given)
 
 
-def test_cells_come_one_by_one_and_the_recommended_one_is_marked(context, pending):
+def test_cells_come_one_by_one_and_the_recommended_one_is_marked(run, context, pending):
+    run.pause = 0.4
     views = comparison(context, pending, "0, 0.5, 1", "", "")
     filled = [
         [cell["sheet"] is not None for cell in view["player"]["cells"]] for view in views if "cells" in view["player"]
@@ -72,14 +73,20 @@ def test_cells_come_one_by_one_and_the_recommended_one_is_marked(context, pendin
     with zipfile.ZipFile(last["download"]["value"]) as archive:
         names = archive.namelist()
     assert {"scores.csv", "scores.json", "index.html"} <= {name.rpartition("/")[2] for name in names}
+    (kept,) = context.runs.find("a" * 32)
+    assert (kept.kind, kept.state) == ("comparison", "done")
+    _, again = compare.resume(context, "a" * 32 + ".2")
+    assert again.player == last["player"]
+    assert len(list(compare.resume(context, "b" * 32))) == 1
 
 
 def test_a_failure_keeps_the_cells_that_are_ready(run, context, pending):
     run.error = ModelUnavailableError("The video model has gone. Fetch it again.")
-    *_, ready, failed = comparison(context, pending, "0, 1", "", "")
+    *_, failed = comparison(context, pending, "0, 1", "", "")
     assert failed["panel"]["headline"] == "The video model has gone. Fetch it again."
-    assert failed["player"] == {"__type__": "update"}
-    assert [cell is not None for cell in ready["made"]["cells"]] == [True, False]
+    assert [cell["sheet"] is not None for cell in failed["player"]["cells"]] == [True, False]
+    assert [cell["pending"] for cell in failed["player"]["cells"]] == [False, False]
+    assert [cell is not None for cell in failed["made"]["cells"]] == [True, False]
 
 
 def test_a_bad_value_runs_nothing(run, context, pending):

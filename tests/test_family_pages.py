@@ -65,7 +65,7 @@ def test_a_familys_page_asks_for_its_own_models_and_size(run, context):
     assert job.request.window == 4
     small = control.read_job(sd15, {**VALUES, "size": "320x192"})
     assert small.request.frames.shape[1:3] == (192, 320)
-    list(common.generate(sd15, control.read_job, "control", {**VALUES, "fit_memory": False}, None))
+    list(common.generate(sd15, control.read_job, "control", {**VALUES, "fit_memory": False}))
     assert run.requests[-1].family == "sd15"
     assert run.requests[-1].window is None
     assert run.fitted[-1] is False

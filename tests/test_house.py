@@ -20,11 +20,11 @@ ROOT = Path(__file__).resolve().parent.parent
 MEBIBYTE = 2**20
 
 LAYERS = (
-    "errors types settings specs own_models catalog annotators media metrics masks tracking canvas",
+    "errors types settings specs own_models catalog annotators media carried metrics masks tracking canvas",
     "models",
     "latents guidance attention prompts windows sampling metering reuse store",
     "tasks inversion smoothing inventory",
-    "pipeline planning scores sweep jobs runs export",
+    "pipeline planning scores sweep jobs runs export zerogpu limits",
     "evaluation",
     "bench",
     "__main__",

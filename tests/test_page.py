@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from fake_run import DRAWN_SEED, FakeRun, fake_context
+from fake_run import FakeRun, fake_context
 from playwright.sync_api import Page, expect
 
 from bivdiff import media
@@ -107,6 +107,7 @@ def open_page(chromium, address):
         )
         return page
 
+    start.wrong = wrong
     yield start
     for context in contexts:
         context.close()
@@ -143,11 +144,11 @@ def overflow(page: Page) -> int:
     return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
 
 
-def test_opening_and_pressing_the_one_button_gives_four_labelled_clips(open_page):
+def test_opening_and_pressing_the_one_button_gives_four_labelled_clips(open_page, run):
     page = open_page()
     generate(page)
     assert page.locator("#control-player .bd-label strong").all_inner_texts() == LABELS["control"]
-    assert page.locator("#control-seed input").input_value() == str(DRAWN_SEED)
+    assert page.locator("#control-seed input").input_value() == str(run.requests[-1].seed)
     assert "Flicker" in page.locator("#control-player .bd-tile").nth(3).inner_text()
     expect(page.locator("#control-progress .bd-headline")).to_have_text(re.compile(r"^Done in [\d.]+ s$"))
 
@@ -239,7 +240,7 @@ def test_cancel_stops_the_run_for_good(open_page, run):
     expect(page.locator("#control-cancel")).to_be_disabled()
     page.click("#control-generate")
     page.wait_for_selector('#control-progress .is-now[data-stage="framewise"]')
-    expect(page.locator("#control-generate")).to_be_disabled()
+    expect(page.locator("#queue .bd-jobs-list li")).to_have_count(1)
     page.click("#control-cancel")
     page.wait_for_selector('#control-progress [data-state="stopped"]')
     assert run.closed.wait(PATIENCE)
@@ -251,14 +252,53 @@ def test_cancel_stops_the_run_for_good(open_page, run):
     generate(page)
 
 
-def test_leaving_the_page_stops_the_run(open_page, run):
-    run.pause = 0.2
+def test_a_run_outlives_its_page_and_is_found_again_after_a_reload(open_page, run):
+    run.pause = 0.05
     page = open_page()
     page.click("#control-generate")
     page.wait_for_selector('#control-progress .is-now[data-stage="framewise"]')
-    page.close()
+    page.reload()
+    open_page.wrong.clear()  # a page that is left breaks off what it was loading, and says so
+    expect(page.locator("#queue .bd-jobs-list li")).to_have_count(1)
+    page.wait_for_selector('#control-progress [data-state="done"]')
+    expect(page.locator("#control-player .bd-tiles canvas[data-frame]")).to_have_count(4)
+    expect(page.locator("#queue .bd-jobs-list li")).to_have_count(0)
+    assert run.closed.is_set()
+
+
+def test_several_runs_queue_up_change_places_and_are_taken_away(open_page, run):
+    run.pause = 0.1
+    page = open_page()
+    page.click("#control-generate")
+    page.wait_for_selector('#control-progress .is-now[data-stage="framewise"]')
+    for number in (2, 3):
+        page.locator("#control-prompt textarea").fill("a cone " * number)
+        page.click("#control-generate")
+        expect(page.locator("#queue .bd-jobs-list li")).to_have_count(number)
+    titles = page.locator("#queue .bd-job-title")
+    before = titles.all_inner_texts()
+    page.get_by_role("button", name="Move forward").click()
+    expect(titles.nth(1)).to_have_text(before[2])
+    for left in (2, 1):
+        page.locator("#queue li").last.get_by_role("button", name="Cancel").click()
+        expect(page.locator("#queue .bd-jobs-list li")).to_have_count(left)
+    page.locator("#queue li").get_by_role("button", name="Cancel").click()
+    expect(page.locator("#queue")).to_be_hidden()
     assert run.closed.wait(PATIENCE)
-    assert run.requests[-1].num_inference_steps * run.pause > 3  # it cannot have come to its end
+
+
+def test_two_browsers_see_each_their_own_jobs(open_page, run):
+    run.pause = 0.1
+    mine, other = open_page(), open_page()
+    mine.click("#control-generate")
+    mine.wait_for_selector('#control-progress .is-now[data-stage="framewise"]')
+    expect(other.locator("#queue .bd-jobs-list li")).to_have_count(0)
+    other.click("#control-generate")
+    expect(other.locator("#control-progress")).to_contain_text("1 job is before it")
+    expect(mine.locator("#queue .bd-jobs-list li")).to_have_count(1)
+    for page in (mine, other):
+        page.click("#control-cancel")
+    other.wait_for_selector('#control-progress [data-state="stopped"]')
 
 
 def test_a_failure_says_what_to_do_and_keeps_the_last_result(open_page, run):
@@ -305,7 +345,7 @@ def test_every_tab_opens_shows_its_preview_and_runs(open_page, run, task):
     open_tab(page, task)
     generate(page, task)
     assert page.locator(f"#{task}-player .bd-label strong").all_inner_texts() == LABELS[task]
-    assert page.locator(f"#{task}-seed input").input_value() == str(DRAWN_SEED)
+    assert page.locator(f"#{task}-seed input").input_value() == str(run.requests[-1].seed)
     assert run.requests[-1].task == task
 
 

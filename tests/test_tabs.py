@@ -86,7 +86,8 @@ def test_what_every_tab_refuses(context, task):
 def test_a_result_shows_what_its_task_has(context, task):
     request = TABS[task].read_job(context, values(left="25%", instruction="make it night")).request
     *_, result = context.run(request)
-    shown = results.result_player(result, 8, results.write_files(result, 8))
+    files = context.runs.finish(context.runs.begin(request, 8, "a" * 32), result, {})
+    shown = results.result_player(result, 8, files)
     steering = {"control": ["Control map"], "inpaint": ["Mask"]}.get(task, [])
     first = {"smooth": "Your frames", "outpaint": "Canvas"}.get(task, "Source")
     middle = [] if task == "smooth" else ["Frame by frame"]
@@ -115,7 +116,7 @@ def test_a_run_that_finds_its_frames_kept_says_so(context):
     request = smooth_ratio(context, 0.5)
     list(context.run(request))
     *_, result = context.run(smooth_ratio(context, 0.25))
-    assert ["Frame by frame", "kept from an earlier run"] in results.result_player(result, 8, results.Files())["facts"]
+    assert ["Frame by frame", "kept from an earlier run"] in results.result_player(result, 8, {})["facts"]
 
 
 def smooth_ratio(context, ratio):
@@ -144,7 +145,7 @@ def test_two_controls_have_a_map_each(context):
     assert [tile["label"] for tile in shown["tiles"]] == ["Source", "Edges", "Depth"]
     assert all(is_filled(shown))
     *_, result = context.run(request)
-    player = results.result_player(result, 8, results.write_files(result, 8))
+    player = results.result_player(result, 8, {})
     assert [tile["label"] for tile in player["tiles"]][1:3] == ["Control map: edges", "Control map: depth"]
 
 

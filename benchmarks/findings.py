@@ -1,0 +1,480 @@
+"""What ratio, rule and shared noise do on every toybox task: `python benchmarks/findings.py --clips 8 --state FILE`.
+
+In it: every cell of ratio x rule, and shares of noise at the preset's ratio, scored against the truth; as Markdown
+tables with paired differences and their standard errors, as JSON and as a picture. Scenes are taken one after the
+other, each with every task, so that a run that is stopped has as many of each; with `--state` it goes on there.
+Not in it: the scores (bivdiff.metrics), the cases (bivdiff.evaluation), other settings (defaults.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from smoothing import Variant, finished, smoothed
+
+from bivdiff import metrics
+from bivdiff.catalog import IMAGE_MODELS, PRESETS, TASKS
+from bivdiff.errors import BIVDiffError
+from bivdiff.evaluation import Case, case_of
+from bivdiff.models.manager import ModelManager
+from bivdiff.pipeline import blend, control_maps, framewise_frames, opened, settled
+from bivdiff.reuse import StageCache
+from bivdiff.scores import map_agreement, recommend
+from bivdiff.settings import Settings
+from bivdiff.types import MIXING_RULES, GenerationRequest
+
+Row = dict[str, Any]
+
+RATIOS = (0.0, 0.1, 0.25, 0.5, 1.0)
+MIXED = {"inpainting": (0.1, 0.25)}  # ratios at which the other rules are tried; all rules are one at 0 and 1
+MIXED_OTHERWISE = (0.25, 0.5)
+SHARES = (0.0, 0.5, 1.0)
+PARTS = ("grid", "noise")
+OWN_NOISE = ("controlnet", "instruct-pix2pix", "inpainting")  # others start from the source, or from nothing
+WAYS = (
+    ("control", "controlnet"), ("edit", "instruct-pix2pix"), ("edit", "prompt2prompt"), ("inpaint", "inpainting"),
+    ("outpaint", "inpainting"), ("smooth", "given"),
+)  # fmt: skip
+"""Task and image model; the T2I-Adapters, which had few minutes of training, are left out."""
+SHOWN = {
+    "psnr": "PSNR", "fill_psnr": "fill PSNR", "object_iou": "object IoU", "control_agreement": "control",
+    "warp_error": "warp error", "background_flicker": "flicker", "sharpness": "sharpness",
+}  # fmt: skip
+COLORS = {"linear": "#1d4ed8", "variance_preserving": "#c2410c", "slerp": "#15803d"}
+DASHES = {"linear": "", "variance_preserving": "7 4", "slerp": "2 4"}
+
+
+def preset_of(image_model: str) -> dict[str, Any]:
+    """Ratio, rule and share of noise that the toybox starts with."""
+    names = ("mixing_ratio", "mixing_rule", "noise_sharing")
+    preset = PRESETS[image_model, "toybox"]
+    return {name: preset.get(name, getattr(GenerationRequest, name)) for name in names}
+
+
+def cells_of(image_model: str, part: str) -> Iterator[dict[str, Any]]:
+    """What is tried: of the "grid" ratios with rules; of "noise" shares of noise at the preset, none of them first."""
+    preset = preset_of(image_model)
+    if part == "grid":
+        for rule in MIXING_RULES:
+            for ratio in RATIOS if rule == "linear" else MIXED.get(image_model, MIXED_OTHERWISE):
+                yield {**preset, "mixing_ratio": ratio, "mixing_rule": rule}
+    elif image_model in OWN_NOISE:
+        for share in SHARES:
+            yield {**preset, "noise_sharing": share}
+
+
+@torch.inference_mode()
+def measure(
+    task: str, image_model: str, scene: int, cells: Sequence[Mapping[str, Any]], manager: ModelManager
+) -> list[Row]:
+    """A row for the frame-wise clip of each share of noise, that of none first, and one for every cell."""
+    case, cache = case_of(task, scene, "toybox", image_model=image_model), StageCache()
+    case = case._replace(request=settled(case.request))
+    rows: list[Row] = []
+    plain = framewise_frames(replace(case.request, noise_sharing=0.0), manager, cache)
+    with ExitStack() as held:
+        bench = finished(opened(case.request, manager, cache, held))
+        maps = bench.kit.control_frames
+        for cell in cells:
+            own = replace(bench, kit=replace(bench.kit, request=replace(case.request, **cell)))
+            source, blended = finished(blend(own))
+            share = cell["noise_sharing"]
+            if not any(row["kind"] == "framewise" and row["noise_sharing"] == share for row in rows):
+                told = scores_of(case, source, plain, source, maps, manager)
+                rows.append({"kind": "framewise", "noise_sharing": share, "scores": told})
+            frames = smoothed(own, blended, Variant.of(own.request))
+            rows.append({"kind": "bridged", **cell, "scores": scores_of(case, frames, plain, source, maps, manager)})
+    return rows
+
+
+def scores_of(
+    case: Case, frames: np.ndarray, plain: np.ndarray, source: np.ndarray, maps: Sequence[np.ndarray],
+    manager: ModelManager,
+) -> dict[str, float]:  # fmt: skip
+    """Scores of a clip against the truth; sharpness against `plain`, likeness against `source`, which it bridges."""
+    scores = metrics.score_clip(frames, case.truth, case.masks, case.background, plain, case.colored)
+    scores["framewise_ssim"] = metrics.ssim(frames, source)
+    if case.request.masks is not None:
+        scores |= metrics.score_fill(frames, case.truth, case.request.frames, case.request.masks)
+    if maps:
+        drawn = control_maps(replace(case.request, frames=frames), manager)
+        scores["control_agreement"] = float(np.mean([map_agreement(*pair) for pair in zip(drawn, maps, strict=True)]))
+    return {name: float(value) for name, value in scores.items()}
+
+
+def paired(rows: Mapping[str, Row], others: Mapping[str, Row], score: str) -> tuple[float, float]:
+    """Mean difference over the scenes that both have, and its standard error; NaN where fewer than two have it."""
+    both = [rows[scene]["scores"].get(score, math.nan) - others[scene]["scores"].get(score, math.nan)
+            for scene in rows if scene in others]  # fmt: skip
+    found = np.array([value for value in both if not math.isnan(value)])
+    if len(found) < 2:
+        return math.nan, math.nan
+    return float(found.mean()), float(found.std(ddof=1) / math.sqrt(len(found)))
+
+
+def share(rows: Mapping[str, Row], others: Mapping[str, Row], score: str) -> float:
+    """Median over the scenes of a score as a share of another clip's.
+
+    Means would be those of the few scenes in which the image model fails, and flickers a hundred times as much.
+    """
+    both = [(rows[scene]["scores"][score], others[scene]["scores"][score]) for scene in rows if scene in others]
+    found = [one / other for one, other in both if other > 0]
+    return float(np.median(found)) if found else math.nan
+
+
+class Way:
+    """The rows of one task and image model, by cell and scene."""
+
+    def __init__(self, task: str, image_model: str, scenes: Mapping[str, Sequence[Row]]) -> None:
+        self.task, self.image_model, self.scenes = task, image_model, tuple(scenes)
+        self.preset = preset_of(image_model)
+        self.by_scene = scenes
+
+    @property
+    def title(self) -> str:
+        """What it is called."""
+        return f"{TASKS[self.task].title}, {IMAGE_MODELS[self.image_model]}"
+
+    def rows(self, kind: str = "bridged", **cell: Any) -> dict[str, Row]:
+        """The rows of one cell, by scene."""
+        wanted = {"kind": kind, **cell}
+        found = ((scene, row) for scene, rows in self.by_scene.items() for row in rows if wanted.items() <= row.items())
+        return dict(found)
+
+    def means(self, rows: Mapping[str, Row]) -> dict[str, float]:
+        """Mean scores over the scenes."""
+        return metrics.average([row["scores"] for row in rows.values()])
+
+    def grid(self) -> list[dict[str, Any]]:
+        """The cells of ratio and rule, without shared noise, that were made."""
+        return [cell for cell in cells_of(self.image_model, "grid") if self.rows(**cell)]
+
+    def everywhere(self) -> list[dict[str, Any]]:
+        """The cells that were made of every scene: means of others would be those of other scenes."""
+        return [cell for cell in self.grid() if len(self.rows(**cell)) == len(self.scenes)]
+
+    def best(self, rule: str) -> dict[str, Any]:
+        """The cell of a rule with the highest mean PSNR, among those in which both inversions have a part."""
+        cells = [cell for cell in self.grid() if cell["mixing_rule"] == rule and 0 < cell["mixing_ratio"] < 1]
+        return max(cells, key=lambda cell: self.means(self.rows(**cell))["psnr"], default={})
+
+    def recommended(self) -> dict[float, int]:
+        """How often the app's own rule, which knows no truth, recommends each ratio of the paper's linear blend."""
+        made = {
+            cell["mixing_ratio"]: self.rows(**cell) for cell in self.everywhere() if cell["mixing_rule"] == "linear"
+        }
+        counts = dict.fromkeys(made, 0)
+        for scene in self.scenes if made else ():
+            chosen = recommend([rows[scene]["scores"] for rows in made.values()]).index
+            counts[list(made)[chosen]] += 1
+        return {ratio: count for ratio, count in counts.items() if count}
+
+
+# What is printed
+
+
+def tables(way: Way) -> str:
+    """A way's tables: ratio x rule, what the other rules change, and shares of noise."""
+    default = way.rows(**way.preset)
+    alone = {"frame by frame": way.rows("framewise", noise_sharing=0.0)}
+    grid = alone | {_label(cell): way.rows(**cell) for cell in way.grid()}
+    parts = [f"### {way.title}, {len(way.scenes)} scenes", _table(way, grid, _label(way.preset)), _rules(way)]
+    shared = {share: way.rows(**{**way.preset, "noise_sharing": share}) for share in SHARES[1:]}
+    if any(shared.values()):
+        scenes = set().union(*shared.values())
+        noise = {"share 0, frame by frame": alone["frame by frame"], "share 0, bridged": default}
+        for share, rows in shared.items():
+            noise[f"share {share:g}, frame by frame"] = way.rows("framewise", noise_sharing=share)
+            noise[f"share {share:g}, bridged"] = rows
+        noise = {label: {scene: row for scene, row in rows.items() if scene in scenes} for label, rows in noise.items()}
+        parts += [f"Shared noise at the preset, {len(scenes)} scenes:", _table(way, noise, "share 0, bridged")]
+    counts = ", ".join(f"{ratio:g} in {count}" for ratio, count in way.recommended().items())
+    parts.append(f"The app's own rule recommends, of the linear blends, ratio {counts} scenes.")
+    return "\n\n".join(parts)
+
+
+def summary(ways: Sequence[Way]) -> str:
+    """A line for each way: PSNR and flicker of the linear blend at each ratio, against the frame-wise clip."""
+    head = ["PSNR - frame-wise, dB; flicker / frame-wise (median)", *(f"ratio {ratio:g}" for ratio in RATIOS), "preset"]
+    lines = [head, ["---"] * len(head)]
+    for way in ways:
+        alone, preset = way.rows("framewise", noise_sharing=0.0), way.preset["mixing_ratio"]
+        row = [f"{_short(way)} ({len(way.scenes)} scenes)"]
+        for ratio in RATIOS:
+            rows = way.rows(**{**way.preset, "mixing_ratio": ratio, "mixing_rule": "linear"})
+            told = f"{_say(paired(rows, alone, 'psnr'))}; {share(rows, alone, 'background_flicker'):.2f}"
+            fewer = f" ({len(rows)} scenes)" if len(rows) < len(way.scenes) else ""
+            row.append(told + fewer if len(rows) > 1 else "")
+        lines.append([*row, f"{preset:g}"])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def rules(ways: Sequence[Way]) -> str:
+    """What the other rules change at one ratio, over the scenes of all ways together."""
+    head = ["other rule - linear, all tasks", "clips", "PSNR, dB", "flicker, share", "sharpness, share"]
+    lines = [head, ["---"] * len(head)]
+    cells = {(cell["mixing_rule"], cell["mixing_ratio"]) for way in ways for cell in way.grid()}
+    for rule, ratio in sorted(cell for cell in cells if cell[0] != "linear"):
+        one, other = ({(way.title, scene): row for way in ways for scene, row in
+                       way.rows(**{**way.preset, "mixing_rule": each, "mixing_ratio": ratio}).items()}
+                      for each in (rule, "linear"))  # fmt: skip
+        told = [f"{share(one, other, score):.3f}" for score in ("background_flicker", "sharpness")]
+        lines.append([f"{rule}, ratio {ratio:g}", str(len(one)), _say(paired(one, other, "psnr")), *told])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def noise(ways: Sequence[Way]) -> str:
+    """What shared noise does to the frame-wise and to the bridged clip of each way, against none of it."""
+    head = ["PSNR - without, dB; flicker / without (median)",
+            *(f"{share_:g}, {what}" for share_ in SHARES[1:] for what in ("frame by frame", "bridged"))]  # fmt: skip
+    lines = [head, ["---"] * len(head)]
+    for way in ways:
+        alone, bridged = way.rows("framewise", noise_sharing=0.0), way.rows(**way.preset)
+        pairs = [
+            pair for each in SHARES[1:] for pair in (
+                (way.rows("framewise", noise_sharing=each), alone),
+                (way.rows(**{**way.preset, "noise_sharing": each}), bridged),
+            )
+        ]  # fmt: skip
+        if pairs[0][0]:
+            told = [f"{_say(paired(*pair, 'psnr'))}; {share(*pair, 'background_flicker'):.2f}" for pair in pairs]
+            lines.append([f"{_short(way)} ({len(pairs[0][0])} scenes)", *told])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _label(cell: Mapping[str, Any]) -> str:
+    rule = f", {cell['mixing_rule']}" if 0 < cell["mixing_ratio"] < 1 else ""
+    return f"{cell['mixing_ratio']:g}{rule}"
+
+
+def _table(way: Way, cells: Mapping[str, Mapping[str, Row]], named: str) -> str:
+    """Means, and the difference of PSNR and warp error to the row `named`, scene by scene, with its standard error."""
+    default = cells[named]
+    known = [name for name in SHOWN if not math.isnan(way.means(default).get(name, math.nan))]
+    head = ["", "scenes", *(SHOWN[name] for name in known), f"PSNR - ({named})", f"warp error - ({named})"]
+    lines = [head, ["---"] * len(head)]
+    for label, rows in cells.items():
+        means = way.means(rows)
+        differences = [_say(paired(rows, default, name)) for name in ("psnr", "warp_error")]
+        told = [
+            str(len(rows)),
+            *(_digits(means.get(name, math.nan)) for name in known),
+            *(differences if label != named else ["", ""]),
+        ]
+        lines.append([f"**{label}**" if label == named else label, *told])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _rules(way: Way) -> str:
+    """What the other rules change at the same ratio, and each at its best ratio."""
+    names = ("psnr", "warp_error", "background_flicker", "sharpness")
+    head = ["other rule - linear", "scenes", *(SHOWN[name] for name in names)]
+    lines = [head, ["---"] * len(head)]
+    pairs = {_label(cell): (cell, {**cell, "mixing_rule": "linear"})
+             for cell in way.grid() if cell["mixing_rule"] != "linear"}  # fmt: skip
+    for rule in MIXING_RULES[1:]:
+        best, linear = way.best(rule), way.best("linear")
+        if best:
+            pairs[f"best PSNR: ({_label(best)}) - ({_label(linear)})"] = (best, linear)
+    for label, (one, other) in pairs.items():
+        rows, others = way.rows(**one), way.rows(**other)
+        told = [_say(paired(rows, others, name)) for name in names]
+        lines.append([label, str(len(rows.keys() & others.keys())), *told])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _say(difference: tuple[float, float]) -> str:
+    mean, error = difference
+    return "" if math.isnan(mean) else f"{mean:+.2g} ± {float(f'{error:.1g}'):g}"
+
+
+def _digits(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3g}"
+
+
+# The picture
+
+
+def picture(ways: Sequence[Way]) -> str:
+    """Curves over the ratio as SVG: PSNR less the frame-wise clip's, and flicker as a share of the frame-wise one's.
+
+    It has a ground of its own, so it can be read on a light and on a dark page.
+    """
+    wide, tall, left, top = 190, 120, 46, 64
+    width, height = left + len(ways) * (wide + GAP), top + 2 * (tall + 52) + 4
+    parts = [f'<rect width="{width}" height="{height}" rx="8" fill="#fff"/>', _key(ways, left)]
+    for number, way in enumerate(ways):
+        across = left + number * (wide + GAP)
+        parts.append(
+            f'<text x="{across}" y="{top - 14}" font-weight="600">{_short(way)}, {len(way.scenes)} scenes</text>'
+        )
+        for down, (name, score) in enumerate(CURVES.items()):
+            parts += _panel(way, score, name if number == 0 else "", across, top + down * (tall + 52), wide, tall)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        'font-family="system-ui, sans-serif" font-size="12" fill="#18181b" role="img" '
+        f'aria-label="PSNR and flicker over the mixing ratio, for each task and rule">{"".join(parts)}</svg>\n'
+    )
+
+
+GAP = 46  # pixels
+CURVES = {
+    "PSNR over the frame-wise clip's, dB": "psnr",
+    "Flicker, as a share of the frame-wise clip's": "background_flicker",
+}
+
+
+def _short(way: Way) -> str:
+    return IMAGE_MODELS[way.image_model] if way.task in {"control", "edit"} else TASKS[way.task].title
+
+
+def _key(ways: Sequence[Way], left: int) -> str:
+    drawn = [rule for rule in MIXING_RULES if any(rule in _lines(way, "psnr") for way in ways)]
+    entries = [(rule.replace("_", " "), COLORS[rule], DASHES[rule]) for rule in drawn]
+    entries += [("the preset", "#6d28d9", "4 3"), ("the frame-wise clip", "#71717a", "1 3")]
+    return (
+        "".join(
+            f'<path d="M{left + 190 * number} 18h30" stroke="{color}" stroke-width="2" stroke-dasharray="{dash}"/>'
+            f'<text x="{left + 190 * number + 38}" y="22">{name}</text>'
+            for number, (name, color, dash) in enumerate(entries)
+        )
+        + f'<text x="{left + 190 * len(entries)}" y="22">bars: a standard error</text>'
+    )
+
+
+def _panel(way: Way, score: str, name: str, left: float, top: float, wide: float, tall: float) -> list[str]:
+    lines = _lines(way, score)
+    ratios = sorted({point.ratio for points in lines.values() for point in points})
+    level = 0.0 if score == "psnr" else 1.0
+    ends = [end for points in lines.values() for point in points for end in (point.low, point.high)]
+    low, high = (min(*ends, level), max(*ends, level)) if score == "psnr" else (0.0, max(*ends, level))
+
+    def x(ratio: float) -> float:
+        return round(left + ratio / (ratios[-1] or 1.0) * wide, 1)
+
+    def y(value: float) -> float:
+        return round(top + tall * (1 - (value - low) / ((high - low) or 1.0)), 1)
+
+    parts = [
+        f'<rect x="{left}" y="{top}" width="{wide}" height="{tall}" fill="none" stroke="#d4d4d8"/>',
+        f'<path d="M{left} {y(level)}h{wide}" stroke="#71717a" stroke-dasharray="1 3"/>',
+        f'<path d="M{x(way.preset["mixing_ratio"])} {top}v{tall}" stroke="#6d28d9" stroke-dasharray="4 3"/>',
+        *(f'<text x="{left - 5}" y="{y(value) + 4}" text-anchor="end" font-size="10">{value:.2g}</text>'
+          for value in (low, high)),
+        *(f'<text x="{x(ratio)}" y="{top + tall + 14}" text-anchor="middle" font-size="10">{ratio:g}</text>'
+          for ratio in ratios),
+    ]  # fmt: skip
+    if name:
+        parts.append(f'<text x="{left}" y="{top + tall + 32}" font-size="11">{name}; across: mixing ratio</text>')
+    for rule, points in lines.items():
+        drawn = " ".join(f"{x(point.ratio)},{y(point.value)}" for point in points)
+        parts.append(f'<polyline points="{drawn}" fill="none" stroke="{COLORS[rule]}" stroke-width="2" '
+                     f'stroke-dasharray="{DASHES[rule]}"/>')  # fmt: skip
+        parts += [
+            f'<path d="M{x(point.ratio)} {y(point.low)}V{y(point.high)}" stroke="{COLORS[rule]}" opacity="0.6"/>'
+            for point in points if point.high > point.low
+        ]  # fmt: skip
+    return parts
+
+
+class _Point(NamedTuple):
+    """Where a curve passes, and as far as a standard error goes on either side."""
+
+    ratio: float
+    value: float
+    low: float
+    high: float
+
+
+def _lines(way: Way, score: str) -> dict[str, list[_Point]]:
+    """The curve of each rule: mean differences in dB to the frame-wise clip, or median shares of its score."""
+    alone, cells = way.rows("framewise", noise_sharing=0.0), way.everywhere()
+    found: dict[str, list[_Point]] = {}
+    for rule in MIXING_RULES:
+        if not any(cell["mixing_rule"] == rule for cell in cells):
+            continue
+        for cell in sorted(cells, key=lambda cell: cell["mixing_ratio"]):
+            if cell["mixing_rule"] == rule or cell["mixing_ratio"] in {0.0, 1.0}:
+                rows = way.rows(**cell)
+                value, error = paired(rows, alone, score) if score == "psnr" else (share(rows, alone, score), 0.0)
+                found.setdefault(rule, []).append(_Point(cell["mixing_ratio"], value, value - error, value + error))
+    return found
+
+
+# Running
+
+
+def gather(
+    ways: Sequence[tuple[str, str]], wanted: Callable[[str], list[dict[str, Any]]], scenes: range, state: Path | None
+) -> dict[str, dict[str, list[Row]]]:
+    """Rows by way, "task/image model", and scene; cells that `state` holds are not made again. It is kept current."""
+    rows: dict[str, dict[str, list[Row]]] = json.loads(state.read_text("utf-8")) if state and state.exists() else {}
+    manager = ModelManager(Settings.from_env())
+    for scene in scenes:
+        for task, image_model in ways:
+            mine = rows.setdefault(f"{task}/{image_model}", {}).setdefault(str(scene), [])
+            missing = [cell for cell in wanted(image_model) if not any(cell.items() <= row.items() for row in mine)]
+            if not missing:
+                continue
+            mine += measure(task, image_model, scene, missing, manager)
+            if state:
+                whole = state.with_suffix(".part")
+                whole.write_text(json.dumps(rows), "utf-8")
+                whole.replace(state)
+            print(f"scene {scene}: {len(missing)} cells of {task}/{image_model} done", file=sys.stderr, flush=True)
+    return rows
+
+
+def main() -> int:
+    """Measure what is missing, and print the tables; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS), help="ratio x rule, shared noise")
+    parser.add_argument("--ratios", nargs="+", type=float, default=list(RATIOS), help="fewer ratios, more scenes")
+    parser.add_argument("--rules", nargs="+", choices=MIXING_RULES, default=list(MIXING_RULES))
+    parser.add_argument("--clips", type=int, default=8)
+    parser.add_argument("--first-scene", type=int, default=200, help="away from the scenes that evaluate reports")
+    parser.add_argument("--state", type=Path, help="where rows are kept after each scene, to go on from")
+    parser.add_argument("--json", type=Path, help="where to write the rows")
+    parser.add_argument("--svg", type=Path, help="where to draw the curves")
+    args = parser.parse_args()
+    ways = [way for way in WAYS if way[0] in args.task]
+    scenes = range(args.first_scene, args.first_scene + args.clips)
+
+    def wanted(image_model: str) -> list[dict[str, Any]]:
+        grid = [cell for cell in cells_of(image_model, "grid") if "grid" in args.part]
+        grid = [cell for cell in grid if cell["mixing_rule"] in args.rules and cell["mixing_ratio"] in args.ratios]
+        return grid + [cell for cell in cells_of(image_model, "noise") if "noise" in args.part and cell not in grid]
+
+    try:
+        rows = gather(ways, wanted, scenes, args.state)
+    except BIVDiffError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    found = [Way(*way, {str(scene): rows["/".join(way)][str(scene)] for scene in scenes}) for way in ways]
+    print(f"{summary(found)}\n\n{rules(found)}\n\n{noise(found)}\n", flush=True)
+    for way in found:
+        print(f"{tables(way)}\n", flush=True)
+    if args.json:
+        told = {f"{way.task}/{way.image_model}": way.by_scene for way in found}
+        args.json.write_text(json.dumps(told, indent=1), "utf-8")
+    if args.svg:
+        args.svg.write_text(picture(found), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Settings that a visitor keeps under a name, for one task.
+
+In it: the part of a tab that saves, applies and deletes them. Not in it: where they are kept (`bivdiff.runs`), the
+settings that a task starts with (`bivdiff.catalog`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from bivdiff.errors import BIVDiffError
+from tabs import controls as shared
+from tabs.boards import sentence, visitor_of
+from tabs.common import Values, bind
+from tabs.context import AppContext
+
+# What belongs to a clip, and not to the way in which clips are made.
+OF_THE_CLIP = {
+    "sample", "video", "restored", "visitor", "start", "control_video", "mask_video", "painted", "boxes", "seed",
+    "random_seed",
+}  # fmt: skip
+
+
+def preset_controls(context: AppContext, task: str, controls: shared.Controls) -> None:
+    """Lay out the presets of a task, below its settings. Call it where they should stand, after all controls.
+
+    Args:
+        context: knows where they are kept.
+        task: key of the catalog's tasks.
+        controls: the tab's; those of the clip are left out.
+    """
+    names = [name for name in controls if name not in OF_THE_CLIP]
+    visitor = controls["visitor"]
+    with gr.Accordion("My presets", open=False):
+        with shared.fields():
+            chosen = gr.Dropdown(
+                [], label="Preset", info="Settings that you saved; the clip stays", elem_id=f"{task}-preset",
+                min_width=190, scale=2,
+            )  # fmt: skip
+            name = gr.Textbox(label="Name", info="To save the settings under", max_lines=1, min_width=150)
+        with gr.Row(elem_classes="bd-asides"):
+            apply = gr.Button("Apply", size="sm", min_width=80)
+            save = gr.Button("Save these settings", size="sm", min_width=140, elem_id=f"{task}-preset-save")
+            delete = gr.Button("Delete", size="sm", min_width=80)
+        told = shared.remark(visible=False)
+    kept = {key: controls[key] for key in names}
+    quick: dict[str, Any] = {"show_progress": "hidden", "concurrency_id": "presets"}
+    save.click(
+        bind(partial(save_preset, context, task), {"visitor": visitor, **kept}, "name"),
+        [visitor, *kept.values(), name], [chosen, told], api_name=f"{task}_preset_save", **quick,
+    )  # fmt: skip
+    apply.click(
+        partial(apply_preset, context, task, names), [visitor, chosen], [*kept.values(), told],
+        api_name=f"{task}_preset", **quick,
+    )  # fmt: skip
+    delete.click(
+        partial(delete_preset, context, task), [visitor, chosen], [chosen, told], api_name=f"{task}_preset_delete",
+        **quick,
+    )  # fmt: skip
+    visitor.change(partial(list_presets, context, task), visitor, chosen, api_visibility="private", **quick)
+
+
+def list_presets(context: AppContext, task: str, visitor: str) -> Any:
+    """The names of a visitor's presets, as choices."""
+    names = list(context.runs.presets(visitor_of(visitor).owner, _key(context, task)))
+    return gr.update(choices=names, value=None)
+
+
+def save_preset(context: AppContext, task: str, values: Values, name: str) -> tuple[Any, Any]:
+    """Keep the settings under a name; one of the same name is replaced.
+
+    Raises:
+        gr.Error: the name cannot be used, or there are too many.
+    """
+    owner, key = visitor_of(values.get("visitor")).owner, _key(context, task)
+    try:
+        settings = {field: value for field, value in values.items() if field != "visitor"}
+        context.runs.save_preset(owner, key, (name or "").strip(), settings)
+    except BIVDiffError as error:
+        raise gr.Error(sentence(error), print_exception=False) from None
+    names = list(context.runs.presets(owner, key))
+    return gr.update(choices=names, value=name.strip()), _told(context.runs.trouble or "Saved.")
+
+
+def apply_preset(context: AppContext, task: str, names: Sequence[str], visitor: str, chosen: str) -> list[Any]:
+    """The settings of a preset for the controls `names`; what it does not know stays as it is.
+
+    Raises:
+        gr.Error: there is none of that name.
+    """
+    known = context.runs.presets(visitor_of(visitor).owner, _key(context, task))
+    if chosen not in known:
+        raise gr.Error("No preset is chosen. Choose one, or save these settings under a name.", print_exception=False)
+    settings = known[chosen]
+    updates = [gr.update(value=settings[name]) if name in settings else gr.skip() for name in names]
+    return [*updates, _told("Applied.")]
+
+
+def delete_preset(context: AppContext, task: str, visitor: str, chosen: str) -> tuple[Any, Any]:
+    """Forget a preset."""
+    context.runs.delete_preset(visitor_of(visitor).owner, _key(context, task), chosen or "")
+    return list_presets(context, task, visitor), _told("Deleted." if chosen else "No preset is chosen.")
+
+
+def _key(context: AppContext, task: str) -> str:
+    """Settings of one family's models mean something else to another's."""
+    return f"{context.family}/{task}"
+
+
+def _told(text: str) -> Any:
+    return gr.update(value=f"<p>{text}</p>", visible=True)
