@@ -246,6 +246,23 @@ FAMILIES: dict[str, Family] = {
     ),
 }  # fmt: skip
 
+_CLIP = "openai/clip-vit-base-patch32"
+SCORING: Mapping[str, ModelSpec] = {
+    "clip": ModelSpec(
+        key="scoring/clip", kind="clip", repo=_CLIP, bytes=605_109_252, bytes_per_number=4, licence="not declared",
+        size=(224, 224), checked="id; files as copies of the repository list them; bytes from the number of parameters",
+    ),
+    "clip-tokenizer": ModelSpec(
+        key="scoring/clip-tokenizer", kind="tokenizer", repo=_CLIP, licence="not declared",
+        checked="id; files as copies of the repository list them",
+    ),
+    "dino": ModelSpec(
+        key="scoring/dino", kind="dino", repo="facebook/dino-vitb16", bytes=343_194_624, bytes_per_number=4,
+        size=(224, 224), checked="id, files and licence; bytes from the number of parameters",
+    ),
+}  # fmt: skip
+"""What clips of any family can be scored with, where it has been pulled (semantics.py)."""
+
 # Settings of a task, where they differ from GenerationRequest's own defaults, which are the paper's for controllable
 # generation and InstructPix2Pix. First what every family has of a task or its image model, as the paper has it, then
 # the toybox's, from `python -m bivdiff evaluate`; the README holds the table.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bivdiff.catalog import FAMILIES, TASKS
+from bivdiff.catalog import FAMILIES, SCORING, TASKS
 from bivdiff.catalog import family as family_of_that_name
 from bivdiff.errors import BIVDiffError, CancelledError, InputError
 from bivdiff.models import hub
@@ -48,8 +48,12 @@ KINDS = {
     "lineart": "line detector",
     "normalbae": "surface estimator",
     "pidinet": "sketch detector",
+    "clip": "image and text encoder",
+    "dino": "image encoder",
 }
 """Kinds of component in words."""
+SCORING_NAME = "scoring"
+"""Stands in the place of a family for what clips of any family are scored with."""
 IN_MEMORY = ("in memory", "on device")
 REPORT_EVERY = 0.25  # seconds
 SIMILAR = 0.75
@@ -111,7 +115,7 @@ def named_specs() -> dict[str, ModelSpec]:
             known = found.setdefault(spec.key, spec)
             if known != spec:
                 found[f"{family_name}/{spec.key.partition('/')[2]}"] = spec
-    return found
+    return found | {spec.key: spec for spec in SCORING.values()}
 
 
 def inventory(manager: ModelManager | None, settings: Settings, family: str | None = None) -> list[Entry]:
@@ -131,6 +135,7 @@ def inventory(manager: ModelManager | None, settings: Settings, family: str | No
     for name, each in FAMILIES.items():
         for spec in each.components:
             families.setdefault(spec, []).append(name)
+    families |= {spec: [SCORING_NAME] for spec in SCORING.values()}
     keys = {spec: key for key, spec in reversed(named_specs().items())}
     return [
         _entry(keys[spec], spec, tuple(names), manager, settings)
@@ -157,8 +162,9 @@ def find_specs(name: str) -> tuple[ModelSpec, ...]:
     """The components that a name stands for.
 
     Args:
-        name: a component's key, as "sd15/controlnet-canny"; a family, "sd15", for all of it; or a family and a task,
-            "sd15/control", for what the task needs with its defaults: a first run.
+        name: a component's key, as "sd15/controlnet-canny"; a family, "sd15", for all of it; a family and a task,
+            "sd15/control", for what the task needs with its defaults: a first run; or "scoring", for what clips can be
+            scored with.
 
     Raises:
         InputError: there is nothing of that name; the message lists similar ones.
@@ -168,10 +174,12 @@ def find_specs(name: str) -> tuple[ModelSpec, ...]:
         return (named[name],)
     if name in FAMILIES:
         return FAMILIES[name].components
+    if name == SCORING_NAME:
+        return tuple(SCORING.values())
     family, _, task = name.partition("/")
     if family in FAMILIES and task in TASKS:
         return _needed(family, task)
-    known = [*named, *FAMILIES, *(f"{family}/{task}" for family in FAMILIES for task in TASKS)]
+    known = [*named, *FAMILIES, SCORING_NAME, *(f"{family}/{task}" for family in FAMILIES for task in TASKS)]
     near = sorted((each for each in known if _likeness(name, each) > SIMILAR), key=lambda each: -_likeness(name, each))
     hint = f"Similar names: {', '.join(near[:5])}." if near else "`python -m bivdiff models list` lists all names."
     raise InputError(f"There is no model '{name}'. {hint}")

@@ -19,6 +19,8 @@ from bivdiff.annotators import ANNOTATORS
 from bivdiff.catalog import models_for
 from bivdiff.models.manager import ModelManager
 from bivdiff.pipeline import control_maps
+from bivdiff.prompts import smoothing_prompt
+from bivdiff.semantics import semantic_scores
 from bivdiff.types import Control, GenerationRequest
 
 TITLES: Mapping[str, str] = {
@@ -30,6 +32,10 @@ TITLES: Mapping[str, str] = {
     "framewise_ssim": "SSIM to the frame-wise clip",
     "known_psnr": "PSNR to the source outside the mask (dB)",
     "control_agreement": "agreement with the control maps (1 = equal)",
+    "clip_frame_consistency": "CLIP frame consistency (cosine of consecutive frames)",
+    "clip_frame_consistency_all_pairs": "CLIP frame consistency (cosine of all pairs of frames)",
+    "dino_subject_consistency": "DINO subject consistency (cosine to the frame before and to the first, as VBench)",
+    "clip_prompt_alignment": "CLIP prompt alignment (100 x cosine, mean over frames)",
     "psnr": "PSNR to the true clip (dB)",
     "ssim": "SSIM to the true clip",
 }
@@ -58,7 +64,8 @@ class Scorer:
     Args:
         request: what was asked; its frames are the source.
         control_frames: the control maps that were used, uint8 `(F, H, W, 3)` for each of its controls.
-        manager: gives the annotators' models. One that is not on this machine is not fetched for a score.
+        manager: gives the models of the annotators, and CLIP and DINO. One that is not on this machine is not fetched
+            for a score.
         truth: what the clip should show, uint8 `(F, H, W, 3)`, where that is known.
     """
 
@@ -79,7 +86,8 @@ class Scorer:
         Returns:
             `background_flicker` where the truth is known, else `temporal_flicker`; `warp_error`, by the flow of the
             source; `sharpness`, `framewise_psnr` and `framewise_ssim`, against the frame-wise clip; `known_psnr` where
-            there are masks; `control_agreement` where there are controls; `psnr` and `ssim` to the truth.
+            there are masks; `control_agreement` where there are controls; those of `semantic_scores` whose weights are
+            on this machine, against what the video model is told the clip shows; `psnr` and `ssim` to the truth.
         """
         request, truth = self._request, self._truth
         flicker = (
@@ -97,6 +105,7 @@ class Scorer:
             scores["known_psnr"] = metrics.psnr(frames, request.frames, metrics.inverted(request.masks))
         if request.controls:
             scores["control_agreement"] = self._control_agreement(frames)
+        scores |= semantic_scores(frames, smoothing_prompt(request), self._manager)
         if truth is not None:
             scores |= {"psnr": metrics.psnr(frames, truth), "ssim": metrics.ssim(frames, truth)}
         return scores

@@ -54,6 +54,8 @@ SCORES = {
     "background_flicker": "Flicker", "temporal_flicker": "Flicker", "warp_error": "Warp error",
     "sharpness": "Sharpness", "framewise_psnr": "PSNR to frames", "framewise_ssim": "SSIM to frames",
     "known_psnr": "PSNR outside", "control_agreement": "Control agreement",
+    "clip_frame_consistency": "CLIP, frame to next", "clip_frame_consistency_all_pairs": "CLIP, all frames",
+    "dino_subject_consistency": "DINO subject", "clip_prompt_alignment": "CLIP to prompt",
 }  # fmt: skip
 STAGES = {"load": "Load", "framewise": "Frame by frame", "inversion": "Inversion", "smoothing": "Smoothing"}
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,8 @@ class FakeRun:
 
         self.fitted.append(to_fit)
         yield CellEvent("load", 1, 1, "Models loaded")
-        score, cells = Scorer(replace(request, controls=()), (), None), []
+        without_models = SimpleNamespace(state=lambda _: "absent")
+        score, cells = Scorer(replace(request, controls=()), (), without_models), []
         for index, values in enumerate(product(*axes.values())):
             time.sleep(self.pause)
             if self.error is not None and index:

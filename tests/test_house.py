@@ -22,7 +22,7 @@ MEBIBYTE = 2**20
 LAYERS = (
     "errors types settings specs own_models catalog annotators media carried metrics masks tracking canvas",
     "models",
-    "latents guidance attention prompts windows sampling metering reuse store",
+    "latents guidance attention prompts windows sampling metering reuse store semantics",
     "tasks inversion smoothing inventory",
     "pipeline planning scores sweep jobs runs export zerogpu limits",
     "evaluation",

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bivdiff import inventory as rooms
-from bivdiff.catalog import FAMILIES, TASKS, extend
+from bivdiff.catalog import FAMILIES, SCORING, TASKS, extend
 from bivdiff.errors import CancelledError, InputError, ModelUnavailableError
 from bivdiff.inventory import check, find_spec, find_specs, inventory, named_specs, pulling
 from bivdiff.models import hub
@@ -65,8 +65,8 @@ def toybox(nowhere, toybox_folder, tmp_path):
 def test_the_list_has_every_component_once_with_where_it_is(nowhere):
     entries = {entry.key: entry for entry in inventory(None, nowhere)}
     assert {entry.spec for entry in entries.values()} == {
-        spec for family in FAMILIES.values() for spec in family.components
-    }
+        *(spec for family in FAMILIES.values() for spec in family.components), *SCORING.values()
+    }  # fmt: skip
     toybox, zeroscope = entries["toybox/video_unet"], entries["sd15/zeroscope"]
     assert (toybox.state, toybox.families, toybox.on_hub) == ("on disk", ("toybox",), False)
     assert toybox.native == "128 x 128, 8 frames"

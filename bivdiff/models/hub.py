@@ -25,7 +25,7 @@ from bivdiff.specs import TOYBOX_REPO, ModelSpec
 
 Report = Callable[[int, int], None]
 
-_OF_TRANSFORMERS = {"text_encoder", "depth_estimator"}
+_OF_TRANSFORMERS = {"text_encoder", "depth_estimator", "clip", "dino"}
 """The kinds of component whose weights bear the names that transformers gives them; all others' are diffusers'."""
 _SINGLE_FILE = ".safetensors"
 

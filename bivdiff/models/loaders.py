@@ -73,21 +73,21 @@ def _diffusers(class_name: str) -> Load:
     return load
 
 
-def _transformers(class_name: str) -> Load:
+def _transformers(class_name: str, **options: Any) -> Load:
     def load(source: Source) -> torch.nn.Module:
         import transformers
 
-        return _from_pretrained(getattr(transformers, class_name), source, dtype=source.dtype)
+        return _from_pretrained(getattr(transformers, class_name), source, dtype=source.dtype, **options)
 
     return load
 
 
-def _from_pretrained(kind: Any, source: Source, **dtype: torch.dtype) -> torch.nn.Module:
+def _from_pretrained(kind: Any, source: Source, **options: Any) -> torch.nn.Module:
     """A component in its library's layout; weights that are missing would be random, so they are refused."""
     spec, found = source.spec, weights_of(source.spec, source.root)
     model, report = kind.from_pretrained(
         source.root, subfolder=spec.folder, variant=found.variant, use_safetensors=found.use_safetensors,
-        local_files_only=True, output_loading_info=True, **dtype,
+        local_files_only=True, output_loading_info=True, **options,
     )  # fmt: skip
     if missing := [*report["missing_keys"], *report["mismatched_keys"]]:
         raise ValueError(f"{len(missing)} of its weights are missing or of another shape, such as {missing[0]}.")
@@ -181,6 +181,11 @@ def _filled(source: Source, weights: Mapping[str, torch.Tensor]) -> torch.nn.Mod
     return network.to(source.dtype)
 
 
+def _in_float32(load: Load) -> Load:
+    """The same component with all its digits, whatever the others have: scores differ in their third."""
+    return lambda source: load(source._replace(dtype=torch.float32))
+
+
 def _annotator(kind: str) -> Load:
     def load(source: Source) -> torch.nn.Module:
         from bivdiff.annotators import loading
@@ -203,5 +208,7 @@ LOADERS: dict[str, Load] = {
     "vidrd_unet": _vidrd_unet,
     "vidrd_text_encoder": _vidrd_text_encoder,
     "depth_estimator": _transformers("DepthAnythingForDepthEstimation"),
+    "clip": _in_float32(_transformers("CLIPModel")),
+    "dino": _in_float32(_transformers("ViTModel", add_pooling_layer=False)),
     **{kind: _annotator(kind) for kind in ("body_pose", "hed", "lineart", "normalbae", "pidinet")},
 }
