@@ -27,9 +27,9 @@ function chip(stage) {
   name.className = "bd-name";
   item.dataset.stage = stage.key;
   item.append(name, fill);
-  item.setAttribute("role", "progressbar");
-  item.setAttribute("aria-valuemin", "0");
-  item.setAttribute("aria-valuemax", "100");
+  fill.setAttribute("role", "progressbar");
+  fill.setAttribute("aria-valuemin", "0");
+  fill.setAttribute("aria-valuemax", "100");
   stages.append(item);
   return item;
 }
@@ -41,10 +41,11 @@ function update() {
   value.stages.forEach((stage, index) => {
     const item = stages.children[index] || chip(stage);
     item.className = `is-${stage.state}`;
-    item.setAttribute("aria-label", stage.label);
-    item.setAttribute("aria-valuenow", stage.percent);
+    const fill = item.querySelector(".bd-fill");
+    fill.setAttribute("aria-label", stage.label);
+    fill.setAttribute("aria-valuenow", stage.percent);
+    fill.style.setProperty("--share", `${stage.percent}%`);
     item.querySelector(".bd-name").textContent = stage.label;
-    item.querySelector(".bd-fill").style.setProperty("--share", `${stage.percent}%`);
   });
   if (line.textContent !== value.headline) line.textContent = value.headline;
   line.hidden = !value.headline;

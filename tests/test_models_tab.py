@@ -15,7 +15,7 @@ from test_page import LOWEST_CONTRAST, SLIM, WIDE, overflow
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.models import hub
 from bivdiff.settings import ASSETS, Settings
-from tabs import common, models
+from tabs import boards, models
 from tabs.context import AppContext
 from tabs.page import build_page, launch_options
 
@@ -171,7 +171,7 @@ def test_unloading_one_and_all(context, fake):
 @pytest.mark.parametrize(
     ("error", "said"),
     [(ModelUnavailableError("The hub is away. Try again."), "The hub is away. Try again."),
-     (RuntimeError("secret /srv/path"), common.UNEXPECTED)],
+     (RuntimeError("secret /srv/path"), boards.UNEXPECTED)],
 )  # fmt: skip
 @pytest.mark.parametrize("action", [models.pull, models.load, models.unload, models.unload_all])
 def test_a_failure_is_a_sentence_on_the_page(context, fake, action, error, said):

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from fake_run import FakeRun, fake_context
 from playwright.sync_api import Page, expect
 
@@ -531,3 +532,20 @@ def test_every_control_has_a_name(open_page, task):
         .filter((e) => !(e.ariaLabel || e.labels?.length || e.textContent.trim() || e.title))
         .map((e) => e.outerHTML)""")
     assert nameless == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious_on_any_tab(open_page, theme):
+    page = open_page(theme=theme)
+    generate(page)
+    found = {}
+    for tab in page.get_by_role("tab").all():
+        tab.click()
+        wrong = [
+            (item["id"], [node["html"][:90] for node in item["nodes"]][:3])
+            for item in Axe().run(page).response["violations"]
+            if item["impact"] in ("serious", "critical")
+        ]
+        if wrong:
+            found[tab.inner_text()] = wrong
+    assert found == {}
