@@ -22,8 +22,8 @@ def expected(request: GenerationRequest, manager: ModelManager) -> Estimate:
 def fitted(request: GenerationRequest, manager: ModelManager) -> tuple[GenerationRequest, str]:
     """The request as it fits into the memory, and a sentence on what was changed; empty where nothing was.
 
-    The offload policy may become leaner, for good; then fewer frames are taken at once, and at last the video model's
-    window is shortened. The size stays as it is.
+    The offload policy may become leaner, for good; then fewer frames are taken at once, then the video model's window
+    is shortened, and at last the picture gets smaller.
 
     Raises:
         OutOfMemoryError: nothing fits.
@@ -44,4 +44,7 @@ def fitted(request: GenerationRequest, manager: ModelManager) -> tuple[Generatio
         changes.append(f"{smaller.frame_batch_size} frames are taken at once")
     if smaller.window != request.window:
         changes.append(f"the video model sees {smaller.window} frames at once")
+    height, width = smaller.frames.shape[1:3]
+    if (height, width) != request.frames.shape[1:3]:
+        changes.append(f"the picture is {width} by {height} pixels")
     return smaller, f"To fit into the memory, {' and '.join(changes)}."

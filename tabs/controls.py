@@ -299,7 +299,7 @@ def advanced_controls(context: AppContext, defaults: GenerationRequest, with_noi
         )
     controls["fit_memory"] = gr.Checkbox(
         True, label="Fit to my memory", elem_classes="bd-check",
-        info="Where a run would not fit, lower the last settings and the offload until it does, and say so",
+        info="Where a run would not fit: offload, fewer frames at once, a shorter window, then a smaller picture; told",
     )  # fmt: skip
     wanted = context.family != TOYBOX and are_allowed(context.settings)
     return controls | (_own_models() if wanted else {})

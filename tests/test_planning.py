@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from bivdiff import catalog
+from bivdiff import catalog, planning
 from bivdiff.errors import OutOfMemoryError
-from bivdiff.models.estimate import FOOTPRINTS, activation_bytes, operations, say_seconds
+from bivdiff.models import estimate as estimating
+from bivdiff.models.estimate import FOOTPRINTS, activation_bytes, operations, say_seconds, with_size
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.memory import Memory, MemoryProbe
 from bivdiff.pipeline import last, run
@@ -123,6 +125,36 @@ def test_the_least_change_is_taken(tmp_path):
     )
     assert policies[2][1] is not None
     assert policies[12][1] is None
+
+
+def test_the_size_changes_last_and_all_pictures_with_it(source_frames):
+    frames = np.repeat(np.repeat(source_frames[:2], 512 // source_frames.shape[1], 1), 512 // source_frames.shape[2], 2)
+    masks = np.zeros(frames.shape[:3], np.uint8)
+    masks[:, 100:200, 40:41] = 255
+    request = replace(big_request(frames=2), frames=frames, masks=masks, controls=(Control(frames=frames),))
+    smaller = with_size(request, 0.75)
+    assert smaller.frames.shape == smaller.controls[0].frames.shape == (2, 384, 384, 3)
+    assert smaller.masks.shape == (2, 384, 384)
+    assert smaller.masks[:, 80:145, 30].all()  # a line a pixel wide is not lost
+    assert not smaller.masks[:, 160:].any()
+    np.testing.assert_allclose(smaller.frames.mean((1, 2)), frames.mean((1, 2)), atol=1)
+    assert with_size(request, 1) is request
+    assert with_size(smaller, 0.5) is None
+
+
+def test_where_nothing_else_helps_the_picture_gets_smaller_and_that_is_told(tmp_path, monkeypatch):
+    request = big_request(frames=8)
+
+    def only_small_ones_fit(asked, *_):
+        fits = asked.frames.shape[1] <= 384
+        return SimpleNamespace(fits=fits, advice="Lower something.")
+
+    monkeypatch.setattr(estimating, "estimate", only_small_ones_fit)
+    monkeypatch.setattr(planning, "estimate", only_small_ones_fit)
+    smaller, told = fitted(request, manager_of(24, tmp_path))
+    assert smaller.frames.shape[1:3] == (384, 384)
+    assert smaller.frame_batch_size == request.frame_batch_size
+    assert told == "To fit into the memory, the picture is 384 by 384 pixels."
 
 
 def test_nothing_fits_nowhere(tmp_path):

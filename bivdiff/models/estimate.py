@@ -11,10 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
+from bivdiff.media import fit_frames
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.memory import say_bytes
 from bivdiff.models.placement import OffloadPolicy
@@ -44,6 +47,8 @@ SLACK = 1.4
 LAYER_BYTES = 0.25e9  # what group offloading has on the device of a network at once, the next layer included
 PREVIEWS = 8  # decoded clips in the two denoising stages
 LIBRARIES = 1.2e9  # host memory of a process that has loaded torch, diffusers and transformers, and nothing else
+SIZES = (1, 0.75, 0.5)  # shares of a picture's sides, tried in this order
+SMALLEST_SIDE = 256  # pixels, below which real models make little sense
 
 
 def activation_bytes(request: GenerationRequest, video: VideoModel, dtype: torch.dtype) -> int:
@@ -191,7 +196,7 @@ def fit(
     """The request and offload policy nearest to those wanted that fit; None if nothing does.
 
     What changes the result least goes first: the policy and the frames at once change nothing but time, the window
-    changes how a clip hangs together. The size is left alone: it is the user's to choose.
+    changes how a clip hangs together; and only where that is not enough the picture gets smaller.
     """
     video = chosen.video_models[request.video_model]
     ladder: tuple[OffloadPolicy, ...] = ("none", "model", "group")
@@ -199,10 +204,33 @@ def fit(
     batches = [size for size in (request.frame_batch_size, 8, 4, 2, 1) if size <= request.frame_batch_size]
     window = request.window or video.window
     windows = [size for size in (window, 16, 8, 4) if size <= window]
-    for size in dict.fromkeys(windows):
-        for batch in dict.fromkeys(batches):
-            for policy in policies:
-                smaller = replace(request, frame_batch_size=batch, window=None if size == video.window else size)
-                if estimate(smaller, chosen, networks, manager, policy).fits:
-                    return smaller, policy
+    for share in SIZES:
+        resized = with_size(request, share)
+        if resized is None:
+            continue
+        for size, batch, policy in product(dict.fromkeys(windows), dict.fromkeys(batches), policies):
+            smaller = replace(resized, frame_batch_size=batch, window=None if size == video.window else size)
+            if estimate(smaller, chosen, networks, manager, policy).fits:
+                return smaller, policy
     return None
+
+
+def with_size(request: GenerationRequest, share: float) -> GenerationRequest | None:
+    """The request with its pictures brought to a share of their sides; None where they would be too small."""
+    if share == 1:
+        return request
+    width, height = (round(side * share / 8) * 8 for side in request.frames.shape[2:0:-1])
+    if min(width, height) < SMALLEST_SIDE:
+        return None
+
+    def resized(frames: np.ndarray) -> np.ndarray:
+        return fit_frames(frames, (width, height), "crop")
+
+    masks = request.masks
+    if masks is not None:  # a place that is made anew in part is made anew
+        masks = np.where(resized(np.repeat(masks[..., None], 3, -1))[..., 0] > 0, 255, 0).astype(np.uint8)
+    controls = tuple(
+        control if control.frames is None else replace(control, frames=resized(control.frames))
+        for control in request.controls
+    )
+    return replace(request, frames=resized(request.frames), masks=masks, controls=controls)

@@ -87,7 +87,7 @@ SAMPLES = {
         ),
         ("yellow", "pink"),
         "green",
-        "turn the cube into a cone",
+        "make the cube yellow",
     ),
     "evening drive": Sample(
         Scene(
