@@ -60,7 +60,6 @@ _NO_TIMESTAMP = -(2**63)
 _NO_STREAMS = b"matches no streams"
 _PICTURES_ONLY = ("-map", "0:V:0")
 _SCALER_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
-_GIF_END = b"\x3b"
 _PNG_DATE = (1980, 1, 1, 0, 0, 0)
 _PICTURES = ("PNG", "JPEG", "WEBP")
 _SIGNATURES: dict[str, tuple[tuple[int, bytes], ...]] = {
@@ -357,9 +356,9 @@ def write_gif(path: str | Path, frames: np.ndarray, fps: float, carry: Carry | N
     with _replacing(Path(path)) as temporary:
         _encode(_checked_frames(frames), rate, temporary, options)
         if carry:
-            with temporary.open("r+b") as file:
-                file.seek(-1, os.SEEK_END)
-                file.write(_gif_comment(carry.text) + _GIF_END)
+            content = temporary.read_bytes()
+            first = _gif_blocks_start(content)  # behind the last picture ffmpeg takes a comment for one more
+            temporary.write_bytes(content[:first] + _gif_comment(carry.text) + content[first:])
 
 
 def write_png_zip(path: str | Path, frames: np.ndarray, carry: Carry | None = None) -> None:
@@ -774,6 +773,12 @@ def _png_info(carry: Carry) -> PngImagePlugin.PngInfo:
     if carry.archive:
         info.add(CARRY_CHUNK, carry.archive)
     return info
+
+
+def _gif_blocks_start(content: bytes) -> int:
+    """Where a GIF's blocks begin: behind its header, and the palette that it may have for all of them."""
+    flags = content[10]
+    return 13 + (3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0)
 
 
 def _gif_comment(text: str) -> bytes:

@@ -50,7 +50,7 @@ def test_each_family_has_its_endpoints_and_its_defaults(client):
         for prefix in ("", "sd15_")
     }
     assert not any(name.endswith("_1") for name in named)
-    assert defaults[""]["mixing_ratio"] == 0.25
+    assert defaults[""]["mixing_ratio"] == 0.0
     assert defaults["sd15_"]["mixing_ratio"] == 1.0
     assert "video_model" not in defaults[""]
     assert defaults["sd15_"]["video_model"] == "zeroscope"

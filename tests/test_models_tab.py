@@ -190,7 +190,7 @@ def test_a_failure_is_a_sentence_on_the_page(context, fake, action, error, said)
 def real(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
-    real = Settings(device="cpu", toybox_folder=settings.toybox_folder, models_folder=tmp_path)
+    real = Settings(device="cpu", toybox_folder=settings.toybox_folder, models_folder=tmp_path, own_models="yes")
     return AppContext.from_settings(real).models
 
 
