@@ -119,7 +119,7 @@ def test_a_grid_shares_what_it_can(request_small, manager):
 
 
 def test_other_settings_run_again_what_depends_on_them(request_small, manager):
-    cache = StageCache()
+    cache, request_small = StageCache(), replace(request_small, mixing_ratio=0.5)
     axes = {"smoothing_guidance_scale": [1.0, 2.0], "num_smoothing_steps": [1, 2]}
     result = last(sweep(request_small, axes, manager, cache))
     assert spent(result.cells) == {"framewise": STAGE, "inversion": 2 * STAGE, "smoothing": FRAMES * (1 + 2 + 2 + 4)}
