@@ -41,10 +41,11 @@ from tabs.running import HEARTBEAT, idle_panel
 
 Values = Mapping[str, Any]
 
-# Runs in the browser before a run starts: the result may be out of sight.
+# Runs in the browser before a run starts: the result may be out of sight, and the page not yet told who uses it.
 SHOW_RESULT = """(...values) => {
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
   document.querySelector("#%s-progress")?.scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "start" });
+  values[%d] ||= window.bdVisitor();
   return values;
 }"""
 # Many may watch their jobs at a time; what they watch is done one after the other.
@@ -372,7 +373,7 @@ def add_result(
     shown = [panel, player, controls["seed"], stop, queue]
     start.click(
         bind(partial(generate, context, read, task), controls), inputs, shown, api_name=f"{task}_page",
-        js=SHOW_RESULT % task, trigger_mode="multiple", **WATCHING,
+        js=SHOW_RESULT % (task, list(controls).index("visitor")), trigger_mode="multiple", **WATCHING,
     )  # fmt: skip
     estimate.click(
         bind(partial(foresee, context, read, task), controls), inputs, panel, show_progress="hidden",

@@ -30,17 +30,19 @@ TITLE = "BIVDiff Studio"
 TABS = {tab.TASK: tab.build for tab in (control, edit, inpaint, outpaint, smooth)}
 CACHE_SECONDS = 24 * 3600
 QUEUE_SIZE = 64
-# Runs in the browser when the page is opened: a token that only this browser has, and one for this window.
-VISITOR = """() => {
-  const made = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+# In the browser: a token that only this browser has, and one for this window.
+VISITOR = """window.bdVisitor = () => {
+  const made = () => crypto.getRandomValues(new Uint32Array(4)).reduce((text, part) => text + part.toString(16).padStart(8, "0"), "");
   let token = null;
   try { token = localStorage.getItem("bivdiff-visitor"); } catch { /* kept for this window only */ }
   if (!token) {
     token = made();
     try { localStorage.setItem("bivdiff-visitor", token); } catch { /* as above */ }
   }
-  return `${token}.${made()}`;
-}"""  # noqa: E501
+  const told = `${token}.${made()}`;
+  window.bdVisitor = () => told;
+  return told;
+};"""  # noqa: E501
 
 # Fonts that come with the system: nothing is fetched from elsewhere.
 SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "sans-serif")
@@ -107,7 +109,7 @@ def _fill(context: AppContext, page: gr.Blocks) -> None:
             history.build(context, tab, tabs, built, visitor, partial(rerun, context))
         with gr.Tab(models.TITLE, id=models.NAME, elem_id=f"{models.NAME}-tab", elem_classes="bd-tab") as tab:
             models.build(context, tab, tabs)
-    page.load(None, None, visitor, js=VISITOR, api_visibility="private")
+    page.load(None, None, visitor, js="() => window.bdVisitor()", api_visibility="private")
 
 
 def rerun(context: AppContext, run_id: str, visitor: str) -> str:
@@ -142,7 +144,7 @@ def launch_options() -> dict[str, Any]:
     return {
         "theme": theme(),
         # As part of the head: Gradio rewrites the rules it is given as CSS, and loses those for containers.
-        "head": f"<style>{(ASSETS / 'style.css').read_text('utf-8')}</style>",
+        "head": f"<style>{(ASSETS / 'style.css').read_text('utf-8')}</style><script>{VISITOR}</script>",
         "max_file_size": media.LIMITS.file_bytes,
         "footer_links": ["api", "settings"],
         "ssr_mode": False,

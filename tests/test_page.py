@@ -269,7 +269,7 @@ def test_a_run_outlives_its_page_and_is_found_again_after_a_reload(open_page, ru
 
 
 def test_several_runs_queue_up_change_places_and_are_taken_away(open_page, run):
-    run.pause = 0.1
+    run.pause = 0.4
     page = open_page()
     page.click("#control-generate")
     page.wait_for_selector('#control-progress .is-now[data-stage="framewise"]')
