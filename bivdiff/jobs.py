@@ -225,6 +225,11 @@ class Jobs:
         return "done", None
 
     def _end(self, job: Job, state: State, error: Exception | None) -> None:
+        try:
+            job.board.end(state, error)
+        except Exception:  # noqa: BLE001 - the others want to be made
+            _log.exception("What a job leaves behind could not be kept.")
+        # Last: whoever sees that a job has ended, finds its board ended too.
         job.state, job.ended = state, self._clock()
         if state == "done" and job.began is not None:
             self._durations.append(job.ended - job.began)
@@ -232,10 +237,6 @@ class Jobs:
         own = [other for other in self._ended if other.owner == job.owner]
         for old in own[: -self._kept]:
             self._ended.remove(old)
-        try:
-            job.board.end(state, error)
-        except Exception:  # noqa: BLE001 - the others want to be made
-            _log.exception("What a job leaves behind could not be kept.")
         self._note(job)
 
     def _note(self, job: Job) -> None:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bivdiff.errors import BIVDiffError
-from bivdiff.jobs import Job, State
+from bivdiff.jobs import WAITING, Job, State
 from bivdiff.types import MAX_SEED, GenerationRequest, GenerationResult
 from tabs.context import AppContext
 from tabs.results import LiveTiles, result_player, scores_of
@@ -172,11 +172,12 @@ def watch(context: AppContext, visitor: Visitor, place: str) -> Iterator[Job]:
             if not jobs:
                 return
             job = jobs[0]
-            mark = (job.id, job.version, context.jobs.before(job))
-            if mark != shown or job.state == "queued":
+            state = job.state  # as it is shown: it may be another by the end of the turn
+            mark = (job.id, state, job.version, context.jobs.before(job))
+            if mark != shown or state == "queued":
                 shown = mark
                 yield job
-            if not job.waits:
+            if state not in WAITING:
                 return
             time.sleep(PAUSE)
             seen = context.jobs.wait(seen, HEARTBEAT)

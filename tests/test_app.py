@@ -273,6 +273,23 @@ def test_a_newer_watch_of_the_same_window_ends_the_older_one(run, context):
     assert len(run.requests) == 2
 
 
+def test_an_end_that_comes_while_one_looks_is_shown(run, context, monkeypatch):
+    run.pause = 0.05
+    views = common.generate(context, control.read_job, "control", values(visitor=ADA))
+    next(views)
+    before = context.jobs.before
+
+    def ends_meanwhile(job):
+        while job.waits:
+            time.sleep(0.01)
+        return before(job)
+
+    monkeypatch.setattr(context.jobs, "before", ends_meanwhile)
+    rest = list(views)
+    assert rest[-1].panel["state"] == "done"
+    assert any(view.player.get("downloads") for view in rest)
+
+
 def test_clips_that_cannot_be_written_are_still_shown(context, monkeypatch):
     def refuse(*_, **__):
         raise InputError("The disk is full. Make room.")

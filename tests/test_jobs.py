@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextvars import ContextVar
 
 import pytest
@@ -66,7 +67,11 @@ def give(jobs, work, owner="ada", place="control"):
 
 def wait_for(job):
     assert job.board.ended.wait(PATIENCE)
-    return job
+    for _ in range(100 * PATIENCE):  # the board is told first
+        if not job.waits:
+            return job
+        time.sleep(0.01)
+    raise AssertionError("the job does not end")
 
 
 def test_a_job_runs_to_its_end_and_its_board_is_told_everything(jobs, device):
@@ -81,6 +86,15 @@ def test_a_job_runs_to_its_end_and_its_board_is_told_everything(jobs, device):
     assert job.board.ends == [("done", None)]
     with device:  # it is given back
         assert job.ended >= job.began >= job.created
+
+
+def test_whoever_sees_that_a_job_has_ended_finds_its_board_ended_too(jobs):
+    work, seen = Work(), []
+    job = give(jobs, work)
+    job.board.end = lambda *_: (seen.append(job.state), job.board.ended.set())
+    work.finish()
+    assert wait_for(job).state == "done"
+    assert seen == ["running"]
 
 
 def test_jobs_run_one_after_the_other_in_their_order(jobs):
