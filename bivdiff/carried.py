@@ -25,6 +25,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from bivdiff.axes import MAX_AXES
 from bivdiff.errors import InputError
 from bivdiff.media import CARRY_BOX, CARRY_CHUNK, CARRY_NAME, MAX_FPS, Carry
 from bivdiff.types import GenerationRequest
@@ -41,7 +42,6 @@ MAX_ENTRIES = 2**14  # files of a zip
 MAX_DIRECTORY = 2**21  # bytes of its table of contents
 MAX_BOXES = 2**16  # parts of a file that are looked at in search of ours
 MAX_CONTROLS = 16
-MAX_AXES = 2
 MAX_AXIS_VALUES = 64
 NO_PICTURES = (
     "The source clip did not travel with these settings: the file has no place for it, or the clip is too large. "

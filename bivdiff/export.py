@@ -22,11 +22,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from bivdiff import media
+from bivdiff.axes import AXES, label_of, say
 from bivdiff.carried import carry_of
 from bivdiff.errors import InputError
 from bivdiff.scores import RULE, TITLES, Recommendation
 from bivdiff.settings import ASSETS
-from bivdiff.sweep import AXES, Cell, SweepResult, paper_cell, say
+from bivdiff.sweep import Cell, SweepResult, paper_cell
 
 PLAYER = ("compare_player.js", "compare_player.css")
 LOSSLESS_PIXELS = 8_000_000  # of all clips of a page; beyond them lossless pictures would make it too heavy to send
@@ -241,7 +242,7 @@ def trade_off_svg(result: SweepResult) -> str:
         lines = _lines(cells, result.framewise_scores)
         highest = max(1.1, *(1.05 * value for line in lines for value in line.values if math.isfinite(value)))
         panel = _Panel(_MARGIN + number * (_WIDE + _MARGIN), places, highest)
-        title = ", ".join(f"{AXES[key]} {say(value)}" for key, value in fixed.items())
+        title = label_of(fixed)
         drawn += [_axes_svg(panel, ordered, AXES[name], title), *(_line_svg(panel, line) for line in lines)]
         drawn += _marks_svg(panel, result, cells)
     return (

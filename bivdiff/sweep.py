@@ -1,7 +1,7 @@
 """Many values of a setting, or of two, from as few stages as they need.
 
-In it: `sweep`, a generator of events and finished cells that ends with the result; which cells there are and in what
-order they are made. Not in it: the stages (pipeline.py), scores and the rule that recommends (scores.py), files.
+In it: `sweep`, a generator of events and finished cells that ends with the result. Not in it: which settings can be
+compared, and in what order (axes.py), the stages (pipeline.py), scores and the rule that recommends (scores.py), files.
 
 Cells run through the stages of a single run, in one hold of the models, and find in the cache what an earlier cell
 made; so ratios share one frame-wise pass and one pair of inversions. On a CPU one cell is smoothed after the other: in
@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bivdiff.axes import AXES, BLENDED, check_axes, label_of, order_of
 from bivdiff.catalog import PAPER, models_for
-from bivdiff.errors import InputError
 from bivdiff.metering import Meter, peak_memory_bytes
 from bivdiff.models.estimate import activation_bytes, smoothing_bytes
 from bivdiff.models.manager import ModelManager
@@ -34,24 +34,8 @@ from bivdiff.reuse import StageCache
 from bivdiff.scores import Recommendation, Scorer, recommend
 from bivdiff.types import GenerationRequest, StepEvent
 
-AXES: Mapping[str, str] = {
-    "mixing_ratio": "ratio",
-    "mixing_rule": "rule",
-    "video_model": "video model",
-    "smoothing_guidance_scale": "smoothing guidance",
-    "num_smoothing_steps": "smoothing steps",
-    "seed": "seed",
-    "guidance_scale": "guidance",
-}
-"""Settings that can be compared, and what they are called beside a cell."""
-
-MAX_AXES = 2
-MAX_CELLS = 64
 MEMORY_BOUND = 1.3  # of a single run's: what smoothing several cells at once may take
 _PREVIEWS = 0  # while a clip is smoothed: nothing shows them, and decoding takes a quarter of the toybox's smoothing
-_EARLY = ("video_model", "seed", "guidance_scale")  # their cells have stages of their own, so they are made together
-_UNORDERED = ("mixing_rule", "video_model", "seed")  # their values have no extremes
-_BLENDED = ("mixing_ratio", "mixing_rule", "seed", "guidance_scale")  # they end with the blend that is smoothed
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +113,7 @@ class _Plan:
 
     @property
     def label(self) -> str:
-        return ", ".join(f"{AXES[name]} {say(value)}" for name, value in self.values.items())
+        return label_of(self.values)
 
 
 class _Progress:
@@ -191,25 +175,6 @@ def last(events: Iterator[CellEvent | Cell | SweepResult]) -> SweepResult:
     raise RuntimeError("The sweep ended without a result.")
 
 
-def order_of(axes: Mapping[str, Sequence[Any]]) -> list[tuple[Any, ...]]:
-    """The cells in the order in which they are made, each as its values.
-
-    Extremes come first, then the middle of the widest gap, again and again; in a grid the corners come first. Settings
-    that change the frames themselves, or the video model, are the exception: one of their values is finished after the
-    other, in the order given, so that nothing is made twice or loaded twice.
-    """
-    names = list(axes)
-    places = {name: {value: place for place, value in enumerate(_extremes_first(name, axes[name]))} for name in names}
-
-    def turn(cell: tuple[Any, ...]) -> tuple[Any, ...]:
-        ranks = {name: places[name][value] for name, value in zip(names, cell, strict=True)}
-        early = tuple(ranks[name] for name in _EARLY if name in ranks)
-        late = tuple(rank for name, rank in ranks.items() if name not in _EARLY)
-        return early, max(late, default=0), late
-
-    return sorted(product(*axes.values()), key=turn)
-
-
 def paper_cell(request: GenerationRequest, cells: Sequence[Cell]) -> int | None:
     """The index of the cell with the ratio and the rule that the paper has for the request's task; None without one.
 
@@ -225,50 +190,15 @@ def paper_cell(request: GenerationRequest, cells: Sequence[Cell]) -> int | None:
     return next((cell.index for cell in [*(cell for cell in found if fits(cell, own)), *found]), None)
 
 
-def say(value: Any) -> str:
-    """A value of a setting in a few characters."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _extremes_first(name: str, values: Sequence[Any]) -> list[Any]:
-    if name in _UNORDERED or len(values) < 3:
-        return list(values)
-    left = sorted(values)
-    chosen = [left.pop(0), left.pop()]
-    while left:
-        # Of several equal gaps the lower one, so that the order does not depend on rounding.
-        farthest = max(left, key=lambda value: (round(min(abs(value - other) for other in chosen), 9), -value))
-        left.remove(farthest)
-        chosen.append(farthest)
-    return chosen
-
-
 def _plans(request: GenerationRequest, axes: Mapping[str, tuple[Any, ...]]) -> list[_Plan]:
     """The cells in the order in which they are made, all of them checked."""
-    _check_axes(request, axes)
+    check_axes(request, axes)
     indices = {cell: index for index, cell in enumerate(product(*axes.values()))}
     plans = []
     for cell in order_of(axes):
         values = dict(zip(axes, cell, strict=True))
         plans.append(_Plan(indices[cell], values, settled(replace(request, **values))))
     return plans
-
-
-def _check_axes(request: GenerationRequest, axes: Mapping[str, tuple[Any, ...]]) -> None:
-    if not 1 <= len(axes) <= MAX_AXES:
-        raise InputError(f"One or two settings can be compared at a time; got {len(axes)}. Fix the others.")
-    for name, values in axes.items():
-        if name not in AXES:
-            raise InputError(f"The setting '{name}' cannot be compared. Choose one of: {', '.join(AXES)}.")
-        if not values:
-            raise InputError(f"There is no value of '{name}' to compare. Give at least one.")
-    cells = int(np.prod([len(values) for values in axes.values()]))
-    if cells > MAX_CELLS:
-        raise InputError(f"{cells} clips are more than the {MAX_CELLS} that are compared at once. Give fewer values.")
-    known = models_for(request).video_models
-    for video_model in axes.get("video_model", ()):
-        if video_model not in known:
-            raise InputError(f"Unknown video model '{video_model}'. Choose one of: {', '.join(known)}.")
 
 
 def _attempt(
@@ -361,7 +291,7 @@ def _batches(group: Sequence[_Plan], at_once: int) -> Iterator[list[_Plan]]:
 
 
 def _after_the_blend(plan: _Plan) -> dict[str, Any]:
-    return {name: value for name, value in plan.values.items() if name not in _BLENDED}
+    return {name: value for name, value in plan.values.items() if name not in BLENDED}
 
 
 def clips_at_once(request: GenerationRequest, manager: ModelManager) -> int:

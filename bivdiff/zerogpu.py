@@ -34,8 +34,6 @@ MOST_SECONDS = 300  # unless the owner sets BIVDIFF_MAX_MINUTES; Hugging Face gr
 START_SECONDS = 6.0  # until the models that were put aside are on the card
 MARGIN = 1.5  # a run that takes longer than it asked for is ended
 ASSUMED_PACE = 20_000.0  # operations a second in units of 1e9, until a run has told
-LATE_CELLS = ("mixing_ratio", "mixing_rule", "smoothing_guidance_scale", "num_smoothing_steps")
-"""Settings whose values share one frame-wise pass and one pair of inversions; see `sweep.AXES`."""
 NOT_LENT = ("Connection closed by visitor", "Unexpected end of stream", "Error while re-trying", "ZeroGPU API")
 
 Work = Callable[..., Iterator[Any]]
@@ -180,24 +178,16 @@ def run_seconds(request: GenerationRequest, manager: ModelManager) -> float:
 
 
 def sweep_seconds(request: GenerationRequest, axes: Mapping[str, Sequence[Any]], manager: ModelManager) -> float:
-    """How long a comparison will take, at most: one whole run, and for each further cell what it does not share.
+    """How long a comparison will take, at most.
 
     Raises:
         ModelUnavailableError: a model is not on the disk, see `check_present`.
     """
     from bivdiff import planning
 
-    cells = math.prod(len(values) for values in axes.values())
-    for video_model in axes.get("video_model", ()):
+    for video_model in axes.get("video_model", (request.video_model,)):
         check_present(replace(request, video_model=video_model), manager)
-    both = replace(request, mixing_ratio=0.5)  # so that both inversions count
-    whole = run_seconds(both, manager)
-    if not set(axes) <= set(LATE_CELLS):
-        return cells * whole
-    steps = int(max(axes.get("num_smoothing_steps", (request.num_smoothing_steps,))))
-    # Smoothing, and what comes after it, is what a run takes that is given its frames and hardly inverts.
-    late = replace(both, image_model="given", num_inversion_steps=1, num_smoothing_steps=steps)
-    return whole + (cells - 1) * planning.expected(late, manager).seconds
+    return planning.expected_of_all(request, axes, manager).seconds
 
 
 def map_seconds(request: GenerationRequest, manager: ModelManager) -> float:

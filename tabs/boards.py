@@ -112,6 +112,7 @@ class RunBoard:
             self.files = self._runs.finish(self.run_id, result, scores_of(result))
         except BIVDiffError as error:  # the clips are shown all the same
             self.told = sentence(error)
+            self._runs.end(self.run_id, "failed", self.told, result.framewise_frames)
         self._shown = result_player(result, self.fps, self.files)
         spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items())
         _log.info("done: %s", spent)

@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
+from bivdiff.axes import check_axes, label_of
 from bivdiff.catalog import IMAGE_MODELS, TASKS
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.jobs import Job, State
 from bivdiff.own_models import check_allowed
-from bivdiff.types import StepEvent
+from bivdiff.reuse import FRAMEWISE_FIELDS, stage_key
+from bivdiff.types import GenerationRequest, StepEvent
 from tabs import common
 from tabs import controls as shared
 from tabs.boards import Visitor, sentence, visitor_of, waiting_words, watch, with_seed
@@ -28,13 +30,15 @@ from tabs.compare_player import Cell, compare_player, compare_value
 from tabs.context import AppContext
 from tabs.player import progress_panel
 from tabs.queue import queue_value
+from tabs.restoring import filled
 
 NAME = "compare"
 TITLE = "Compare"
 RATIOS = "0, 0.25, 0.5, 0.75, 1"
 ABOUT = (
     "One frame-wise pass and one pair of inversions serve all clips; only the smoothing is run for each. Set a clip up "
-    "in its task's tab and press “Compare ratios” there; or start at once, with the first sample."
+    "in its task's tab and press “Compare ratios” there; or start at once, with the first sample. A random seed "
+    "stays what it was in your last run of the same frames, whose stages are used again."
 )
 # A second setting: its key among the request's fields, and what to write for its values.
 OTHERS = {
@@ -111,16 +115,17 @@ def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[common.TaskTab
             )
         findings = gr.HTML("", elem_id=f"{NAME}-findings", elem_classes="bd-findings", apply_default_css=False)
     _wire(context, tabs, task_tabs, pending, summary)
+    given = [pending, ratios, other, values, page.visitor]
     shown = [panel, player, findings, download, made, stop, page.queue]
     start.click(
-        partial(compare, context), [pending, ratios, other, values, page.visitor], shown, api_name=NAME,
-        trigger_mode="multiple", **common.WATCHING,
+        partial(compare, context), given, shown, api_name=NAME, trigger_mode="multiple", **common.WATCHING,
+        js=common.SHOW_RESULT % (NAME, given.index(page.visitor)),
     )  # fmt: skip
     stop.click(partial(common.cancel, context, NAME), page.visitor, None, queue=False, api_name=f"{NAME}_stop")
     page.visitor.change(
         partial(resume, context), page.visitor, shown, api_visibility="private", **common.WATCHING
     )  # fmt: skip
-    _wire_back(tabs, task_tabs, send, player, made)
+    _wire_back(context, tabs, task_tabs, send, [player, made, page.visitor])
 
 
 def _wire(
@@ -134,14 +139,13 @@ def _wire(
 
 
 def _wire_back(
-    tabs: gr.Tabs, task_tabs: Sequence[common.TaskTab], send: gr.Button, player: gr.HTML, made: gr.State
+    context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[common.TaskTab], send: gr.Button, given: Sequence[Any]
 ) -> None:
-    """Let the chosen cell's values go back to the tab that its settings came from."""
-    places = [(tab.task, name) for tab in task_tabs for name in ("mixing_ratio", *OTHERS) if name in tab.controls]
-    controls = {tab.task: tab.controls for tab in task_tabs}
+    """Let the chosen cell's settings go back to the tab of its task."""
+    filled_in = [each for tab in task_tabs for name, each in tab.controls.items() if name != "visitor"]
     send.click(
-        partial(send_back, places), [player, made], [tabs, *(controls[task][name] for task, name in places)],
-        show_progress="hidden", api_visibility="private",
+        partial(send_back, context, task_tabs), given, [tabs, *filled_in], show_progress="hidden",
+        api_visibility="private",
     )  # fmt: skip
 
 
@@ -181,11 +185,13 @@ def _first(context: AppContext) -> Pending:
     return Pending(task, common.make_job(context, task, values, clip))
 
 
-def send_back(places: Sequence[tuple[str, str]], shown: Mapping[str, Any], made: Any) -> list[Any]:
-    """The chosen cell's values for the controls of the tab that its settings came from, and that tab.
+def send_back(
+    context: AppContext, task_tabs: Sequence[common.TaskTab], shown: Mapping[str, Any], made: Any, visitor: str
+) -> list[Any]:
+    """The tab of the chosen cell's task, and for its controls all settings of that cell, pictures included.
 
     Raises:
-        gr.Error: nothing was made, or nothing is chosen.
+        gr.Error: nothing was made, nothing is chosen, or the history has lost the comparison.
     """
     chosen = (shown or {}).get("chosen")
     if not made:
@@ -193,11 +199,20 @@ def send_back(places: Sequence[tuple[str, str]], shown: Mapping[str, Any], made:
     if chosen is None or not 0 <= chosen < len(made["cells"]) or made["cells"][chosen] is None:
         raise gr.Error("No clip is chosen. Click the one that you want to use.", print_exception=False)
     values = made["cells"][chosen]
-    updates = [
-        gr.update(value=values[name]) if task == made["task"] and name in values else gr.skip()
-        for task, name in places
+    try:
+        run = context.runs.get(made["run_id"], visitor_of(visitor).owner)
+    except BIVDiffError as error:
+        raise gr.Error(sentence(error), print_exception=False) from None
+    cell = replace(run, settings={**run.settings, **values}, seed=values["seed"])
+    tab = next(tab for tab in task_tabs if tab.task == run.task)
+    updates, missed = filled(context, tab, cell)
+    if missed:
+        gr.Warning(f"The tab cannot show all of it: {'; '.join(missed)}.", duration=12)
+    return [
+        gr.update(selected=run.task),
+        *(updates.get(name, gr.skip()) if each is tab else gr.skip() for each in task_tabs
+          for name in each.controls if name != "visitor"),
     ]  # fmt: skip
-    return [gr.update(selected=made["task"]), *updates]
 
 
 # The comparison
@@ -253,10 +268,11 @@ def submit(context: AppContext, pending: Pending, axes: Mapping[str, Sequence[An
     """Give a comparison to the queue.
 
     Raises:
-        InputError: too many wait, or the owner does not allow what is asked for.
+        InputError: a value is out of range, too many wait, or the owner does not allow what is asked for.
     """
     check_allowed(pending.job.request, context.settings)  # now, and not when its turn has come
-    job = pending.job._replace(request=with_seed(pending.job.request))
+    check_axes(pending.job.request, axes)
+    job = pending.job._replace(request=with_last_seed(context, pending.job.request, owner))
     board = Board(context, pending._replace(job=job), axes, owner)
     request, to_fit = job.request, job.to_fit
     try:
@@ -267,6 +283,19 @@ def submit(context: AppContext, pending: Pending, axes: Mapping[str, Sequence[An
     except BIVDiffError as error:
         board.end("cancelled", error)
         raise
+
+
+def with_last_seed(context: AppContext, request: GenerationRequest, owner: str) -> GenerationRequest:
+    """The request with a seed: where it has none, that of the owner's last job whose image model made the same frames.
+
+    So the stages of that job are used again, and its clips can be compared with the new ones.
+    """
+    for job in context.jobs.of(owner) if request.seed is None else ():
+        earlier = job.board.request
+        seeded = replace(request, seed=earlier.seed)
+        if stage_key("", earlier, FRAMEWISE_FIELDS) == stage_key("", seeded, FRAMEWISE_FIELDS):
+            return seeded
+    return with_seed(request)
 
 
 def resume(context: AppContext, visitor: str) -> Iterator[View]:
@@ -308,6 +337,7 @@ class Board:
 
     Attributes:
         version: grows whenever a clip is ready.
+        request: what is compared, but for the values.
         findings: what the clips say, as HTML; zip: all files, once they are written.
         told: the sentence on how it ended.
     """
@@ -317,9 +347,10 @@ class Board:
     ) -> None:  # fmt: skip
         self._pending, self._runs = pending, context.runs
         job = pending.job
+        self.request = job.request
         self.run_id = context.runs.begin(job.request, job.fps, owner, kind="comparison", axes=axes)
         self._values = [dict(zip(axes, cell, strict=True)) for cell in product(*axes.values())] or [{}]
-        self._cells = [Cell(_label(values), pending=True) for values in self._values]
+        self._cells = [Cell(label_of(values), pending=True) for values in self._values]
         self._ready: list[Mapping[str, Any] | None] = [None] * len(self._cells)
         self._now: StepEvent | None = None
         self._note, self.told, self.findings = "", "", ""
@@ -338,7 +369,7 @@ class Board:
         elif hasattr(update, "axes"):
             self._finish(update)
         else:
-            self._cells[update.index] = Cell(_label(update.values), update.frames, scores=_named(update.scores))
+            self._cells[update.index] = Cell(label_of(update.values), update.frames, scores=_named(update.scores))
             self._ready[update.index] = {**update.values, "seed": update.request.seed}
             self.version += 1
 
@@ -357,6 +388,7 @@ class Board:
             self._runs.finish_comparison(self.run_id, files, dict(cell.scores), cell.frames)
         except BIVDiffError as error:
             self._note = sentence(error)
+            self._runs.end(self.run_id, "failed", self._note)
         self.version += 1
 
     def end(self, state: State, error: Exception | None) -> None:
@@ -374,8 +406,8 @@ class Board:
         return compare_value(self._cells, self._pending.job.fps, **self._marks)
 
     def made(self) -> dict[str, Any]:
-        """What can be sent back: the values of each finished cell."""
-        return {"task": self._pending.task, "cells": list(self._ready)}
+        """What can be sent back: the values of each finished cell, and where the other settings are kept."""
+        return {"run_id": self.run_id, "cells": list(self._ready)}
 
     def remaining(self) -> float | None:
         """Not foretold."""
@@ -405,12 +437,6 @@ class Board:
             "state": state, "stages": chips, "headline": headline, "detail": detail, "elapsed": None,
             "remaining": None,
         }  # fmt: skip
-
-
-def _label(values: Mapping[str, Any]) -> str:
-    from bivdiff.sweep import AXES, say
-
-    return ", ".join(f"{AXES[name]} {say(value)}" for name, value in values.items())
 
 
 def _named(scores: Mapping[str, float]) -> dict[str, float]:

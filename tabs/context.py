@@ -156,7 +156,7 @@ class _Maker:
 
     def sweep(self, request: GenerationRequest, axes: Mapping[str, Sequence[Any]], to_fit: bool) -> Iterator[Any]:
         """See `AppContext`."""
-        request, told = self._planned(request, to_fit)
+        request, told = self._planned(request, to_fit, axes)
         yield told
         yield from self._sweep(request, axes)
 
@@ -175,15 +175,17 @@ class _Maker:
         (maps,) = self._maps(request)
         return maps
 
-    def _planned(self, request: GenerationRequest, to_fit: bool) -> tuple[GenerationRequest, StepEvent]:
+    def _planned(
+        self, request: GenerationRequest, to_fit: bool, axes: Mapping[str, Sequence[Any]] | None = None
+    ) -> tuple[GenerationRequest, StepEvent]:
         check_allowed(request, self._settings)
         _pipeline()
         from bivdiff import planning
 
-        changed = ""
+        changed, manager, axes = "", self._manager(), axes or {}
         if to_fit:
-            request, changed = planning.fitted(request, self._manager())
-        found = planning.expected(request, self._manager())
+            request, changed = planning.fitted_for_all(request, axes, manager)
+        found = planning.expected_of_all(request, axes, manager) if axes else planning.expected(request, manager)
         if not found.fits:
             raise OutOfMemoryError(f"{found.advice} Or tick “Fit to my memory” under “Advanced”.")
         most = self._settings.max_minutes

@@ -1,7 +1,7 @@
 """The tab "History": every run with its clips and settings, to find, look at, compare, restore, run again or delete.
 
 In it: the tab's layout and events, and what its parts show. Not in it: what is kept of a run (`AppContext.runs`), how
-the cards behave in the browser (`assets/history.js`), how a task's tab reads a restored run (common.py).
+the cards behave in the browser (`assets/history.js`), what fills a task's tab (restoring.py).
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from bivdiff.catalog import FAMILIES, IMAGE_MODELS, TASKS
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.settings import ASSETS
 from bivdiff.types import Control
-from tabs import common, control, edit
+from tabs import common, control
 from tabs import controls as shared
 from tabs.boards import sentence, visitor_of
 from tabs.compare import SCORES
 from tabs.compare_player import Cell, compare_player, compare_value
 from tabs.context import AppContext
 from tabs.player import player_value, served, sync_player, tile
+from tabs.restoring import filled
 from tabs.results import CONTROL_LABELS, result_tiles, shown_masks
 from tabs.running import STAGES
 
@@ -631,81 +632,6 @@ def _definitions(rows: Sequence[tuple[str, str]]) -> str:
 
 
 # Restoring
-
-
-def restored_values(run: Run) -> dict[str, Any]:
-    """What a run's settings are on its task's tab: values of controls by name.
-
-    "restored" is the run's id, by which the tab finds the run's pictures.
-    """
-    values = {
-        name: value for name, value in run.settings.items() if name not in {"task", "family", "fps", "controls", "axes"}
-    }
-    seed = run.seed if run.seed is not None else values.get("seed")
-    values |= {"random_seed": seed is None, "seed": seed or 0, "window": values.get("window") or 0, "restored": run.id}
-    if run.image_model == edit.BY_INSTRUCTION:
-        values["instruction"] = values.pop("prompt", run.prompt)
-    return values | _restored_controls(run.settings.get("controls") or ())
-
-
-def _restored_controls(controls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    if not controls:
-        return {}
-    first = controls[0]
-    values = {
-        "control_type": first["control_type"], "conditioning_scale": first["conditioning_scale"],
-        "second_control_type": control.NO_SECOND, "control_start": first["start"], "control_end": first["end"],
-    }  # fmt: skip
-    if len(controls) > 1:
-        second = controls[1]
-        values |= {"second_control_type": second["control_type"],
-                   "second_conditioning_scale": second["conditioning_scale"]}  # fmt: skip
-    return values
-
-
-def filled(context: AppContext, tab: common.TaskTab, run: Run) -> tuple[dict[str, Any], list[str]]:
-    """What fills the controls of a tab so that they are as in a run.
-
-    Returns:
-        Updates by the names of the controls, and what of the run the tab cannot show, in words; what it cannot show is
-        left as it is.
-    """
-    values = restored_values(run)
-    updates = {name: gr.update(value=value) for name, value in values.items() if name in tab.controls}
-    choices: dict[str, Sequence[Any]] = {}
-    if "control_type" in values:
-        for name in {"control_type", "second_control_type"} & {*updates}:
-            choices[name] = kinds = _control_choices(context, values["image_model"], second=name.startswith("second"))
-            updates[name] = gr.update(value=values[name], choices=kinds)
-    missed = {name: _beyond(tab.controls[name], values[name], choices.get(name)) for name in updates}
-    told = [f"{tab.controls[name].label} {why}" for name, why in missed.items() if why]
-    return {name: update for name, update in updates.items() if not missed[name]}, told + _uneven_controls(run)
-
-
-def _control_choices(context: AppContext, image_model: str, second: bool) -> Sequence[Any]:
-    """The control types that an image model of the tab reads, as it offers them."""
-    return control.follow_model(context, image_model, "", control.NO_SECOND)[second]["choices"]
-
-
-def _beyond(shown: Any, value: Any, choices: Sequence[Any] | None) -> str:
-    """Why a control cannot show a value; empty where it can."""
-    low, high = getattr(shown, "minimum", None), getattr(shown, "maximum", None)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number and ((low is not None and value < low) or (high is not None and value > high)):
-        return f"is {value:g}, and goes from {low:g} to {high:g} here"
-    known = choices if choices is not None else getattr(shown, "choices", None)
-    if known and not getattr(shown, "allow_custom_value", False) and value not in [key for _, key in known]:
-        return f"is “{value}”, which is not offered here"
-    return ""
-
-
-def _uneven_controls(run: Run) -> list[str]:
-    """What the tab has one control for, and the run several."""
-    controls = run.settings.get("controls") or ()
-    told = [f"it has {len(controls)} controls, and the tab two"] if len(controls) > 2 else []
-    if len({(item["start"], item["end"]) for item in controls}) > 1:
-        told.append("its controls steer at different times, and those of the tab at the same")
-    return told
 
 
 @_telling

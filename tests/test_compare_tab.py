@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
+from functools import partial
 
+import gradio as gr
 import pytest
 from fake_run import DRAWN_SEED, FakeRun, fake_context
 from playwright.sync_api import expect
@@ -65,16 +68,14 @@ def test_cells_come_one_by_one_and_the_recommended_one_is_marked(run, context, p
     assert last["panel"]["state"] == "done"
     assert last["player"]["recommended"] == 0  # the others are dimmer, and steadier for that; but less alike
     assert last["player"]["paper"] == 2
-    assert last["made"] == {
-        "task": "control", "cells": [{"mixing_ratio": ratio, "seed": DRAWN_SEED} for ratio in (0.0, 0.5, 1.0)]
-    }  # fmt: skip
+    assert last["made"]["cells"] == [{"mixing_ratio": ratio, "seed": DRAWN_SEED} for ratio in (0.0, 0.5, 1.0)]
     assert "Recommended" in last["findings"]
     assert "<svg" in last["findings"]
     with zipfile.ZipFile(last["download"]["value"]) as archive:
         names = archive.namelist()
     assert {"scores.csv", "scores.json", "index.html"} <= {name.rpartition("/")[2] for name in names}
     (kept,) = context.runs.find("a" * 32)
-    assert (kept.kind, kept.state) == ("comparison", "done")
+    assert (kept.id, kept.kind, kept.state) == (last["made"]["run_id"], "comparison", "done")
     _, again = compare.resume(context, "a" * 32 + ".2")
     assert again.player == last["player"]
     assert len(list(compare.resume(context, "b" * 32))) == 1
@@ -95,28 +96,83 @@ def test_a_bad_value_runs_nothing(run, context, pending):
     assert run.fitted == []
 
 
+def test_too_many_clips_and_values_out_of_range_are_refused_before_anything_is_kept(run, context, pending):
+    many = ",".join(str(number / 3000) for number in range(3000))
+    for given, told in (
+        ((many, "seed", "1,2"), "6000 clips"),
+        (("0, 7", "", ""), "mixing_ratio"),
+        (("", "", ""), "at a"),
+    ):
+        (view,) = comparison(context, pending, *given)
+        assert told in view["panel"]["headline"]
+    assert run.fitted == []
+    assert context.runs.find("a" * 32) == []
+
+
+def test_a_random_seed_is_that_of_the_last_job_with_the_same_frames(context, pending):
+    for given in (("0, 1", "", ""), ("0.5", "mixing_rule", "slerp")):
+        comparison(context, pending, *given)
+    context.jobs.of("a" * 32)[0].board.request = replace(context.jobs.of("a" * 32)[0].board.request, seed=77)
+    assert compare.with_last_seed(context, pending.job.request, "a" * 32).seed == 77
+    assert compare.with_last_seed(context, replace(pending.job.request, seed=5), "a" * 32).seed == 5
+    others = [(replace(pending.job.request, prompt="a cone"), "a" * 32), (pending.job.request, "b" * 32)]
+    for request, owner in others:
+        assert compare.with_last_seed(context, request, owner).seed not in (None, 77)
+
+
+def test_two_comparisons_of_the_same_have_the_same_seed(context, pending):
+    seeds = []
+    for _ in range(2):
+        comparison(context, pending, "0, 1", "", "")
+        seeds.append(context.jobs.of("a" * 32)[0].board.request.seed)
+    assert seeds[0] == seeds[1] is not None
+
+
+def test_what_cannot_be_written_is_told_and_not_left_running(context, pending, monkeypatch):
+    def full(*_):
+        raise InputError("The disk is full. Make room.")
+
+    monkeypatch.setattr(compare, "_write", full)
+    *_, last = comparison(context, pending, "0, 1", "", "")
+    assert last["panel"]["detail"] == "The disk is full. Make room."
+    (kept,) = context.runs.find("a" * 32)
+    assert (kept.state, kept.message) == ("failed", "The disk is full. Make room.")
+
+
 def test_without_a_tabs_settings_the_first_sample_is_compared(context):
     views = comparison(context, None, "0,1", "", "")
-    assert views[-1]["made"]["task"] == "control"
+    kept = context.runs.get(views[-1]["made"]["run_id"], "a" * 32)
+    assert (kept.task, kept.prompt) == ("control", context.samples[0].prompt)
     assert "first sample" in compare.say_pending(context, None)
 
 
 def test_a_tabs_settings_are_taken_over_and_a_chosen_cells_go_back(context):
-    tab = common.TaskTab("control", control.read_job, {}, None)
+    controls = {
+        "visitor": gr.Textbox(), "restored": gr.Textbox(), "prompt": gr.Textbox(), "mixing_ratio": gr.Slider(0, 1),
+        "num_smoothing_steps": gr.Slider(1, 50), "seed": gr.Number(), "random_seed": gr.Checkbox(),
+    }  # fmt: skip
+    tab = common.TaskTab("control", control.read_job, controls, None)
     taken, summary, tabs = compare.take_over(context, tab, VALUES)
     assert taken.job.request.num_smoothing_steps == 7
     assert "a red cube" in summary
     assert tabs["selected"] == compare.NAME
-    made = {"task": "edit", "cells": [None, {"mixing_ratio": 0.75, "seed": 5}]}
-    places = [("control", "mixing_ratio"), ("edit", "mixing_ratio"), ("edit", "seed"), ("edit", "mixing_rule")]
-    selected, *updates = compare.send_back(places, {"chosen": 1}, made)
-    assert selected["selected"] == "edit"
-    assert [update.get("value") for update in updates] == [None, 0.75, 5, None]
-    for chosen in (None, 0, 9):
-        with pytest.raises(Exception, match="No clip is chosen"):
-            compare.send_back(places, {"chosen": chosen}, made)
-    with pytest.raises(Exception, match="nothing to use"):
-        compare.send_back(places, {"chosen": 1}, None)
+    made = comparison(context, taken, "0, 0.75", "", "")[-1]["made"]
+    other = common.TaskTab("edit", control.read_job, {"visitor": gr.Textbox(), "prompt": gr.Textbox()}, None)
+    back = partial(compare.send_back, context, [other, tab])
+    selected, untouched, *updates = back({"chosen": 1}, made, "a" * 32)
+    assert selected["selected"] == "control"
+    assert "value" not in untouched
+    assert {name: update["value"] for name, update in zip(list(controls)[1:], updates, strict=True)} == {
+        "restored": made["run_id"], "prompt": "a red cube", "mixing_ratio": 0.75, "num_smoothing_steps": 7,
+        "seed": DRAWN_SEED, "random_seed": False,
+    }  # fmt: skip
+    for chosen in (None, 9):
+        with pytest.raises(gr.Error, match="No clip is chosen"):
+            back({"chosen": chosen}, made, "a" * 32)
+    with pytest.raises(gr.Error, match="nothing to use"):
+        back({"chosen": 1}, None, "a" * 32)
+    with pytest.raises(gr.Error, match="not in your history"):
+        back({"chosen": 1}, made, "b" * 32)
 
 
 @pytest.mark.browser

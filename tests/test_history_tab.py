@@ -20,7 +20,7 @@ from test_page import LOWEST_CONTRAST, SLIM, WIDE, overflow
 from bivdiff import carried
 from bivdiff.catalog import default_request
 from bivdiff.types import Control
-from tabs import common, control, edit, history, inpaint, outpaint, smooth
+from tabs import common, control, edit, history, inpaint, outpaint, restoring, smooth
 from tabs.page import launch_options
 from tabs.queue import queue_strip
 from tabs.results import scores_of
@@ -295,7 +295,7 @@ def test_a_restored_tab_asks_for_exactly_the_same(laid_out, clip, task, changes)
     request = asked(clip, task, "a blue cone", **changes)
     run_id = context.runs.begin(request, 12.0, OWN)
     tab = next(tab for tab in built if tab.task == task)
-    updates, missed = history.filled(context, tab, context.runs.get(run_id, OWN))
+    updates, missed = restoring.filled(context, tab, context.runs.get(run_id, OWN))
     shown = {name: getattr(control, "value", None) for name, control in tab.controls.items()}
     again = tab.read(context, shown | {name: update["value"] for name, update in updates.items()})
     assert missed == []
@@ -323,11 +323,11 @@ def test_restoring_fills_one_tab_opens_it_and_says_so(laid_out, clip, monkeypatc
 
 def test_values_are_those_of_the_controls(context, clip):
     run_id = context.runs.begin(asked(clip, "edit", "make it night", seed=None), 8.0, OWN)
-    found = history.restored_values(context.runs.get(run_id, OWN))
+    found = restoring.restored_values(context.runs.get(run_id, OWN))
     assert (found["instruction"], found["window"], found["random_seed"], found["seed"]) == ("make it night", 0, True, 0)
     assert "prompt" not in found
     assert "controls" not in found
-    one = history.restored_values(context.runs.get(context.runs.begin(asked(clip), 8.0, OWN), OWN))
+    one = restoring.restored_values(context.runs.get(context.runs.begin(asked(clip), 8.0, OWN), OWN))
     assert (one["control_type"], one["second_control_type"], one["seed"]) == ("canny", "none", 7)
 
 
@@ -336,7 +336,7 @@ def test_what_a_tab_cannot_show_is_told_and_not_bent(laid_out, clip):
     controls = (Control(end=0.5), Control(control_type="depth"))
     request = asked(clip, num_inference_steps=150, guidance_scale=20.0, controls=controls)
     run = context.runs.get(context.runs.begin(request, 8.0, OWN), OWN)
-    updates, missed = history.filled(context, built[0], run)
+    updates, missed = restoring.filled(context, built[0], run)
     assert "num_inference_steps" not in updates
     assert missed == [
         "Image steps is 150, and goes from 1 to 100 here", "Image guidance is 20, and goes from 1 to 15 here",
@@ -346,7 +346,7 @@ def test_what_a_tab_cannot_show_is_told_and_not_bent(laid_out, clip):
         run, settings={**run.settings, "mixing_rule": "new", "controls": [run.settings["controls"][0]] * 3}
     )
     assert {"Mixing rule is “new”, which is not offered here", "it has 3 controls, and the tab two"} <= set(
-        history.filled(context, built[0], strange)[1]
+        restoring.filled(context, built[0], strange)[1]
     )
 
 

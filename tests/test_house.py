@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MEBIBYTE = 2**20
 
 LAYERS = (
-    "errors types settings specs own_models catalog annotators media carried metrics masks tracking canvas",
+    "errors types settings specs own_models catalog axes annotators media carried metrics masks tracking canvas",
     "models",
     "latents guidance attention prompts windows sampling metering reuse store semantics",
     "tasks inversion smoothing inventory",

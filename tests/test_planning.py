@@ -11,11 +11,12 @@ import pytest
 from bivdiff import catalog, planning
 from bivdiff.errors import OutOfMemoryError
 from bivdiff.models import estimate as estimating
+from bivdiff.models import manager as managing
 from bivdiff.models.estimate import FOOTPRINTS, activation_bytes, operations, say_seconds, with_size
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.memory import Memory, MemoryProbe
 from bivdiff.pipeline import last, run
-from bivdiff.planning import expected, fitted
+from bivdiff.planning import expected, expected_of_all, fitted, fitted_for_all
 from bivdiff.settings import Settings
 from bivdiff.tasks.framewise import networks_of
 from bivdiff.types import Control
@@ -49,6 +50,8 @@ def _offline(tmp_path, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    # How fast this machine is, is nothing to these tests, and takes seconds to find out at 16 bits.
+    monkeypatch.setattr(managing, "measured_speed", lambda *_: 100.0)
 
 
 def big_request(size=512, frames=8, **changes):
@@ -187,3 +190,29 @@ def test_weights_in_memory_are_counted_as_they_are(settings):
         exact = sum(parameter.numel() * 4 for parameter in unet.parameters())
         assert manager.weight_bytes(spec) == exact
     assert guessed == pytest.approx(exact, rel=0.02)
+
+
+def test_a_comparison_takes_what_its_hungriest_clip_takes_and_the_time_of_all(tmp_path):
+    manager, request = manager_of(24, tmp_path), big_request(smoothing_guidance_scale=1.0)
+    one, guided = expected(request, manager), expected(replace(request, smoothing_guidance_scale=4.0), manager)
+    assert guided.device_bytes > one.device_bytes
+    ratios = {"mixing_ratio": [0.0, 0.5, 1.0]}
+    both = expected_of_all(request, {**ratios, "smoothing_guidance_scale": [1.0, 4.0]}, manager)
+    assert both.device_bytes == guided.device_bytes
+    assert both.seconds > expected_of_all(request, ratios, manager).seconds
+    assert one.seconds < expected_of_all(request, ratios, manager).seconds < 3 * one.seconds
+    seeds = expected_of_all(replace(request, mixing_ratio=0.5), {"seed": [1, 2, 3]}, manager)
+    assert seeds.seconds == pytest.approx(3 * expected(replace(request, mixing_ratio=0.5), manager).seconds)
+
+
+def test_a_comparison_is_made_to_fit_for_its_hungriest_clip_and_keeps_its_own_settings(tmp_path):
+    request = big_request(smoothing_guidance_scale=1.0, frame_batch_size=1)
+    axes = {"smoothing_guidance_scale": [1.0, 4.0]}
+    need = expected(request, manager_of(24, tmp_path)).device_bytes / GIGA
+    alone, told = fitted(request, manager_of(need + 0.1, tmp_path))
+    assert (alone.window, told) == (request.window, "")
+    tight = manager_of(need + 0.1, tmp_path)
+    smaller, told = fitted_for_all(request, axes, tight)
+    assert told
+    assert smaller.smoothing_guidance_scale == 1.0
+    assert expected_of_all(smaller, axes, tight).fits

@@ -13,13 +13,14 @@ import torch
 
 from bivdiff import catalog
 from bivdiff import sweep as sweeping
+from bivdiff.axes import order_of
 from bivdiff.bench import Load, bench_sweep
 from bivdiff.errors import InputError
 from bivdiff.pipeline import last as last_of_run
 from bivdiff.pipeline import run
 from bivdiff.reuse import StageCache
 from bivdiff.scores import MOST_SHARPNESS_LOST, MOST_SSIM_LOST, RULE, TITLES, Scorer, map_agreement, recommend
-from bivdiff.sweep import Cell, CellEvent, SweepResult, last, order_of, paper_cell, sweep
+from bivdiff.sweep import Cell, CellEvent, SweepResult, last, paper_cell, sweep
 from bivdiff.toybox import world
 from bivdiff.types import Control
 
