@@ -8,7 +8,7 @@ smoothing.py), files (media.py).
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import cache as once
@@ -43,7 +43,7 @@ PREVIEWS = 4  # decoded previews per denoising stage: enough to see it form, too
 class Bench:
     """What the stages of one run share: what makes the frames, the video model, its decoder, and the clockwork.
 
-    `image_models` and `video_models` name for the cache what the outputs of stages depend on beside the request.
+    `models` name for the cache, by stage, what its output depends on beside the request and the frames it reads.
     `reused` grows by a stage's name whenever its output was found in the cache.
     """
 
@@ -52,8 +52,7 @@ class Bench:
     video_vae: Any
     meter: Meter
     cache: StageCache
-    image_models: str
-    video_models: str
+    models: Mapping[str, str]
     reused: list[str] = field(default_factory=list)
 
     @property
@@ -272,11 +271,13 @@ def _prepare(request: GenerationRequest, manager: ModelManager, cache: StageCach
             maps = control_maps(request, manager)
     running = partial(manager.running, reserve=activation_bytes(request, model, manager.dtype))
     kit = Kit(request, vae, text_encoder, tokenizer, scheduler, unet, networks, maps, running, manager.device)
-    annotators = filter(None, map(chosen.annotator, request.controls))
-    precision = f"{manager.device.type} {manager.dtype}"
-    image_models = f"{precision} {cache.identity((*chosen.shared, *steering, *annotators))}"
-    video_models = f"{image_models} {cache.identity(model.components)}"
-    return Bench(kit, video, video_vae, meter, cache, image_models, video_models)
+    annotators = tuple(filter(None, map(chosen.annotator, request.controls)))
+    needed = {
+        "framewise": (*chosen.shared, *steering, *annotators), "image inversion": chosen.shared,
+        "video inversion": (*chosen.shared, *model.components),
+    }  # fmt: skip
+    named = {stage: f"{manager.numerics()} {cache.identity(specs)}" for stage, specs in needed.items()}
+    return Bench(kit, video, video_vae, meter, cache, named)
 
 
 def _check_base(request: GenerationRequest, unet: Any, text_encoder: Any, networks: Iterable[Any]) -> None:
@@ -311,7 +312,7 @@ def _framewise(bench: Bench) -> Iterator[StepEvent]:
     request = bench.request
     if request.image_model == "given":
         return request.frames
-    key = stage_key("framewise", request, FRAMEWISE_FIELDS, bench.image_models)
+    key = stage_key("framewise", request, FRAMEWISE_FIELDS, bench.models["framewise"])
     kept = bench.cache.get(key)
     if kept is not None:
         bench.reused.append("framewise")
@@ -341,6 +342,11 @@ def _mixed_inversion(bench: Bench, framewise: np.ndarray) -> Iterator[StepEvent]
     wanted = inversion.noise_level(video.scheduler, request.num_smoothing_steps)
     image_latents = video_latents = None
 
+    def inverted(model: str, invert: Callable[[], Iterator[Step]]) -> Iterator[StepEvent]:
+        fields = IMAGE_INVERSION_FIELDS if model == "image" else VIDEO_INVERSION_FIELDS
+        stage = f"{model} inversion"
+        return _inverted(bench, model, stage_key(stage, request, fields, bench.models[stage], framewise), invert)
+
     def with_image_model() -> Iterator[Step]:
         prompts, start = (kit.embed(request.inversion_prompt), kit.embed(request.negative_prompt)), clean()
         with kit.running(kit.unet):
@@ -355,23 +361,19 @@ def _mixed_inversion(bench: Bench, framewise: np.ndarray) -> Iterator[StepEvent]
             yield from inversion.invert_with_video_model(bench.noise_pred, video.scheduler, start, *prompts, *settings)
 
     if request.mixing_ratio > 0:
-        found = yield from _inverted(bench, "image", IMAGE_INVERSION_FIELDS, with_image_model)
+        found = yield from inverted("image", with_image_model)
         image_latents = inversion.at_level(found, clean, inversion.noise_level(kit.scheduler, num_steps), wanted)
     if request.mixing_ratio < 1:
-        found = yield from _inverted(bench, "video", VIDEO_INVERSION_FIELDS, with_video_model)
+        found = yield from inverted("video", with_video_model)
         video_latents = inversion.at_level(found, clean, inversion.noise_level(video.scheduler, num_steps), wanted)
     return inversion.mix_latents(image_latents, video_latents, request.mixing_ratio, request.mixing_rule).contiguous()
 
 
-def _inverted(
-    bench: Bench, model: str, fields: tuple[str, ...], invert: Callable[[], Iterator[Step]]
-) -> Iterator[StepEvent]:
-    """Walk one inversion, or find it kept; returns its last latents `(1, C, F, h, w)`."""
-    stage, models = f"{model} inversion", bench.image_models if model == "image" else bench.video_models
-    key = stage_key(stage, bench.request, fields, models)
+def _inverted(bench: Bench, model: str, key: str, invert: Callable[[], Iterator[Step]]) -> Iterator[StepEvent]:
+    """Walk one inversion, or find it kept under a key; returns its last latents `(1, C, F, h, w)`."""
     kept = bench.cache.get(key)
     if kept is not None:
-        bench.reused.append(stage)
+        bench.reused.append(f"{model} inversion")
         yield StepEvent("inversion", 1, 1, f"The {model} model's inversion kept from an earlier run")
         return kept.to(bench.kit.device)
     inverted = yield from _watched(bench, "inversion", f"Inverting with the {model} model", invert(), previews=0)

@@ -23,16 +23,28 @@ _BRIDGE = {
     "num_smoothing_steps", "inversion_guidance_scale", "smoothing_guidance_scale",
 }  # fmt: skip
 FRAMEWISE_FIELDS = tuple(item.name for item in fields(GenerationRequest) if item.name not in _BRIDGE | _CHUNKING)
-IMAGE_INVERSION_FIELDS = (*FRAMEWISE_FIELDS, "inversion_prompt", "inversion_guidance_scale", "num_inversion_steps")
+# Beside the frames that are inverted, whatever made them.
+IMAGE_INVERSION_FIELDS = ("inversion_prompt", "negative_prompt", "inversion_guidance_scale", "num_inversion_steps")
 VIDEO_INVERSION_FIELDS = (*IMAGE_INVERSION_FIELDS, "video_model", "window")
 
 
-def stage_key(stage: str, request: GenerationRequest, names: tuple[str, ...], models: str = "") -> str:
-    """A digest of those fields of a request, and of the models at work: equal keys mean equal output of the stage."""
+def stage_key(
+    stage: str, request: GenerationRequest, names: tuple[str, ...], models: str = "", frames: np.ndarray | None = None
+) -> str:
+    """Equal keys mean equal output of a stage.
+
+    Args:
+        stage: its name.
+        request: what is made.
+        names: the fields of it that the stage depends on.
+        models: that are at work.
+        frames: what the stage reads beside them, uint8 `(F, H, W, 3)`.
+    """
     digest = hashlib.sha256(f"{stage};{models}".encode())
     for name in names:
         digest.update(f";{name}=".encode())
         _add(digest, getattr(request, name))
+    _add(digest, frames)
     return digest.hexdigest()
 
 

@@ -10,6 +10,7 @@ read and write one folder. When the folder grows over its bound, what was used l
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,8 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
+from huggingface_hub import constants
+from huggingface_hub.file_download import repo_folder_name
 from torch import Tensor
 
 from bivdiff.models import hub
@@ -28,7 +31,7 @@ from bivdiff.reuse import StageCache
 from bivdiff.settings import Settings
 from bivdiff.specs import ModelSpec
 
-FORMAT = "bivdiff stage 1"  # to be raised when a stage computes something else from the same request
+FORMAT = "bivdiff stage 2"  # to be raised when a stage computes something else from the same request
 ENDING = ".stage"
 UNFINISHED = ".part"
 ABANDONED_SECONDS = 3600.0  # after which an unfinished file has no writer any more
@@ -87,7 +90,7 @@ class StageStore(StageCache):
         whole = hashlib.sha256(stored).digest() == digest
         with suppress(OSError):
             # Its date tells when it was used last.
-            path.touch() if whole else path.unlink(missing_ok=True)
+            os.utime(path) if whole else path.unlink(missing_ok=True)
         return _unpacked(stored) if whole else None
 
     def _write(self, key: str, output: Any) -> None:
@@ -124,7 +127,7 @@ class StageStore(StageCache):
         """Size and date of each file that a component is read from."""
         root = hub.find(spec, self._settings)
         found = [] if root is None else _files_under(root, spec)
-        own = [Path(name).expanduser() for name in (*(path for path, _ in spec.loras), *spec.embeddings)]
+        own = [path for name in (*(path for path, _ in spec.loras), *spec.embeddings) for path in _files_of(name)]
         stats = [path.stat() for path in (*found, *own) if path.is_file()]
         below = self._files(spec.base) if spec.base else ""
         return f"{[(stat.st_size, stat.st_mtime_ns) for stat in stats]}{below}"
@@ -136,6 +139,14 @@ def _files_under(root: Path, spec: ModelSpec) -> list[Path]:
     start = f"{spec.folder}/" if spec.folder else ""
     names = [f"{start}{path.name}" for path in (root / spec.folder).iterdir() if path.is_file()]
     return [root / name for name in hub.choose_files(names, spec)]
+
+
+def _files_of(name: str) -> Iterable[Path]:
+    """The files of a LoRA or of a textual inversion: of a repository the one that says which commit the cache has."""
+    path = Path(name).expanduser()
+    if path.exists():
+        return sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type="model"), "refs", "main")]
 
 
 def _sizes(folder: Path, ending: str) -> Iterator[tuple[Path, float, int]]:

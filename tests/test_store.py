@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -11,7 +13,9 @@ import pytest
 import torch
 
 from bivdiff import catalog
+from bivdiff.models.manager import ModelManager
 from bivdiff.pipeline import last, run
+from bivdiff.reuse import StageCache
 from bivdiff.settings import Settings
 from bivdiff.store import ENDING, UNFINISHED, StageStore
 
@@ -103,6 +107,34 @@ def test_many_writers_and_readers_of_one_key_never_see_half_a_file(store_of, fil
     assert [path.name for path in files()] == [f"same{ENDING}"]
 
 
+WRITER = """
+import sys
+import numpy as np
+from pathlib import Path
+from bivdiff.settings import Settings
+from bivdiff.store import StageStore
+
+folder, number = Path(sys.argv[1]), int(sys.argv[2])
+for turn in range(40):
+    key = f"key{turn % 8}"
+    StageStore(Settings(cache_folder=folder, cache_size="70000")).put(key, np.full((4, 64, 64, 3), turn % 8, np.uint8))
+    found = StageStore(Settings(cache_folder=folder, cache_size="70000")).get(f"key{(turn + number) % 8}")
+    assert found is None or (found == (turn + number) % 8).all()
+"""
+
+
+def test_processes_that_write_under_a_bound_too_tight_for_two_outputs_stay_within_it(files, tmp_path):
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path / "stages"), str(number)], stderr=subprocess.PIPE, text=True
+        )
+        for number in (1, 2)
+    ]
+    assert [(writer.communicate()[1], writer.returncode) for writer in writers] == [("", 0)] * 2
+    assert len(files()) == 1
+    assert files()[0].stat().st_size <= 70_000
+
+
 def test_leftovers_of_a_writer_that_died_are_cleared(store_of, files, tmp_path):
     store_of().put("a", FRAMES)
     old, fresh = (tmp_path / "stages" / f"{name}{UNFINISHED}" for name in ("old", "fresh"))
@@ -140,6 +172,38 @@ def test_models_are_told_apart_by_their_files(store_of, tmp_path, toybox_folder)
     before = store_of().identity([styled])
     lora.write_bytes(b"other")
     assert store_of().identity([styled]) != before
+
+
+def test_a_lora_of_the_hub_is_told_apart_by_its_commit(store_of, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    reference = tmp_path / "models--someone--style" / "refs" / "main"
+    reference.parent.mkdir(parents=True)
+    styled = replace(catalog.family("toybox").unet, loras=(("someone/style", 1.0),))
+    reference.write_text("one commit")
+    before = store_of().identity([styled])
+    reference.write_text("another commit")
+    assert store_of().identity([styled]) != before
+
+
+@pytest.mark.parametrize("switch", ["tiling", "fp8", "compile"])
+def test_how_models_are_run_tells_outputs_apart(switch, toybox_folder):
+    plain, other = (
+        ModelManager(Settings(device="cpu", toybox_folder=toybox_folder, **changes)).numerics()
+        for changes in ({}, {switch: True})
+    )
+    assert plain != other
+
+
+def test_inversions_of_given_frames_depend_on_nothing_that_made_them(request_of, manager):
+    frames = request_of().frames[:2, :32, :32].copy()
+    given = {"task": "smooth", "image_model": "given", "controls": (), "frames": frames, "num_inversion_steps": 2}
+    cache = StageCache()
+    first = last(run(request_of(**given, seed=1), manager, cache))
+    again = last(run(request_of(**given, seed=2, guidance_scale=3.0), manager, cache))
+    assert set(first.evaluations) == {"inversion", "smoothing"}
+    assert set(again.evaluations) == {"smoothing"}
+    other = last(run(request_of(**{**given, "frames": 255 - frames}, seed=1), manager, cache))
+    assert set(other.evaluations) == {"inversion", "smoothing"}
 
 
 def test_a_later_run_starts_from_the_disk(store_of, request_of, manager, toybox_folder):

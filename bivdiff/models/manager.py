@@ -239,6 +239,12 @@ class ModelManager:
     def _from_disk(self, spec: ModelSpec, base: Any) -> Any:
         return load_component(Source(spec, hub.pull(spec, self._settings), self.dtype_of(spec), base))
 
+    def numerics(self) -> str:
+        """In words, all that changes what equal models make of equal input: device, digits, and how they are run."""
+        settings = self._settings
+        switches = [name for name in ("tiling", "fp8", "compile") if getattr(settings, name)]
+        return " ".join([self.device.type, str(self.dtype), *switches])
+
     def dtype_of(self, spec: ModelSpec) -> torch.dtype:
         """The dtype of a component's weights: an autoencoder needs more digits than bfloat16 has."""
         if spec.kind == "vae" and self.dtype == torch.bfloat16:
