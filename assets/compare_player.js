@@ -180,22 +180,16 @@ const mountComparePlayer = (() => {
     );
   }
 
-  // A sheet like the cell's, of its distances to the reference, `gain` times as bright.
-  function differences(cell, reference, gain) {
-    const { sheet, bitmap } = cell;
-    const canvas = make("canvas");
-    Object.assign(canvas, { width: bitmap.width, height: bitmap.height });
+  // How far a cell's frame is from that of the cell it is held against, `gain` times as bright.
+  function drawDifference(canvas, cell, { against, gain }, frame) {
+    drawFrame(canvas, cell.sheet, cell.bitmap, frame);
     const pen = canvas.getContext("2d");
-    const { width, height } = reference.sheet;
-    pen.drawImage(bitmap, 0, 0);
+    const { width, height } = against.sheet;
     pen.globalCompositeOperation = "difference";
-    for (let frame = 0; frame < sheet.count; frame += 1) {
-      const from = place(reference.sheet, frame);
-      pen.drawImage(reference.bitmap, ...from, width, height, ...place(sheet, frame), sheet.width, sheet.height);
-    }
+    pen.drawImage(against.bitmap, ...place(against.sheet, frame), width, height, 0, 0, canvas.width, canvas.height);
     pen.globalCompositeOperation = "lighter";
     for (let done = 1; done < gain; done *= 2) pen.drawImage(canvas, 0, 0);
-    return canvas;
+    pen.globalCompositeOperation = "source-over";
   }
 
   // For each place the mean absolute change between neighbouring frames, over colours, in levels of 255.
@@ -323,8 +317,8 @@ const mountComparePlayer = (() => {
   // One clip: its picture with what is written on it, and what is written below.
   class Cell {
     constructor(player, index) {
-      Object.assign(this, { player, index, sheet: null, bitmap: null, source: "", failed: false, version: 0 });
-      Object.assign(this, { difference: null, differenceKey: "", flicker: null, drawn: null, drawnScale: 0 });
+      Object.assign(this, { player, index, sheet: null, bitmap: null, source: "", failed: false });
+      Object.assign(this, { flicker: null, drawn: null, drawnScale: 0 });
       this.box = make("figure", "bdc-cell");
       this.picture = make("div", "bdc-picture");
       this.canvas = make("canvas");
@@ -419,9 +413,7 @@ const mountComparePlayer = (() => {
 
     take(sheet, bitmap) {
       this.bitmap?.close();
-      Object.assign(this, { sheet, bitmap, difference: null, differenceKey: "", flicker: null });
-      Object.assign(this, { drawn: null, drawnScale: 0 });
-      this.version += 1;
+      Object.assign(this, { sheet, bitmap, flicker: null, drawn: null, drawnScale: 0 });
       this.say();
       this.player.refresh();
     }
@@ -439,9 +431,9 @@ const mountComparePlayer = (() => {
     }
 
     // What is drawn in this view, or null while it is being made.
-    material(view, reference, key) {
+    material(view, reference, gain) {
       if (view === "flicker") return this.flicker?.scale ? { still: this.flicker.picture } : null;
-      if (view === "difference" && this !== reference) return this.differenceKey === key(this) ? this.difference : null;
+      if (view === "difference" && this !== reference) return { against: reference, gain };
       return this.bitmap;
     }
 
@@ -453,7 +445,8 @@ const mountComparePlayer = (() => {
       }
       // A heat map is the same at every frame.
       const scale = source.still ? this.flicker.scale : 0;
-      if (!scale || scale !== this.drawnScale) drawFrame(this.canvas, this.sheet, source, frame);
+      if (source.against) drawDifference(this.canvas, this, source, frame);
+      else if (!scale || scale !== this.drawnScale) drawFrame(this.canvas, this.sheet, source, frame);
       Object.assign(this, { drawn: frame, drawnScale: scale });
     }
 
@@ -687,7 +680,7 @@ const mountComparePlayer = (() => {
     tick(now) {
       if (this.clock.ended(now)) this.pauseAt(this.clock.count - 1);
       const frame = this.clock.frame(now);
-      const made = this.prepare();
+      const made = this.view === "flicker" && this.prepareFlicker();
       if (made || this.dirty || frame !== this.frame) this.drawAll(frame);
     }
 
@@ -731,35 +724,14 @@ const mountComparePlayer = (() => {
       this.frame = frame;
       this.dirty = false;
       const reference = this.cells[this.reference];
-      const key = (cell) => this.differenceKey(cell);
-      for (const cell of this.cells) cell.draw(frame, cell.material(this.view, reference, key));
+      for (const cell of this.cells) cell.draw(frame, cell.material(this.view, reference, this.gain));
       if (this.view === "wipe") this.over.draw(frame);
       this.scrubber.value = frame;
       this.place.textContent = `${frame + 1} / ${this.clock.count}`;
       this.root.dataset.frame = frame;
     }
 
-    differenceKey(cell) {
-      return `${cell.version} ${this.reference} ${this.cells[this.reference]?.version} ${this.gain}`;
-    }
-
-    // What a view needs is made for one clip at each turn, once: playback goes on meanwhile.
-    prepare() {
-      if (this.view === "difference") return this.prepareDifference();
-      if (this.view === "flicker") return this.prepareFlicker();
-      return false;
-    }
-
-    prepareDifference() {
-      const reference = this.cells[this.reference];
-      const lacks = (cell) => cell.bitmap && cell !== reference && cell.differenceKey !== this.differenceKey(cell);
-      const cell = reference?.bitmap && this.cells.find(lacks);
-      if (!cell) return false;
-      cell.difference = differences(cell, reference, this.gain);
-      cell.differenceKey = this.differenceKey(cell);
-      return true;
-    }
-
+    // A heat map is made for one clip at each turn, once: playback goes on meanwhile.
     prepareFlicker() {
       const measured = this.cells.find((cell) => cell.bitmap && !cell.flicker);
       if (measured) {
@@ -779,7 +751,6 @@ const mountComparePlayer = (() => {
 
     show(view) {
       this.view = view;
-      if (view !== "difference") for (const cell of this.cells) Object.assign(cell, { difference: null, differenceKey: "" });
       this.refresh();
     }
 
@@ -913,6 +884,7 @@ const mountComparePlayer = (() => {
 
     tellLegend() {
       const { view, pickers } = this;
+      const lossy = this.data.lossy ? " The pictures of this page are compressed: a few levels may be their encoder's." : "";
       this.root.dataset.view = view;
       this.settings.hidden = view === "clips";
       for (const which of ["left", "right"]) pickers[which].box.hidden = view !== "wipe";
@@ -923,11 +895,11 @@ const mountComparePlayer = (() => {
         this.ramp.style.backgroundImage = "linear-gradient(90deg, #000, #fff)";
         this.high.textContent = String(most);
         const from = this.cells[this.reference]?.label;
-        this.says.textContent = `How far each clip is from “${from}”, in levels of 255. Black is the same.`;
+        this.says.textContent = `How far each clip is from “${from}”, in levels of 255. Black is the same.${lossy}`;
       } else if (view === "flicker") {
         this.ramp.style.backgroundImage = `linear-gradient(90deg, ${HEAT.map((color) => `rgb(${color.join(" ")})`).join(", ")})`;
         this.high.textContent = String(this.scale);
-        this.says.textContent = "How much each place changes from one frame to the next, in levels of 255. Movement counts, too.";
+        this.says.textContent = `How much each place changes from one frame to the next, in levels of 255. Movement counts, too.${lossy}`;
       }
     }
 

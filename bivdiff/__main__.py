@@ -12,7 +12,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,27 +152,43 @@ def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
 
 def compare_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     """Make a clip for each value of a setting, and write what shows and scores them."""
-    from bivdiff.export import export, report
+    from bivdiff.export import check_folder, export, report
     from bivdiff.store import StageStore
-    from bivdiff.sweep import last, sweep
+    from bivdiff.sweep import gathered, last, sweep
 
+    check_folder(args.output)
     axes = _axes(args)
     request, truth, fps = _compared_source(args)
     manager = _manager(settings)
-    request, found = _planned(request, manager, args.fit_memory)
-    result = last(_followed_cells(sweep(request, axes, manager, StageStore(settings), truth)))
+    request, found = _planned(request, manager, args.fit_memory, axes)
+    cells: list[Cell] = []
+    try:
+        result = last(_followed_cells(sweep(request, axes, manager, StageStore(settings), truth), cells))
+    except (KeyboardInterrupt, BIVDiffError) as error:
+        if not cells:
+            raise
+        stopped = gathered(request, axes, cells, sum(cell.seconds["total"] for cell in cells))
+        export(args.output, stopped, fps)
+        told = "Stopped." if isinstance(error, KeyboardInterrupt) else str(error)
+        ready = f"The {len(cells)} of {stopped.size} clips that were ready are in '{args.output}'."
+        raise CancelledError(f"{told} {ready}") from None
     paths = {name: str(path) for name, path in export(args.output, result, fps).items()}
-    return {**report(result), "estimate_of_one": found, "fps": fps, "paths": paths}
+    return {**report(result), "estimate": found, "fps": fps, "paths": paths}
 
 
-def _followed_cells(events: Iterator[CellEvent | Cell | SweepResult]) -> Iterator[CellEvent | Cell | SweepResult]:
-    """The events of a sweep as they come, shown on standard error."""
+def _followed_cells(
+    events: Iterator[CellEvent | Cell | SweepResult], cells: list[Cell]
+) -> Iterator[CellEvent | Cell | SweepResult]:
+    """The events of a sweep as they come, shown on standard error; `cells` grows by those that are ready."""
     from bivdiff.sweep import Cell
 
     for event in events:
         if isinstance(event, StepEvent):
             _tell(f"\r\033[K{event.message} {event.step}/{event.total}", end="")
+            if event.note:
+                _tell(f"\r\033[K{event.note}")
         elif isinstance(event, Cell):
+            cells.append(event)
             reused = f", reused: {', '.join(event.reused)}" if event.reused else ""
             _tell(f"\r\033[K{event.label}: {event.seconds['total']:.1f} s{reused}")
         yield event
@@ -184,6 +200,7 @@ def _compared_source(args: argparse.Namespace) -> tuple[GenerationRequest, np.nd
         from bivdiff.evaluation import case_of
         from bivdiff.toybox.world import FPS
 
+        _refuse_beside_a_scene(args)
         changes = {**_changes(args), "controls": _controls(args) if args.task == "control" else None}
         case = case_of(args.task, args.scene, args.family, **changes)
         return case.request, case.truth, FPS
@@ -192,6 +209,19 @@ def _compared_source(args: argparse.Namespace) -> tuple[GenerationRequest, np.nd
     source, changes = _read_source(args)
     request = default_request(args.task, args.family, source.frames, args.prompt, **{**_changes(args), **changes})
     return request, None, source.fps
+
+
+def _refuse_beside_a_scene(args: argparse.Namespace) -> None:
+    """Refuse what a scene of the evaluation has of its own.
+
+    Raises:
+        InputError: such a flag was given.
+    """
+    own = ("prompt", "num_frames", "size", "control_video", "mask", "box", "color_key", "fit_memory")
+    given = [_flag(name) for name in own if getattr(args, name)]
+    if given:
+        raise InputError(f"A scene has its own clip, prompt and masks, and {', '.join(given)} would change them. Leave "
+                         "that out, or give a clip with --video.")  # fmt: skip
 
 
 def _axes(args: argparse.Namespace) -> dict[str, list[Any]]:
@@ -204,7 +234,7 @@ def _axes(args: argparse.Namespace) -> dict[str, list[Any]]:
         if not found:
             raise InputError(f"'{given}' names no values. Write it as in seed=1,2.")
         name = name.strip().replace("-", "_")
-        axes[name] = _values_of(name, values)
+        axes[name] = [*axes.get(name, []), *_values_of(name, values)]
     return axes
 
 
@@ -216,19 +246,31 @@ def _values_of(name: str, text: str) -> list[Any]:
         raise InputError(f"'{text}' are no values of {name}: {error}. Write numbers between commas.") from error
 
 
-def _planned(request: GenerationRequest, manager: ModelManager, to_fit: bool) -> tuple[GenerationRequest, Any]:
+def _planned(
+    request: GenerationRequest, manager: ModelManager, to_fit: bool, axes: Mapping[str, Sequence[Any]] | None = None
+) -> tuple[GenerationRequest, Any]:
     """The request, made to fit if that is wanted, and what it is expected to take, told on standard error.
 
+    Args:
+        request: of a run, or of a comparison.
+        manager: knows the budgets.
+        to_fit: whether to make it fit.
+        axes: what a comparison varies.
+
     Raises:
+        InputError: a setting cannot be compared.
         OutOfMemoryError: it does not fit.
     """
-    from bivdiff.planning import expected, fitted
+    from bivdiff.axes import check_axes
+    from bivdiff.planning import expected, expected_of_all, fitted, fitted_for_all
 
+    if axes:
+        check_axes(request, axes)
     if to_fit:
-        request, changed = fitted(request, manager)
+        request, changed = fitted_for_all(request, axes, manager) if axes else fitted(request, manager)
         if changed:
             _tell(changed)
-    found = expected(request, manager)
+    found = expected_of_all(request, axes, manager) if axes else expected(request, manager)
     if not found.fits:
         raise OutOfMemoryError(f"{found.advice} Or let --fit-memory do it.")
     _tell(found.sentence)

@@ -12,9 +12,11 @@ import io
 import json
 import math
 import re
+import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +32,7 @@ from bivdiff.settings import ASSETS
 from bivdiff.sweep import Cell, SweepResult, paper_cell
 
 PLAYER = ("compare_player.js", "compare_player.css")
-LOSSLESS_PIXELS = 8_000_000  # of all clips of a page; beyond them lossless pictures would make it too heavy to send
+LOSSLESS_PIXELS = 32_000_000  # of all clips of a page; beyond them lossless pictures would make it too heavy to send
 QUALITY = 95
 GAP = 4  # pixels between pictures
 SMALLEST_TEXT = 9
@@ -59,10 +61,28 @@ def export(folder: Path, result: SweepResult, fps: float) -> dict[str, Path]:
     try:
         return _export(folder, result, fps)
     except OSError as error:
-        raise InputError(
-            f"The comparison could not be written to '{folder}': {error.strerror or 'the system refused'}. "
-            "Choose a folder that may be written to and has free space."
-        ) from error
+        raise _refused(folder, error) from error
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder of an export and write into it, before hours are spent on what it is to hold.
+
+    Raises:
+        InputError: that is not possible.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _refused(folder, error) from error
+
+
+def _refused(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        f"The comparison could not be written to '{folder}': {error.strerror or 'the system refused'}. "
+        "Choose a folder that may be written to and has free space."
+    )
 
 
 def _export(folder: Path, result: SweepResult, fps: float) -> dict[str, Path]:
@@ -105,31 +125,40 @@ def report(result: SweepResult) -> dict[str, Any]:
         "paper": paper_cell(result.request, result.cells),
         "settings": result.request.settings(),
         "axes": {name: list(values) for name, values in result.axes.items()},
-        "framewise": _finite(result.framewise_scores),
+        "framewise": _finite(result.cells[0].framewise_scores),
         "cells": [
             {
                 "label": cell.label, "values": dict(cell.values), "scores": _finite(cell.scores),
+                "framewise_scores": _finite(cell.framewise_scores), "settings": cell.request.settings(),
                 "seconds": dict(cell.seconds), "evaluations": dict(cell.evaluations), "reused": list(cell.reused),
             }
             for cell in result.cells
         ],
         "seconds": result.seconds,
-        "peak_memory_bytes": result.peak_memory_bytes,
+        "peak_memory_bytes": result.peak_bytes,
     }  # fmt: skip
 
 
 def scores_csv(result: SweepResult) -> str:
-    """One row for each cell: its values, its scores, its seconds, and whether it is the paper's or recommended."""
-    names = [name for name in TITLES if name in result.cells[0].scores]
+    """One row for each cell: its values, its scores, seconds, marks as the paper's or recommended, other settings."""
+    names, others = _measured(result.cells), [name for name in result.request.settings() if name not in result.axes]
     paper = paper_cell(result.request, result.cells)
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["cell", *result.axes, *names, "seconds", "recommended", "paper"])
+    rows.writerow(["cell", *result.axes, *names, "seconds", "recommended", "paper", *others])
     for cell in result.cells:
-        scores = [_digits(cell.scores[name]) for name in names]
+        scores = [_digits(cell.scores.get(name, math.nan)) for name in names]
         marks = [int(cell.index == index) for index in (result.recommended.index, paper)]
-        rows.writerow([cell.index + 1, *cell.values.values(), *scores, _digits(cell.seconds["total"]), *marks])
+        settings = cell.request.settings()
+        told = [value if isinstance(value, str | int | float) else json.dumps(value)
+                for value in (settings[name] for name in others)]  # fmt: skip
+        rows.writerow([cell.index + 1, *cell.values.values(), *scores, _digits(cell.seconds["total"]), *marks, *told])
     return table.getvalue()
+
+
+def _measured(cells: Sequence[Cell]) -> list[str]:
+    """The scores that any of the cells has, in the order of their columns."""
+    return [name for name in TITLES if any(name in cell.scores for cell in cells)]
 
 
 # Pictures
@@ -138,14 +167,14 @@ def scores_csv(result: SweepResult) -> str:
 def labelled_grid(result: SweepResult) -> np.ndarray:
     """All cells beside each other under their labels, uint8 `(F, H, W, 3)`; two settings make rows and columns."""
     cells = result.cells
-    columns = len(list(result.axes.values())[1]) if len(result.axes) == 2 else math.ceil(math.sqrt(len(cells)))
-    rows = math.ceil(len(cells) / columns)
+    columns = len(list(result.axes.values())[1]) if len(result.axes) == 2 else math.ceil(math.sqrt(result.size))
+    rows = math.ceil(result.size / columns)
     count, height, width = cells[0].frames.shape[:3]
     header = max(16, width // 10)
     tall, wide = height + header + GAP, width + GAP
     canvas = np.full((count, rows * tall + GAP, columns * wide + GAP, 3), PAPER_WHITE, np.uint8)
-    for place, cell in enumerate(cells):
-        row, column = divmod(place, columns)
+    for cell in cells:  # of a comparison that was stopped, the others' places stay empty
+        row, column = divmod(cell.index, columns)
         top, left = row * tall + GAP, column * wide + GAP
         canvas[:, top : top + header, left : left + width] = _text_strip(cell.label, width, header)
         canvas[:, top + header : top + header + height, left : left + width] = cell.frames
@@ -220,13 +249,13 @@ class _Panel(NamedTuple):
 
 
 _WIDE, _TALL, _TOP, _MARGIN = 420.0, 240.0, 80.0, 56.0
-_FLICKERS = ("background_flicker", "temporal_flicker")
 
 
 def trade_off_svg(result: SweepResult) -> str:
     """Smoothness against fidelity and sharpness over the first setting, as SVG; a second one makes panels.
 
-    All lines have one scale, on which the frame-wise clip is at 1: its flicker, its sharpness, its likeness to itself.
+    All lines have one scale, on which the frame-wise clip is at 1: its warp error and flicker, its sharpness, its
+    likeness to itself. Each clip is held against the frames that it was made of.
     """
     name, *others = result.axes
     across = list(result.axes[name])
@@ -235,12 +264,12 @@ def trade_off_svg(result: SweepResult) -> str:
     places = [float(value) if numeric else float(number) for number, value in enumerate(ordered)]
     panels = [{}] if not others else [{others[0]: value} for value in result.axes[others[0]]]
     width = len(panels) * (_WIDE + _MARGIN) + _MARGIN
-    drawn = [_legend(_lines(result.cells, result.framewise_scores))]
+    drawn = [_legend(_lines(result.cells))]
     for number, fixed in enumerate(panels):
         by_value = {cell.values[name]: cell for cell in result.cells if fixed.items() <= cell.values.items()}
-        cells = [by_value[value] for value in ordered]
-        lines = _lines(cells, result.framewise_scores)
-        highest = max(1.1, *(1.05 * value for line in lines for value in line.values if math.isfinite(value)))
+        cells = [by_value.get(value) for value in ordered]
+        lines = _lines(cells)
+        highest = max([1.1, *(1.05 * value for line in lines for value in line.values if math.isfinite(value))])
         panel = _Panel(_MARGIN + number * (_WIDE + _MARGIN), places, highest)
         title = label_of(fixed)
         drawn += [_axes_svg(panel, ordered, AXES[name], title), *(_line_svg(panel, line) for line in lines)]
@@ -252,20 +281,29 @@ def trade_off_svg(result: SweepResult) -> str:
     )
 
 
-def _lines(cells: Sequence[Cell], framewise: Mapping[str, float]) -> list[_Line]:
-    flicker = next(key for key in _FLICKERS if key in framewise)
-    reference = framewise[flicker] or math.nan
+def _lines(cells: Sequence[Cell | None]) -> list[_Line]:
+    """The scores of cells, NaN in the places of those that were not made."""
+
+    def line(title: str, color: str, *names: str, relative: bool) -> _Line:
+        values = []
+        for cell in cells:
+            name = next((name for name in names if cell and name in cell.scores), None)
+            reference = (cell.framewise_scores[name] or math.nan) if name and relative else 1.0
+            values.append(cell.scores[name] / reference if name else math.nan)
+        return _Line(title, color, values)
+
     return [
-        _Line("flicker", "#c2410c", [cell.scores[flicker] / reference for cell in cells]),
-        _Line("sharpness", "#1d4ed8", [cell.scores["sharpness"] for cell in cells]),
-        _Line("SSIM to the frames", "#15803d", [cell.scores["framewise_ssim"] for cell in cells]),
+        line("warp error", "#a21caf", "warp_error", relative=True),
+        line("flicker", "#c2410c", "background_flicker", "temporal_flicker", relative=True),
+        line("sharpness", "#1d4ed8", "sharpness", relative=False),
+        line("SSIM to the frames", "#15803d", "framewise_ssim", relative=False),
     ]
 
 
 def _legend(lines: Iterable[_Line]) -> str:
     entries = []
     for number, line in enumerate(lines):
-        left = _MARGIN + number * 130
+        left = _MARGIN + number * 110
         entries.append(
             f'<path d="M{left:g} 18h22" stroke="{line.color}" stroke-width="2.5"/>'
             f'<text x="{left + 28:g}" y="22" fill="#18181b">{line.title}</text>'
@@ -276,7 +314,7 @@ def _legend(lines: Iterable[_Line]) -> str:
 def _axes_svg(panel: _Panel, values: Sequence[Any], name: str, title: str) -> str:
     bottom, middle = _TOP + _TALL, panel.left + _WIDE / 2
     parts = [f'<text x="{panel.left:g}" y="46" font-weight="600" fill="#18181b">{escape(title)}</text>']
-    for tick in np.arange(0, panel.highest + 1e-9, 0.25 if panel.highest < 2.5 else 1):
+    for tick in np.arange(0, panel.highest + 1e-9, _tick_step(panel.highest)):
         y = panel.y(float(tick))
         parts.append(
             f'<path d="M{panel.left:g} {y:.1f}h{_WIDE:g}" stroke="{"#71717a" if tick in {0, 1} else "#e4e4e7"}"/>'
@@ -291,6 +329,14 @@ def _axes_svg(panel: _Panel, values: Sequence[Any], name: str, title: str) -> st
     return "".join(parts)
 
 
+def _tick_step(highest: float) -> float:
+    """The distance of ticks, so that there are 12 at most: 0.25, 0.5, 1, 2.5, 5, 10, ..."""
+    step, factors = 0.25, cycle((2, 2, 2.5))
+    while highest / step > 12:
+        step *= next(factors)
+    return step
+
+
 def _line_svg(panel: _Panel, line: _Line) -> str:
     points = [
         (panel.x(place), panel.y(value))
@@ -301,7 +347,7 @@ def _line_svg(panel: _Panel, line: _Line) -> str:
     return f'<polyline points="{path}" fill="none" stroke="{line.color}" stroke-width="2.5"/>{dots}'
 
 
-def _marks_svg(panel: _Panel, result: SweepResult, cells: Sequence[Cell]) -> list[str]:
+def _marks_svg(panel: _Panel, result: SweepResult, cells: Sequence[Cell | None]) -> list[str]:
     marked = (
         (result.recommended.index, "recommended", 0, "#6d28d9"),
         (paper_cell(result.request, result.cells), "paper", 12, "#71717a"),
@@ -309,7 +355,7 @@ def _marks_svg(panel: _Panel, result: SweepResult, cells: Sequence[Cell]) -> lis
     drawn = []
     for cell, place in zip(cells, panel.places, strict=True):
         for index, text, drop, color in marked:
-            if cell.index == index:
+            if cell and cell.index == index:
                 x = panel.x(place)
                 drawn.append(
                     f'<path d="M{x:.1f} {_TOP:g}v{_TALL:g}" stroke="{color}" stroke-dasharray="4 3"/>'
@@ -328,7 +374,8 @@ def write_page(
     """Write `index.html`, which opens from disk: the player of the app, the plot, the scores, the settings.
 
     The pictures are in the page itself, since a browser does not let a page on disk look into those of other files,
-    which the views of differences need. Without scripts, or without the player's files, the clips show as videos.
+    which the views of differences need. Without scripts, or without the player's files, the clips show as videos, and
+    so they do where they are too long for the player.
 
     Args:
         folder: where to.
@@ -341,9 +388,10 @@ def write_page(
         settings: what all cells have in common.
     """
     script, style = (_asset(name) for name in PLAYER)
+    script = script if media.fits_sprite_sheet(cells[0].frames) else ""
     videos = "".join(_video(folder, path, cell) for path, cell in zip(clips, cells, strict=False))
     chosen = recommended.index if recommended else None
-    data = json.dumps(player_data(cells, fps, chosen, paper)).replace("<", "\\u003c")
+    data = json.dumps(player_data(cells, fps, chosen, paper)).replace("<", "\\u003c") if script else ""
     player = (
         f'<div class="bd-compare"></div><script>const clips = {data};</script><script>{script}\n'
         'mountComparePlayer(document.querySelector(".bd-compare"), clips);</script>'
@@ -381,6 +429,7 @@ def player_data(
         ],
         "recommended": recommended,
         "paper": paper,
+        "lossy": not lossless,
     }  # fmt: skip
 
 
@@ -398,13 +447,13 @@ def _video(folder: Path, path: Path, cell: Cell) -> str:
 
 
 def _scores_table(cells: Sequence[Cell], recommended: int | None, paper: int | None) -> str:
-    names = [name for name in TITLES if name in cells[0].scores]
+    names = _measured(cells)
     head = "".join(f"<th>{escape(TITLES[name])}</th>" for name in names)
     rows = []
     for cell in cells:
         marks = [text for text, index in (("recommended", recommended), ("paper", paper)) if index == cell.index]
         label = " · ".join([cell.label, *marks])
-        values = "".join(f"<td>{_digits(cell.scores[name])}</td>" for name in names)
+        values = "".join(f"<td>{_digits(cell.scores.get(name, math.nan))}</td>" for name in names)
         rows.append(f"<tr><th>{escape(label)}</th>{values}</tr>")
     return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 

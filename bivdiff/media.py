@@ -800,6 +800,13 @@ def _encode(frames: np.ndarray, rate: Fraction, path: Path, options: Sequence[st
         raise OSError(errno.EIO, "the encoder stopped early, most often because the disk is full")
 
 
+def fits_sprite_sheet(frames: np.ndarray) -> bool:
+    """Whether `(F, H, W, 3)` frames fit into one picture, whose format ends at 16383 pixels a side."""
+    count, height, width = frames.shape[:3]
+    columns = math.ceil(math.sqrt(count))
+    return max(columns * width, math.ceil(count / columns) * height) <= 16383
+
+
 def sprite_sheet(frames: np.ndarray, *, lossless: bool, quality: int) -> dict[str, Any]:
     """All frames in one picture, row by row, as a data address with what is needed to cut it up again.
 
@@ -807,8 +814,15 @@ def sprite_sheet(frames: np.ndarray, *, lossless: bool, quality: int) -> dict[st
         frames: uint8 `(F, H, W, 3)`.
         lossless: keep every pixel as it is.
         quality: of the picture where it is not lossless, 0 to 100; where it is, the effort to make it small.
+
+    Raises:
+        InputError: they do not fit, see `fits_sprite_sheet`.
     """
     count, height, width = frames.shape[:3]
+    if not fits_sprite_sheet(frames):
+        raise InputError(
+            f"{count} frames of {width}x{height} are too many to be shown side by side. Make a shorter clip."
+        )
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     canvas = np.zeros((rows * columns, height, width, 3), np.uint8)

@@ -44,7 +44,8 @@ class Bench:
     """What the stages of one run share: what makes the frames, the video model, its decoder, and the clockwork.
 
     `models` name for the cache, by stage, what its output depends on beside the request and the frames it reads.
-    `reused` grows by a stage's name whenever its output was found in the cache.
+    `reused` grows by a stage's name whenever its output was found in the cache, unless it was made since the models
+    were taken hold of: `fresh` has the keys of those.
     """
 
     kit: Kit
@@ -54,6 +55,7 @@ class Bench:
     cache: StageCache
     models: Mapping[str, str]
     reused: list[str] = field(default_factory=list)
+    fresh: set[str] = field(default_factory=set)
 
     @property
     def request(self) -> GenerationRequest:
@@ -69,6 +71,18 @@ class Bench:
         """`(1, L, D)`, as the video model reads it."""
         with self.kit.running(self.video.text_encoder):
             return encode_prompt(self.video.tokenizer, self.video.text_encoder, prompt)
+
+    def kept(self, stage: str, key: str) -> Any | None:
+        """The output of a stage that was made before; None if it was not."""
+        output = self.cache.get(key)
+        if output is not None and key not in self.fresh:
+            self.reused.append(stage)
+        return output
+
+    def keep(self, key: str, output: Any) -> None:
+        """Keep the output of a stage for whoever needs it next."""
+        self.fresh.add(key)
+        self.cache.put(key, output)
 
     def decode(self, clip: Tensor, vae: Any = None) -> np.ndarray:
         """Frames of scaled latents; `vae` is the family's unless another is given."""
@@ -313,15 +327,14 @@ def _framewise(bench: Bench) -> Iterator[StepEvent]:
     if request.image_model == "given":
         return request.frames
     key = stage_key("framewise", request, FRAMEWISE_FIELDS, bench.models["framewise"])
-    kept = bench.cache.get(key)
+    kept = bench.kept("framewise", key)
     if kept is not None:
-        bench.reused.append("framewise")
-        yield StepEvent("framewise", 1, 1, "Frames kept from an earlier run", kept)
+        yield StepEvent("framewise", 1, 1, "The frames were there already", kept)
         return kept
     clip = yield from _watched(bench, "framewise", "Frame by frame", generate(bench.kit))
     with bench.meter.stage("framewise"):
         frames = _with_known_content(request, bench.decode(clip))
-    bench.cache.put(key, frames)
+    bench.keep(key, frames)
     yield StepEvent("framewise", 1, 1, "The frames are ready", frames)
     return frames
 
@@ -371,15 +384,14 @@ def _mixed_inversion(bench: Bench, framewise: np.ndarray) -> Iterator[StepEvent]
 
 def _inverted(bench: Bench, model: str, key: str, invert: Callable[[], Iterator[Step]]) -> Iterator[StepEvent]:
     """Walk one inversion, or find it kept under a key; returns its last latents `(1, C, F, h, w)`."""
-    kept = bench.cache.get(key)
+    kept = bench.kept(f"{model} inversion", key)
     if kept is not None:
-        bench.reused.append(f"{model} inversion")
-        yield StepEvent("inversion", 1, 1, f"The {model} model's inversion kept from an earlier run")
+        yield StepEvent("inversion", 1, 1, f"The {model} model's inversion was there already")
         return kept.to(bench.kit.device)
     inverted = yield from _watched(bench, "inversion", f"Inverting with the {model} model", invert(), previews=0)
     # Networks round otherwise where the numbers lie in another order, and from the disk they come in this one.
     inverted = inverted.contiguous()
-    bench.cache.put(key, inverted)
+    bench.keep(key, inverted)
     return inverted
 
 

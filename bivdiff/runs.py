@@ -251,6 +251,8 @@ class Runs:
         thumbnail_frames: np.ndarray,
         *,
         seed: int | None = None,
+        state: str = "done",
+        message: str = "",
     ) -> None:
         """Keep the files of a comparison, and make room for them.
 
@@ -260,6 +262,8 @@ class Runs:
             scores: whatever there is to say, ready for JSON.
             thumbnail_frames: uint8 `(F, H, W, 3)`.
             seed: that was used, where none was asked for.
+            state: how it ended: one that was cancelled or failed has the clips that were ready.
+            message: why it ended so.
 
         Raises:
             InputError: they cannot be kept; no copy is left behind.
@@ -277,7 +281,7 @@ class Runs:
             settings = json.loads(row["settings"])
             settings["seed"] = settings["seed"] if seed is None else int(seed)
             self._update(
-                run_id, state="done", message="", scores=_json(_finite(scores)), files=_json(kept),
+                run_id, state=state, message=message, scores=_json(_finite(scores)), files=_json(kept),
                 settings=_json(settings), words=_words(settings), seed=settings["seed"],
                 thumbnail=_thumbnail(thumbnail_frames, row["fps"]),
             )  # fmt: skip

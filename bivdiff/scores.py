@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
 
 from bivdiff import metrics
 from bivdiff.annotators import ANNOTATORS
 from bivdiff.catalog import models_for
+from bivdiff.errors import BIVDiffError
 from bivdiff.models.manager import ModelManager
 from bivdiff.pipeline import control_maps
 from bivdiff.prompts import smoothing_prompt
@@ -67,6 +70,9 @@ class Scorer:
         manager: gives the models of the annotators, and CLIP and DINO. One that is not on this machine is not fetched
             for a score.
         truth: what the clip should show, uint8 `(F, H, W, 3)`, where that is known.
+
+    Attributes:
+        missed: scores that could not be measured, each with a sentence on why; they are not tried again.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class Scorer:
     ) -> None:  # fmt: skip
         self._request, self._maps, self._truth = request, control_frames, truth
         self._manager = manager
+        self.missed: dict[str, str] = {}
 
     def __call__(self, frames: np.ndarray, framewise: np.ndarray) -> dict[str, float]:
         """The scores of one clip, each a key of `TITLES`; NaN where there is nothing to measure.
@@ -88,6 +95,7 @@ class Scorer:
             source; `sharpness`, `framewise_psnr` and `framewise_ssim`, against the frame-wise clip; `known_psnr` where
             there are masks; `control_agreement` where there are controls; those of `semantic_scores` whose weights are
             on this machine, against what the video model is told the clip shows; `psnr` and `ssim` to the truth.
+            Those that networks measure are left out where that fails: a finished clip is worth more than its score.
         """
         request, truth = self._request, self._truth
         flicker = (
@@ -104,20 +112,33 @@ class Scorer:
         if request.masks is not None:
             scores["known_psnr"] = metrics.psnr(frames, request.frames, metrics.inverted(request.masks))
         if request.controls:
-            scores["control_agreement"] = self._control_agreement(frames)
-        scores |= semantic_scores(frames, smoothing_prompt(request), self._manager)
+            scores |= self._unless_missed("control agreement", partial(self._control_agreement, frames))
+        scores |= self._unless_missed(
+            "CLIP and DINO", partial(semantic_scores, frames, smoothing_prompt(request), self._manager)
+        )
         if truth is not None:
             scores |= {"psnr": metrics.psnr(frames, truth), "ssim": metrics.ssim(frames, truth)}
         return scores
 
-    def _control_agreement(self, frames: np.ndarray) -> float:
+    def _unless_missed(self, name: str, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """What is measured; nothing, and a sentence in `missed`, where it cannot be."""
+        if name in self.missed:
+            return {}
+        try:
+            return measure()
+        except (BIVDiffError, torch.OutOfMemoryError) as error:
+            told = "the device ran out of memory." if isinstance(error, torch.OutOfMemoryError) else str(error)
+            self.missed[name] = f"Scores by {name} are left out: {told}"
+            return {}
+
+    def _control_agreement(self, frames: np.ndarray) -> dict[str, float]:
         """Mean over the controls that can be drawn anew from the clip itself."""
         found = [
             map_agreement(drawn, used)
             for control, used in zip(self._request.controls, self._maps, strict=True)
             if (drawn := self._drawn(control, frames)) is not None
         ]
-        return float(np.mean(found)) if found else math.nan
+        return {"control_agreement": float(np.mean(found)) if found else math.nan}
 
     def _drawn(self, control: Control, frames: np.ndarray) -> np.ndarray | None:
         anew = replace(control, frames=None)
@@ -130,19 +151,22 @@ class Scorer:
 
 
 def map_agreement(drawn: np.ndarray, used: np.ndarray) -> float:
-    """How much two clips of control maps agree: 1 is equal, 0 unrelated, below 0 opposite.
+    """How much a clip's own control maps agree with those it was made by: 1 is equal, 0 unrelated, below 0 opposite.
 
-    The correlation of the slightly blurred maps, averaged over the frames in which both show something: blurred, since
-    the lines of a map are a pixel wide, and one that is a pixel off is not wrong.
+    The correlation of the slightly blurred maps, averaged over the frames whose map shows something: blurred, since the
+    lines of a map are a pixel wide, and one that is a pixel off is not wrong. A frame that lost all of it has 0.
 
     Args:
         drawn, used: uint8 `(F, H, W, 3)`.
+
+    Returns:
+        The mean; NaN where no map that was used shows anything.
     """
     found = []
     for pair in zip(drawn, used, strict=True):
         one, other = (cv2.GaussianBlur(each.astype(np.float32).mean(2), (0, 0), _BLUR).ravel() for each in pair)
-        if one.std() > 0 and other.std() > 0:
-            found.append(np.corrcoef(one, other)[0, 1])
+        if other.std() > 0:
+            found.append(np.corrcoef(one, other)[0, 1] if one.std() > 0 else 0.0)
     return float(np.mean(found)) if found else math.nan
 
 

@@ -11,6 +11,7 @@ once as stay within `MEMORY_BOUND` of a single run's memory; that this is faster
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -25,9 +26,9 @@ from torch import Tensor
 
 from bivdiff.axes import AXES, BLENDED, check_axes, label_of, order_of
 from bivdiff.catalog import PAPER, models_for
-from bivdiff.metering import Meter, peak_memory_bytes
+from bivdiff.metering import Meter
 from bivdiff.models.estimate import activation_bytes, smoothing_bytes
-from bivdiff.models.manager import ModelManager
+from bivdiff.models.manager import ModelManager, free_memory
 from bivdiff.pipeline import Bench, blend, opened, settled, smoothed, with_leaner_policy
 from bivdiff.planning import expected
 from bivdiff.reuse import StageCache
@@ -58,10 +59,11 @@ class Cell:
         frames: the bridged clip, uint8 `(F, H, W, 3)`.
         framewise_frames: what it was made of, of the same shape.
         scores: see `scores.Scorer`.
+        framewise_scores: those of the frames it was made of, to compare with.
         seconds: wall time per stage that was run for it, and `total`, scores included. Cells that are smoothed at once
             share the time of that evenly.
         evaluations: model evaluations per stage, counted in single frames.
-        reused: the stages whose output was there already: "framewise", "image inversion", "video inversion".
+        reused: the stages whose output was there before the sweep: "framewise", "image inversion", "video inversion".
     """
 
     index: int
@@ -71,6 +73,7 @@ class Cell:
     frames: np.ndarray
     framewise_frames: np.ndarray
     scores: Mapping[str, float]
+    framewise_scores: Mapping[str, float]
     seconds: Mapping[str, float]
     evaluations: Mapping[str, float]
     reused: tuple[str, ...]
@@ -78,29 +81,33 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class SweepResult:
-    """All cells of a sweep, by their index.
+    """The cells of a sweep, in the order of their indices; of one that was stopped, those that were finished.
 
     Attributes:
         request: what was asked, with the seed that was used.
         axes: the settings that were compared, each with its values.
         cells: the finished clips.
-        control_frames: the control maps that were used.
-        framewise_scores: scores of the first cell's frame-wise clip, to compare with.
-        recommended: which cell, and why.
+        recommended: the index of a cell, and why.
         seconds: wall time of it all.
-        peak_bytes: highest memory of any stage, see `Meter`.
-        peak_memory_bytes: highest resident memory of the process, or of the device where it has its own.
+        peak_bytes: highest memory of any stage, see `Meter`; None where it was stopped.
     """
 
     request: GenerationRequest
     axes: Mapping[str, tuple[Any, ...]]
     cells: tuple[Cell, ...]
-    control_frames: tuple[np.ndarray, ...]
-    framewise_scores: Mapping[str, float]
     recommended: Recommendation
     seconds: float
-    peak_bytes: int
-    peak_memory_bytes: int
+    peak_bytes: int | None
+
+    @property
+    def best(self) -> Cell:
+        """The recommended cell."""
+        return next(cell for cell in self.cells if cell.index == self.recommended.index)
+
+    @property
+    def size(self) -> int:
+        """How many cells were asked for."""
+        return math.prod(len(values) for values in self.axes.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,13 +130,11 @@ class _Progress:
         self.begun = time.perf_counter()
         self.left = list(plans)
         self.cells: list[Cell] = []
-        self.control_frames: tuple[np.ndarray, ...] = ()
         self.peak_bytes = 0
-        self.peak_memory_bytes = 0
+        self.most_at_once = len(plans)  # falls when the device ran out of memory
 
     def note_memory(self, meter: Meter) -> None:
         self.peak_bytes = max(self.peak_bytes, *meter.peak_bytes.values())
-        self.peak_memory_bytes = max(self.peak_memory_bytes, peak_memory_bytes(meter))
 
 
 def sweep(
@@ -164,7 +169,26 @@ def sweep(
         for event in attempts:
             about_a_cell = isinstance(event, CellEvent | Cell)  # and not that the policy is another now
             yield event if about_a_cell else _event_of(event, progress.left[0], len(plans))
-    yield _result(request, axes, progress, manager, truth)
+    yield gathered(request, axes, progress.cells, time.perf_counter() - progress.begun, progress.peak_bytes)
+
+
+def gathered(
+    request: GenerationRequest, axes: Mapping[str, Sequence[Any]], cells: Sequence[Cell], seconds: float,
+    peak_bytes: int | None = None,
+) -> SweepResult:  # fmt: skip
+    """The result of finished cells, at least one: all of a sweep's, or those that it had when it was stopped.
+
+    Args:
+        request, axes: of the sweep; what the request left open is as the cells have it.
+        cells: in any order.
+        seconds: wall time of it all.
+        peak_bytes: highest memory of any stage, where that is known.
+    """
+    cells = tuple(sorted(cells, key=lambda cell: cell.index))
+    place, why = recommend([cell.scores for cell in cells], lambda index: cells[index].label)
+    named = {name: tuple(values) for name, values in axes.items()}
+    request = replace(cells[0].request, **{name: getattr(request, name) for name in axes})
+    return SweepResult(request, named, cells, Recommendation(cells[place].index, why), seconds, peak_bytes)
 
 
 def last(events: Iterator[CellEvent | Cell | SweepResult]) -> SweepResult:
@@ -221,11 +245,16 @@ def _with_one_video_model(
         opening = opened(first.request, manager, cache, held)
         bench = yield from _of_cell(opening, first, cells)
         scorer = Scorer(first.request, bench.kit.control_frames, manager, truth)
-        progress.control_frames = bench.kit.control_frames
-        at_once = clips_at_once(first.request, manager)
-        for batch in _batches(group, at_once):
-            yield from _made(batch, _roomy(bench, len(batch), first.request, manager), cells, scorer, progress)
+        while left := [plan for plan in group if plan in progress.left]:
+            batch = _next_batch(left, manager, progress.most_at_once)
+            try:
+                yield from _made(batch, _roomy(bench, len(batch), batch[0].request, manager), cells, scorer, progress)
+            except torch.OutOfMemoryError:
+                if len(batch) == 1:
+                    raise
+                progress.most_at_once = len(batch) // 2
             progress.note_memory(bench.meter)
+            free_memory(manager.device)  # outside the handler: the error refers to what filled it
 
 
 def _made(
@@ -248,16 +277,25 @@ def _made(
     share = _Spent.so_far(bench.meter).since(begun).shared(len(batch))
     for plan, clip, source, before in zip(batch, clips, framewise, spent, strict=True):
         scoring = time.perf_counter()
-        scores = scorer(clip, source)
+        told = set(scorer.missed)
+        scores, of_source = scorer(clip, source), _of_source(scorer, source, progress)
+        for name in scorer.missed.keys() - told:
+            yield _event_of(StepEvent("smoothing", 1, 1, "Scored", note=scorer.missed[name]), plan, cells)
         took = before.plus(share)
         total = took.total + time.perf_counter() - scoring
         cell = Cell(
-            plan.index, plan.values, plan.label, plan.request, clip, source, scores, {**took.seconds, "total": total},
-            took.evaluations, before.reused,
+            plan.index, plan.values, plan.label, plan.request, clip, source, scores, of_source,
+            {**took.seconds, "total": total}, took.evaluations, before.reused,
         )  # fmt: skip
         progress.left.remove(plan)
         progress.cells.append(cell)
         yield cell
+
+
+def _of_source(scorer: Scorer, source: np.ndarray, progress: _Progress) -> Mapping[str, float]:
+    """The scores of frame-wise frames, measured once."""
+    same = (cell.framewise_scores for cell in progress.cells if cell.framewise_frames is source)
+    return next(same, None) or scorer(source, source)
 
 
 def _of_cell(events: Iterator[StepEvent], plan: _Plan, cells: int) -> Iterator[CellEvent]:
@@ -280,14 +318,11 @@ def _event_of(event: StepEvent, plan: _Plan, cells: int) -> CellEvent:
     )  # fmt: skip
 
 
-def _batches(group: Sequence[_Plan], at_once: int) -> Iterator[list[_Plan]]:
-    """Cells that are smoothed at once: alike in all that comes after the blend, in their order otherwise."""
-    left = list(group)
-    while left:
-        wanted = _after_the_blend(left[0])
-        batch = [plan for plan in left if _after_the_blend(plan) == wanted][:at_once]
-        left = [plan for plan in left if plan not in batch]
-        yield batch
+def _next_batch(left: Sequence[_Plan], manager: ModelManager, most: int) -> list[_Plan]:
+    """Cells that are smoothed at once: the first that is left, and others alike in all that comes after the blend."""
+    wanted = _after_the_blend(left[0])
+    at_once = min(clips_at_once(left[0].request, manager), most)
+    return [plan for plan in left if _after_the_blend(plan) == wanted][:at_once]
 
 
 def _after_the_blend(plan: _Plan) -> dict[str, Any]:
@@ -355,19 +390,3 @@ class _Spent:
             {name: value for name, value in evaluations.items() if value},
             self.reused,
         )
-
-
-def _result(
-    request: GenerationRequest, axes: Mapping[str, tuple[Any, ...]], progress: _Progress, manager: ModelManager,
-    truth: np.ndarray | None,
-) -> SweepResult:  # fmt: skip
-    cells = tuple(sorted(progress.cells, key=lambda cell: cell.index))
-    scorer = Scorer(request, progress.control_frames, manager, truth)
-    framewise = cells[0].framewise_frames
-    return SweepResult(
-        request=request, axes=axes, cells=cells, control_frames=progress.control_frames,
-        framewise_scores=scorer(framewise, framewise),
-        recommended=recommend([cell.scores for cell in cells], lambda index: cells[index].label),
-        seconds=time.perf_counter() - progress.begun, peak_bytes=progress.peak_bytes,
-        peak_memory_bytes=progress.peak_memory_bytes,
-    )  # fmt: skip

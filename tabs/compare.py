@@ -61,6 +61,12 @@ SCORES = {
     "clip_frame_consistency": "CLIP, frame to next", "clip_frame_consistency_all_pairs": "CLIP, all frames",
     "dino_subject_consistency": "DINO subject", "clip_prompt_alignment": "CLIP to prompt",
 }  # fmt: skip
+USE = "Click a clip to choose it; keys 1 to 9 show one large."
+STAYS = "The clips that were ready stay, scored and with their files."
+AGAIN = {
+    "framewise": "the frames", "image inversion": "the image model's inversion",
+    "video inversion": "the video model's inversion",
+}  # fmt: skip
 STAGES = {"load": "Load", "framewise": "Frame by frame", "inversion": "Inversion", "smoothing": "Smoothing"}
 
 
@@ -352,6 +358,7 @@ class Board:
         self._values = [dict(zip(axes, cell, strict=True)) for cell in product(*axes.values())] or [{}]
         self._cells = [Cell(label_of(values), pending=True) for values in self._values]
         self._ready: list[Mapping[str, Any] | None] = [None] * len(self._cells)
+        self._axes, self._made, self._seconds = axes, [], 0.0
         self._now: StepEvent | None = None
         self._note, self.told, self.findings = "", "", ""
         self._marks: dict[str, int | None] = {}
@@ -367,39 +374,47 @@ class Board:
         if isinstance(update, StepEvent):
             self._now, self._note = update, update.note or self._note
         elif hasattr(update, "axes"):
-            self._finish(update)
+            self._seconds = update.seconds
+            self._keep(update, "done", "")
         else:
+            self._made.append(update)
             self._cells[update.index] = Cell(label_of(update.values), update.frames, scores=_named(update.scores))
             self._ready[update.index] = {**update.values, "seed": update.request.seed}
             self.version += 1
 
-    def _finish(self, result: Any) -> None:
+    def _keep(self, result: Any, state: State, why: str) -> None:
         """The recommended clip is marked, and all of it can be taken along."""
+        from bivdiff.export import export
         from bivdiff.sweep import paper_cell
 
-        best = result.recommended.index
-        self._marks = {"recommended": best, "paper": paper_cell(result.request, result.cells)}
+        self._marks = {"recommended": result.recommended.index, "paper": paper_cell(result.request, result.cells)}
         self.findings = _findings(result)
-        self.told = f"Done in {result.seconds:.1f} s"
         try:
-            files = _write(self._runs.folder(self.run_id), result, self._pending.job.fps)
+            files = export(self._runs.folder(self.run_id), result, self._pending.job.fps)
             self.zip = files["zip"]
-            cell = result.cells[best]
-            self._runs.finish_comparison(self.run_id, files, dict(cell.scores), cell.frames)
+            scores, frames = dict(result.best.scores), result.best.frames
+            self._runs.finish_comparison(self.run_id, files, scores, frames, state=state, message=why)
         except BIVDiffError as error:
             self._note = sentence(error)
-            self._runs.end(self.run_id, "failed", self._note)
+            self._runs.end(self.run_id, "failed" if state == "done" else state, self._note)
         self.version += 1
 
     def end(self, state: State, error: Exception | None) -> None:
-        """Note how it ended; the clips that are ready stay."""
+        """Note how it ended; the clips that are ready stay, and so do their files."""
         self.state = state
         if state == "done":
+            self.told = f"Done in {self._seconds:.1f} s"
             return
         self._cells = [replace(cell, pending=False) if cell.pending else cell for cell in self._cells]
         self.told = sentence(error) if error else "Stopped."
         self.version += 1
-        self._runs.end(self.run_id, state, self.told if error else "")
+        if self._made:
+            from bivdiff.sweep import gathered
+
+            spent = sum(cell.seconds["total"] for cell in self._made)
+            self._keep(gathered(self.request, self._axes, self._made, spent), state, self.told if error else "")
+        else:
+            self._runs.end(self.run_id, state, self.told if error else "")
 
     def value(self) -> dict[str, Any]:
         """The player's value."""
@@ -429,14 +444,19 @@ class Board:
         ]  # fmt: skip
         running = f"{ready} of {len(self._cells)} clips are ready", self._now.message if self._now else ""
         state, headline, detail = {
-            "done": ("done", self.told, self._note or "Click a clip to choose it; keys 1 to 9 show one large."),
-            "failed": ("failed", self.told, "The clips that were ready stay."),
-            "cancelled": ("stopped", self.told, "The clips that were ready stay."),
+            "done": ("done", self.told, self._note or self._again() or USE),
+            "failed": ("failed", self.told, self._note or STAYS if self._made else ""),
+            "cancelled": ("stopped", self.told, self._note or STAYS if self._made else ""),
         }.get(self.state, ("running", *running))
         return {
             "state": state, "stages": chips, "headline": headline, "detail": detail, "elapsed": None,
             "remaining": None,
         }  # fmt: skip
+
+    def _again(self) -> str:
+        """A sentence on the stages that an earlier run had made."""
+        stages = [AGAIN[name] for name in AGAIN if any(name in cell.reused for cell in self._made)]
+        return f"Used again from earlier: {', '.join(stages)}." if stages else ""
 
 
 def _named(scores: Mapping[str, float]) -> dict[str, float]:
@@ -452,9 +472,3 @@ def _findings(result: Any) -> str:
         f'<p><strong>{result.recommended.why}</strong></p><p class="bd-quiet">{RULE}</p>'
         f'<div class="bd-scroll">{trade_off_svg(result)}</div>'
     )
-
-
-def _write(folder: Path, result: Any, fps: float) -> dict[str, Path]:
-    from bivdiff.export import export
-
-    return export(folder, result, fps)

@@ -21,9 +21,11 @@ import gradio as gr
 import numpy as np
 from gradio.utils import get_upload_folder
 
+from bivdiff.media import sprite_sheet
 from bivdiff.settings import ASSETS
-from tabs.player import served, sheet
+from tabs.player import served
 
+EFFORT = 30  # of the lossless encoder, 0 to 100: more takes longer, and gains next to nothing
 MOUNT = """
 if (!document.querySelector("style[data-of=bd-compare]")) {
   const style = document.createElement("style");
@@ -70,7 +72,8 @@ class Cell:
     @cached_property
     def sheet(self) -> dict[str, Any] | None:
         """All frames in one picture, which is part of the value."""
-        return None if self.frames is None else sheet(self.frames)
+        # Without loss: the views of differences would show the encoder's.
+        return None if self.frames is None else sprite_sheet(self.frames, lossless=True, quality=EFFORT)
 
     @cached_property
     def served_sheet(self) -> dict[str, Any] | None:

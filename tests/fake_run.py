@@ -96,8 +96,9 @@ class FakeRun:
         self, request: GenerationRequest, axes: Mapping[str, Sequence[Any]], to_fit: bool = True
     ) -> Iterator[Any]:
         """A cell for each value, dimmed by its number; real scores and the real result."""
-        from bivdiff.scores import Scorer, recommend
-        from bivdiff.sweep import Cell, CellEvent, SweepResult
+        from bivdiff.axes import label_of
+        from bivdiff.scores import Scorer
+        from bivdiff.sweep import Cell, CellEvent, gathered
 
         self.fitted.append(to_fit)
         yield CellEvent("load", 1, 1, "Models loaded")
@@ -111,15 +112,12 @@ class FakeRun:
             frames = (request.frames * (1 - 0.1 * index)).astype(np.uint8)
             yield CellEvent("smoothing", 1, 1, "Smoothing", cell=index)
             cells.append(Cell(
-                index, changed, str(changed), replace(request, seed=DRAWN_SEED, **changed), frames, request.frames,
-                score(frames, request.frames), {"total": 1.0}, {"smoothing": 8.0}, ("framewise",),
+                index, changed, label_of(changed), replace(request, seed=DRAWN_SEED, **changed), frames, request.frames,
+                score(frames, request.frames), score(request.frames, request.frames), {"total": 1.0},
+                {"smoothing": 8.0}, ("framewise",),
             ))  # fmt: skip
             yield cells[-1]
-        rows = [cell.scores for cell in cells]
-        yield SweepResult(
-            cells[0].request, {name: tuple(values) for name, values in axes.items()}, tuple(cells), (),
-            score(request.frames, request.frames), recommend(rows), 1.0, 1, 1,
-        )  # fmt: skip
+        yield gathered(request, axes, cells, 1.0, 1)
 
     def _framewise_is_kept(self, request: GenerationRequest) -> bool:
         """Whether the run before had the same seed and settings, but for the mixing ratio."""

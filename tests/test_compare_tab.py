@@ -88,6 +88,28 @@ def test_a_failure_keeps_the_cells_that_are_ready(run, context, pending):
     assert [cell["sheet"] is not None for cell in failed["player"]["cells"]] == [True, False]
     assert [cell["pending"] for cell in failed["player"]["cells"]] == [False, False]
     assert [cell is not None for cell in failed["made"]["cells"]] == [True, False]
+    (kept,) = context.runs.find("a" * 32)
+    assert (kept.state, kept.message) == ("failed", "The video model has gone. Fetch it again.")
+    with zipfile.ZipFile(failed["download"]["value"]) as archive:
+        assert {"cells/01-ratio-0.mp4", "scores.csv", "grid.mp4"} <= set(archive.namelist())
+
+
+def test_a_cancelled_comparison_has_files_and_findings_of_what_was_ready(run, context, pending):
+    run.pause = 0.5
+    views = compare.compare(context, pending, "0, 0.5, 1", "", "", "a" * 32)
+    for view in views:
+        if "cells" in view.player and view.player["cells"][0]["sheet"]:
+            common.cancel(context, compare.NAME, "a" * 32)
+    last = view._asdict()
+    assert last["panel"]["state"] == "stopped"
+    ready = sum(cell["sheet"] is not None for cell in last["player"]["cells"])
+    assert ready in {1, 2}
+    assert "Recommended" in last["findings"]
+    with zipfile.ZipFile(last["download"]["value"]) as archive:
+        assert len([name for name in archive.namelist() if name.startswith("cells/0")]) == ready
+    (kept,) = context.runs.find("a" * 32)
+    assert kept.state == "cancelled"
+    assert kept.files["zip"].is_file()
 
 
 def test_a_bad_value_runs_nothing(run, context, pending):
@@ -132,7 +154,7 @@ def test_what_cannot_be_written_is_told_and_not_left_running(context, pending, m
     def full(*_):
         raise InputError("The disk is full. Make room.")
 
-    monkeypatch.setattr(compare, "_write", full)
+    monkeypatch.setattr("bivdiff.export.export", full)
     *_, last = comparison(context, pending, "0, 1", "", "")
     assert last["panel"]["detail"] == "The disk is full. Make room."
     (kept,) = context.runs.find("a" * 32)

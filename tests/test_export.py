@@ -9,6 +9,7 @@ import json
 import math
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from zipfile import ZipFile
 
 import numpy as np
@@ -18,8 +19,9 @@ from PIL import Image
 from bivdiff import __main__ as cli
 from bivdiff import export as exporting
 from bivdiff import media
+from bivdiff import sweep as sweeping
 from bivdiff.catalog import default_request
-from bivdiff.errors import InputError
+from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.export import contact_sheet, export, labelled_grid, player_data, trade_off_svg, write_page
 from bivdiff.scores import RULE, Recommendation
 from bivdiff.sweep import Cell, SweepResult, paper_cell
@@ -49,11 +51,10 @@ def made(axes, levels, recommended=1):
             "framewise_ssim": 0.9, "known_psnr": math.nan,
         }  # fmt: skip
         cells.append(
-            Cell(index, chosen, label, request, clip(40 * index), clip(50), scores, {"total": 1.5}, {}, ("framewise",))
-        )
-    baseline = {**cells[0].scores, "temporal_flicker": 4.0}
-    chosen = Recommendation(recommended, "Because <it> is.")
-    return SweepResult(request, axes, tuple(cells), (), baseline, chosen, 4.5, 10, 10)
+            Cell(index, chosen, label, request, clip(40 * index), clip(50), scores, {**scores, "temporal_flicker": 4.0},
+                 {"total": 1.5}, {}, ("framewise",))
+        )  # fmt: skip
+    return SweepResult(request, axes, tuple(cells), Recommendation(recommended, "Because <it> is."), 4.5, 10)
 
 
 @pytest.fixture(scope="module")
@@ -156,8 +157,8 @@ def test_the_plot_has_a_line_for_each_measure_and_its_marks(paths, grid):
     root = ET.fromstring(svg)  # noqa: S314 - our own file
     space = "{http://www.w3.org/2000/svg}"
     lines = [line.get("points").split() for line in root.iter(f"{space}polyline")]
-    assert [len(points) for points in lines] == [3, 3, 3]
-    heights = [float(point.split(",")[1]) for point in lines[0]]
+    assert [len(points) for points in lines] == [3, 3, 3, 3]
+    heights = [float(point.split(",")[1]) for point in lines[1]]
     assert heights == sorted(heights)  # y grows downwards, and the flicker falls
     places = [float(point.split(",")[0]) for point in lines[0]]
     assert (places[1] - places[0]) / (places[2] - places[0]) == pytest.approx(0.25, abs=1e-3)
@@ -165,8 +166,29 @@ def test_the_plot_has_a_line_for_each_measure_and_its_marks(paths, grid):
     assert "recommended" in texts
     assert "paper" not in texts
     panels = ET.fromstring(trade_off_svg(grid))  # noqa: S314 - our own
-    assert len(list(panels.iter(f"{space}polyline"))) == 9
+    assert len(list(panels.iter(f"{space}polyline"))) == 12
     assert [text.text for text in panels.iter(f"{space}text")].count("paper") == 1
+
+
+def test_a_clip_that_changes_far_more_than_its_frames_leaves_the_plot_readable():
+    steady = made({"mixing_ratio": RATIOS}, [(ratio,) for ratio in RATIOS])
+    cells = [replace(cell, framewise_scores={**cell.scores, "temporal_flicker": 0.004}) for cell in steady.cells]
+    root = ET.fromstring(trade_off_svg(replace(steady, cells=tuple(cells))))  # noqa: S314 - our own
+    assert 5 < len(list(root.iter("{http://www.w3.org/2000/svg}text"))) < 30
+
+
+def test_the_cells_of_a_stopped_comparison_stand_in_their_places(grid):
+    stopped = replace(grid, cells=grid.cells[:1] + grid.cells[4:5], recommended=Recommendation(4, ""))
+    frames = labelled_grid(stopped)
+    assert frames.shape == labelled_grid(grid).shape
+    tall, wide = HEIGHT + 16 + exporting.GAP, WIDTH + exporting.GAP
+    middle = frames[0, tall + 60, wide + 40]  # second row, second column: index 4
+    assert middle.tolist() == grid.cells[4].frames[0, 0, 0].tolist()
+    assert frames[0, 60, wide + 40].tolist() == list(exporting.PAPER_WHITE)  # its index is 1, and it was not made
+    space = "{http://www.w3.org/2000/svg}"
+    drawn = ET.fromstring(trade_off_svg(stopped))  # noqa: S314 - our own
+    assert [len(line.get("points").split()) for line in drawn.iter(f"{space}polyline") if line.get("points")] == [1] * 8
+    assert contact_sheet(stopped).shape[0] < contact_sheet(grid).shape[0]
 
 
 def test_the_page_holds_every_frame_and_no_markup_of_the_prompt(paths, result):
@@ -243,6 +265,51 @@ def test_the_command_writes_what_it_tells_and_starts_from_what_is_kept(compare, 
     assert [cell["values"] for cell in again["cells"]] == [{"mixing_rule": "linear"}, {"mixing_rule": "slerp"}]
     assert again["cells"][0]["reused"] == ["image inversion", "video inversion"]
     assert "reused: image inversion, video inversion" in err
+
+
+@pytest.mark.parametrize(
+    ("stop", "told"), [(KeyboardInterrupt, "Stopped."), (lambda: BIVDiffError("The numbers ran over."), "ran over.")]
+)
+def test_what_was_ready_when_it_was_stopped_is_written(compare, tmp_path, monkeypatch, stop, told):
+    whole, made = sweeping.smoothed, []
+
+    def stopped_at_the_third(*given):
+        if len(made) == 2:
+            raise stop()
+        made.append(1)
+        return (yield from whole(*given))
+
+    monkeypatch.setattr(sweeping, "smoothed", stopped_at_the_third)
+    status, _, err = compare("--task", "smooth", "--mixing-ratios", "0,0.5,1")
+    assert status == 1
+    assert f"{told} The 2 of 3 clips that were ready are in '{tmp_path / 'out'}'." in err
+    written = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert [cell["values"]["mixing_ratio"] for cell in written["cells"]] == [0.0, 1.0]
+    assert [path.name for path in sorted((tmp_path / "out" / "cells").glob("0*.mp4"))] == [
+        "01-ratio-0.mp4", "03-ratio-1.mp4"
+    ]  # fmt: skip
+    assert (tmp_path / "out" / "compare.zip").is_file()
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(compare, tmp_path, monkeypatch):
+    (tmp_path / "out").write_text("in the way")
+    monkeypatch.setattr(sweeping, "opened", lambda *_: pytest.fail("a model was loaded"))
+    status, _, err = compare("--task", "smooth")
+    assert status == 1
+    assert "could not be written" in err
+
+
+def test_values_of_one_setting_may_be_given_in_parts(compare):
+    status, told, _ = compare("--task", "smooth", "--vary", "seed=1", "--vary", "seed=2")
+    assert status == 0
+    assert [cell["values"]["seed"] for cell in told["cells"]] == [1, 2]
+
+
+@pytest.mark.parametrize("flags", [("--prompt", "a cat"), ("--size", "64x64"), ("--fit-memory",)])
+def test_a_scene_takes_nothing_that_would_change_its_truth(compare, flags):
+    status, _, err = compare("--task", "smooth", *flags, source=["--scene", "2"])
+    assert status == 1
+    assert f"A scene has its own clip, prompt and masks, and {flags[0]} would change them." in err
 
 
 def test_a_scene_of_the_evaluation_is_scored_against_its_truth(compare):

@@ -12,15 +12,16 @@ import pytest
 import torch
 
 from bivdiff import catalog
+from bivdiff import scores as scoring
 from bivdiff import sweep as sweeping
 from bivdiff.axes import order_of
 from bivdiff.bench import Load, bench_sweep
-from bivdiff.errors import InputError
+from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.pipeline import last as last_of_run
 from bivdiff.pipeline import run
 from bivdiff.reuse import StageCache
 from bivdiff.scores import MOST_SHARPNESS_LOST, MOST_SSIM_LOST, RULE, TITLES, Scorer, map_agreement, recommend
-from bivdiff.sweep import Cell, CellEvent, SweepResult, last, paper_cell, sweep
+from bivdiff.sweep import Cell, CellEvent, SweepResult, gathered, last, paper_cell, sweep
 from bivdiff.toybox import world
 from bivdiff.types import Control
 
@@ -67,9 +68,7 @@ def test_cells_have_the_bits_of_single_runs(swept, request_small, manager):
 def test_ratios_share_one_frame_wise_pass_and_one_pair_of_inversions(swept):
     cells = cells_of(swept)
     assert spent(cells) == {"framewise": STAGE, "inversion": 2 * STAGE, "smoothing": len(RATIOS) * STAGE}
-    assert [cell.reused for cell in cells] == [
-        (), ("framewise",), *(("framewise", "image inversion", "video inversion"),) * 2
-    ]  # fmt: skip
+    assert {cell.reused for cell in cells} == {()}  # nothing was there before
 
 
 def test_extremes_come_first_and_the_result_is_in_order(swept, request_small):
@@ -81,7 +80,7 @@ def test_extremes_come_first_and_the_result_is_in_order(swept, request_small):
     assert [cell.label for cell in result.cells] == ["ratio 0", "ratio 0.25", "ratio 0.5", "ratio 1"]
     assert result.axes == {"mixing_ratio": RATIOS}
     assert paper_cell(request_small, result.cells) == 3
-    assert result.peak_memory_bytes > 100e6
+    assert result.peak_bytes > 100e6
 
 
 def test_events_name_their_cell(swept):
@@ -104,6 +103,10 @@ def test_a_second_sweep_only_smooths(request_small, manager, swept):
     last(sweep(request_small, {"mixing_ratio": [0.5]}, manager, cache))
     warm = last(sweep(request_small, {"mixing_ratio": RATIOS}, manager, cache))
     assert spent(warm.cells) == {"framewise": 0, "inversion": 0, "smoothing": len(RATIOS) * STAGE}
+    everything = ("framewise", "image inversion", "video inversion")
+    assert [cell.reused for cell in warm.cells] == [
+        ("framewise", "video inversion"), everything, everything, ("framewise", "image inversion")
+    ]  # fmt: skip
     for cell, cold in zip(warm.cells, swept[-1].cells, strict=True):
         assert np.array_equal(cell.frames, cold.frames)
 
@@ -214,6 +217,57 @@ def test_out_of_memory_goes_on_with_the_cells_that_are_left(request_small, manag
     assert np.array_equal(events[-1].cells[1].frames, swept[-1].cells[3].frames)
 
 
+def test_fewer_are_smoothed_at_once_where_the_device_runs_out_of_memory(request_small, manager, swept, monkeypatch):
+    whole, batches = sweeping.smoothed, []
+
+    def full_above_two(bench, blended, *more):
+        batches.append(len(blended))
+        if len(blended) > 2:
+            raise torch.OutOfMemoryError
+        return (yield from whole(bench, blended, *more))
+
+    monkeypatch.setattr(sweeping, "smoothed", full_above_two)
+    monkeypatch.setattr(sweeping, "clips_at_once", lambda *_: 4)
+    result = last(sweep(request_small, {"mixing_ratio": RATIOS}, manager))
+    assert batches == [4, 2, 2]
+    for cell, alone in zip(result.cells, swept[-1].cells, strict=True):
+        np.testing.assert_allclose(cell.frames.astype(int), alone.frames.astype(int), atol=1)
+
+
+def test_clips_are_held_against_the_frames_that_they_were_made_of(request_small, manager):
+    result = last(sweep(request_small, {"seed": [1, 2]}, manager))
+    one, other = (cell.framewise_scores["temporal_flicker"] for cell in result.cells)
+    assert one != other
+    for cell in result.cells:
+        alone = Scorer(replace(cell.request, controls=()), (), manager)
+        own = alone(cell.framewise_frames, cell.framewise_frames)
+        assert {name: cell.framewise_scores[name] for name in own} == pytest.approx(own, nan_ok=True)
+
+
+def test_a_score_that_cannot_be_measured_costs_no_clip(request_small, manager, monkeypatch):
+    tries = []
+
+    def damaged(*_):
+        tries.append(1)
+        raise ModelUnavailableError("The file of CLIP is cut off.")
+
+    monkeypatch.setattr(scoring, "semantic_scores", damaged)
+    events = list(sweep(request_small, {"mixing_ratio": [0.0, 1.0]}, manager))
+    assert len(events[-1].cells) == 2
+    notes = [event.note for event in events if isinstance(event, CellEvent) and event.note]
+    assert notes == ["Scores by CLIP and DINO are left out: The file of CLIP is cut off."]
+    assert len(tries) == 1
+
+
+def test_what_a_stopped_sweep_had_made_is_a_result_of_its_own(swept, request_small):
+    ready = cells_of(swept)[:2]
+    result = gathered(request_small, {"mixing_ratio": RATIOS}, ready, 3.0)
+    assert [cell.index for cell in result.cells] == [0, 3]
+    assert result.best in ready
+    assert result.recommended.index == result.best.index
+    assert (result.size, result.seconds, result.peak_bytes) == (4, 3.0, None)
+
+
 # Scores
 
 
@@ -266,7 +320,10 @@ def test_maps_agree_as_far_as_their_lines_meet():
     assert 0.5 < map_agreement(lines, np.roll(lines, 1, 2)) < 1
     assert map_agreement(lines, np.roll(lines, 12, 2)) < 0.1
     assert map_agreement(lines, 255 - lines) == pytest.approx(-1)
-    assert math.isnan(map_agreement(lines, np.zeros_like(lines)))
+    assert map_agreement(np.zeros_like(lines), lines) == 0  # all lines are lost
+    half = np.where(np.arange(2)[:, None, None, None] == 0, lines, 0).astype(np.uint8)
+    assert map_agreement(half, lines) == pytest.approx(0.5)
+    assert math.isnan(map_agreement(lines, np.zeros_like(lines)))  # nothing was to be kept
 
 
 def row(warp, sharp=1.0, similar=0.9):
