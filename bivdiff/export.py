@@ -27,7 +27,7 @@ from bivdiff import media
 from bivdiff.axes import AXES, label_of, say
 from bivdiff.carried import carry_of
 from bivdiff.errors import InputError
-from bivdiff.scores import RULE, TITLES, Recommendation
+from bivdiff.scores import RULE, SHORT_TITLES, TITLES, Recommendation
 from bivdiff.settings import ASSETS
 from bivdiff.sweep import Cell, SweepResult, paper_cell
 
@@ -283,18 +283,17 @@ def trade_off_svg(result: SweepResult) -> str:
 
 def _lines(cells: Sequence[Cell | None]) -> list[_Line]:
     """The scores of cells, NaN in the places of those that were not made."""
+    made = [cell for cell in cells if cell]
+    at_rest = bool(made) and all(math.isfinite(cell.scores.get("background_flicker", math.nan)) for cell in made)
 
-    def line(title: str, color: str, *names: str, relative: bool) -> _Line:
-        values = []
-        for cell in cells:
-            name = next((name for name in names if cell and name in cell.scores), None)
-            reference = (cell.framewise_scores[name] or math.nan) if name and relative else 1.0
-            values.append(cell.scores[name] / reference if name else math.nan)
-        return _Line(title, color, values)
+    def line(title: str, color: str, name: str, *, relative: bool) -> _Line:
+        references = [(cell.framewise_scores[name] or math.nan) if cell and relative else 1.0 for cell in cells]
+        values = [cell.scores[name] if cell else math.nan for cell in cells]
+        return _Line(title, color, [value / reference for value, reference in zip(values, references, strict=True)])
 
     return [
         line("warp error", "#a21caf", "warp_error", relative=True),
-        line("flicker", "#c2410c", "background_flicker", "temporal_flicker", relative=True),
+        line("flicker", "#c2410c", "background_flicker" if at_rest else "temporal_flicker", relative=True),
         line("sharpness", "#1d4ed8", "sharpness", relative=False),
         line("SSIM to the frames", "#15803d", "framewise_ssim", relative=False),
     ]
@@ -423,7 +422,7 @@ def player_data(
             {
                 "label": cell.label, "sublabel": "",
                 "sheet": media.sprite_sheet(cell.frames, lossless=lossless, quality=QUALITY),
-                "scores": {name.replace("_", " "): value for name, value in _finite(cell.scores).items()},
+                "scores": {SHORT_TITLES[name]: value for name, value in _finite(cell.scores).items()},
             }
             for cell in cells
         ],

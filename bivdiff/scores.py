@@ -27,7 +27,7 @@ from bivdiff.semantics import semantic_scores
 from bivdiff.types import Control, GenerationRequest
 
 TITLES: Mapping[str, str] = {
-    "background_flicker": "background flicker (levels, lower is steadier)",
+    "background_flicker": "flicker where the source stands still (levels, lower is steadier)",
     "temporal_flicker": "flicker, motion included (levels, lower is steadier)",
     "warp_error": "warp error (x 1e3, lower is steadier)",
     "sharpness": "sharpness (frame-wise = 1)",
@@ -43,6 +43,16 @@ TITLES: Mapping[str, str] = {
     "ssim": "SSIM to the true clip",
 }
 """Every score there is, in the order of their columns."""
+
+SHORT_TITLES: Mapping[str, str] = {
+    "background_flicker": "Flicker at rest", "temporal_flicker": "Flicker, motion too", "warp_error": "Warp error",
+    "sharpness": "Sharpness", "framewise_psnr": "PSNR to frames", "framewise_ssim": "SSIM to frames",
+    "known_psnr": "PSNR outside", "control_agreement": "Control agreement",
+    "clip_frame_consistency": "CLIP, frame to next", "clip_frame_consistency_all_pairs": "CLIP, all frames",
+    "dino_subject_consistency": "DINO subject", "clip_prompt_alignment": "CLIP to prompt", "psnr": "PSNR to truth",
+    "ssim": "SSIM to truth",
+}  # fmt: skip
+"""The same below a clip, where there is little room."""
 
 MOST_SHARPNESS_LOST = 0.05
 MOST_SSIM_LOST = 0.02
@@ -91,19 +101,18 @@ class Scorer:
             framewise: the image model's frames that it was made of, of the same shape.
 
         Returns:
-            `background_flicker` where the truth is known, else `temporal_flicker`; `warp_error`, by the flow of the
-            source; `sharpness`, `framewise_psnr` and `framewise_ssim`, against the frame-wise clip; `known_psnr` where
-            there are masks; `control_agreement` where there are controls; those of `semantic_scores` whose weights are
-            on this machine, against what the video model is told the clip shows; `psnr` and `ssim` to the truth.
+            `background_flicker`, where the truth stands still, or without one the source, unless a mask says that
+            part of it is made anew; `temporal_flicker`; `warp_error`, by the flow of the source; `sharpness`,
+            `framewise_psnr` and `framewise_ssim`, against the frame-wise clip; `known_psnr` where there are masks;
+            `control_agreement` where there are controls; those of `semantic_scores` whose weights are on this machine,
+            against what the video model is told the clip shows; `psnr` and `ssim` to the truth.
             Those that networks measure are left out where that fails: a finished clip is worth more than its score.
         """
         request, truth = self._request, self._truth
-        flicker = (
-            {"temporal_flicker": metrics.temporal_flicker(frames)} if truth is None
-            else {"background_flicker": metrics.background_flicker(frames, truth)}
-        )  # fmt: skip
-        scores = {
-            **flicker,
+        guide = request.frames if truth is None and request.masks is None else truth
+        scores = {} if guide is None else {"background_flicker": metrics.background_flicker(frames, guide)}
+        scores |= {
+            "temporal_flicker": metrics.temporal_flicker(frames),
             "warp_error": metrics.warp_error(frames, request.frames),
             "sharpness": metrics.relative_sharpness(frames, framewise),
             "framewise_psnr": metrics.psnr(frames, framewise),
@@ -199,10 +208,9 @@ def recommend(
 
 
 def _unsteadiness(row: Mapping[str, float]) -> float:
-    """The warp error; the flicker where there is none, as in pictures too small for a flow."""
-    if not math.isnan(row["warp_error"]):
-        return row["warp_error"]
-    return row.get("background_flicker", row.get("temporal_flicker", math.nan))
+    """The warp error; a flicker where there is none, as in pictures too small for a flow."""
+    known = (row.get(name, math.nan) for name in ("warp_error", "background_flicker", "temporal_flicker"))
+    return next((value for value in known if not math.isnan(value)), math.nan)
 
 
 def _known(value: float, otherwise: float) -> float:

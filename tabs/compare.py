@@ -54,13 +54,6 @@ NUMBERS: Mapping[str, type] = {
     "mixing_ratio": float, "smoothing_guidance_scale": float, "guidance_scale": float, "num_smoothing_steps": int,
     "seed": int,
 }  # fmt: skip
-SCORES = {
-    "background_flicker": "Flicker", "temporal_flicker": "Flicker", "warp_error": "Warp error",
-    "sharpness": "Sharpness", "framewise_psnr": "PSNR to frames", "framewise_ssim": "SSIM to frames",
-    "known_psnr": "PSNR outside", "control_agreement": "Control agreement",
-    "clip_frame_consistency": "CLIP, frame to next", "clip_frame_consistency_all_pairs": "CLIP, all frames",
-    "dino_subject_consistency": "DINO subject", "clip_prompt_alignment": "CLIP to prompt",
-}  # fmt: skip
 USE = "Click a clip to choose it; keys 1 to 9 show one large."
 STAYS = "The clips that were ready stay, scored and with their files."
 AGAIN = {
@@ -460,7 +453,9 @@ class Board:
 
 
 def _named(scores: Mapping[str, float]) -> dict[str, float]:
-    return {label: scores[name] for name, label in SCORES.items() if name in scores}
+    from bivdiff.scores import SHORT_TITLES
+
+    return {label: scores[name] for name, label in SHORT_TITLES.items() if name in scores}
 
 
 def _findings(result: Any) -> str:

@@ -28,7 +28,6 @@ from bivdiff.types import Control
 from tabs import common, control
 from tabs import controls as shared
 from tabs.boards import sentence, visitor_of
-from tabs.compare import SCORES
 from tabs.compare_player import Cell, compare_player, compare_value
 from tabs.context import AppContext
 from tabs.player import player_value, served, sync_player, tile
@@ -566,9 +565,11 @@ def read_all(path: Path) -> np.ndarray:
 
 def _scores(run: Run) -> dict[str, dict[str, float]]:
     """What a run is scored by, in words, for each of its clips."""
+    from bivdiff.scores import SHORT_TITLES
+
     scores: dict[str, dict[str, float]] = {"source": {}, "framewise": {}, "bridged": {}}
     for name, score in run.scores.items():
-        clip, label = SCORED.get(name, ("bridged", SCORES.get(name, "")))
+        clip, label = SCORED.get(name, ("bridged", SHORT_TITLES.get(name, "")))
         if label and isinstance(score, int | float) and math.isfinite(score):
             scores[clip][label] = score
     return scores

@@ -206,7 +206,7 @@ def test_the_page_holds_every_frame_and_no_markup_of_the_prompt(paths, result):
             row, column = divmod(number, sheet["columns"])
             part = picture[row * HEIGHT : (row + 1) * HEIGHT, column * WIDTH : (column + 1) * WIDTH]
             assert np.array_equal(part, frame)
-    assert data["cells"][0]["scores"]["known psnr"] is None
+    assert data["cells"][0]["scores"]["PSNR outside"] is None
     assert not re.search(r"""(src|href)=["']https?:""", page)
 
 
@@ -220,7 +220,9 @@ def test_without_the_player_the_page_shows_videos(result, tmp_path, monkeypatch)
 
 def test_a_large_comparison_travels_with_loss(result, monkeypatch):
     monkeypatch.setattr(exporting, "LOSSLESS_PIXELS", 10)
-    source = player_data(result.cells, FPS)["cells"][0]["sheet"]["src"]
+    shown = player_data(result.cells, FPS)
+    assert shown["lossy"]
+    source = shown["cells"][0]["sheet"]["src"]
     assert base64.b64decode(source.partition(",")[2])[12:16] == b"VP8 "
 
 

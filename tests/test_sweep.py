@@ -304,7 +304,10 @@ def test_scores_point_the_right_way(still, manager):
     assert other["framewise_ssim"] < soft["framewise_ssim"] < same["framewise_ssim"] == pytest.approx(1)
     assert other["known_psnr"] < 15
     assert other["control_agreement"] < 0.5 < same["control_agreement"]
-    assert "temporal_flicker" in Scorer(request, (maps,), manager)(still, still)
+    without_truth = Scorer(request, (maps,), manager)(flickered(still), still)
+    assert without_truth["background_flicker"] == unsteady["background_flicker"]  # the source stands still, too
+    assert without_truth["temporal_flicker"] == unsteady["temporal_flicker"] > 0
+    assert "background_flicker" not in Scorer(replace(request, masks=masks), (maps,), manager)(still, still)
 
 
 def test_a_control_that_cannot_be_drawn_anew_has_no_agreement(still, manager):
