@@ -312,6 +312,11 @@ def settings_of(task: str, image_model: str, family_name: str) -> dict[str, Any]
     }  # fmt: skip
 
 
+def paper_ratio(image_model: str) -> float:
+    """The mixing ratio that the paper has for an image model."""
+    return PAPER[image_model].get("mixing_ratio", GenerationRequest.mixing_ratio)
+
+
 def extend(path: Path) -> None:
     """Add the families of a catalog file of one's own, see `own_models.read_catalog`, or change those there are.
 

@@ -30,8 +30,8 @@ _log = logging.getLogger(__name__)
 class Board(Protocol):
     """What a job shows; its methods are called by the worker alone, whatever followers read."""
 
-    def take(self, update: Any) -> None:
-        """Note what the job yielded."""
+    def take(self, update: Any) -> bool:
+        """Note what the job yielded; returns whether that was all of it, so that there is nothing left to stop."""
 
     def end(self, state: State, error: Exception | None) -> None:
         """Note that there will be no more, and why; it is called once, whether or not the job has begun."""
@@ -133,7 +133,8 @@ class Jobs:
         with self._changed:
             if job in self._queue:
                 self._queue.remove(job)
-                self._end(job, "cancelled", None)
+                self._tell_board(job, "cancelled", None)
+                self._end(job, "cancelled")
             elif job is self._running:
                 job.stopping = True
                 self._note(job)
@@ -204,18 +205,21 @@ class Jobs:
                     job.state, job.began = "running", self._clock()
                     self._note(job)
                 state, error = job.context.run(self._carry_out, job)
+            self._tell_board(job, state, error)  # it may write files: others can look and ask meanwhile
             with self._changed:
                 self._running = None
-                self._end(job, state, error)
+                self._end(job, state)
 
     def _carry_out(self, job: Job) -> tuple[State, Exception | None]:
         """Run a job to its end, or until it is to stop; returns how it ended, and the error that ended it."""
         try:
             with closing(cast(Any, job.start())) as updates:
                 for update in updates:
-                    job.board.take(update)
+                    whole = job.board.take(update)
                     with self._changed:
                         self._note(job)
+                    if whole:
+                        break
                     if job.stopping:
                         return "cancelled", None
         except CancelledError:
@@ -224,12 +228,14 @@ class Jobs:
             return "failed", error
         return "done", None
 
-    def _end(self, job: Job, state: State, error: Exception | None) -> None:
+    def _tell_board(self, job: Job, state: State, error: BaseException | None) -> None:
+        """Before the job's own state changes: whoever sees that a job has ended, finds its board ended too."""
         try:
             job.board.end(state, error)
         except Exception:  # noqa: BLE001 - the others want to be made
             _log.exception("What a job leaves behind could not be kept.")
-        # Last: whoever sees that a job has ended, finds its board ended too.
+
+    def _end(self, job: Job, state: State) -> None:
         job.state, job.ended = state, self._clock()
         if state == "done" and job.began is not None:
             self._durations.append(job.ended - job.began)

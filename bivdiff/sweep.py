@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from bivdiff.axes import AXES, BLENDED, check_axes, label_of, order_of
-from bivdiff.catalog import PAPER, models_for
+from bivdiff.catalog import models_for, paper_ratio
 from bivdiff.metering import Meter
 from bivdiff.models.estimate import activation_bytes, smoothing_bytes
 from bivdiff.models.manager import ModelManager, free_memory
@@ -204,14 +204,16 @@ def paper_cell(request: GenerationRequest, cells: Sequence[Cell]) -> int | None:
 
     Where another setting is compared as well, the cell that has that as the request does goes before others.
     """
-    paper = {"mixing_ratio": GenerationRequest.mixing_ratio, **PAPER[request.image_model], "mixing_rule": "linear"}
-
-    def fits(cell: Cell, wanted: Mapping[str, Any]) -> bool:
-        return all(cell.values[name] == wanted[name] for name in cell.values if name in wanted)
-
-    found = [cell for cell in cells if "mixing_ratio" in cell.values and fits(cell, paper)]
-    own = {name: getattr(request, name) for name in AXES if name not in paper}
-    return next((cell.index for cell in [*(cell for cell in found if fits(cell, own)), *found]), None)
+    paper = paper_ratio(request.image_model), "linear"
+    found = [
+        cell for cell in cells
+        if "mixing_ratio" in cell.values and (cell.request.mixing_ratio, cell.request.mixing_rule) == paper
+    ]  # fmt: skip
+    others = set(AXES) - {"mixing_ratio", "mixing_rule"}
+    own = [
+        cell for cell in found if all(cell.values[name] == getattr(request, name) for name in others & set(cell.values))
+    ]
+    return next((cell.index for cell in [*own, *found]), None)
 
 
 def _plans(request: GenerationRequest, axes: Mapping[str, tuple[Any, ...]]) -> list[_Plan]:

@@ -90,11 +90,11 @@ class RunBoard:
         self._shown: dict[str, Any] | None = None
         self._last_panel: dict[str, Any] | None = None
 
-    def take(self, update: Any) -> None:
+    def take(self, update: Any) -> bool:
         """Note an event, or keep the result."""
         if isinstance(update, GenerationResult):
             self._keep(update)
-            return
+            return True
         if self.state == "queued":
             self.state = "running"
             self._runs.started(self.run_id)
@@ -104,6 +104,7 @@ class RunBoard:
             self._framewise = update.preview
         self._meter.take(update)
         self._live.take(update)
+        return False
 
     def _keep(self, result: GenerationResult) -> None:
         self.result = result

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from bivdiff.axes import check_axes, label_of
-from bivdiff.catalog import IMAGE_MODELS, TASKS
+from bivdiff.catalog import IMAGE_MODELS, TASKS, paper_ratio
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.jobs import Job, State
 from bivdiff.own_models import check_allowed
@@ -113,7 +113,7 @@ def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[common.TaskTab
                 "Everything in a zip", size="sm", interactive=False, elem_id=f"{NAME}-zip", min_width=160
             )
         findings = gr.HTML("", elem_id=f"{NAME}-findings", elem_classes="bd-findings", apply_default_css=False)
-    _wire(context, tabs, task_tabs, pending, summary)
+    _wire(context, task_tabs, [pending, summary, ratios, tabs])
     given = [pending, ratios, other, values, page.visitor]
     shown = [panel, player, findings, download, made, stop, page.queue]
     start.click(
@@ -127,13 +127,11 @@ def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[common.TaskTab
     _wire_back(context, tabs, task_tabs, send, [player, made, page.visitor])
 
 
-def _wire(
-    context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[common.TaskTab], pending: gr.State, summary: gr.HTML
-) -> None:
+def _wire(context: AppContext, task_tabs: Sequence[common.TaskTab], outputs: Sequence[Any]) -> None:
     for tab in task_tabs:
         tab.compare.click(
-            common.bind(partial(take_over, context, tab), tab.controls), list(tab.controls.values()),
-            [pending, summary, tabs], show_progress="hidden", api_visibility="private", concurrency_id="preview",
+            common.bind(partial(take_over, context, tab), tab.controls), list(tab.controls.values()), list(outputs),
+            show_progress="hidden", api_name=f"{tab.task}_compare", concurrency_id="preview",
         )  # fmt: skip
 
 
@@ -151,8 +149,8 @@ def _wire_back(
 # What comes from a task's tab, and what goes back
 
 
-def take_over(context: AppContext, tab: common.TaskTab, values: common.Values) -> tuple[Any, Any, Any]:
-    """Take a tab's settings for the next comparison, and show this tab.
+def take_over(context: AppContext, tab: common.TaskTab, values: common.Values) -> tuple[Any, ...]:
+    """Take a tab's settings for the next comparison, the tab's ratio and the paper's among its own, and show this tab.
 
     Raises:
         gr.Error: they cannot be used.
@@ -161,7 +159,10 @@ def take_over(context: AppContext, tab: common.TaskTab, values: common.Values) -
         pending = Pending(tab.task, tab.read(context, values))
     except BIVDiffError as error:
         raise gr.Error(sentence(error), print_exception=False) from None
-    return pending, say_pending(context, pending), gr.update(selected=NAME)
+    request = pending.job.request
+    ratios = {*map(float, RATIOS.split(",")), request.mixing_ratio, paper_ratio(request.image_model)}
+    told = ", ".join(f"{ratio:g}" for ratio in sorted(ratios))
+    return pending, say_pending(context, pending), told, gr.update(selected=NAME)
 
 
 def say_pending(context: AppContext, pending: Pending | None) -> str:
@@ -359,7 +360,7 @@ class Board:
         self.state: State = "queued"
         self.version = 0
 
-    def take(self, update: Any) -> None:
+    def take(self, update: Any) -> bool:
         """Note an event, a finished clip, or the end of it all."""
         if self.state == "queued":
             self.state = "running"
@@ -369,11 +370,13 @@ class Board:
         elif hasattr(update, "axes"):
             self._seconds = update.seconds
             self._keep(update, "done", "")
+            return True
         else:
             self._made.append(update)
             self._cells[update.index] = Cell(label_of(update.values), update.frames, scores=_named(update.scores))
             self._ready[update.index] = {**update.values, "seed": update.request.seed}
             self.version += 1
+        return False
 
     def _keep(self, result: Any, state: State, why: str) -> None:
         """The recommended clip is marked, and all of it can be taken along."""

@@ -174,7 +174,8 @@ def test_a_tabs_settings_are_taken_over_and_a_chosen_cells_go_back(context):
         "num_smoothing_steps": gr.Slider(1, 50), "seed": gr.Number(), "random_seed": gr.Checkbox(),
     }  # fmt: skip
     tab = common.TaskTab("control", control.read_job, controls, None)
-    taken, summary, tabs = compare.take_over(context, tab, VALUES)
+    taken, summary, ratios, tabs = compare.take_over(context, tab, VALUES | {"mixing_ratio": 0.3})
+    assert ratios == "0, 0.25, 0.3, 0.5, 0.75, 1"
     assert taken.job.request.num_smoothing_steps == 7
     assert "a red cube" in summary
     assert tabs["selected"] == compare.NAME

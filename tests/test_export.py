@@ -123,6 +123,8 @@ def test_two_settings_make_rows_and_columns(grid):
     frames = labelled_grid(grid)
     assert frames.shape == (COUNT, 2 * (HEIGHT + 16 + 4) + 4, 3 * (WIDTH + 4) + 4, 3)
     assert paper_cell(grid.request, grid.cells) == 1  # linear, at the ratio of inpainting
+    curved = [replace(cell, request=replace(cell.request, mixing_rule="slerp")) for cell in grid.cells]
+    assert paper_cell(grid.request, curved) is None  # the paper's ratio, and not its rule
 
 
 def test_the_contact_sheet_has_a_row_per_clip_and_a_column_per_frame(paths, result):

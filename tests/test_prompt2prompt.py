@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import partial
 
 import pytest
 import torch
@@ -58,7 +59,9 @@ def latents():
 def edit(models, latents, prompt=EDITED, **changes):
     settings = {"guidance_scale": 3.0, "num_steps": 3, "batch_size": 3, **changes}
     source, negative = settings.pop("source_prompt", SOURCE), settings.pop("negative_prompt", "dark")
-    return edit_with_prompt2prompt(**models, latents=latents, source_prompt=source, prompt=prompt,
+    own = {name: models[name] for name in ("unet", "scheduler", "tokenizer")}
+    embed = partial(encode_prompt, models["tokenizer"], models["text_encoder"])
+    return edit_with_prompt2prompt(**own, embed=embed, latents=latents, source_prompt=source, prompt=prompt,
                                    negative_prompt=negative, **settings)  # fmt: skip
 
 

@@ -51,7 +51,8 @@ class Resident:
         """Move it, once."""
         copied = self.needs()
         if copied:
-            self._module.to(self._device)
+            with torch.inference_mode(False):  # weights moved in that mode could not be built upon outside it
+                self._module.to(self._device)
             self.device_bytes = copied
         return copied
 

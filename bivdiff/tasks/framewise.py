@@ -120,8 +120,10 @@ def _by_instruction(kit: Kit) -> Iterator[Step]:
 
 def _by_prompts(kit: Kit) -> Iterator[Step]:
     request = kit.request
+    # Now, and not in the midst of the steps, when the U-Net has the device.
+    embeds = {text: kit.embed(text) for text in (request.source_prompt, request.prompt, request.negative_prompt)}
     return edit_with_prompt2prompt(
-        kit.unet, kit.scheduler, kit.tokenizer, kit.text_encoder, kit.encode(request.frames), request.source_prompt,
+        kit.unet, kit.scheduler, kit.tokenizer, embeds.__getitem__, kit.encode(request.frames), request.source_prompt,
         request.prompt, request.negative_prompt, guidance_scale=request.guidance_scale,
         num_steps=request.num_inference_steps, batch_size=request.frame_batch_size,
         cross_replace_steps=request.cross_replace_steps, self_replace_steps=request.self_replace_steps,

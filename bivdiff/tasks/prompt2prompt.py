@@ -7,7 +7,7 @@ together, the weights of words, the region that may change. Not in it: what happ
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import groupby
@@ -23,7 +23,6 @@ from bivdiff.errors import InputError
 from bivdiff.guidance import unet_noise
 from bivdiff.inversion import invert_with_image_model
 from bivdiff.latents import fold_frames
-from bivdiff.prompts import encode_prompt
 from bivdiff.sampling import Step, unfold_step
 
 EditKind = Literal["replace", "refine", "same"]
@@ -34,7 +33,7 @@ BLEND_START = 0.2  # share of the steps after which the edit is held to that reg
 
 
 def edit_with_prompt2prompt(
-    unet: Any, scheduler: Any, tokenizer: Any, text_encoder: Any, latents: Tensor,
+    unet: Any, scheduler: Any, tokenizer: Any, embed: Callable[[str], Tensor], latents: Tensor,
     source_prompt: str, prompt: str, negative_prompt: str, *, guidance_scale: float, num_steps: int, batch_size: int,
     cross_replace_steps: float = 0.4, self_replace_steps: float = 0.4, blend_words: str = "", reweight: str = "",
 ) -> Iterator[Step]:  # fmt: skip
@@ -54,7 +53,8 @@ def edit_with_prompt2prompt(
     Args:
         unet: the plain base UNet2DConditionModel. Its attention processors are replaced during each evaluation only.
         scheduler: the family's DDIMScheduler; its config makes those that walk, itself is left as it is.
-        tokenizer, text_encoder: of the family.
+        tokenizer: of the family.
+        embed: gives the `(1, L, D)` of each of the three prompts.
         latents: clean, `(1, C, F, h, w)`, scaled.
         source_prompt: what the clip shows.
         prompt: what it is to show. Equal to `source_prompt` with nothing reweighted, it asks for no edit: the walk
@@ -92,9 +92,7 @@ def edit_with_prompt2prompt(
         cross_steps=round(cross_replace_steps * num_steps),
         self_steps=round(self_replace_steps * num_steps),
     )
-    source_embeds, prompt_embeds, negative_embeds = (
-        encode_prompt(tokenizer, text_encoder, text) for text in (source_prompt, prompt, negative_prompt)
-    )
+    source_embeds, prompt_embeds, negative_embeds = (embed(text) for text in (source_prompt, prompt, negative_prompt))
 
     trajectory = [fold_frames(latents)]
     inversion = invert_with_image_model(
