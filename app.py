@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import ipaddress
+import logging
 import os
 import sys
 import threading
@@ -75,12 +76,24 @@ def main() -> None:
     if warning := open_door(given, bool(serving["auth"])):
         sys.stderr.write(f"{warning}\n")
     name_tools(page)
+    tell_stages()
     page.launch(prevent_thread_lock=True, **serving, **launch_options())
     # Not at once: importing would hold up the first page.
     warming = threading.Timer(WARM_UP_AFTER, warm_up)
     warming.daemon = True
     warming.start()
     page.block_thread()
+
+
+def tell_stages() -> None:
+    """Let the studio's own log, a line for each stage of a run, appear where the app was started."""
+    lines = logging.StreamHandler()
+    lines.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    for name in ("bivdiff", "tabs"):
+        log = logging.getLogger(name)
+        log.setLevel(logging.INFO)
+        log.addHandler(lines)
+        log.propagate = False
 
 
 def serving_options(given: argparse.Namespace) -> dict[str, Any]:
@@ -97,7 +110,8 @@ def serving_options(given: argparse.Namespace) -> dict[str, Any]:
     if (given.mcp or _is_on("GRADIO_MCP_SERVER")) and importlib.util.find_spec("mcp") is None:
         raise InputError("Serving MCP tools needs the package 'mcp'. Install it: pip install 'gradio[mcp]'.")
     return {
-        "server_name": given.server_name, "server_port": given.server_port, "share": given.share or None,
+        "server_name": given.server_name, "server_port": given.server_port,
+        "share": given.share or _is_on("GRADIO_SHARE"),  # never by Gradio's own choice, as it does in notebooks
         "inbrowser": given.inbrowser, "root_path": given.root_path, "auth": accounts(given) or None,
         "ssl_certfile": _text(given.ssl_certfile), "ssl_keyfile": _text(given.ssl_keyfile),
         # Its only use is that Gradio calls its own address, which a certificate of one's own is not made out to.

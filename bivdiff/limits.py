@@ -1,13 +1,15 @@
 """What the owner of a copy allows those who use its page, in words.
 
-In it: `limits_sentence`. Not in it: the values (settings.py), who enforces them (jobs.py, own_models.py, zerogpu.py),
-what an upload may be (media.py).
+In it: `limits_sentence`, and `check_length` of what comes from files that settings are restored from. Not in it: the
+values (settings.py), who enforces the others (jobs.py, own_models.py, zerogpu.py), what an upload may be (media.py).
 """
 
 from __future__ import annotations
 
+from bivdiff.errors import InputError
 from bivdiff.own_models import are_allowed
 from bivdiff.settings import Settings
+from bivdiff.types import GenerationRequest
 from bivdiff.zerogpu import MOST_SECONDS, on_zerogpu
 
 
@@ -25,6 +27,17 @@ def limits_sentence(settings: Settings) -> str:
     if not are_allowed(settings):
         told.append("Which models there are is the owner's choice.")
     return " ".join(told)
+
+
+def check_length(request: GenerationRequest, settings: Settings) -> None:
+    """Refuse a clip that is longer than the owner allows, wherever its frames come from.
+
+    Raises:
+        InputError: it is.
+    """
+    if len(request.frames) > settings.max_frames:
+        most, found = settings.max_frames, len(request.frames)
+        raise InputError(f"Here a clip may have up to {most} frames, and this one has {found}. Take fewer.")
 
 
 def _jobs(count: int) -> str:

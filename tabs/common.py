@@ -27,6 +27,7 @@ from bivdiff.canvas import parse_size
 from bivdiff.catalog import TASKS, default_request, family
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.jobs import Job as QueuedJob
+from bivdiff.limits import check_length
 from bivdiff.own_models import check_allowed
 from bivdiff.toybox.clips import SampleClip
 from bivdiff.types import GenerationRequest
@@ -226,6 +227,7 @@ def submit(context: AppContext, task: str, job: Job, owner: str) -> QueuedJob:
         InputError: too many wait, or the owner does not allow what is asked for.
     """
     check_allowed(job.request, context.settings)  # now, and not when its turn has come
+    check_length(job.request, context.settings)
     board = RunBoard(context, job.request, job.fps, owner)
     request, title = board.request, f"{TASKS[task].title}: {job.request.prompt or job.request.video_prompt}"
     try:

@@ -20,6 +20,7 @@ from bivdiff.axes import check_axes, label_of
 from bivdiff.catalog import IMAGE_MODELS, TASKS, paper_ratio
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.jobs import Job, State
+from bivdiff.limits import check_length
 from bivdiff.own_models import check_allowed
 from bivdiff.reuse import FRAMEWISE_FIELDS, stage_key
 from bivdiff.types import GenerationRequest, StepEvent
@@ -271,6 +272,7 @@ def submit(context: AppContext, pending: Pending, axes: Mapping[str, Sequence[An
         InputError: a value is out of range, too many wait, or the owner does not allow what is asked for.
     """
     check_allowed(pending.job.request, context.settings)  # now, and not when its turn has come
+    check_length(pending.job.request, context.settings)
     check_axes(pending.job.request, axes)
     job = pending.job._replace(request=with_last_seed(context, pending.job.request, owner))
     board = Board(context, pending._replace(job=job), axes, owner)

@@ -410,9 +410,8 @@ def test_every_action_has_a_name_and_parameters_bear_the_requests_names(client):
     runs |= {f"/history_{end}" for end in ("list", "delete", "adopt", "favourite")}
     runs |= {f"/{task}_preset{end}" for task in TABS for end in ("", "_save", "_delete")}
     models = {f"/models_{end}" for end in ("list", "readout", "pull", "stop", "load", "unload", "unload_all")}
-    assert set(endpoints) == runs | previews | models | {"/edit_description", "/unknown_words", "/compare"} | {
-        f"/{task}_compare" for task in TABS
-    }
+    others = {"/edit_description", "/unknown_words", "/compare", *(f"/{task}_compare" for task in TABS)}
+    assert set(endpoints) == runs | previews | models | others
     for task in TABS:
         parameters = endpoints[f"/{task}"]["parameters"]
         names = {parameter["parameter_name"] for parameter in parameters}

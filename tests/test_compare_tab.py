@@ -131,6 +131,15 @@ def test_too_many_clips_and_values_out_of_range_are_refused_before_anything_is_k
     assert context.runs.find("a" * 32) == []
 
 
+def test_a_clip_longer_than_the_owner_allows_is_refused_wherever_it_comes_from(run, pending):
+    context = fake_context(run, max_frames=4)
+    (view,) = comparison(context, pending, "0, 1", "", "")
+    assert "up to 4 frames, and this one has 8" in view["panel"]["headline"]
+    with pytest.raises(InputError, match="up to 4 frames"):
+        common.submit(context, "control", pending.job, "a" * 32)
+    assert run.fitted == run.requests == []
+
+
 def test_a_random_seed_is_that_of_the_last_job_with_the_same_frames(context, pending):
     for given in (("0, 1", "", ""), ("0.5", "mixing_rule", "slerp")):
         comparison(context, pending, *given)

@@ -20,9 +20,12 @@ class Board:
 
     def __init__(self):
         self.taken, self.ends, self.ended = [], [], threading.Event()
+        self.whole_after, self.taking = None, lambda: None
 
     def take(self, update):
+        self.taking()
         self.taken.append(update)
+        return len(self.taken) == self.whole_after
 
     def end(self, state, error):
         self.ends.append((state, error))
@@ -124,6 +127,36 @@ def test_cancelling_stops_a_running_job_before_its_next_step_and_lets_the_next_g
     assert wait_for(waiting).state == "done"
     jobs.cancel(waiting)  # too late, and harmless
     assert waiting.state == "done"
+
+
+def test_a_job_that_is_cancelled_while_its_result_is_kept_is_done(jobs):
+    work = Work(steps=2)
+    job = give(jobs, work)
+    job.board.whole_after = 2
+    job.board.taking = lambda: jobs.cancel(job) if job.board.taken else None
+    work.finish()
+    assert wait_for(job).state == "done"
+    assert job.board.ends == [("done", None)]
+
+
+def test_others_can_look_while_a_board_writes_what_it_keeps(jobs):
+    first = Work(steps=1)
+    job = give(jobs, first)
+    writing, looked = threading.Event(), threading.Event()
+    noted = job.board.end
+
+    def slow(state, error):
+        writing.set()
+        assert looked.wait(PATIENCE)
+        noted(state, error)
+
+    job.board.end = slow
+    first.finish()
+    assert writing.wait(PATIENCE)
+    assert jobs.of(job.owner) == [job]
+    assert job.state == "running"
+    looked.set()
+    assert wait_for(job).state == "done"
 
 
 def test_a_waiting_job_that_is_cancelled_never_begins(jobs):

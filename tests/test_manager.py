@@ -180,6 +180,12 @@ class TestDevice:
         use(manager, spec_of("a"))
         assert use(manager, spec_of("b"), reserve=100 * KILO) == ("b",)
 
+    def test_room_is_left_even_where_all_that_runs_is_there_already(self, manager_of):
+        manager = manager_of(device=250)
+        use(manager, spec_of("a"))
+        use(manager, spec_of("b"))
+        assert use(manager, spec_of("b"), reserve=100 * KILO) == ("b",)
+
     def test_what_runs_does_not_leave(self, manager_of):
         manager = manager_of(device=250)
         with manager.use(spec_of("a"), spec_of("b")), pytest.raises(OutOfMemoryError, match=r"250 kB.*100 kB"):

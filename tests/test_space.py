@@ -98,7 +98,8 @@ def test_a_wish_that_is_none_is_refused():
 def test_nothing_that_is_not_said_is_opened():
     options = app.serving_options(given())
     assert {name: value for name, value in options.items() if value} == {"ssl_verify": True}
-    assert options["share"] is options["auth"] is options["mcp_server"] is None
+    assert options["auth"] is options["mcp_server"] is None
+    assert options["share"] is False  # None would let Gradio share of its own accord in a hosted notebook
 
 
 def test_a_space_shows_the_built_in_family_unless_its_owner_says_otherwise(monkeypatch):

@@ -308,9 +308,13 @@ class ModelManager:
 
     def _bring(self, wanted: list[_Kept], reserve: int) -> None:
         missing = sum(kept.placement.needs() for kept in wanted if kept.placement)
-        if not missing:
+        try:
+            self._make_device_room(missing + reserve)
+        except OutOfMemoryError:
+            if missing:
+                raise
+        if not missing:  # others have left as far as they could; whether what is computed fits will show
             return
-        self._make_device_room(missing + reserve)
         begun = time.perf_counter()
         copied = sum(kept.placement.enter() for kept in wanted if kept.placement)
         if self.device.type == "cuda":
