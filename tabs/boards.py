@@ -11,11 +11,13 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gradio as gr
 import numpy as np
 
 from bivdiff.errors import BIVDiffError
@@ -54,6 +56,21 @@ def sentence(error: Exception) -> str:
         return str(error)
     _log.error("A run failed unexpectedly.", exc_info=error)
     return UNEXPECTED
+
+
+def telling(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """A handler of the page that tells there, in a sentence, what went wrong."""
+
+    @wraps(handler)
+    def call(*given: Any) -> Any:
+        try:
+            return handler(*given)
+        except gr.Error:
+            raise
+        except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
+            raise gr.Error(sentence(error), print_exception=False) from None
+
+    return call
 
 
 def with_seed(request: GenerationRequest) -> GenerationRequest:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial, wraps
+from functools import partial
 from html import escape
 from itertools import product
 from pathlib import Path
@@ -27,7 +27,7 @@ from bivdiff.settings import ASSETS
 from bivdiff.types import Control
 from tabs import common, control
 from tabs import controls as shared
-from tabs.boards import sentence, visitor_of
+from tabs.boards import sentence, telling, visitor_of
 from tabs.compare_player import Cell, compare_player, compare_value
 from tabs.context import AppContext
 from tabs.player import player_value, served, sync_player, tile
@@ -289,19 +289,6 @@ def _add_comparison(page: Page, cards: gr.HTML, visitor: gr.Textbox) -> None:
     compared.success(None, js=REVEAL % f"{NAME}-comparison", **PRIVATE)
 
 
-def _telling(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """Tell on the page what went wrong."""
-
-    @wraps(handler)
-    def call(*given: Any) -> Any:
-        try:
-            return handler(*given)
-        except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
-            raise gr.Error(sentence(error), print_exception=False) from None
-
-    return call
-
-
 def _owner(values: common.Values) -> str:
     return visitor_of(values.get("visitor")).owner
 
@@ -309,7 +296,7 @@ def _owner(values: common.Values) -> str:
 # The list
 
 
-@_telling
+@telling
 def look(page: Page, values: common.Values) -> tuple[Any, ...]:
     """The runs that the filters leave, and whether there are more: the first parts of a `View`."""
     limit, runs = values.get("limit") or PAGE, page.context.runs
@@ -345,7 +332,7 @@ def refresh(page: Page, values: common.Values, seen: Mapping[str, Any]) -> tuple
     return shown if seen["filters"] == now["filters"] and seen["content"] != now["content"] else (gr.skip(),) * 4
 
 
-@_telling
+@telling
 def set_favourite(page: Page, values: common.Values, starred: str, favourite: bool) -> tuple[Any, ...]:
     """Give the run `starred` a star, or take it away. Favourites stay when the history grows too large."""
     page.context.runs.set_favourite(starred or "", _owner(values), bool(favourite))
@@ -375,14 +362,14 @@ def _inline(picture: bytes) -> str:
 # The chosen run
 
 
-@_telling
+@telling
 def show(page: Page, values: common.Values) -> View:
     """The chosen run with its clips, its settings, and what can be done with it."""
     owner = _owner(values)
     return _details(page, page.context.runs.get(values.get("run_id") or "", owner), owner)
 
 
-@_telling
+@telling
 def adopt(page: Page, values: common.Values, file: str | None) -> View:
     """Take the run that a file carries into the history, and show it."""
     if not file:
@@ -393,7 +380,7 @@ def adopt(page: Page, values: common.Values, file: str | None) -> View:
     return shown._replace(**_listed(page, {**values, "run_id": run_id}))
 
 
-@_telling
+@telling
 def again(page: Page, values: common.Values) -> View:
     """Run exactly the stored request of the chosen run once more."""
     run = page.context.runs.get(values.get("run_id") or "", _owner(values))
@@ -409,7 +396,7 @@ def press_delete(page: Page, values: common.Values, doomed: str) -> View:
     return View(delete=sure, keep=gr.update(visible=True), doomed=values.get("run_id"))
 
 
-@_telling
+@telling
 def delete(page: Page, values: common.Values) -> View:
     """Delete the chosen run and its files."""
     page.context.runs.delete(values.get("run_id") or "", _owner(values))
@@ -635,7 +622,7 @@ def _definitions(rows: Sequence[tuple[str, str]]) -> str:
 # Restoring
 
 
-@_telling
+@telling
 def restore(page: Page, run_id: str, visitor: str) -> list[Any]:
     """Fill the controls of the task's tab as the run has them, and open that tab.
 
@@ -668,7 +655,7 @@ def restore(page: Page, run_id: str, visitor: str) -> list[Any]:
 # Comparing
 
 
-@_telling
+@telling
 def compare(page: Page, picked: str, visitor: str) -> tuple[Any, dict[str, Any]]:
     """The bridged clips of several runs, whose ids have spaces between them, in one comparison player.
 
@@ -703,8 +690,8 @@ def _bridged(run: Run) -> np.ndarray:
 def _labels(runs: Sequence[Run]) -> list[tuple[str, str]]:
     """What tells runs from each other: the first setting that differs, and the second."""
     names = [name for name in ("mixing_ratio", "prompt", *runs[0].settings) if name not in {"fps", "controls", "seed"}]
-    telling = [name for name in dict.fromkeys(names) if len({repr(run.settings.get(name)) for run in runs}) > 1]
-    told = [[_short(_told(name, run.settings.get(name))) for name in telling[:2]] for run in runs]
+    differing = [name for name in dict.fromkeys(names) if len({repr(run.settings.get(name)) for run in runs}) > 1]
+    told = [[_short(_told(name, run.settings.get(name))) for name in differing[:2]] for run in runs]
     return [(*own, *(f"Seed {run.seed}", "")[: 2 - len(own)]) for own, run in zip(told, runs, strict=True)]
 
 

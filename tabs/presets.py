@@ -14,7 +14,7 @@ import gradio as gr
 
 from bivdiff.errors import BIVDiffError
 from tabs import controls as shared
-from tabs.boards import sentence, visitor_of
+from tabs.boards import telling, visitor_of
 from tabs.common import Values, bind
 from tabs.context import AppContext
 
@@ -65,11 +65,15 @@ def preset_controls(context: AppContext, task: str, controls: shared.Controls) -
 
 
 def list_presets(context: AppContext, task: str, visitor: str) -> Any:
-    """The names of a visitor's presets, as choices."""
-    names = list(context.runs.presets(visitor_of(visitor).owner, _key(context, task)))
+    """The names of a visitor's presets, as choices; none where they cannot be read, which the history tells."""
+    try:
+        names = list(context.runs.presets(visitor_of(visitor).owner, _key(context, task)))
+    except BIVDiffError:
+        names = []
     return gr.update(choices=names, value=None)
 
 
+@telling
 def save_preset(context: AppContext, task: str, values: Values, name: str) -> tuple[Any, Any]:
     """Keep the settings under a name; one of the same name is replaced.
 
@@ -77,20 +81,18 @@ def save_preset(context: AppContext, task: str, values: Values, name: str) -> tu
         gr.Error: the name cannot be used, or there are too many.
     """
     owner, key = visitor_of(values.get("visitor")).owner, _key(context, task)
-    try:
-        settings = {field: value for field, value in values.items() if field != "visitor"}
-        context.runs.save_preset(owner, key, (name or "").strip(), settings)
-    except BIVDiffError as error:
-        raise gr.Error(sentence(error), print_exception=False) from None
+    settings = {field: value for field, value in values.items() if field != "visitor"}
+    context.runs.save_preset(owner, key, (name or "").strip(), settings)
     names = list(context.runs.presets(owner, key))
     return gr.update(choices=names, value=name.strip()), _told(context.runs.trouble or "Saved.")
 
 
+@telling
 def apply_preset(context: AppContext, task: str, names: Sequence[str], visitor: str, chosen: str) -> list[Any]:
     """The settings of a preset for the controls `names`; what it does not know stays as it is.
 
     Raises:
-        gr.Error: there is none of that name.
+        gr.Error: there is none of that name, or they cannot be read.
     """
     known = context.runs.presets(visitor_of(visitor).owner, _key(context, task))
     if chosen not in known:
@@ -100,8 +102,13 @@ def apply_preset(context: AppContext, task: str, names: Sequence[str], visitor: 
     return [*updates, _told("Applied.")]
 
 
+@telling
 def delete_preset(context: AppContext, task: str, visitor: str, chosen: str) -> tuple[Any, Any]:
-    """Forget a preset."""
+    """Forget a preset.
+
+    Raises:
+        gr.Error: it cannot be forgotten.
+    """
     context.runs.delete_preset(visitor_of(visitor).owner, _key(context, task), chosen or "")
     return list_presets(context, task, visitor), _told("Deleted." if chosen else "No preset is chosen.")
 

@@ -246,6 +246,15 @@ class TestOwnModels:
                 assert moved
                 assert all(any(target in name for target in targets[part]) for name in moved)
 
+    def test_a_lora_that_would_change_nothing_is_told(self, sd15, source_frames, tmp_path):
+        from safetensors.torch import save_file
+
+        path = tmp_path / "stray.safetensors"
+        save_file({"transformer.blocks.0.lora_A.weight": torch.randn(2, 8),
+                   "transformer.blocks.0.lora_B.weight": torch.randn(8, 2)}, path)  # fmt: skip
+        with pytest.raises(ModelUnavailableError, match=r"stray\.safetensors.*another base model"):
+            last(run(request_for("control", "controlnet", source_frames, loras=str(path)), sd15))
+
     def test_a_lora_for_another_model_is_told(self, sd15, source_frames, tmp_path):
         from safetensors.torch import save_file
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 
+import gradio as gr
 import numpy as np
 import pytest
 from fake_run import FakeRun, fake_context
@@ -18,7 +19,7 @@ from bivdiff import media
 from bivdiff.catalog import TASKS, family
 from bivdiff.errors import InputError
 from bivdiff.types import GenerationResult, StepEvent
-from tabs import common, control, controls, edit, inpaint, outpaint, results, smooth
+from tabs import common, control, controls, edit, inpaint, outpaint, presets, results, smooth
 from tabs.running import Meter, stages_of
 
 TABS = {tab.TASK: tab for tab in (control, edit, inpaint, outpaint, smooth)}
@@ -418,3 +419,39 @@ def test_given_frames_go_straight_to_the_bridge(context):
     assert not {"control", "framewise"} & {event.stage for event in events if isinstance(event, StepEvent)}
     assert isinstance(events[-1], GenerationResult)
     np.testing.assert_array_equal(events[-1].framewise_frames, request.frames)
+
+
+class TestPresets:
+    OWNER = "a" * 32
+
+    def saved(self, context, name, **values):
+        return presets.save_preset(context, "control", {"visitor": self.OWNER, **values}, name)
+
+    def test_settings_come_back_under_their_name(self):
+        context = fake_context(FakeRun())
+        chosen, told = self.saved(context, " night ", mixing_ratio=0.4, guidance_scale=3.0)
+        assert (chosen["choices"], chosen["value"]) == (["night"], "night")
+        assert "Saved" in told["value"]
+        names = ("guidance_scale", "mixing_rule")
+        guidance, rule, told = presets.apply_preset(context, "control", names, self.OWNER, "night")
+        assert guidance["value"] == 3.0
+        assert "value" not in rule  # the preset does not know it
+        assert "Applied" in told["value"]
+        assert presets.list_presets(context, "edit", self.OWNER)["choices"] == []
+        assert presets.list_presets(context, "control", "b" * 32)["choices"] == []
+        assert presets.delete_preset(context, "control", self.OWNER, "night")[0]["choices"] == []
+
+    def test_what_cannot_be_kept_or_found_is_told_on_the_page(self, monkeypatch):
+        context = fake_context(FakeRun())
+        with pytest.raises(gr.Error, match="No preset is chosen"):
+            presets.apply_preset(context, "control", (), self.OWNER, "night")
+        with pytest.raises(gr.Error, match="name"):
+            self.saved(context, "")
+
+        def locked(*_):
+            raise InputError("The history is locked.")
+
+        monkeypatch.setattr(context.runs, "presets", locked)
+        assert presets.list_presets(context, "control", self.OWNER)["choices"] == []
+        with pytest.raises(gr.Error, match="The history is locked"):
+            presets.apply_preset(context, "control", (), self.OWNER, "night")

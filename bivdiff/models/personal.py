@@ -39,8 +39,10 @@ def _merge(network: nn.Module, part: str, path: str, scale: float) -> None:
 
     try:
         state, alphas = Loader.lora_state_dict(_file_or_repository(path), unet_config=network.config)
+        if not any(name.startswith(("unet.", "text_encoder.")) for name in state):
+            raise ValueError("none of its layers is named as one of the U-Net or the text encoder.")
         if not any(name.startswith(f"{part}.") for name in state):
-            return
+            return  # it is for the other of the two
         if part == "unet":
             Loader.load_lora_into_unet(state, network_alphas=alphas, unet=network)
         else:
