@@ -7,6 +7,7 @@ Not in it: the player (compare_player.py), which clips are made and how they are
 from __future__ import annotations
 
 import html
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -355,6 +356,7 @@ class Board:
         self._cells = [Cell(label_of(values), pending=True) for values in self._values]
         self._ready: list[Mapping[str, Any] | None] = [None] * len(self._cells)
         self._axes, self._made, self._seconds = axes, [], 0.0
+        self._began = self._last = time.monotonic()
         self._now: StepEvent | None = None
         self._note, self.told, self.findings = "", "", ""
         self._marks: dict[str, int | None] = {}
@@ -365,7 +367,7 @@ class Board:
     def take(self, update: Any) -> bool:
         """Note an event, a finished clip, or the end of it all."""
         if self.state == "queued":
-            self.state = "running"
+            self.state, self._began = "running", time.monotonic()
             self._runs.started(self.run_id)
         if isinstance(update, StepEvent):
             self._now, self._note = update, update.note or self._note
@@ -375,6 +377,7 @@ class Board:
             return True
         else:
             self._made.append(update)
+            self._last = time.monotonic()
             self._cells[update.index] = Cell(label_of(update.values), update.frames, scores=_named(update.scores))
             self._ready[update.index] = {**update.values, "seed": update.request.seed}
             self.version += 1
@@ -423,8 +426,12 @@ class Board:
         return {"run_id": self.run_id, "cells": list(self._ready)}
 
     def remaining(self) -> float | None:
-        """Not foretold."""
-        return None
+        """Seconds until the end; None until two clips have told how long one takes whose stages are there."""
+        if self.state != "running" or len(self._made) < 2:
+            return None
+        usual = sum(cell.seconds["total"] for cell in self._made[1:]) / (len(self._made) - 1)
+        spent = time.monotonic() - self._last
+        return max(usual * (len(self._cells) - len(self._made)) - spent, 0.0)
 
     def panel(self) -> dict[str, Any]:
         """The progress panel's value."""
@@ -447,8 +454,8 @@ class Board:
             "cancelled": ("stopped", self.told, self._note or STAYS if self._made else ""),
         }.get(self.state, ("running", *running))
         return {
-            "state": state, "stages": chips, "headline": headline, "detail": detail, "elapsed": None,
-            "remaining": None,
+            "state": state, "stages": chips, "headline": headline, "detail": detail,
+            "elapsed": time.monotonic() - self._began if state == "running" else None, "remaining": self.remaining(),
         }  # fmt: skip
 
     def _again(self) -> str:

@@ -64,6 +64,10 @@ def test_cells_come_one_by_one_and_the_recommended_one_is_marked(run, context, p
     assert filled[0] == [False] * 3
     assert filled[1] == [True, False, False]
     assert filled[-1] == [True] * 3
+    running = [view["panel"] for view in views if view["panel"]["state"] == "running"]
+    assert [panel["elapsed"] for panel in running] == sorted(panel["elapsed"] for panel in running)
+    assert running[-1]["elapsed"] > 0.3  # it does not begin anew with every clip
+    assert running[0]["remaining"] is None
     last = views[-1]
     assert last["panel"]["state"] == "done"
     assert last["player"]["recommended"] == 0  # the others are dimmer, and steadier for that; but less alike
