@@ -51,7 +51,7 @@ def made(axes, levels, recommended=1):
             "framewise_ssim": 0.9, "known_psnr": math.nan,
         }  # fmt: skip
         cells.append(
-            Cell(index, chosen, label, request, clip(40 * index), clip(50), scores, {**scores, "temporal_flicker": 4.0},
+            Cell(index, chosen, label, replace(request, **chosen), clip(40 * index), clip(50), scores, {**scores, "temporal_flicker": 4.0},
                  {"total": 1.5}, {}, ("framewise",))
         )  # fmt: skip
     return SweepResult(request, axes, tuple(cells), Recommendation(recommended, "Because <it> is."), 4.5, 10)
