@@ -50,9 +50,10 @@ def made(axes, levels, recommended=1):
             "temporal_flicker": 2.0 - index / 4, "warp_error": 1.0, "sharpness": 1.0, "framewise_psnr": 30.0 + index,
             "framewise_ssim": 0.9, "known_psnr": math.nan,
         }  # fmt: skip
+        own, baseline = replace(request, **chosen), {**scores, "temporal_flicker": 4.0}
         cells.append(
-            Cell(index, chosen, label, replace(request, **chosen), clip(40 * index), clip(50), scores, {**scores, "temporal_flicker": 4.0},
-                 {"total": 1.5}, {}, ("framewise",))
+            Cell(index, chosen, label, own, clip(40 * index), clip(50), scores, baseline, {"total": 1.5}, {},
+                 ("framewise",))
         )  # fmt: skip
     return SweepResult(request, axes, tuple(cells), Recommendation(recommended, "Because <it> is."), 4.5, 10)
 
