@@ -167,7 +167,7 @@ def compare_command(args: argparse.Namespace, settings: Settings) -> dict[str, A
     except (KeyboardInterrupt, BIVDiffError) as error:
         if not cells:
             raise
-        stopped = gathered(request, axes, cells, sum(cell.seconds["total"] for cell in cells))
+        stopped = gathered(request, axes, cells)
         export(args.output, stopped, fps)
         told = "Stopped." if isinstance(error, KeyboardInterrupt) else str(error)
         ready = f"The {len(cells)} of {stopped.size} clips that were ready are in '{args.output}'."

@@ -228,7 +228,7 @@ class Jobs:
             return "failed", error
         return "done", None
 
-    def _tell_board(self, job: Job, state: State, error: BaseException | None) -> None:
+    def _tell_board(self, job: Job, state: State, error: Exception | None) -> None:
         """Before the job's own state changes: whoever sees that a job has ended, finds its board ended too."""
         try:
             job.board.end(state, error)

@@ -43,6 +43,7 @@ FITS = ("crop", "pad")
 STILL_FPS = 1.0
 """The playback rate given to a picture, which has none."""
 
+MAX_SHEET_SIDE = 16383  # pixels of a WebP picture
 MAX_FPS = 1000.0
 MAX_GIF_FPS = 50.0
 """Browsers slow a GIF down whose frames last less than two hundredths of a second."""
@@ -801,10 +802,16 @@ def _encode(frames: np.ndarray, rate: Fraction, path: Path, options: Sequence[st
 
 
 def fits_sprite_sheet(frames: np.ndarray) -> bool:
-    """Whether `(F, H, W, 3)` frames fit into one picture, whose format ends at 16383 pixels a side."""
+    """Whether `(F, H, W, 3)` frames fit into one picture of the sheets' format."""
     count, height, width = frames.shape[:3]
+    columns, rows = _sheet_shape(count)
+    return max(columns * width, rows * height) <= MAX_SHEET_SIDE
+
+
+def _sheet_shape(count: int) -> tuple[int, int]:
+    """Columns and rows of a sheet of so many frames."""
     columns = math.ceil(math.sqrt(count))
-    return max(columns * width, math.ceil(count / columns) * height) <= 16383
+    return columns, math.ceil(count / columns)
 
 
 def sprite_sheet(frames: np.ndarray, *, lossless: bool, quality: int) -> dict[str, Any]:
@@ -823,8 +830,7 @@ def sprite_sheet(frames: np.ndarray, *, lossless: bool, quality: int) -> dict[st
         raise InputError(
             f"{count} frames of {width}x{height} are too many to be shown side by side. Make a shorter clip."
         )
-    columns = math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
+    columns, rows = _sheet_shape(count)
     canvas = np.zeros((rows * columns, height, width, 3), np.uint8)
     canvas[:count] = frames
     grid = canvas.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)

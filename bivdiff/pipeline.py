@@ -285,12 +285,12 @@ def _prepare(request: GenerationRequest, manager: ModelManager, cache: StageCach
             maps = control_maps(request, manager)
     running = partial(manager.running, reserve=activation_bytes(request, model, manager.dtype))
     kit = Kit(request, vae, text_encoder, tokenizer, scheduler, unet, networks, maps, running, manager.device)
-    annotators = tuple(filter(None, map(chosen.annotator, request.controls)))
-    needed = {
-        "framewise": (*chosen.shared, *steering, *annotators), "image inversion": chosen.shared,
-        "video inversion": (*chosen.shared, *model.components),
+    annotators = filter(None, map(chosen.annotator, request.controls))
+    shared = f"{manager.numerics()} {cache.identity(chosen.shared)}"
+    named = {
+        "framewise": f"{shared} {cache.identity((*steering, *annotators))}", "image inversion": shared,
+        "video inversion": f"{shared} {cache.identity(model.components)}",
     }  # fmt: skip
-    named = {stage: f"{manager.numerics()} {cache.identity(specs)}" for stage, specs in needed.items()}
     return Bench(kit, video, video_vae, meter, cache, named)
 
 
@@ -355,11 +355,6 @@ def _mixed_inversion(bench: Bench, framewise: np.ndarray) -> Iterator[StepEvent]
     wanted = inversion.noise_level(video.scheduler, request.num_smoothing_steps)
     image_latents = video_latents = None
 
-    def inverted(model: str, invert: Callable[[], Iterator[Step]]) -> Iterator[StepEvent]:
-        fields = IMAGE_INVERSION_FIELDS if model == "image" else VIDEO_INVERSION_FIELDS
-        stage = f"{model} inversion"
-        return _inverted(bench, model, stage_key(stage, request, fields, bench.models[stage], framewise), invert)
-
     def with_image_model() -> Iterator[Step]:
         prompts, start = (kit.embed(request.inversion_prompt), kit.embed(request.negative_prompt)), clean()
         with kit.running(kit.unet):
@@ -374,17 +369,21 @@ def _mixed_inversion(bench: Bench, framewise: np.ndarray) -> Iterator[StepEvent]
             yield from inversion.invert_with_video_model(bench.noise_pred, video.scheduler, start, *prompts, *settings)
 
     if request.mixing_ratio > 0:
-        found = yield from inverted("image", with_image_model)
+        found = yield from _inverted(bench, "image", framewise, with_image_model)
         image_latents = inversion.at_level(found, clean, inversion.noise_level(kit.scheduler, num_steps), wanted)
     if request.mixing_ratio < 1:
-        found = yield from inverted("video", with_video_model)
+        found = yield from _inverted(bench, "video", framewise, with_video_model)
         video_latents = inversion.at_level(found, clean, inversion.noise_level(video.scheduler, num_steps), wanted)
     return inversion.mix_latents(image_latents, video_latents, request.mixing_ratio, request.mixing_rule).contiguous()
 
 
-def _inverted(bench: Bench, model: str, key: str, invert: Callable[[], Iterator[Step]]) -> Iterator[StepEvent]:
-    """Walk one inversion, or find it kept under a key; returns its last latents `(1, C, F, h, w)`."""
-    kept = bench.kept(f"{model} inversion", key)
+def _inverted(
+    bench: Bench, model: str, framewise: np.ndarray, invert: Callable[[], Iterator[Step]]
+) -> Iterator[StepEvent]:
+    """Walk one inversion of the frames, or find it kept; returns its last latents `(1, C, F, h, w)`."""
+    stage, fields = f"{model} inversion", IMAGE_INVERSION_FIELDS if model == "image" else VIDEO_INVERSION_FIELDS
+    key = stage_key(stage, bench.request, fields, bench.models[stage], framewise)
+    kept = bench.kept(stage, key)
     if kept is not None:
         yield StepEvent("inversion", 1, 1, f"The {model} model's inversion was there already")
         return kept.to(bench.kit.device)

@@ -173,17 +173,18 @@ def sweep(
 
 
 def gathered(
-    request: GenerationRequest, axes: Mapping[str, Sequence[Any]], cells: Sequence[Cell], seconds: float,
-    peak_bytes: int | None = None,
+    request: GenerationRequest, axes: Mapping[str, Sequence[Any]], cells: Sequence[Cell],
+    seconds: float | None = None, peak_bytes: int | None = None,
 ) -> SweepResult:  # fmt: skip
     """The result of finished cells, at least one: all of a sweep's, or those that it had when it was stopped.
 
     Args:
         request, axes: of the sweep; what the request left open is as the cells have it.
         cells: in any order.
-        seconds: wall time of it all.
+        seconds: wall time of it all; that of the cells where it is not given.
         peak_bytes: highest memory of any stage, where that is known.
     """
+    seconds = sum(cell.seconds["total"] for cell in cells) if seconds is None else seconds
     cells = tuple(sorted(cells, key=lambda cell: cell.index))
     place, why = recommend([cell.scores for cell in cells], lambda index: cells[index].label)
     named = {name: tuple(values) for name, values in axes.items()}
@@ -256,7 +257,8 @@ def _with_one_video_model(
                     raise
                 progress.most_at_once = len(batch) // 2
             progress.note_memory(bench.meter)
-            free_memory(manager.device)  # outside the handler: the error refers to what filled it
+            if len(batch) > progress.most_at_once:  # outside the handler: the error refers to what filled the device
+                free_memory(manager.device)
 
 
 def _made(

@@ -407,15 +407,15 @@ class Board:
             self.told = f"Done in {self._seconds:.1f} s"
             return
         self._cells = [replace(cell, pending=False) if cell.pending else cell for cell in self._cells]
-        self.told = sentence(error) if error else "Stopped."
+        why = sentence(error) if error else ""
+        self.told = why or "Stopped."
         self.version += 1
         if self._made:
             from bivdiff.sweep import gathered
 
-            spent = sum(cell.seconds["total"] for cell in self._made)
-            self._keep(gathered(self.request, self._axes, self._made, spent), state, self.told if error else "")
+            self._keep(gathered(self.request, self._axes, self._made), state, why)
         else:
-            self._runs.end(self.run_id, state, self.told if error else "")
+            self._runs.end(self.run_id, state, why)
 
     def value(self) -> dict[str, Any]:
         """The player's value."""
@@ -447,11 +447,12 @@ class Board:
             }
             for number, (key, label) in enumerate(STAGES.items())
         ]  # fmt: skip
+        left = self._note or (STAYS if self._made else "")
         running = f"{ready} of {len(self._cells)} clips are ready", self._now.message if self._now else ""
         state, headline, detail = {
             "done": ("done", self.told, self._note or self._again() or USE),
-            "failed": ("failed", self.told, self._note or STAYS if self._made else ""),
-            "cancelled": ("stopped", self.told, self._note or STAYS if self._made else ""),
+            "failed": ("failed", self.told, left),
+            "cancelled": ("stopped", self.told, left),
         }.get(self.state, ("running", *running))
         return {
             "state": state, "stages": chips, "headline": headline, "detail": detail,

@@ -420,6 +420,20 @@ def test_every_action_has_a_name_and_parameters_bear_the_requests_names(client):
         assert all(parameter["parameter_has_default"] for parameter in parameters)
 
 
+def test_a_comparison_takes_the_settings_of_a_run(client, served_run):
+    upload = handle_file(str(fake_context(served_run).samples[1].file))
+    told, ratios = client.predict(video=upload, prompt="a red cube", mixing_ratio=0.3, api_name="/control_compare")[:2]
+    assert "a red cube" in told
+    assert ratios == "0, 0.25, 0.3, 0.5, 0.75, 1"
+    shown = client.predict("0, 0.3", "", "", api_name="/compare")
+    panel, player = shown[:2]
+    assert panel["state"] == "done"
+    assert [cell["label"] for cell in player["cells"]] == ["ratio 0", "ratio 0.3"]
+    assert all(cell["sheet"] for cell in player["cells"])
+    with zipfile.ZipFile(shown[3]["value"]) as archive:
+        assert "a red cube" in archive.read("scores.json").decode()
+
+
 def test_control_gives_files_and_a_record(client, served_run):
     upload = handle_file(str(fake_context(served_run).samples[1].file))
     *files, record = client.predict(video=upload, prompt="a red cube", random_seed=False, seed=5, api_name="/control")

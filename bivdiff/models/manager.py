@@ -308,12 +308,8 @@ class ModelManager:
 
     def _bring(self, wanted: list[_Kept], reserve: int) -> None:
         missing = sum(kept.placement.needs() for kept in wanted if kept.placement)
-        try:
-            self._make_device_room(missing + reserve)
-        except OutOfMemoryError:
-            if missing:
-                raise
-        if not missing:  # others have left as far as they could; whether what is computed fits will show
+        self._make_device_room(missing, reserve)
+        if not missing:
             return
         begun = time.perf_counter()
         copied = sum(kept.placement.enter() for kept in wanted if kept.placement)
@@ -325,10 +321,19 @@ class ModelManager:
         separate = self.device.type == "cuda" and self.policy != "zerogpu"  # where the card comes later, or never
         return int(DEVICE_SHARE * self._probe.device(self.device).free) if separate else None
 
-    def _make_device_room(self, wanted: int) -> None:
-        """Let components that do not run leave the device, the least recently used first, as far as it must be."""
+    def _make_device_room(self, weights: int, reserve: int) -> None:
+        """Let components that do not run leave the device, the least recently used first, as far as it must be.
+
+        Args:
+            weights: bytes that are to come. Where none are, nothing is refused: whether what is computed fits, shows.
+            reserve: bytes of what will be computed.
+
+        Raises:
+            OutOfMemoryError: there is not enough room for weights that are to come.
+        """
         if self.device_budget is None:
             return
+        wanted = weights + reserve
 
         def taken() -> int:
             return sum(kept.placement.device_bytes for kept in self._kept.values() if kept.placement)
@@ -341,7 +346,7 @@ class ModelManager:
             kept.placement.leave()
             if kept.placement.device_bytes and not kept.holders:
                 self._drop(spec)  # under the policy `none` only dropping gives anything back
-        if wanted + taken() > self.device_budget:
+        if weights and wanted + taken() > self.device_budget:
             raise OutOfMemoryError(
                 f"The device's budget of {say_bytes(self.device_budget)} does not hold the {say_bytes(wanted)} that "
                 f"this stage needs beside the {say_bytes(taken())} in use. Take a leaner offload policy than "
