@@ -8,6 +8,7 @@ const still = window.matchMedia("(prefers-reduced-motion: reduce)");
 const LEAST = 2, MOST = 12; // as many clips as the comparison player shows
 const STAR = "M12 3.6 14.6 9.1 20.6 9.9 16.2 14.1 17.3 20.1 12 17.2 6.7 20.1 7.8 14.1 3.4 9.9 9.4 9.1 Z";
 const ticked = new Set();
+let chosen = "";
 
 const trouble = part(root, "p", "bd-history-trouble");
 const bar = part(root, "div", "bd-history-bar");
@@ -143,7 +144,7 @@ function fill(item, run) {
   set(".bd-pill", run.state);
   set(".bd-past-none", run.thumbnail ? "" : "No picture");
   item.querySelector(".bd-pill").dataset.state = run.key;
-  item.querySelector(".bd-past-open").setAttribute("aria-pressed", String(run.id === props.value.chosen));
+  item.querySelector(".bd-past-open").setAttribute("aria-pressed", String(run.id === chosen));
   item.querySelector(".bd-past-star").setAttribute("aria-pressed", String(run.favourite));
   item.querySelector(".bd-past-star").setAttribute("aria-label", `Favourite: ${told}`);
   item.querySelector(".bd-past-star").title = run.favourite ? "A favourite: it is kept" : "Make it a favourite";
@@ -191,6 +192,7 @@ function tell() {
 
 function update() {
   const { rows, empty: said, note: told, trouble: wrong } = props.value;
+  chosen = props.value.chosen ?? chosen; // null where the list was only looked at again
   const there = new Set(rows.map((run) => run.id));
   for (const id of ticked) if (!there.has(id)) ticked.delete(id);
   rows.forEach((run, index) => fill(list.children[index] || card(), run));

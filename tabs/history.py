@@ -326,10 +326,14 @@ def show_more(page: Page, values: common.Values) -> tuple[Any, ...]:
 
 
 def refresh(page: Page, values: common.Values, seen: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The list again, where it differs from what was `seen`. With other filters a look of its own is on its way."""
-    shown = look(page, values)
-    now = shown[-1]
-    return shown if seen["filters"] == now["filters"] and seen["content"] != now["content"] else (gr.skip(),) * 4
+    """The list again, where it differs from what was `seen`. With other filters a look of its own is on its way.
+
+    It leaves the choice to the page, where another may have been made since this was asked.
+    """
+    cards, *others, now = look(page, values)
+    if seen["filters"] != now["filters"] or seen["content"] == now["content"]:
+        return (gr.skip(),) * 4
+    return {**cards, "chosen": None}, *others, now
 
 
 @telling

@@ -111,6 +111,7 @@ def open_file(watched, tmp_path):
 
 
 def ready(page: Page, number: int) -> None:
+    page.evaluate("() => new Promise(requestAnimationFrame)")  # what was asked for is drawn at the player's next turn
     page.wait_for_function(
         "number => player.state().drawn.filter((frame) => frame !== null).length === number", arg=number
     )

@@ -121,7 +121,9 @@ def test_the_list_is_sent_again_only_when_it_has_changed(context, page, clip):
     *_, seen = history.look(page, values())
     assert all(part == gr.skip() for part in history.refresh(page, values(), seen))
     context.runs.started(run_id)
-    assert history.refresh(page, values(), seen)[0]["rows"][0]["state"] == "Running"
+    again = history.refresh(page, values(), seen)[0]
+    assert again["rows"][0]["state"] == "Running"
+    assert again["chosen"] is None  # a choice that was made meanwhile stays
     assert history.refresh(page, values(search="red"), seen)[0] == gr.skip()  # a look with that filter is on its way
 
 
