@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import math
 import secrets
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ MOUNT = """
 if (!document.querySelector("style[data-of=bd-compare]")) {
   const style = document.createElement("style");
   style.dataset.of = "bd-compare";
-  style.textContent = props.css;
+  style.textContent = STYLE;
   document.head.append(style);
 }
 const root = element.querySelector(".bd-compare");
@@ -95,12 +96,13 @@ def compare_player(value: dict[str, Any], **options: Any) -> gr.HTML:
 
     Choosing a clip triggers `pick`: its event data have the `index`, and the value has it as `chosen`.
     """
+    # The style is part of the script: props of one's own are lost where an update comes before the tab is first opened.
+    style = json.dumps((ASSETS / "compare_player.css").read_text("utf-8"))
     widget = gr.HTML(
         value,
         html_template='<div class="bd-compare"></div>',
-        js_on_load=(ASSETS / "compare_player.js").read_text("utf-8") + MOUNT,
+        js_on_load=f"const STYLE = {style};\n" + (ASSETS / "compare_player.js").read_text("utf-8") + MOUNT,
         apply_default_css=False,
-        css=(ASSETS / "compare_player.css").read_text("utf-8"),
         **options,
     )
     widget.api_info = lambda: {"type": "object", "description": "the clips that are compared, and which is chosen"}

@@ -220,8 +220,10 @@ def test_from_a_tab_to_the_comparison_and_back(run, chromium):
     complaints = []
     shown.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     shown.goto(url)
+    shown.wait_for_timeout(3000)  # what the server says to a new visitor comes before the tab is first opened
     shown.locator("#control-compare").click(timeout=30_000)
     expect(shown.locator("#compare-start")).to_be_visible(timeout=30_000)
+    expect(shown.locator("#compare-player .bd-compare")).to_have_css("display", "flex")  # it has its looks
     shown.locator("#compare-ratios textarea, #compare-ratios input").first.fill("0, 1")
     shown.locator("#compare-start").click()
     expect(shown.locator("#compare-progress")).to_contain_text("Done in", timeout=60_000)
