@@ -396,8 +396,8 @@ def _pull_models(args: argparse.Namespace, settings: Settings) -> dict[str, Any]
 
 def _pull(entry: Entry, settings: Settings) -> int:
     """Download a component, followed on standard error; returns its bytes."""
-    from bivdiff.inventory import pulling
     from bivdiff.models.memory import say_bytes
+    from bivdiff.models.pulling import pulling
 
     begun, total = time.monotonic(), 0
     try:

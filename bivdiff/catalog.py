@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from bivdiff.annotators import ANNOTATORS
 from bivdiff.errors import InputError
 from bivdiff.own_models import read_catalog, with_own_base
 from bivdiff.specs import Family, ModelSpec, VideoModel
@@ -128,7 +129,7 @@ def _animatediff(version: str, base: ModelSpec, size: int) -> VideoModel:
             key=f"sd15/animatediff-{version}", kind="motion_unet",
             repo=f"guoyww/animatediff-motion-adapter-{version}", base=base, bytes=size, bytes_per_number=4,
             licence="not declared",
-            size=(512, 512), num_frames=16,
+            size=(512, 512), num_frames=16, max_frames=32,
             checked="id, files, config; bytes from the number of parameters (its fp16 file holds float32 too)",
         ),
         text_encoder=_TEXT_ENCODER,
@@ -390,4 +391,9 @@ def _check_controls(controls: tuple[Control, ...], networks: Mapping[str, ModelS
             raise InputError(
                 f"There is no {IMAGE_MODELS[image_model]} for the control type '{control.control_type}'. "
                 f"Choose one of: {', '.join(networks)}."
+            )
+        if control.frames is None and control.control_type not in ANNOTATORS:
+            raise InputError(
+                f"Maps of the type '{control.control_type}' cannot be drawn here. Give them as a clip of their own, or "
+                f"choose one of: {', '.join(name for name in networks if name in ANNOTATORS)}."
             )

@@ -1,17 +1,15 @@
 """Which models there are, where each is at the moment, and whether its files are whole.
 
-In it: the list that the command line and the page show, the names one may call models by, downloads that can be
-followed and stopped, and the check of files on the disk. Not in it: what there is (catalog.py), where files lie and how
-they travel (`bivdiff.models.hub`), what is in memory (`bivdiff.models.manager`).
+In it: the list that the command line and the page show, the names one may call models by, and the check of files on
+the disk. Not in it: what there is (catalog.py), where files lie and how they travel (`bivdiff.models.hub`,
+`bivdiff.models.pulling`), what is in memory (`bivdiff.models.manager`).
 """
 
 from __future__ import annotations
 
 import json
 import re
-import threading
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -21,7 +19,7 @@ import numpy as np
 
 from bivdiff.catalog import FAMILIES, SCORING, TASKS
 from bivdiff.catalog import family as family_of_that_name
-from bivdiff.errors import BIVDiffError, CancelledError, InputError
+from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.models import hub
 from bivdiff.settings import Settings
 from bivdiff.specs import TOYBOX_REPO, ModelSpec
@@ -55,7 +53,6 @@ KINDS = {
 SCORING_NAME = "scoring"
 """Stands in the place of a family for what clips of any family are scored with."""
 IN_MEMORY = ("in memory", "on device")
-REPORT_EVERY = 0.25  # seconds
 SIMILAR = 0.75
 LONGEST_HEADER = 100 * 2**20
 """Bytes; safetensors' own bound."""
@@ -223,55 +220,6 @@ def _needed(family_name: str, task: str) -> tuple[ModelSpec, ...]:
     return tuple(dict.fromkeys([*specs, *(spec.base for spec in specs if spec.base)]))
 
 
-# Downloads
-
-
-class _Pull(threading.Thread):
-    """A download that tells how far it is, and stops at its next report when it is told to."""
-
-    def __init__(self, spec: ModelSpec, settings: Settings) -> None:
-        super().__init__(name="bivdiff-pull", daemon=True)
-        self._spec, self._settings = spec, settings
-        self.progress = (0, spec.bytes)
-        self.error: Exception | None = None
-        self.stopped, self.ended = threading.Event(), threading.Event()
-
-    def run(self) -> None:
-        try:
-            hub.pull(self._spec, self._settings, self._report)
-        except Exception as error:  # noqa: BLE001 - it is raised where the download is followed
-            self.error = error
-        finally:
-            self.ended.set()
-
-    def _report(self, done: int, total: int) -> None:
-        if self.stopped.is_set():
-            raise CancelledError("The download was stopped. What has arrived is kept for the next time.")
-        self.progress = (done, total)
-
-
-def pulling(spec: ModelSpec, settings: Settings) -> Iterator[tuple[int, int]]:
-    """Download a component's files. Closing this generator stops that; files that have arrived are kept.
-
-    Yields:
-        Bytes that have arrived and bytes in all, a few times a second and at the end; as the catalog has them until
-        the hub has answered.
-
-    Raises:
-        ModelUnavailableError: the files are not there, and cannot be downloaded.
-    """
-    pull = _Pull(spec, settings)
-    pull.start()
-    try:
-        while not pull.ended.wait(REPORT_EVERY):
-            yield pull.progress
-        if pull.error is not None:
-            raise pull.error
-        yield pull.progress
-    finally:
-        pull.stopped.set()
-
-
 # Files on the disk
 
 
@@ -286,17 +234,10 @@ def check(spec: ModelSpec, settings: Settings, *, thorough: bool = False) -> str
     root = hub.find(spec, settings)
     if root is None:
         return f"The files of '{spec.key}' are not on this machine, or not all of them. Pull it first."
-    for path in _files_of(spec, root):
+    for path in hub.files_of(spec, root):
         if wrong := _what_is_wrong(path):
             return f"The file {path} cannot be used: {wrong}. Delete it, and pull '{spec.key}' again."
     return _what_fails_to_load(spec, settings) if thorough else None
-
-
-def _files_of(spec: ModelSpec, root: Path) -> list[Path]:
-    if root.is_file():
-        return [root]
-    names = [path.relative_to(root).as_posix() for path in (root / spec.folder).iterdir() if path.is_file()]
-    return [root / name for name in hub.choose_files(names, spec)]
 
 
 def _what_is_wrong(path: Path) -> str:
@@ -369,4 +310,4 @@ def _load(spec: ModelSpec, settings: Settings) -> object:
     if root is None:
         raise ModelUnavailableError(f"It needs '{spec.key}', whose files are not on this machine. Pull that first.")
     base = _load(spec.base, settings) if spec.base else None
-    return load_component(Source(spec, root, torch.float16, base))
+    return load_component(Source(spec, root, torch.float16, base, hub.pull_additions(spec, settings)))

@@ -7,7 +7,7 @@ such a checkpoint is read (`bivdiff.models`).
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,13 @@ from bivdiff.types import GenerationRequest
 
 MAX_LORA_SCALE = 4.0
 _FAMILY_KEYS = {"like", "title", "base_model", "loras", "embeddings", "controlnets", "t2i_adapters", "video_models"}
-_COMPONENT_KEYS = {"repo", "folder", "revision", "variant", "licence", "bytes", "size", "num_frames"}
+_COMPONENT_KEYS: Mapping[str, type] = {
+    "repo": str, "folder": str, "file": str, "revision": str, "variant": str, "licence": str, "bytes": int,
+    "size": list, "num_frames": int,
+}  # fmt: skip
+
+
+_WRITTEN = {str: "a text, as in 'owner/name'", int: "a whole number", list: "a list of width and height"}
 
 
 def with_own_base(family: Family, request: GenerationRequest) -> Family:
@@ -32,7 +38,7 @@ def _rebased(
 ) -> Family:
     if not (base_model or loras or embeddings):
         return family
-    new = {name: getattr(family, name) for name in ("unet", "text_encoder", "tokenizer", "vae")}
+    new = {name: getattr(family, name) for name in ("unet", "text_encoder", "tokenizer", "vae", "scheduler")}
     if base_model:
         new = {
             name: replace(
@@ -41,7 +47,7 @@ def _rebased(
             for name, spec in new.items()
         }
         if base_model.endswith(".safetensors"):
-            new["tokenizer"] = family.tokenizer  # such a file holds weights alone
+            new |= {"tokenizer": family.tokenizer, "scheduler": family.scheduler}  # such a file holds weights alone
     new["unet"] = replace(new["unet"], loras=loras)
     new["text_encoder"] = replace(new["text_encoder"], loras=loras, embeddings=embeddings)
     new["tokenizer"] = replace(new["tokenizer"], embeddings=embeddings)
@@ -53,9 +59,12 @@ def _on_base(video: VideoModel, family: Family, new: Mapping[str, ModelSpec]) ->
     """A video model with those of its components replaced that are the family's base's own."""
     swaps = {getattr(family, name): spec for name, spec in new.items()}
     unet = replace(video.unet, base=swaps.get(video.unet.base, video.unet.base)) if video.unet.base else video.unet
+    scheduler = video.scheduler
+    if replace(scheduler, config=()) == replace(family.scheduler, config=()):  # what it changes of the base's, stays so
+        scheduler = replace(new["scheduler"], key=scheduler.key, config=scheduler.config)
     return replace(
         video, unet=unet, text_encoder=swaps.get(video.text_encoder, video.text_encoder),
-        tokenizer=swaps.get(video.tokenizer, video.tokenizer),
+        tokenizer=swaps.get(video.tokenizer, video.tokenizer), scheduler=scheduler,
     )  # fmt: skip
 
 
@@ -144,7 +153,9 @@ def read_catalog(path: Path, families: Mapping[str, Family]) -> dict[str, Family
     else:
         import tomli as tomllib
     try:
-        entries = tomllib.loads(path.read_text("utf-8")).get("families", {})
+        content = tomllib.loads(path.read_text("utf-8"))
+        _check_keys("top", content, {"families"})
+        entries = content.get("families", {})
         return {name: _read_family(name, entry, families) for name, entry in entries.items()}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, AttributeError) as error:
         raise InputError(f"The catalog file '{path}' cannot be read: {error}. Mend it, or take it away.") from error
@@ -176,9 +187,16 @@ def _read_component(key: str, kind: str, given: Mapping[str, Any], **defaults: A
     _check_keys(key, given, _COMPONENT_KEYS)
     if "repo" not in given:
         raise InputError(f"The catalog file's '{key}' names no repo. Give a repository or a folder.")
+    for name, value in given.items():
+        if type(value) is not _COMPONENT_KEYS[name]:
+            raise InputError(
+                f"The catalog file's '{key}' has {name} = {value!r}, and {name} is {_WRITTEN[_COMPONENT_KEYS[name]]}."
+            )
     facts = {"licence": "of its owner", **defaults, **given}
-    if facts.get("size") is not None:
-        facts["size"] = tuple(facts["size"])
+    if "size" in given:
+        facts["size"] = tuple(given["size"])
+        if len(facts["size"]) != 2 or not all(type(side) is int and side > 0 for side in facts["size"]):
+            raise InputError(f"The catalog file's '{key}' has size = {given['size']}. Write it as in [512, 320].")
     return ModelSpec(key=key, kind=kind, **facts)
 
 
@@ -189,18 +207,26 @@ def _read_video(key: str, given: Mapping[str, Any], family: Family) -> VideoMode
         raise InputError(f"The catalog file's '{key}' needs `like`, one of: {', '.join(family.video_models)}.")
     model = family.video_models[like]
     old = model.unet
-    unet = _read_component(key, old.kind, given, folder=old.folder, size=old.size, num_frames=old.num_frames)
+    inherited = {name: getattr(old, name) for name in ("folder", "file", "size", "num_frames", "max_frames")}
+    unet = _read_component(key, old.kind, given, **inherited)
     if old.base is not None:
         return replace(model, unet=replace(unet, base=old.base))
     parts = {
-        name: replace(getattr(model, name), key=f"{key}-{name}", repo=unet.repo, revision=unet.revision)
+        name: replace(
+            getattr(model, name),
+            key=f"{key}-{name}",
+            repo=unet.repo,
+            revision=unet.revision,
+            file=unet.file if getattr(model, name).file else "",
+        )
         for name in ("text_encoder", "tokenizer", "scheduler")
+        if getattr(model, name).repo == old.repo  # what it took from elsewhere, its like takes from there, too
     }
     return replace(model, unet=unet, **parts)
 
 
-def _check_keys(where: str, entry: Mapping[str, Any], known: set[str]) -> None:
-    if unknown := set(entry) - known:
+def _check_keys(where: str, entry: Mapping[str, Any], known: Collection[str]) -> None:
+    if unknown := set(entry) - set(known):
         raise InputError(
             f"The catalog file's '{where}' has '{min(unknown)}', which is not known. "
             f"Known are: {', '.join(sorted(known))}."

@@ -23,14 +23,17 @@ from torch import Tensor
 from bivdiff import inversion, latents, masks, smoothing
 from bivdiff.annotators import annotate
 from bivdiff.catalog import models_for
-from bivdiff.errors import ModelUnavailableError, OutOfMemoryError
+from bivdiff.errors import InputError, ModelUnavailableError, OutOfMemoryError
 from bivdiff.metering import Meter, peak_memory_bytes
 from bivdiff.models.estimate import activation_bytes, operations
 from bivdiff.models.manager import ModelManager, free_memory
+from bivdiff.models.memory import say_bytes
+from bivdiff.models.pulling import pulling_all
 from bivdiff.models.video import VideoDenoiser
 from bivdiff.prompts import cut_off, encode_prompt, inversion_prompt, smoothing_prompt
 from bivdiff.reuse import FRAMEWISE_FIELDS, IMAGE_INVERSION_FIELDS, VIDEO_INVERSION_FIELDS, StageCache, stage_key
 from bivdiff.sampling import Step
+from bivdiff.specs import ModelSpec, VideoModel
 from bivdiff.tasks.framewise import Kit, generate, networks_of
 from bivdiff.tasks.inpaint import latent_holes
 from bivdiff.types import MAX_SEED, Control, GenerationRequest, GenerationResult, Stage, StepEvent
@@ -151,27 +154,28 @@ def with_leaner_policy(
     Raises:
         OutOfMemoryError: there is no leaner policy, or it did not help.
     """
-    try:
+    with manager.policy_restored():
         try:
-            yield from attempt()
-        except (torch.OutOfMemoryError, OutOfMemoryError) as error:
-            leaner = manager.leaner_policy()
-            if leaner is None:
+            try:
+                yield from attempt()
+            except (torch.OutOfMemoryError, OutOfMemoryError) as error:
+                leaner = manager.leaner_policy()
+                if leaner is None:
+                    raise _out_of_memory(request) from error
+            else:
+                return
+            # Outside the handler: while an error is handled, all that its frames refer to stays in memory.
+            manager.set_policy(leaner)
+            yield StepEvent("load", 0, 1, f"Starting over with the offload policy '{leaner}'", note=(
+                f"The device ran out of memory, so the run went on with the leaner offload policy '{leaner}', which "
+                "is slower. Fewer frames at once, a shorter window or a smaller size would spare the next one that."
+            ))  # fmt: skip
+            try:
+                yield from attempt()
+            except torch.OutOfMemoryError as error:
                 raise _out_of_memory(request) from error
-        else:
-            return
-        # Outside the handler: while an error is handled, all that its frames refer to stays in memory.
-        manager.set_policy(leaner)
-        yield StepEvent("load", 0, 1, f"Starting over with the offload policy '{leaner}'", note=(
-            f"The device ran out of memory, so the run went on with the leaner offload policy '{leaner}', which is "
-            "slower. It stays so until the app is started again."
-        ))  # fmt: skip
-        try:
-            yield from attempt()
-        except torch.OutOfMemoryError as error:
-            raise _out_of_memory(request) from error
-    finally:
-        free_memory(manager.device)
+        finally:
+            free_memory(manager.device)
 
 
 def _out_of_memory(request: GenerationRequest) -> OutOfMemoryError:
@@ -229,6 +233,9 @@ def opened(
 ) -> Iterator[StepEvent]:
     """Take hold of the models until `held` closes, and draw the control maps; returns the `Bench` of the stages."""
     yield StepEvent("load", 0, 1, "Loading the models")
+    for spec, done, total in pulling_all(manager.missing(_components(request)), manager.settings):
+        arrived = f"Downloading '{spec.repo}': {say_bytes(done)} of {say_bytes(total)}"
+        yield StepEvent("load", int(100 * done / max(1, total)), 100, arrived)
     bench = _prepare(request, manager, cache, held)
     yield StepEvent("load", 1, 1, "Models loaded", note=_cut_off_note(bench))
     maps = bench.kit.control_frames
@@ -261,12 +268,21 @@ def settled(request: GenerationRequest) -> GenerationRequest:
     return replace(request, seed=seed, inversion_prompt=inversion_prompt(request))
 
 
+def _components(request: GenerationRequest) -> list[ModelSpec]:
+    """All that a run of the request loads, annotators included."""
+    chosen = models_for(request)
+    annotators = filter(None, map(chosen.annotator, request.controls))
+    video = chosen.video_models[request.video_model]
+    return list(dict.fromkeys((*chosen.shared, *video.components, *networks_of(request, chosen), *annotators)))
+
+
 def _prepare(request: GenerationRequest, manager: ModelManager, cache: StageCache, held: ExitStack) -> Bench:
     """Draw the control maps and take hold of the models until `held` closes."""
     meter = Meter()
     chosen = models_for(request)
     model = chosen.video_models[request.video_model]
     steering = networks_of(request, chosen)
+    _check_window(request, model)
     with meter.stage("load"):
         specs = (*chosen.shared, *model.components, *steering)
         found = iter(held.enter_context(manager.hold(*specs)))
@@ -274,7 +290,7 @@ def _prepare(request: GenerationRequest, manager: ModelManager, cache: StageCach
     video = VideoDenoiser(model, video_unet, *reading)
     video_vae = next(found) if model.vae else vae
     networks = tuple(found)
-    _check_base(request, unet, text_encoder, networks)
+    _check_base(request, unet, text_encoder, scheduler, networks)
     # An image model that is a U-Net of its own denoises; what steers the base U-Net only adds to it.
     denoisers = [unet, video_unet, *(network for network in networks if isinstance(network, UNet2DConditionModel))]
     others = [vae.encoder, video_vae.decoder, vae.decoder, text_encoder, video.text_encoder, *networks]
@@ -283,28 +299,45 @@ def _prepare(request: GenerationRequest, manager: ModelManager, cache: StageCach
     if request.controls:
         with meter.stage("control"):
             maps = control_maps(request, manager)
-    running = partial(manager.running, reserve=activation_bytes(request, model, manager.dtype))
+    running = partial(manager.running, reserve=activation_bytes(request, chosen, manager))
     kit = Kit(request, vae, text_encoder, tokenizer, scheduler, unet, networks, maps, running, manager.device)
-    annotators = filter(None, map(chosen.annotator, request.controls))
-    shared = f"{manager.numerics()} {cache.identity(chosen.shared)}"
+    annotators = [spec for spec in map(chosen.annotator, request.controls) if spec]
+    shared = f"{manager.numerics()} {manager.identity(chosen.shared)}"
     named = {
-        "framewise": f"{shared} {cache.identity((*steering, *annotators))}", "image inversion": shared,
-        "video inversion": f"{shared} {cache.identity(model.components)}",
+        "framewise": f"{shared} {manager.identity((*steering, *annotators))}", "image inversion": shared,
+        "video inversion": f"{shared} {manager.identity(model.components)}",
     }  # fmt: skip
     return Bench(kit, video, video_vae, meter, cache, named)
 
 
-def _check_base(request: GenerationRequest, unet: Any, text_encoder: Any, networks: Iterable[Any]) -> None:
-    """Refuse a base model of one's own that does not go with the models around it."""
-    if not request.base_model:
-        return
+def _check_window(request: GenerationRequest, model: VideoModel) -> None:
+    """Refuse to show a video model more frames at once than it can tell apart."""
+    seen, most = min(request.frames.shape[0], request.window or model.window), model.unet.max_frames
+    if most is not None and seen > most:
+        raise InputError(
+            f"The video model '{request.video_model}' can see {most} frames at once, and the window has {seen}. Take a "
+            f"window of {most} or less; longer clips are seen in several that overlap."
+        )
+
+
+def _check_base(
+    request: GenerationRequest, unet: Any, text_encoder: Any, scheduler: Any, networks: Iterable[Any]
+) -> None:
+    """Refuse a base model that does not go with the models around it."""
+    predicts = scheduler.config.prediction_type
+    if request.image_model in {"instruct-pix2pix", "inpainting"} and predicts != "epsilon":
+        raise ModelUnavailableError(
+            f"The base model predicts '{predicts}', and the image model '{request.image_model}', which was trained "
+            "apart from it, predicts noise. Choose a base model that predicts noise, or another image model."
+        )
     width = unet.config.cross_attention_dim
     read = [text_encoder.config.hidden_size]
     read += [network.config.cross_attention_dim for network in networks if "cross_attention_dim" in network.config]
     if unet.config.in_channels != 4 or any(other != width for other in read):
         raise ModelUnavailableError(
-            f"The base model '{request.base_model}' reads {unet.config.in_channels} channels and words of {width} "
-            f"numbers, and the models around it need 4 and {read[-1]}. Choose a plain relative of the family's own."
+            f"The base model '{models_for(request).unet.place}' reads {unet.config.in_channels} channels and words of "
+            f"{width} numbers, and the models around it need 4 and {read[-1]}. Choose a plain relative of the "
+            "family's own."
         )
 
 

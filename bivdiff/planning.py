@@ -30,8 +30,8 @@ def expected(request: GenerationRequest, manager: ModelManager) -> Estimate:
 def fitted(request: GenerationRequest, manager: ModelManager) -> tuple[GenerationRequest, str]:
     """The request as it fits into the memory, and a sentence on what was changed; empty where nothing was.
 
-    The offload policy may become leaner, for good; then fewer frames are taken at once, then the video model's window
-    is shortened, and at last the picture gets smaller.
+    The manager's offload policy may become leaner, see `ModelManager.policy_restored`; then fewer frames are taken at
+    once, then the video model's window is shortened, and at last the picture gets smaller.
 
     Raises:
         OutOfMemoryError: nothing fits.

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
-from bivdiff.specs import ModelSpec
 from bivdiff.types import Control, GenerationRequest
 
+FORMAT = "bivdiff stage 3"  # to be raised when a stage computes something else from the same request
 _CHUNKING = {"frame_batch_size"}  # changes memory, not the result
 _BRIDGE = {
     "video_model", "window", "video_prompt", "inversion_prompt", "mixing_ratio", "mixing_rule", "num_inversion_steps",
@@ -37,10 +36,10 @@ def stage_key(
         stage: its name.
         request: what is made.
         names: the fields of it that the stage depends on.
-        models: that are at work.
+        models: that are at work, as the manager names them.
         frames: what the stage reads beside them, uint8 `(F, H, W, 3)`.
     """
-    digest = hashlib.sha256(f"{stage};{models}".encode())
+    digest = hashlib.sha256(f"{FORMAT};{stage};{models}".encode())
     for name in names:
         digest.update(f";{name}=".encode())
         _add(digest, getattr(request, name))
@@ -71,10 +70,6 @@ class StageCache:
     def __init__(self, entries: int = 12) -> None:
         self._entries = entries
         self._outputs: OrderedDict[str, Any] = OrderedDict()
-
-    def identity(self, specs: Iterable[ModelSpec]) -> str:
-        """Names models for keys: two of equal identity are the same for as long as this cache lives."""
-        return " ".join(spec.load_id for spec in specs)
 
     def get(self, key: str) -> Any | None:
         """The output kept under a key, or None."""

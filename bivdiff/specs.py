@@ -35,6 +35,7 @@ class ModelSpec:
         bytes: of the files it is read from; bytes_per_number: of each of the weights in them.
         licence: as its model card has it.
         size, num_frames: what it was trained at, width and height in pixels, where that matters.
+        max_frames: the most frames that it can see at once, where there is a bound.
         checked: what of the above was looked up, and what was not.
     """
 
@@ -55,6 +56,7 @@ class ModelSpec:
     licence: str = field(default="apache-2.0", compare=False)
     size: tuple[int, int] | None = field(default=None, compare=False)
     num_frames: int | None = field(default=None, compare=False)
+    max_frames: int | None = field(default=None, compare=False)
     checked: str = field(default="", compare=False)
 
     @property

@@ -13,7 +13,7 @@ import hashlib
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,12 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-from huggingface_hub import constants
-from huggingface_hub.file_download import repo_folder_name
 from torch import Tensor
 
-from bivdiff.models import hub
 from bivdiff.models.memory import read_bytes
 from bivdiff.reuse import StageCache
 from bivdiff.settings import Settings
-from bivdiff.specs import ModelSpec
 
-FORMAT = "bivdiff stage 2"  # to be raised when a stage computes something else from the same request
 ENDING = ".stage"
 UNFINISHED = ".part"
 ABANDONED_SECONDS = 3600.0  # after which an unfinished file has no writer any more
@@ -45,24 +40,15 @@ class StageStore(StageCache):
     A folder that cannot be read or written costs reuse and nothing else: no run fails for it.
 
     Args:
-        settings: name the folder and its bound, and say where the models' files lie.
+        settings: name the folder and its bound.
         entries: outputs kept in memory.
     """
 
     def __init__(self, settings: Settings, entries: int = 12) -> None:
         super().__init__(entries)
-        self._settings = settings
         self._folder = settings.cache_folder
         bound = read_bytes(settings.cache_size)
         self._bound = DEFAULT_BYTES if bound is None else bound
-
-    def identity(self, specs: Iterable[ModelSpec]) -> str:
-        """Names models for keys: those of equal identity were read from the same files, as far as size and date tell.
-
-        A file's date changes whenever it is written, while reading gigabytes of weights to hash them would take as
-        long as the stage that is to be saved.
-        """
-        return " ".join([FORMAT, *(f"{spec.load_id} {self._files(spec)}" for spec in specs)])
 
     def get(self, key: str) -> Any | None:
         """The output kept under a key, or None; what is damaged counts as not there, and is removed."""
@@ -122,31 +108,6 @@ class StageStore(StageCache):
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}{ENDING}"
-
-    def _files(self, spec: ModelSpec) -> str:
-        """Size and date of each file that a component is read from."""
-        root = hub.find(spec, self._settings)
-        found = [] if root is None else _files_under(root, spec)
-        own = [path for name in (*(path for path, _ in spec.loras), *spec.embeddings) for path in _files_of(name)]
-        stats = [path.stat() for path in (*found, *own) if path.is_file()]
-        below = self._files(spec.base) if spec.base else ""
-        return f"{[(stat.st_size, stat.st_mtime_ns) for stat in stats]}{below}"
-
-
-def _files_under(root: Path, spec: ModelSpec) -> list[Path]:
-    if root.is_file():
-        return [root]
-    start = f"{spec.folder}/" if spec.folder else ""
-    names = [f"{start}{path.name}" for path in (root / spec.folder).iterdir() if path.is_file()]
-    return [root / name for name in hub.choose_files(names, spec)]
-
-
-def _files_of(name: str) -> Iterable[Path]:
-    """The files of a LoRA or of a textual inversion: of a repository the one that says which commit the cache has."""
-    path = Path(name).expanduser()
-    if path.exists():
-        return sorted(path.rglob("*")) if path.is_dir() else [path]
-    return [Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type="model"), "refs", "main")]
 
 
 def _sizes(folder: Path, ending: str) -> Iterator[tuple[Path, float, int]]:

@@ -352,10 +352,9 @@ def _roomy(bench: Bench, clips: int, request: GenerationRequest, manager: ModelM
     """The bench, with room kept on the device for as many clips as are smoothed at once."""
     if clips == 1:
         return bench
-    video = models_for(request).video_models[request.video_model]
-    reserve = activation_bytes(request, video, manager.dtype) + (clips - 1) * smoothing_bytes(
-        request, video, manager.dtype
-    )
+    chosen = models_for(request)
+    video = chosen.video_models[request.video_model]
+    reserve = activation_bytes(request, chosen, manager) + (clips - 1) * smoothing_bytes(request, video, manager.dtype)
     return replace(bench, kit=replace(bench.kit, running=partial(manager.running, reserve=reserve)))
 
 

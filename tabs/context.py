@@ -19,10 +19,11 @@ import numpy as np
 from bivdiff import zerogpu
 from bivdiff.catalog import FAMILIES, family, models_for
 from bivdiff.errors import InputError, ModelUnavailableError, OutOfMemoryError
-from bivdiff.inventory import IN_MEMORY, Entry, find_spec, pulling
+from bivdiff.inventory import IN_MEMORY, Entry, find_spec
 from bivdiff.inventory import inventory as list_models
 from bivdiff.jobs import Jobs
 from bivdiff.models import hub
+from bivdiff.models.pulling import pulling
 from bivdiff.own_models import check_allowed, check_may_manage, parse_list
 from bivdiff.runs import Runs
 from bivdiff.settings import Settings
@@ -150,15 +151,17 @@ class _Maker:
 
     def run(self, request: GenerationRequest, to_fit: bool) -> Events:
         """See `AppContext`."""
-        request, told = self._planned(request, to_fit)
-        yield told
-        yield from self._run(request)
+        with self._manager().policy_restored():
+            request, told = self._planned(request, to_fit)
+            yield told
+            yield from self._run(request)
 
     def sweep(self, request: GenerationRequest, axes: Mapping[str, Sequence[Any]], to_fit: bool) -> Iterator[Any]:
         """See `AppContext`."""
-        request, told = self._planned(request, to_fit, axes)
-        yield told
-        yield from self._sweep(request, axes)
+        with self._manager().policy_restored():
+            request, told = self._planned(request, to_fit, axes)
+            yield told
+            yield from self._sweep(request, axes)
 
     def expected(self, request: GenerationRequest) -> str:
         """See `AppContext`."""

@@ -6,7 +6,12 @@ kind of network stands for its real one.
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,14 +20,18 @@ from small_networks import small_architecture
 
 from bivdiff import catalog
 from bivdiff.errors import InputError, ModelUnavailableError
-from bivdiff.models import loaders
+from bivdiff.models import hub, loaders
+from bivdiff.models import pulling as pulls
 from bivdiff.models.manager import ModelManager
+from bivdiff.models.placement import size_of, tensors_of
 from bivdiff.models.random_weights import TEXT_LENGTH
+from bivdiff.models.video import CALLS
 from bivdiff.own_models import parse_loras, read_catalog
 from bivdiff.pipeline import last, run
+from bivdiff.reuse import StageCache
 from bivdiff.settings import Settings
 from bivdiff.toybox import networks
-from bivdiff.types import Control
+from bivdiff.types import Control, GenerationResult, StepEvent
 
 SD15 = catalog.family("sd15")
 IMAGE_MODELS = [(name, model) for name, task in catalog.TASKS.items() for model in task.image_models]
@@ -62,6 +71,12 @@ def save(spec, snapshot):
         small(spec).save_pretrained(
             snapshot / spec.folder, variant=spec.variant or None, safe_serialization=not plain_bin
         )  # fmt: skip
+
+
+def predict_velocities(folder):
+    """Make a saved base model say of itself that it predicts velocities."""
+    path = folder / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "prediction_type": "v_prediction"}))
 
 
 def save_vidrd(folder):
@@ -165,6 +180,113 @@ def test_every_video_model_inverts_and_smooths(sd15, source_frames, video_model,
     assert np.array_equal(result.frames, again.frames)
 
 
+def test_what_motion_modules_are_built_on_is_counted_once_and_leaves_with_them(settings):
+    manager = ModelManager(settings)
+    adapter = SD15.video_models["animatediff-v1-5-3"].unet
+    guessed = manager.host_bytes([SD15.unet, adapter])
+    with manager.hold(SD15.unet, adapter) as (unet, motion):
+        # Each storage once: what the two share, they share.
+        own = {weight.data_ptr(): weight.nbytes for network in (unet, motion) for weight in tensors_of(network)}
+        assert manager.host_bytes([SD15.unet, adapter]) == pytest.approx(sum(own.values()), rel=0.001)
+        assert guessed == pytest.approx(sum(own.values()), rel=0.02)  # positions are in no file
+        assert manager.weight_bytes(adapter) == size_of(motion)
+        manager.unload(SD15.unet)
+        assert SD15.unet.key in manager.loaded()  # what is built on it is held
+    with manager.hold(adapter):
+        manager.unload(SD15.unet)
+        assert SD15.unet.key in manager.loaded()
+    manager.unload(SD15.unet)
+    assert manager.loaded() == []  # the adapter's copy of its weights would count nowhere
+
+
+def test_motion_modules_are_not_shown_more_frames_than_they_tell_apart(sd15, source_frames):
+    frames = np.repeat(source_frames, 10, 0)[:, :32, :32]
+    request = request_for("smooth", "given", frames, video_model="animatediff-v1-5-3", window=40)
+    with pytest.raises(InputError, match="can see 32 frames at once, and the window has 40"):
+        last(run(request, sd15))
+    assert last(run(replace(request, window=32), sd15)).frames.shape == frames.shape
+
+
+@pytest.mark.parametrize("control_type", ["mlsd", "segmentation", "tile"])
+def test_maps_that_cannot_be_drawn_are_refused_before_anything_loads(source_frames, control_type):
+    def ask(**given):
+        return request_for(
+            "control", "controlnet", source_frames, controls=(Control(control_type=control_type, **given),)
+        )
+
+    with pytest.raises(InputError, match=f"'{control_type}' cannot be drawn here"):
+        ask()
+    assert ask(frames=source_frames).controls[0].control_type == control_type
+
+
+@pytest.mark.parametrize("video_model", SD15.video_models)
+def test_every_video_model_stays_near_itself_in_eight_bits(settings, video_model):
+    spec, size = SD15.video_models[video_model].unet, (1, 4, 3, 8, 8)
+    generator = torch.Generator().manual_seed(0)
+    clip, answers = torch.randn(size, generator=generator), []
+    for eight_bits in (False, True):
+        manager = ModelManager(replace(settings, fp8=eight_bits))
+        with manager.use(spec) as (unet,), torch.inference_mode():
+            words = torch.randn(1, 6, unet.config.cross_attention_dim, generator=generator.manual_seed(1))
+            answers.append(CALLS[spec.kind](unet, clip, torch.tensor(500), words))
+            assert any(weight.dtype == torch.float8_e4m3fn for weight in unet.parameters()) == eight_bits
+    assert torch.isfinite(answers[1]).all()
+    assert not torch.equal(*answers)
+    assert (answers[0] - answers[1]).norm() < 0.4 * answers[0].norm()
+
+
+def test_in_tiles_a_picture_no_larger_than_one_stays_the_same(settings, source_frames):
+    request = request_for("smooth", "given", source_frames)
+    plain, tiled = (last(run(request, ModelManager(replace(settings, tiling=on)))).frames for on in (False, True))
+    assert np.array_equal(plain, tiled)
+
+
+class TestDownloadsInARun:
+    """The hub is a folder; a download copies from it, in pieces."""
+
+    @pytest.fixture
+    def empty(self, settings, hub_cache, tmp_path, monkeypatch):
+        from huggingface_hub import constants
+
+        cache, pieces = tmp_path / "cache", 20
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        monkeypatch.setattr(pulls, "REPORT_EVERY", 0.01)
+        real, arrived = hub.pull, []
+
+        def pull(spec, settings, report=None):
+            if hub.find(spec, settings) is None:
+                for piece in range(pieces):
+                    time.sleep(0.005)
+                    report(piece * 50_000_000, pieces * 50_000_000)
+                folder = f"models--{spec.repo.replace('/', '--')}"
+                shutil.copytree(hub_cache / "cache" / folder, cache / folder, dirs_exist_ok=True)
+                arrived.append(spec.repo)
+            return real(spec, settings, report)
+
+        monkeypatch.setattr(hub, "pull", pull)
+        return ModelManager(settings), arrived
+
+    def test_a_run_tells_how_far_they_are(self, empty, source_frames):
+        manager, arrived = empty
+        *events, result = run(request_for("smooth", "given", source_frames), manager)
+        assert isinstance(result, GenerationResult)
+        told = [event.message for event in events if "Downloading" in event.message]
+        assert any(f"'{SD15.unet.repo}'" in text and "MB of 1 GB" in text for text in told)
+        assert set(arrived) == {SD15.unet.repo, SD15.video_models["zeroscope"].unet.repo}
+        again = [event.message for event in run(request_for("smooth", "given", source_frames), manager)
+                 if isinstance(event, StepEvent)]  # fmt: skip
+        assert not any("Downloading" in text for text in again)
+
+    def test_closing_the_run_stops_them(self, empty, source_frames):
+        manager, arrived = empty
+        events = run(request_for("smooth", "given", source_frames), manager)
+        next(event for event in events if "Downloading" in event.message)
+        events.close()
+        time.sleep(0.3)
+        assert arrived == []
+        assert manager.held() == []
+
+
 def test_a_video_model_may_decode_with_its_own_autoencoder(sd15, source_frames, monkeypatch):
     request = request_for("smooth", "given", source_frames, video_model="vidrd")
     own = last(run(request, sd15)).frames
@@ -175,7 +297,7 @@ def test_a_video_model_may_decode_with_its_own_autoencoder(sd15, source_frames, 
 
 class TestOwnModels:
     def test_a_folder_takes_the_bases_place_under_every_model_built_on_it(self, sd15, source_frames, tmp_path):
-        for spec in (SD15.unet, SD15.text_encoder, SD15.tokenizer, SD15.vae):
+        for spec in SD15.shared:
             save(replace(spec, variant=""), tmp_path)
         request = request_for("control", "controlnet", source_frames, video_model="animatediff-v1-5-3")
         usual, own = (last(run(replace(request, base_model=base), sd15)) for base in ("", str(tmp_path)))
@@ -187,11 +309,61 @@ class TestOwnModels:
         assert chosen.controlnets == SD15.controlnets
 
     def test_a_base_that_does_not_go_with_the_rest_is_refused(self, sd15, source_frames, tmp_path):
-        for spec in (SD15.text_encoder, SD15.tokenizer, SD15.vae):
+        for spec in (SD15.text_encoder, SD15.tokenizer, SD15.vae, SD15.scheduler):
             save(replace(spec, variant=""), tmp_path)
         small(SD15.inpainting).save_pretrained(tmp_path / "unet")
         with pytest.raises(ModelUnavailableError, match="reads 9 channels"):
             last(run(request_for("control", "controlnet", source_frames, base_model=str(tmp_path)), sd15))
+
+    @pytest.mark.parametrize("video_model", ["zeroscope", "animatediff-v1-5-3"])
+    def test_a_base_that_predicts_velocities_is_sampled_by_its_own_schedule(
+        self, sd15, source_frames, tmp_path, video_model
+    ):
+        for spec in SD15.shared:
+            save(replace(spec, variant=""), tmp_path)
+        request = request_for("control", "controlnet", source_frames, base_model=str(tmp_path), mixing_ratio=0.5,
+                              video_model=video_model)  # fmt: skip
+        noise = last(run(request, sd15))
+        predict_velocities(tmp_path)
+        chosen = catalog.models_for(request)
+        schedules = chosen.scheduler, chosen.video_models[video_model].scheduler
+        with sd15.hold(*schedules) as (image, video):
+            assert image.config.prediction_type == "v_prediction"
+            # Motion modules between the base's layers predict what these do, in the noise they were trained with.
+            built_on_it = video_model.startswith("animatediff")
+            assert video.config.prediction_type == ("v_prediction" if built_on_it else "epsilon")
+            assert video.config.beta_schedule == ("linear" if built_on_it else "scaled_linear")
+        velocities = last(run(request, sd15))
+        assert not np.array_equal(noise.framewise_frames, velocities.framewise_frames)
+        assert velocities.frames.std() > 1
+
+    def test_a_base_that_predicts_velocities_is_refused_beside_a_network_that_predicts_noise(
+        self, sd15, source_frames, tmp_path
+    ):
+        for spec in SD15.shared:
+            save(replace(spec, variant=""), tmp_path)
+        predict_velocities(tmp_path)
+        with pytest.raises(ModelUnavailableError, match=r"predicts 'v_prediction'.*'instruct-pix2pix'"):
+            last(run(request_for("edit", "instruct-pix2pix", source_frames, base_model=str(tmp_path)), sd15))
+
+    def test_a_lora_that_was_written_anew_is_read_anew(self, sd15, source_frames, tmp_path):
+        from safetensors.torch import save_file
+
+        path = tmp_path / "mine.safetensors"
+        request, made = request_for("control", "controlnet", source_frames, loras=str(path)), []
+        stages = StageCache()
+        for number in range(2):
+            generator = torch.Generator().manual_seed(number)
+            name = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.lora"
+            with sd15.hold(SD15.unet) as (unet,):
+                layer = unet.mid_block.attentions[0].transformer_blocks[0].attn2.to_k.weight
+            weights = {f"{name}.down.weight": torch.randn(2, layer.shape[1], generator=generator),
+                       f"{name}.up.weight": torch.randn(layer.shape[0], 2, generator=generator)}  # fmt: skip
+            save_file(weights, path)
+            os.utime(path, ns=(number, number))
+            made.append(last(run(request, sd15, stages)))
+        assert "framewise" in made[1].evaluations
+        assert not np.array_equal(made[0].framewise_frames, made[1].framewise_frames)
 
     def test_what_is_not_there_is_told_by_name(self, sd15, source_frames):
         for base in ("/nowhere/at/all", "nobody/nothing", "missing.safetensors"):
@@ -324,12 +496,29 @@ class TestCatalogFile:
         assert (video.unet.repo, video.unet.size, video.window) == ("camenduru/potat1", (1024, 576), 24)
         assert video.text_encoder.repo == "camenduru/potat1"
 
+    def test_a_model_like_one_of_several_repositories_takes_the_others_as_they_are(self, tmp_path):
+        found = self.read(tmp_path, """
+            [families.sd15.video_models.mine]
+            like = "vidrd"
+            repo = "my/vidrd"
+            file = "trained.safetensors"
+        """)  # fmt: skip
+        mine, released = found["sd15"].video_models["mine"], SD15.video_models["vidrd"]
+        assert mine.unet.place == mine.text_encoder.place == "my/vidrd/trained.safetensors"
+        assert (mine.unet.kind, mine.text_encoder.kind) == ("vidrd_unet", "vidrd_text_encoder")
+        assert (mine.tokenizer, mine.scheduler, mine.vae) == (released.tokenizer, released.scheduler, released.vae)
+
     @pytest.mark.parametrize(("text", "named"), [
         ("[families.x]\nlike = 'sd9'", "sd9"),
         ("[families.sd15]\ncolour = 1", "colour"),
         ("[families.sd15.controlnets.x]\nfolder = 'a'", "repo"),
         ("[families.sd15.video_models.x]\nrepo = 'a/b'", "like"),
         ("no toml", "cannot be read"),
+        ("[family.sd15]\ntitle = 'x'", "'family', which is not known"),
+        ("[families.sd15.controlnets.x]\nrepo = 3", "repo = 3, and repo is a text"),
+        ("[families.sd15.controlnets.x]\nrepo = 'a/b'\nbytes = 'many'", "bytes is a whole number"),
+        ("[families.sd15.controlnets.x]\nrepo = 'a/b'\nsize = [512]", "Write it as in"),
+        ("[families.sd15.controlnets.x]\nrepo = 'a/b'\nsize = '512x512'", "a list of width and height"),
     ])  # fmt: skip
     def test_what_cannot_be_meant_is_told(self, tmp_path, text, named):
         with pytest.raises(InputError, match=named):
@@ -344,3 +533,51 @@ def test_a_repository_that_cannot_be_had_is_told_by_name(tmp_path, source_frames
     request = catalog.default_request("smooth", "sd15", source_frames, "a cube")
     with pytest.raises(ModelUnavailableError, match=r"stable-diffusion-v1-5.*BIVDIFF_MODELS_FOLDER"):
         last(run(request, ModelManager(Settings(device="cpu", models_folder=tmp_path))))
+
+
+class TestLorasOfTheHub:
+    """Their repositories lie in the hub library's cache, and the hub is not there."""
+
+    @pytest.fixture
+    def repository(self, tmp_path, monkeypatch):
+        from huggingface_hub import constants
+
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        root = tmp_path / "models--someone--styles"
+        (root / "refs").mkdir(parents=True)
+        (root / "refs" / "main").write_text(COMMIT)
+
+        def holding(*names):
+            for name in names:
+                path = root / "snapshots" / COMMIT / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(name.encode())
+            return Settings(device="cpu", models_folder=tmp_path / "none")
+
+        return holding
+
+    @pytest.mark.parametrize(("files", "name", "chosen"), [
+        (["ink.safetensors", "README.md"], "someone/styles", "ink.safetensors"),
+        (["ink.safetensors", "oil.safetensors"], "someone/styles/oil.safetensors", "oil.safetensors"),
+        (["old/ink.safetensors", "oil.safetensors"], "someone/styles/old/ink.safetensors", "old/ink.safetensors"),
+        (["ink.safetensors", "pytorch_lora_weights.safetensors"], "someone/styles", "pytorch_lora_weights.safetensors"),
+        (["ink.bin"], "someone/styles", "ink.bin"),
+    ])  # fmt: skip
+    def test_one_is_found_by_its_repository_or_by_its_file(self, repository, files, name, chosen):
+        settings = repository(*files)
+        spec = replace(SD15.unet, loras=((name, 0.5),))
+        assert hub.pull_additions(spec, settings)[name].read_bytes() == chosen.encode()
+
+    def test_a_repository_of_several_is_asked_which(self, repository, monkeypatch):
+        settings = repository("ink.safetensors", "oil.safetensors")
+        files = [SimpleNamespace(rfilename=name, size=1) for name in ("ink.safetensors", "oil.safetensors")]
+        asked = SimpleNamespace(model_info=lambda *_, **__: SimpleNamespace(siblings=files))
+        monkeypatch.setattr(hub, "HfApi", lambda: asked)
+        with pytest.raises(ModelUnavailableError, match=r"'someone/styles' does not hold exactly one.*owner/name/file"):
+            hub.pull_additions(replace(SD15.unet, loras=(("someone/styles", 1.0),)), settings)
+
+    def test_a_file_of_ones_own_and_its_folder(self, settings, tmp_path):
+        (tmp_path / "mine.pt").write_bytes(b"x")
+        for name in (str(tmp_path / "mine.pt"), str(tmp_path)):
+            spec = replace(SD15.text_encoder, embeddings=(name,))
+            assert hub.pull_additions(spec, settings) == {name: tmp_path / "mine.pt"}

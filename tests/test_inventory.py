@@ -13,10 +13,12 @@ import torch
 from bivdiff import inventory as rooms
 from bivdiff.catalog import FAMILIES, SCORING, TASKS, extend
 from bivdiff.errors import CancelledError, InputError, ModelUnavailableError
-from bivdiff.inventory import check, find_spec, find_specs, inventory, named_specs, pulling
+from bivdiff.inventory import check, find_spec, find_specs, inventory, named_specs
 from bivdiff.models import hub
+from bivdiff.models import pulling as pulls
 from bivdiff.models.loaders import LOADERS
 from bivdiff.models.manager import ModelManager
+from bivdiff.models.pulling import pulling
 from bivdiff.settings import Settings
 from bivdiff.specs import ModelSpec
 
@@ -172,7 +174,7 @@ def test_a_download_reports_and_ends(nowhere, monkeypatch):
             report(done, 100)
             time.sleep(0.02)
 
-    monkeypatch.setattr(rooms, "REPORT_EVERY", 0.01)
+    monkeypatch.setattr(pulls, "REPORT_EVERY", 0.01)
     monkeypatch.setattr(hub, "pull", pull)
     reports = list(pulling(find_spec("sd15/vae"), nowhere))
     assert reports[-1] == (100, 100)
@@ -192,7 +194,7 @@ def test_closing_stops_a_download_at_its_next_report(nowhere, monkeypatch):
             ended.append(str(error))
             raise
 
-    monkeypatch.setattr(rooms, "REPORT_EVERY", 0.01)
+    monkeypatch.setattr(pulls, "REPORT_EVERY", 0.01)
     monkeypatch.setattr(hub, "pull", pull)
     updates = pulling(find_spec("sd15/vae"), nowhere)
     next(updates)

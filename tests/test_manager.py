@@ -14,6 +14,7 @@ import torch
 
 from bivdiff import catalog
 from bivdiff.errors import InputError, ModelUnavailableError, OutOfMemoryError
+from bivdiff.models import placement
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.memory import Memory, MemoryProbe, read_bytes, say_bytes
 from bivdiff.models.placement import POLICIES
@@ -238,6 +239,27 @@ class TestDevice:
         use(manager, spec_of("a"))
         assert manager.readout().swap_bytes == 0
 
+    def test_memory_that_cannot_be_pinned_is_used_as_it_is(self, monkeypatch, caplog):
+        def refuse(_):
+            raise RuntimeError("CUDA error: out of memory")
+
+        weights = torch.ones(3)
+        monkeypatch.setattr(torch.Tensor, "pin_memory", refuse)
+        assert placement._pinned(weights, torch.device("cuda")) is weights
+        assert "could not be pinned" in caplog.text
+
+    def test_another_policy_holds_no_longer_than_it_is_wanted(self, manager_of, shelf):
+        manager = manager_of()
+        use(manager, spec_of("a"))
+        with manager.policy_restored():
+            manager.set_policy("group")
+            use(manager, spec_of("a"))
+        assert manager.policy == "model"
+        assert use(manager, spec_of("a")) == ("a",)  # placed anew, since it was streamed
+        assert shelf.read == ["a", "a", "a"]
+        use(manager, spec_of("a"))
+        assert shelf.read == ["a", "a", "a"]
+
     def test_a_leaner_policy_takes_over_for_what_is_not_held(self, manager_of):
         manager = manager_of(policy="none")
         use(manager, spec_of("a"))
@@ -301,7 +323,7 @@ class TestWholeRuns:
         manager = ModelManager(replace(settings, offload="model", device_memory="20MB"))
         *events, result = run(_request(source_frames), manager)
         notes = [event.note for event in events if event.note]
-        assert manager.policy == "group"
+        assert manager.policy == "model"  # the next run is not slowed down by this one
         assert "leaner offload policy 'group'" in notes[0]
         assert np.array_equal(result.frames, reference)
 

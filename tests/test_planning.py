@@ -42,7 +42,9 @@ def manager_of(gigabytes, tmp_path, policy="model"):
     settings = Settings(
         device="cpu", offload=policy, dtype="float16", device_memory=f"{gigabytes}GB", models_folder=tmp_path
     )
-    return ModelManager(settings, Card(gigabytes))
+    manager = ModelManager(settings, Card(gigabytes))
+    manager.slices = True  # as on a card
+    return manager
 
 
 @pytest.fixture(autouse=True)
@@ -64,8 +66,7 @@ def test_weights_are_counted_as_the_policy_places_them(tmp_path):
     found = {policy: expected(big_request(), manager_of(24, tmp_path, policy)) for policy in ("none", "model", "group")}
     sizes = {policy: estimate.device_bytes / GIGA for policy, estimate in found.items()}
     # U-Net 1.72, ControlNet 0.72, VAE 0.17, text encoders 0.25 and 0.68, ZeroScope 2.82
-    activations = activation_bytes(big_request(), catalog.FAMILIES["sd15"].video_models["zeroscope"],
-                                   manager_of(24, tmp_path).dtype) / GIGA  # fmt: skip
+    activations = activation_bytes(big_request(), catalog.FAMILIES["sd15"], manager_of(24, tmp_path)) / GIGA
     assert sizes["none"] == pytest.approx(6.36 + activations, abs=0.05)
     assert sizes["model"] == pytest.approx(2.82 + 0.17 + activations, abs=0.05)
     assert sizes["group"] == pytest.approx(0.25 + activations, abs=0.05)
@@ -75,7 +76,7 @@ def test_weights_are_counted_as_the_policy_places_them(tmp_path):
 def test_what_is_computed_grows_with_frames_and_size_and_not_beyond_the_window(tmp_path):
     def activations(**changes):
         request = big_request(**changes)
-        return activation_bytes(request, catalog.FAMILIES["sd15"].video_models["zeroscope"], manager.dtype)
+        return activation_bytes(request, catalog.FAMILIES["sd15"], manager)
 
     manager = manager_of(24, tmp_path)
     assert activations(size=512) == pytest.approx(4 * activations(size=256), rel=0.01)

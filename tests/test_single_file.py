@@ -164,7 +164,7 @@ def test_only_the_wanted_part_is_read(checkpoint, monkeypatch):
         with opened(*args) as file:
 
             class Watched:
-                keys, get_slice = file.keys, file.get_slice
+                keys, get_slice, metadata = file.keys, file.get_slice, file.metadata
 
                 def get_tensor(self, name):
                     names.append(name)
@@ -177,6 +177,15 @@ def test_only_the_wanted_part_is_read(checkpoint, monkeypatch):
     read_part(checkpoint[1], "vae")
     assert len(names) > 100
     assert all(name.startswith(PREFIXES["vae"]) for name in names)
+
+
+@pytest.mark.parametrize("sign", ["metadata", "name"])
+def test_a_file_that_predicts_velocities_is_refused(whole, tmp_path, sign):
+    path = tmp_path / "velocities.safetensors"
+    told = {"modelspec.prediction_type": "v"} if sign == "metadata" else None
+    save_file(whole if told else {**whole, "v_pred": torch.zeros(1)}, path, metadata=told)
+    with pytest.raises(ModelUnavailableError, match=r"'velocities\.safetensors' predicts velocities.*scheduler_config"):
+        read_part(path, "unet")
 
 
 @pytest.mark.parametrize(("part", "title"), [("unet", "U-Net"), ("vae", "autoencoder"), ("text_encoder", "text enc")])

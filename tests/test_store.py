@@ -17,6 +17,7 @@ from bivdiff.models.manager import ModelManager
 from bivdiff.pipeline import last, run
 from bivdiff.reuse import StageCache
 from bivdiff.settings import Settings
+from bivdiff.specs import ModelSpec
 from bivdiff.store import ENDING, UNFINISHED, StageStore
 
 FRAMES = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
@@ -159,30 +160,22 @@ def test_settings_are_read_from_the_environment(monkeypatch, tmp_path):
     assert (settings.cache_folder, settings.cache_size) == (tmp_path, "3MB")
 
 
-def test_models_are_told_apart_by_their_files(store_of, tmp_path, toybox_folder):
+def test_models_are_told_apart_by_their_files(tmp_path, toybox_folder):
+    def identity(*specs: ModelSpec, **changes: object) -> str:
+        return ModelManager(Settings(device="cpu", **changes)).identity(specs)
+
     family = catalog.family("toybox")
-    shipped = store_of().identity(family.shared)
-    trained = store_of(toybox_folder=toybox_folder).identity(family.shared)
-    assert shipped != trained
-    assert trained == store_of(toybox_folder=toybox_folder).identity(family.shared)
-    assert store_of().identity([family.unet]) != store_of().identity([family.vae])
+    assert identity(*family.shared) != identity(*family.shared, toybox_folder=toybox_folder)
+    assert identity(*family.shared, toybox_folder=toybox_folder) == identity(
+        *family.shared, toybox_folder=toybox_folder
+    )
+    assert identity(family.unet) != identity(family.vae)
     lora = tmp_path / "style.safetensors"
     lora.write_bytes(b"one")
     styled = replace(family.unet, loras=((str(lora), 1.0),))
-    before = store_of().identity([styled])
+    before = identity(styled)
     lora.write_bytes(b"other")
-    assert store_of().identity([styled]) != before
-
-
-def test_a_lora_of_the_hub_is_told_apart_by_its_commit(store_of, tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    reference = tmp_path / "models--someone--style" / "refs" / "main"
-    reference.parent.mkdir(parents=True)
-    styled = replace(catalog.family("toybox").unet, loras=(("someone/style", 1.0),))
-    reference.write_text("one commit")
-    before = store_of().identity([styled])
-    reference.write_text("another commit")
-    assert store_of().identity([styled]) != before
+    assert identity(styled) != before
 
 
 @pytest.mark.parametrize("switch", ["tiling", "fp8", "compile"])
@@ -214,5 +207,6 @@ def test_a_later_run_starts_from_the_disk(store_of, request_of, manager, toybox_
     again = last(run(request(0.5), manager, store_of(toybox_folder=toybox_folder)))
     assert set(again.evaluations) == {"smoothing"}
     assert np.array_equal(again.frames, first.frames)
-    elsewhere = last(run(request(0.5), manager, store_of()))  # as if the weights were the shipped ones
+    shipped = ModelManager(Settings(device="cpu"))
+    elsewhere = last(run(request(0.5), shipped, store_of()))
     assert set(elsewhere.evaluations) == {"framewise", "inversion", "smoothing"}

@@ -51,17 +51,41 @@ SIZES = (1, 0.75, 0.5)  # shares of a picture's sides, tried in this order
 SMALLEST_SIDE = 256  # pixels, below which real models make little sense
 
 
-def activation_bytes(request: GenerationRequest, video: VideoModel, dtype: torch.dtype) -> int:
-    """Bytes of the device that the hungriest stage of a request computes with, weights not counted."""
-    frames, height, width = request.frames.shape[:3]
-    size, width_of_number = height * width / 512**2, dtype.itemsize / 2
-    pictures = min(frames, request.frame_batch_size) * (3 if request.image_model == "prompt2prompt" else 1)
-    stages = (
-        pictures * FOOTPRINTS["unet"].activations + (request.task == "control") * pictures
-        * FOOTPRINTS["controlnet"].activations,
-        FOOTPRINTS["decode"].activations,  # the autoencoder takes one picture after the other
+def activation_bytes(request: GenerationRequest, chosen: Family, manager: ModelManager) -> int:
+    """Bytes of the device that the hungriest stage of a request computes with, weights not counted.
+
+    Args:
+        request: what is to be made.
+        chosen: its family, with the request's own base model.
+        manager: knows the dtypes, and how the autoencoder runs.
+    """
+    video = chosen.video_models[request.video_model]
+    return max(
+        _framewise_bytes(request, manager), _coding_bytes(request, chosen, manager),
+        smoothing_bytes(request, video, manager.dtype),
     )  # fmt: skip
-    return max(int(SLACK * width_of_number * size * max(stages)), smoothing_bytes(request, video, dtype))
+
+
+def _framewise_bytes(request: GenerationRequest, manager: ModelManager) -> int:
+    frames, height, width = request.frames.shape[:3]
+    branches = {"prompt2prompt": 1, "instruct-pix2pix": 3}.get(request.image_model, 1 + (request.guidance_scale > 1))
+    pictures = min(request.frame_batch_size, frames * branches)
+    if request.image_model == "prompt2prompt":
+        pictures *= 3  # of each frame the source, and the edited one with either prompt
+    networks = ["unet", *(["controlnet"] if request.image_model == "controlnet" else [])]
+    each = sum(FOOTPRINTS[name].activations for name in networks)
+    return int(SLACK * manager.dtype.itemsize / 2 * height * width / 512**2 * pictures * each)
+
+
+def _coding_bytes(request: GenerationRequest, chosen: Family, manager: ModelManager) -> int:
+    """Of the autoencoder, which never sees more at once than a tile of a picture where it works in tiles."""
+    frames, height, width = request.frames.shape[:3]
+    pixels = height * width
+    if manager.tiles:
+        pixels = min(pixels, chosen.size[0] * chosen.size[1])
+    pictures = 1 if manager.slices else min(frames, request.frame_batch_size)
+    width_of_number = manager.dtype_of(chosen.vae).itemsize / 2
+    return int(SLACK * width_of_number * pixels / 512**2 * pictures * FOOTPRINTS["decode"].activations)
 
 
 def smoothing_bytes(request: GenerationRequest, video: VideoModel, dtype: torch.dtype) -> int:
@@ -159,7 +183,7 @@ def estimate(
     video = chosen.video_models[request.video_model]
     specs = dict.fromkeys((*chosen.shared, *video.components, *networks))
     bytes_of = {spec: manager.weight_bytes(spec) for spec in specs}
-    activations = activation_bytes(request, video, manager.dtype)
+    activations = activation_bytes(request, chosen, manager)
     everything = sum(bytes_of.values())
     largest = max(
         sum(bytes_of[spec] for spec in dict.fromkeys(stage.networks)) for stage in stages_of(request, chosen, networks)
@@ -167,10 +191,11 @@ def estimate(
     on_device = {
         "none": everything, "zerogpu": everything, "model": largest + bytes_of[chosen.vae], "group": int(LAYER_BYTES),
     }[policy] + activations  # fmt: skip
-    on_host = int(LIBRARIES) + (everything if policy in {"model", "group"} else max(bytes_of.values()))
+    shared = manager.host_bytes(specs)
+    on_host = int(LIBRARIES) + (shared if policy in {"model", "group"} else max(bytes_of.values()))
     seconds = operations(request, chosen, networks) / manager.pace(request.family)
     if manager.device_budget is None:
-        host = int(LIBRARIES) + everything + activations
+        host = int(LIBRARIES) + shared + activations
         return _judged(Estimate(host, host, seconds, manager.is_pace_rough(request.family), True), manager, host)
     return _judged(Estimate(on_device, on_host, seconds, manager.is_pace_rough(request.family), True), manager, on_host)
 
@@ -182,7 +207,7 @@ def _judged(found: Estimate, manager: ModelManager, on_host: int) -> Estimate:
             f"{say_bytes(manager.device_budget)}. Take a leaner offload policy, fewer frames at once, a shorter "
             "window, or a smaller size."
         ))  # fmt: skip
-    if on_host > manager.host_budget:
+    if on_host - LIBRARIES > manager.host_budget:  # the budget is of what comes on top of them
         return replace(found, fits=False, advice=(
             f"The run needs about {say_bytes(on_host)} of memory, and the budget is {say_bytes(manager.host_budget)}. "
             "Take fewer frames or a smaller size, or close other programs and start again."

@@ -2,8 +2,8 @@
 
 In it: which files of a repository a component is read from; finding them among the app's own, in the models folder and
 in the hub library's cache; downloading just them, and the sentence a user gets when that fails.
-Not in it: how the files are read (loaders.py), where models run (manager.py). LoRAs, embeddings and the base of a
-component are files of others.
+LoRAs and textual inversions are found and fetched the same way, each as a component of its own: `addition`.
+Not in it: how the files are read (loaders.py), how much they hold (counting.py), where models run (manager.py).
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ Report = Callable[[int, int], None]
 _OF_TRANSFORMERS = {"text_encoder", "depth_estimator", "clip", "dino"}
 """The kinds of component whose weights bear the names that transformers gives them; all others' are diffusers'."""
 _SINGLE_FILE = ".safetensors"
+ADDITION = "addition"
+"""The kind of component that a LoRA or a textual inversion is."""
+_USUAL_LORA = "pytorch_lora_weights.safetensors"
 
 # A set of files is complete when its last one is there: so an interrupted download never passes for a whole one.
 _TOKENIZER_EXTRAS = ("special_tokens_map.json", "added_tokens.json", "tokenizer_config.json")
@@ -78,9 +81,56 @@ def find(spec: ModelSpec, settings: Settings) -> Path | None:
     return next((root for root in _roots(spec, settings) if _holds(root, spec)), None)
 
 
+def files_of(spec: ModelSpec, root: Path) -> list[Path]:
+    """The files that a component is read from, under `root` as `find` gives it; empty where they are not all there."""
+    if root.is_file():
+        return [root] if root.suffix == _SINGLE_FILE or spec.kind == ADDITION else []
+    folder = root / spec.folder
+    return [folder / name for name in _choose({path.name for path in _files(folder)}, spec)]
+
+
 def bytes_on_disk(spec: ModelSpec, root: Path) -> int:
     """How many bytes the files take that a component is read from, under `root` as `find` gives it."""
-    return sum(path.stat().st_size for path in _chosen(root, spec))
+    return sum(path.stat().st_size for path in files_of(spec, root))
+
+
+def addition(name: str) -> ModelSpec:
+    """A LoRA or a textual inversion, as a component: a file, a folder or repository that holds one, or
+    `owner/name/file` for one of a repository's several.
+    """  # noqa: D205 - three ways to name one
+    owner, _, rest = name.partition("/")
+    repo, _, file = rest.partition("/")
+    local = Path(name).expanduser().exists() or not owner or owner in {".", "..", "~"}
+    if local or not file:
+        return ModelSpec(key=name, kind=ADDITION, repo=name)
+    folder, _, file = file.rpartition("/")
+    return ModelSpec(key=name, kind=ADDITION, repo=f"{owner}/{repo}", folder=folder, file=file)
+
+
+def additions(spec: ModelSpec) -> list[ModelSpec]:
+    """What is added to a component after it was read: its LoRAs and its textual inversions."""
+    return [addition(name) for name in (*(path for path, _ in spec.loras), *spec.embeddings)]
+
+
+def pull_additions(spec: ModelSpec, settings: Settings) -> dict[str, Path]:
+    """The file of each LoRA and textual inversion of a component, by the name that the component has for it.
+
+    Raises:
+        ModelUnavailableError: one is not there, and cannot be downloaded.
+    """
+    return {each.key: files_of(each, pull(each, settings))[0] for each in additions(spec)}
+
+
+def stamp(spec: ModelSpec, settings: Settings) -> str:
+    """Size and date of each file that a component is read from, what is added to it and what it is built on included.
+
+    Files of equal stamps are taken to hold the same: a file's date changes whenever it is written, while reading
+    gigabytes of weights to hash them would take as long as the stage that is to be saved.
+    """
+    root = find(spec, settings)
+    stats = [path.stat() for path in files_of(spec, root)] if root else []
+    others = [*additions(spec), *([spec.base] if spec.base else [])]
+    return " ".join([f"{[(stat.st_size, stat.st_mtime_ns) for stat in stats]}", *(stamp(o, settings) for o in others)])
 
 
 def pull(spec: ModelSpec, settings: Settings, report: Report | None = None) -> Path:
@@ -118,6 +168,8 @@ def _choose(inside: set[str], spec: ModelSpec) -> list[str]:
     """What `choose_files` does, for names from the component's folder."""
     if spec.file:
         return [spec.file] if spec.file in inside else []
+    if spec.kind == ADDITION:
+        return _choose_addition(inside)
     if spec.kind == "tokenizer":
         chosen = [name for name in (*_TOKENIZER_EXTRAS, *_VOCABULARY, _FAST_TOKENIZER) if name in inside]
         return chosen if _FAST_TOKENIZER in inside or inside.issuperset(_VOCABULARY) else []
@@ -125,6 +177,17 @@ def _choose(inside: set[str], spec: ModelSpec) -> list[str]:
         return [_SCHEDULER] if _SCHEDULER in inside else []
     weights, _ = _choose_weights(inside, spec)
     return ["config.json", *weights] if weights and "config.json" in inside else []
+
+
+def _choose_addition(inside: set[str]) -> list[str]:
+    """The one file of weights that there is, or the one with the name that diffusers gives; none if one cannot tell."""
+    for ending in (_SINGLE_FILE, ".pt", ".bin"):
+        found = [name for name in inside if name.endswith(ending)]
+        if len(found) == 1:
+            return found
+        if _USUAL_LORA in found:
+            return [_USUAL_LORA]
+    return []
 
 
 def _choose_weights(inside: set[str], spec: ModelSpec) -> tuple[list[str], Weights]:
@@ -180,16 +243,9 @@ def _own_path(spec: ModelSpec) -> Path:
 
 def _holds(root: Path, spec: ModelSpec) -> bool:
     try:
-        return bool(_chosen(root, spec))
+        return bool(files_of(spec, root))
     except (OSError, ValueError):  # not a folder, not to be read by us, not even a path
         return False
-
-
-def _chosen(root: Path, spec: ModelSpec) -> list[Path]:
-    if root.suffix == _SINGLE_FILE and root.is_file():
-        return [root]
-    folder = root / spec.folder
-    return [folder / name for name in _choose({path.name for path in _files(folder)}, spec)]
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -219,6 +275,10 @@ def _check_on_hub(spec: ModelSpec, settings: Settings) -> None:
 
 
 def _lacks(spec: ModelSpec) -> str:
+    if spec.kind == ADDITION:
+        if spec.file:
+            return f"holds no file '{spec.place.removeprefix(f'{spec.repo}/')}'."
+        return "does not hold exactly one file of weights. Name the one you mean, as in owner/name/file.safetensors."
     weights = f"config.json, and all of {_stem(spec, 'safetensors')}.safetensors or {_stem(spec, 'bin')}.bin,"
     by_kind = {"tokenizer": f"{_FAST_TOKENIZER}, or {' and '.join(_VOCABULARY)}", "scheduler": _SCHEDULER}
     place = f"its folder '{spec.folder}'" if spec.folder else "it"

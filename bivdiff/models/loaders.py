@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -32,13 +33,15 @@ UNREADABLE = (
 class Source(NamedTuple):
     """Where a component is read from: the root of its repository, or a single file; and the dtype of its weights.
 
-    `base` is the loaded component of `spec.base`, if it has one.
+    `base` is the loaded component of `spec.base`, if it has one. `additions` are the files of its LoRAs and textual
+    inversions, by the names that `spec` has for them.
     """
 
     spec: ModelSpec
     root: Path
     dtype: torch.dtype
     base: Any = None
+    additions: Mapping[str, Path] = MappingProxyType({})
 
 
 Load = Callable[[Source], Any]
@@ -107,22 +110,30 @@ def _or_single_file(load: Load, part: str) -> Load:
     return load_either
 
 
+def _loras(source: Source) -> list[tuple[Path, float]]:
+    return [(source.additions[name], scale) for name, scale in source.spec.loras]
+
+
+def _embeddings(source: Source) -> list[Path]:
+    return [source.additions[name] for name in source.spec.embeddings]
+
+
 def _unet(source: Source) -> torch.nn.Module:
     plain = _or_single_file(_diffusers("UNet2DConditionModel"), "unet")(source)
-    return personal.merge_loras(plain, "unet", source.spec.loras)
+    return personal.merge_loras(plain, "unet", _loras(source))
 
 
 def _text_encoder(source: Source) -> torch.nn.Module:
     plain = _or_single_file(_transformers("CLIPTextModel"), "text_encoder")(source)
-    merged = personal.merge_loras(plain, "text_encoder", source.spec.loras)
-    return personal.widen_text_encoder(merged, source.spec.embeddings)
+    merged = personal.merge_loras(plain, "text_encoder", _loras(source))
+    return personal.widen_text_encoder(merged, _embeddings(source))
 
 
 def _tokenizer(source: Source) -> Any:
     from transformers import CLIPTokenizer
 
     tokenizer = CLIPTokenizer.from_pretrained(source.root, subfolder=source.spec.folder, local_files_only=True)
-    return personal.widen_tokenizer(tokenizer, source.spec.embeddings)
+    return personal.widen_tokenizer(tokenizer, _embeddings(source))
 
 
 def _scheduler(source: Source) -> Any:

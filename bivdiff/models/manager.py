@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,7 @@ from torch import nn
 
 from bivdiff.errors import InputError, OutOfMemoryError
 from bivdiff.models import hub
+from bivdiff.models.counting import numbers_of
 from bivdiff.models.loaders import Source, load_component
 from bivdiff.models.memory import Memory, MemoryProbe, read_bytes, say_bytes
 from bivdiff.models.placement import POLICIES, OffloadPolicy, Placement, place, size_of
@@ -32,16 +33,24 @@ from bivdiff.specs import ModelSpec
 
 HOST_SHARE = 0.8  # of the memory that is free when the manager is made
 DEVICE_SHARE = 0.95
+DENOISERS = frozenset({"unet", "video_unet", "motion_unet", "vidrd_unet", "controlnet"})
+"""Kinds of component that run in every step."""
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 @dataclass
 class _Kept:
-    """A loaded component, the bytes of its weights, how many hold it, and how many run it."""
+    """A loaded component, how many hold it, and how many run it.
+
+    `bytes` are those of its own weights: what it shares with its base is counted there. `stamp` tells which files it
+    was read from, `policy` under which it was placed.
+    """
 
     component: Any
     bytes: int
     placement: Placement | None
+    stamp: str
+    policy: OffloadPolicy
     holders: int = 0
     runners: int = 0
 
@@ -74,10 +83,12 @@ class ModelManager:
         read: loads a component: where the files are read, unless a benchmark makes random ones.
 
     Attributes:
+        settings: as given.
         device: where models run.
         dtype: of their weights.
         policy: how they share the device.
-        host_budget: bytes that loaded weights may take of the host.
+        tiles, slices: whether autoencoders take a picture in tiles, and a batch picture by picture.
+        host_budget: bytes that loaded weights may take of the host, the libraries not counted.
         device_budget: bytes that weights and what is computed may take of the device; None where it has no memory of
             its own.
     """
@@ -85,7 +96,7 @@ class ModelManager:
     def __init__(
         self, settings: Settings, probe: MemoryProbe | None = None, read: Callable[[ModelSpec, Any], Any] | None = None
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._probe = probe or MemoryProbe()
         self._read = read or self._from_disk
         self.device = _choose_device(settings.device)
@@ -95,6 +106,8 @@ class ModelManager:
         self.device_budget = read_bytes(settings.device_memory) or self._free_device_share()
         self._kept: OrderedDict[ModelSpec, _Kept] = OrderedDict()  # least recently used first
         self._by_module: dict[int, ModelSpec] = {}
+        self.tiles = settings.tiling
+        self.slices = self.device.type == "cuda"  # costs speed on a CPU, and saves a card its memory
         self._lock = threading.RLock()
         self._swap_seconds, self._swap_bytes = 0.0, 0
         self._paces: dict[str, float] = {}
@@ -170,7 +183,7 @@ class ModelManager:
         """Drop components that no job holds, all of them unless some are named, and give their memory back."""
         with self._lock:
             for spec in specs or tuple(self._kept):
-                if spec in self._kept and not self._kept[spec].holders:
+                if spec in self._kept and not self._is_held(spec):
                     self._drop(spec)
         gc.collect()  # what libraries have tied in circles
         free_memory(self.device)
@@ -181,6 +194,15 @@ class ModelManager:
             self.policy = policy
         self.unload()
 
+    @contextmanager
+    def policy_restored(self) -> Iterator[None]:
+        """Whatever policy is taken inside, the one before it holds again after."""
+        before = self.policy
+        try:
+            yield
+        finally:
+            self.policy = before  # what was placed under the other is replaced when it is next used
+
     def leaner_policy(self) -> OffloadPolicy | None:
         """The next policy that needs less of the device; None if there is none, or no device to spare."""
         leaner: dict[OffloadPolicy, OffloadPolicy] = {"none": "model", "model": "group"}
@@ -190,13 +212,13 @@ class ModelManager:
         """Where a component is: "on device", "in memory", "on disk" or "absent"."""
         kept = self._kept.get(spec)
         if kept is None:
-            return "absent" if hub.find(spec, self._settings) is None else "on disk"
+            return "absent" if hub.find(spec, self.settings) is None else "on disk"
         on_device = kept.placement is not None and kept.placement.device_bytes > 0
         return "on device" if on_device else "in memory"
 
     def loaded(self) -> list[str]:
         """Keys of the components in memory."""
-        return sorted(spec.key for spec in self._kept)
+        return sorted(spec.key for spec in list(self._kept))
 
     def held(self) -> list[str]:
         """Keys of the components that somebody holds."""
@@ -213,17 +235,32 @@ class ModelManager:
 
     # Loading, and the host's budget
 
+    def identity(self, specs: Iterable[ModelSpec]) -> str:
+        """Names components for keys: what they load, and the files as they were then, or are for what is not loaded."""
+        kept = [(spec, self._kept.get(spec)) for spec in specs]
+        return " ".join(f"{spec.load_id} {one.stamp if one else hub.stamp(spec, self.settings)}" for spec, one in kept)
+
+    def missing(self, specs: Iterable[ModelSpec]) -> list[ModelSpec]:
+        """Those of the components that are neither in memory nor, as far as they are read from there, on the disk."""
+        read_from_disk = self._read == self._from_disk
+        return [spec for spec in specs if read_from_disk and self.state(spec) == "absent"]
+
     def _load(self, spec: ModelSpec) -> _Kept:
-        if spec in self._kept:
-            self._kept.move_to_end(spec)
-            return self._kept[spec]
+        stamp = hub.stamp(spec, self.settings)
+        kept = self._kept.get(spec)
+        if kept is not None:
+            # Files that are gone since have not changed.
+            if self._is_held(spec) or (kept.stamp == (stamp or kept.stamp) and kept.policy == self.policy):
+                self._kept.move_to_end(spec)
+                return kept
+            self._drop(spec)
         base = None
         if spec.base is not None:
             below = self._load(spec.base)
             if below.placement is not None:
                 below.placement.leave()  # what is shared, is shared on the host
             base = below.component
-        self._make_host_room(self.weight_bytes(spec) if spec.base is None else 0)
+        self._make_host_room(self._own_bytes(spec))
         with torch.inference_mode(False):  # weights made in that mode could not be moved outside it
             component = self._read(spec, base)
             self._prepare(component, spec)
@@ -231,17 +268,19 @@ class ModelManager:
             placement = place(component, self.policy, self.device) if module else None
             if placement is not None and self.policy == "zerogpu":
                 placement.enter()
-        kept = _Kept(component, size_of(component) if module else 0, placement)
+        own_bytes = size_of(component) - (size_of(base) if base is not None else 0) if module else 0
+        kept = _Kept(component, own_bytes, placement, stamp, self.policy)
         self._kept[spec] = kept
         self._by_module[id(component)] = spec
         return kept
 
     def _from_disk(self, spec: ModelSpec, base: Any) -> Any:
-        return load_component(Source(spec, hub.pull(spec, self._settings), self.dtype_of(spec), base))
+        root, added = hub.pull(spec, self.settings), hub.pull_additions(spec, self.settings)
+        return load_component(Source(spec, root, self.dtype_of(spec), base, added))
 
     def numerics(self) -> str:
         """In words, all that changes what equal models make of equal input: device, digits, and how they are run."""
-        settings = self._settings
+        settings = self.settings
         switches = [name for name in ("tiling", "fp8", "compile") if getattr(settings, name)]
         return " ".join([self.device.type, str(self.dtype), *switches])
 
@@ -253,23 +292,29 @@ class ModelManager:
 
     def _prepare(self, component: Any, spec: ModelSpec) -> None:
         """What a component runs with, beside its weights."""
-        if spec.kind == "vae" and self._settings.tiling:
+        if spec.kind == "vae" and self.tiles:
             component.enable_tiling()
-        elif spec.kind == "vae" and self.device.type == "cuda":
-            component.enable_slicing()  # a picture at a time costs speed on a CPU, and saves a card its memory
-        if self._settings.fp8 and spec.kind in {"unet", "video_unet", "motion_unet", "controlnet"}:
+        if spec.kind == "vae" and self.slices:
+            component.enable_slicing()
+        if self.settings.fp8 and spec.kind in DENOISERS:
             component.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=self.dtype)
-        if self._settings.compile and spec.kind in {"unet", "video_unet", "motion_unet", "controlnet"}:
+        if self.settings.compile and spec.kind in DENOISERS:
             component.compile()
 
     def weight_bytes(self, spec: ModelSpec) -> int:
-        """Bytes that a component's weights take, or will once it is loaded; 0 where nothing is known of it."""
+        """Bytes that a component takes where it runs, its base's included; 0 where nothing is known of it."""
+        return self._own_bytes(spec) + (self.weight_bytes(spec.base) if spec.base else 0)
+
+    def host_bytes(self, specs: Iterable[ModelSpec]) -> int:
+        """Bytes that components take together on the host, where those built on a base share its weights."""
+        every = dict.fromkeys(part for spec in specs for part in (spec, spec.base) if part)
+        return sum(map(self._own_bytes, every))
+
+    def _own_bytes(self, spec: ModelSpec) -> int:
         if spec in self._kept:
             return self._kept[spec].bytes
-        root = hub.find(spec, self._settings)
-        stored = hub.bytes_on_disk(spec, root) if root else spec.bytes
-        own = int(stored * self.dtype_of(spec).itemsize / spec.bytes_per_number)
-        return own + (self.weight_bytes(spec.base) if spec.base else 0)
+        width = 1 if self.settings.fp8 and spec.kind in DENOISERS else self.dtype_of(spec).itemsize
+        return numbers_of(spec, hub.find(spec, self.settings)) * width
 
     # How fast it was
 
@@ -290,15 +335,22 @@ class ModelManager:
     def _make_host_room(self, wanted: int) -> None:
         """Drop what was used least recently and nobody holds, until the budget holds what is wanted besides."""
         for spec in list(self._kept):
-            if wanted + sum(kept.bytes for kept in self._kept.values()) <= self.host_budget:
+            if wanted + sum(map(self._on_host, self._kept.values())) <= self.host_budget:
                 return
-            if not self._kept[spec].holders and not self._is_base(spec):
+            if spec in self._kept and not self._is_held(spec):
                 self._drop(spec)
 
-    def _is_base(self, spec: ModelSpec) -> bool:
-        return any(other.base == spec for other, kept in self._kept.items() if kept.holders)
+    def _on_host(self, kept: _Kept) -> int:
+        gone = kept.placement is not None and kept.placement.left_host and self.device_budget is not None
+        return 0 if gone else kept.bytes
+
+    def _is_held(self, spec: ModelSpec) -> bool:
+        """Whether somebody holds a component, or one that is built on it."""
+        return any(kept.holders for other, kept in self._kept.items() if spec in (other, other.base))
 
     def _drop(self, spec: ModelSpec) -> None:
+        for built in [other for other in self._kept if other.base == spec]:
+            self._drop(built)  # or its share of the weights would stay, and count nowhere
         kept = self._kept.pop(spec)
         del self._by_module[id(kept.component)]
         if kept.placement is not None:
@@ -341,10 +393,10 @@ class ModelManager:
         for spec, kept in list(self._kept.items()):
             if wanted + taken() <= self.device_budget:
                 return
-            if kept.runners or not (kept.placement and kept.placement.device_bytes):
+            if spec not in self._kept or kept.runners or not (kept.placement and kept.placement.device_bytes):
                 continue
             kept.placement.leave()
-            if kept.placement.device_bytes and not kept.holders:
+            if kept.placement.device_bytes and not self._is_held(spec):
                 self._drop(spec)  # under the policy `none` only dropping gives anything back
         if weights and wanted + taken() > self.device_budget:
             raise OutOfMemoryError(
@@ -372,6 +424,7 @@ def free_memory(device: torch.device) -> None:
     """Return memory that an accelerator's libraries keep, and nothing refers to any more, to its driver."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
+        torch._C._host_emptyCache()  # of pinned host memory; torch has no public name for it
     elif device.type == "mps":
         torch.mps.empty_cache()
 

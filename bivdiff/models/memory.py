@@ -7,6 +7,8 @@ Not in it: who gets it (manager.py), what a run will take (estimate.py).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -39,9 +41,54 @@ class MemoryProbe:
         return Memory(free + kept, total)
 
     def host(self) -> Memory:
-        """Of the computer, or of the container that this process is in."""
+        """Of the computer, or of the container that this process is in, where that is bound to less."""
         memory = psutil.virtual_memory()
-        return Memory(memory.available, memory.total)
+        of_computer = Memory(memory.available, memory.total)
+        return min([of_computer, *_of_containers()], key=lambda each: each.free)
+
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
+
+
+class _Version(NamedTuple):
+    """Where a version of Linux's control groups has the groups, and what it calls their bound, use and file cache."""
+
+    controller: str
+    folder: str
+    bound: str
+    used: str
+    cached: str
+
+
+_VERSIONS = (
+    _Version("", "", "memory.max", "memory.current", "inactive_file"),
+    _Version("memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def _of_containers() -> Iterator[Memory]:
+    """What control groups leave this process: its own, and all around it."""
+    for version in _VERSIONS:
+        for folder in _groups(version):
+            try:
+                total, taken = (int((folder / name).read_text()) for name in (version.bound, version.used))
+                counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            except (OSError, ValueError):  # no such group, or one without a bound
+                continue
+            # Files that are cached leave when they must.
+            yield Memory(max(0, total - taken + int(counts.get(version.cached, 0))), total)
+
+
+def _groups(version: _Version) -> list[Path]:
+    root = CGROUPS / version.folder
+    try:
+        lines = [line.split(":", 2) for line in OWN_GROUPS.read_text().splitlines()]
+    except OSError:
+        return []
+    own = next((root / path.lstrip("/") for _, controllers, path in lines if controllers == version.controller), root)
+    # In a container the groups' root is its own, and the path may be that outside.
+    return [root, *(each for each in (own, *own.parents) if each.is_relative_to(root) and each != root)]
 
 
 def read_bytes(text: str) -> int | None:

@@ -2,11 +2,13 @@
 
 In it: LoRAs merged into a network, words added to a tokenizer and to its text encoder. All of it changes a component
 that was just loaded, for good, so that nothing of it is left to do while a model runs.
-Not in it: fine-tuned checkpoints, which are read as any other (loaders.py).
+Not in it: fine-tuned checkpoints, which are read as any other (loaders.py); where files are found, also on a hub
+(hub.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,13 @@ from torch import Tensor, nn
 from bivdiff.errors import ModelUnavailableError
 
 
-def merge_loras(network: nn.Module, part: str, loras: tuple[tuple[str, float], ...]) -> nn.Module:
+def merge_loras(network: nn.Module, part: str, loras: Sequence[tuple[Path, float]]) -> nn.Module:
     """Add LoRAs to a network's own weights.
 
     Args:
         network: a UNet2DConditionModel or CLIPTextModel; changed in place.
         part: which of the two it is, "unet" or "text_encoder". A LoRA may have layers for either or both.
-        loras: files or repositories, each with its scale.
+        loras: files, each with its scale.
 
     Raises:
         ModelUnavailableError: one cannot be read, or was made for another model.
@@ -32,13 +34,13 @@ def merge_loras(network: nn.Module, part: str, loras: tuple[tuple[str, float], .
     return network
 
 
-def _merge(network: nn.Module, part: str, path: str, scale: float) -> None:
+def _merge(network: nn.Module, part: str, path: Path, scale: float) -> None:
     from diffusers.loaders import StableDiffusionLoraLoaderMixin as Loader
     from diffusers.utils.peft_utils import recurse_remove_peft_layers
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     try:
-        state, alphas = Loader.lora_state_dict(_file_or_repository(path), unet_config=network.config)
+        state, alphas = Loader.lora_state_dict(str(path), unet_config=network.config)
         if not any(name.startswith(("unet.", "text_encoder.")) for name in state):
             raise ValueError("none of its layers is named as one of the U-Net or the text encoder.")
         if not any(name.startswith(f"{part}.") for name in state):
@@ -61,7 +63,7 @@ def _merge(network: nn.Module, part: str, path: str, scale: float) -> None:
     network._hf_peft_config_loaded = False  # diffusers' own mark that it has an adapter
 
 
-def widen_tokenizer(tokenizer: Any, embeddings: tuple[str, ...]) -> Any:
+def widen_tokenizer(tokenizer: Any, embeddings: Sequence[Path]) -> Any:
     """Add the words of textual inversion files to a tokenizer; a word of several vectors becomes several tokens.
 
     Raises:
@@ -78,7 +80,7 @@ def widen_tokenizer(tokenizer: Any, embeddings: tuple[str, ...]) -> Any:
     return tokenizer
 
 
-def widen_text_encoder(text_encoder: nn.Module, embeddings: tuple[str, ...]) -> nn.Module:
+def widen_text_encoder(text_encoder: nn.Module, embeddings: Sequence[Path]) -> nn.Module:
     """Give a text encoder the vectors of the words that `widen_tokenizer` adds, in the same order.
 
     Raises:
@@ -108,7 +110,7 @@ def spell_out(prompt: str, tokenizer: Any) -> str:
     return TextualInversionLoaderMixin().maybe_convert_prompt(prompt, tokenizer)
 
 
-def _read_embedding(path: str) -> tuple[str, Tensor]:
+def _read_embedding(path: Path) -> tuple[str, Tensor]:
     """The word of a textual inversion file, and its vectors `(N, D)`.
 
     The two layouts that are in use: a word with its vectors, and the web UI's with the name beside them. A file in
@@ -117,7 +119,7 @@ def _read_embedding(path: str) -> tuple[str, Tensor]:
     from diffusers.loaders.textual_inversion import load_textual_inversion_state_dicts
 
     try:
-        state = load_textual_inversion_state_dicts([_file_or_repository(path)])[0]
+        state = load_textual_inversion_state_dicts([str(path)])[0]
         if "string_to_param" in state:
             word, vectors = state.get("name"), state["string_to_param"]["*"]
         elif len(state) == 1:
@@ -125,7 +127,7 @@ def _read_embedding(path: str) -> tuple[str, Tensor]:
         else:
             raise ValueError(f"it holds {len(state)} entries, and none is known.")
         if word in {None, "emb_params"}:
-            word = Path(path).stem
+            word = path.stem
         return word, torch.atleast_2d(vectors.detach())
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise ModelUnavailableError(
@@ -136,12 +138,6 @@ def _read_embedding(path: str) -> tuple[str, Tensor]:
 
 def _tokens(word: str, count: int) -> list[str]:
     return [word, *(f"{word}_{number}" for number in range(1, count))]
-
-
-def _file_or_repository(path: str) -> str:
-    """The path with `~` spelt out; what is no path is left to the hub library as the name of a repository."""
-    there = Path(path).expanduser()
-    return str(there) if there.exists() else path
 
 
 def _first_line(error: Exception) -> str:

@@ -5,11 +5,14 @@ In it: one class per policy, all with the same four verbs. Not in it: which comp
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+
+_LOG = logging.getLogger(__name__)
 
 OffloadPolicy = Literal["none", "model", "group", "zerogpu"]
 POLICIES: dict[OffloadPolicy, str] = {
@@ -21,9 +24,10 @@ POLICIES: dict[OffloadPolicy, str] = {
 
 
 class Placement(Protocol):
-    """A component's weights: `device_bytes` of them are on the device at the moment."""
+    """A component's weights: so many bytes of them are on the device, and whether the host holds none any more."""
 
     device_bytes: int
+    left_host: bool
 
     def enter(self) -> int:
         """Make the component ready to run; returns the bytes that were copied for it."""
@@ -46,6 +50,7 @@ class Resident:
     def __init__(self, module: nn.Module, device: torch.device) -> None:
         self._module, self._device = module, device
         self.device_bytes = 0
+        self.left_host = False
 
     def enter(self) -> int:
         """Move it, once."""
@@ -54,6 +59,7 @@ class Resident:
             with torch.inference_mode(False):  # weights moved in that mode could not be built upon outside it
                 self._module.to(self._device)
             self.device_bytes = copied
+            self.left_host = True
         return copied
 
     def leave(self) -> None:
@@ -70,6 +76,8 @@ class Swapped:
     The weights never change, so nothing is ever copied back: what leaves the device is found on the host as it was.
     Where the device is a CUDA card the host's copy is pinned, so that it travels at the full speed of the bus.
     """
+
+    left_host = False
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
         self._device = device
@@ -106,6 +114,7 @@ class Streamed:
     """On the host; diffusers' group offloading copies each layer just before it runs, and drops it after."""
 
     device_bytes = 0
+    left_host = False
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
         from diffusers.hooks import apply_group_offloading
@@ -140,4 +149,10 @@ def size_of(module: nn.Module) -> int:
 
 
 def _pinned(tensor: Tensor, device: torch.device) -> Tensor:
-    return tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor
+    try:
+        return tensor.pin_memory()
+    except RuntimeError as error:  # the system bounds what may be pinned
+        _LOG.warning("The host's memory could not be pinned, so models come to the device more slowly: %s", error)
+        return tensor

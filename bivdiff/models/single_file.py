@@ -75,6 +75,11 @@ _PARTS: Mapping[str, _Part] = {
 }
 
 
+def prefix_of(part: str) -> str:
+    """How the names of a component's weights begin in such a file."""
+    return _PARTS[part].prefix
+
+
 def read_part(path: str | Path, part: PartName) -> nn.Module:
     """Read one component of a checkpoint; the others' weights are left on the disk.
 
@@ -93,6 +98,7 @@ def read_part(path: str | Path, part: PartName) -> nn.Module:
         with safe_open(path, "pt") as file:
             names = list(file.keys())
             _check_model(path, file, names)
+            _check_prediction(path, file, names)
             weights = {name: file.get_tensor(name) for name in names if name.startswith(_PARTS[part].prefix)}
     except (OSError, SafetensorError) as error:
         raise ModelUnavailableError(
@@ -111,6 +117,17 @@ def _check_model(path: Path, file: Any, names: Sequence[str]) -> None:
         other = _OTHERS_BY_WIDTH.get(file.get_slice(reading).get_shape()[1])
     if other:
         raise ModelUnavailableError(f"The file '{path.name}' is a checkpoint of {other}. {_NEEDED}")
+
+
+def _check_prediction(path: Path, file: Any, names: Sequence[str]) -> None:
+    """Refuse a model that says of itself that it predicts no noise: the file says nothing of its schedule."""
+    told = (file.metadata() or {}).get("modelspec.prediction_type", "epsilon")
+    if told != "epsilon" or "v_pred" in names:
+        raise ModelUnavailableError(
+            f"The model in the file '{path.name}' predicts velocities ('{told if told != 'epsilon' else 'v_pred'}'), "
+            "and a single file does not hold the schedule that goes with it. Give the model as a folder or repository "
+            "in diffusers' layout, whose scheduler_config.json holds it."
+        )
 
 
 def _build(path: Path, weights: dict[str, Tensor], part: PartName) -> nn.Module:

@@ -132,6 +132,10 @@ class VidRDUNet(ModelMixin, AttentionMixin, ConfigMixin):
         return UNet3DConditionOutput(sample=_unfold(pictures, frames))
 
 
+PREFIXES = {"vidrd_unet": "unet.", "vidrd_text_encoder": "text_encoder."}
+"""How the names of each component's weights begin in the released checkpoint, by kind."""
+
+
 def split_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Read the released checkpoint, or a .safetensors file with the same names in it; nothing but weights is read.
 
@@ -149,7 +153,7 @@ def split_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Ten
         raise ModelUnavailableError(f"The file '{path}' with the weights of VidRD is missing. {_FETCH}")
     content = _read(path)
     weights = content.get("state_dict", content) if isinstance(content, dict) else {}
-    unet, text_encoder = _under("unet.", weights), _under("text_encoder.", weights)
+    unet, text_encoder = (_under(prefix, weights) for prefix in PREFIXES.values())
     if not unet or not text_encoder:
         raise ModelUnavailableError(
             f"The file '{path.name}' is not VidRD's: it lacks weights whose names start with 'unet.' or with "

@@ -1,0 +1,78 @@
+"""How many numbers the weights of a component are, before they are loaded: what memory is planned by.
+
+In it: `numbers_of`. Not in it: what of a file is read (loaders.py), who makes room for it (manager.py).
+
+A file may hold more than one component, and numbers of any width; so what counts is what its own table of contents says
+of the component's part. Where there is no file, it is the catalog's bytes, or the published shape.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from bivdiff.errors import InputError
+from bivdiff.models import hub
+from bivdiff.models.architectures import architecture_of, build_empty
+from bivdiff.models.single_file import prefix_of
+from bivdiff.models.vidrd import PREFIXES
+from bivdiff.specs import ModelSpec
+
+_WITHOUT_WEIGHTS = {"tokenizer", "scheduler"}
+
+
+def numbers_of(spec: ModelSpec, root: Path | None) -> int:
+    """The numbers in a component's own weights, those of its base not counted; 0 where nothing is known of it.
+
+    Args:
+        spec: the component.
+        root: of its files, as `hub.find` gives it; None where they are not there.
+    """
+    if spec.kind in _WITHOUT_WEIGHTS:
+        return 0
+    files = hub.files_of(spec, root) if root else []
+    weights = [path for path in files if path.suffix != ".json"]
+    if not weights:
+        return spec.bytes // spec.bytes_per_number or _published(spec)
+    # A file of everything has each component's weights under names that begin alike.
+    prefix = PREFIXES.get(spec.kind) or (prefix_of(spec.kind) if root and root.is_file() else "")
+    return sum(_in_file(path, prefix, path.stat().st_mtime_ns) for path in weights)
+
+
+@lru_cache(maxsize=256)
+def _in_file(path: Path, prefix: str, _date: int) -> int:
+    """The numbers of all weights in a file whose names begin so; none of them is read.
+
+    One that cannot be read counts as nothing: what is wrong with it is told when it is loaded.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                shapes = {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        else:
+            shapes = {name: tensor.shape for name, tensor in _tensors(path).items()}
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, LookupError, AttributeError):
+        return 0
+    return sum(shape.numel() for name, shape in shapes.items() if name.startswith(prefix))
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    # On the device "meta", where weights take no memory, and of today's format nothing but a table is read.
+    content: Any = torch.load(path, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(path))
+    content = content.get("state_dict", content)
+    return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, torch.Tensor)}
+
+
+@lru_cache(maxsize=64)
+def _published(spec: ModelSpec) -> int:
+    """The numbers of a network of the real shape; 0 where that is not known."""
+    try:
+        network = build_empty(architecture_of(spec))
+    except InputError:
+        return 0
+    return sum(parameter.numel() for parameter in network.parameters())
