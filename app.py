@@ -13,8 +13,11 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial, update_wrapper
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from bivdiff.catalog import extend
@@ -190,10 +193,22 @@ def open_door(given: argparse.Namespace, locked: bool) -> str:
 
 
 def name_tools(page: Any) -> None:
-    """Name every handler as its endpoint is: MCP tools are called after the former."""
+    """Name every public handler as its endpoint is, each a function of its own: MCP tools are called after these."""
     for event in page.fns.values():
-        if isinstance(event.api_name, str) and event.fn is not None:
+        if isinstance(event.api_name, str) and event.fn is not None and event.api_visibility == "public":
+            event.fn = update_wrapper(_copy_of(event.fn), event.fn)
             event.fn.__name__ = event.api_name
+
+
+def _copy_of(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Another function that does the same, as which Gradio knows generators."""
+    if isinstance(handler, FunctionType):
+        copied = FunctionType(
+            handler.__code__, handler.__globals__, handler.__name__, handler.__defaults__, handler.__closure__
+        )
+        copied.__kwdefaults__ = handler.__kwdefaults__
+        return copied
+    return partial(handler)
 
 
 def _address(given: argparse.Namespace) -> str:

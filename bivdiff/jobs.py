@@ -36,6 +36,9 @@ class Board(Protocol):
     def end(self, state: State, error: Exception | None) -> None:
         """Note that there will be no more, and why; it is called once, whether or not the job has begun."""
 
+    def remaining(self) -> float | None:
+        """Seconds until the end, or None while it is too early to say."""
+
 
 @dataclass(eq=False)
 class Job:
@@ -78,15 +81,16 @@ class Jobs:
     Args:
         device: held while a job works.
         most: jobs that may wait in all; most_of_one: that one owner may have waiting or running.
-        kept: ended jobs of one owner that stay to be shown.
+        kept: ended jobs of one owner that stay to be shown; kept_in_all: of all owners, whoever they are.
         clock: seconds.
     """
 
     def __init__(
         self, device: threading.Lock, most: int = 24, most_of_one: int = 6, kept: int = 12,
-        clock: Callable[[], float] = time.monotonic,
+        kept_in_all: int = 48, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._device, self._most, self._most_of_one, self._kept, self._clock = device, most, most_of_one, kept, clock
+        self._kept_in_all = kept_in_all
         self._changed = threading.Condition()
         self._queue: list[Job] = []
         self._ended: list[Job] = []
@@ -112,6 +116,22 @@ class Jobs:
             InputError: too many jobs wait.
         """
         with self._changed:
+            self.check(owner)
+            job = Job(secrets.token_hex(16), owner, place, title, board, start, self._clock())
+            self._queue.append(job)
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, name="bivdiff-jobs", daemon=True)
+                self._worker.start()
+            self._changed.notify_all()
+        return job
+
+    def check(self, owner: str) -> None:
+        """Refuse another job of an owner while too many wait.
+
+        Raises:
+            InputError: they do.
+        """
+        with self._changed:
             if len(self._queue) >= self._most:
                 raise InputError(f"{len(self._queue)} jobs wait already, which is the most. Try again in a while.")
             own = [job for job in self._waiting() if job.owner == owner]
@@ -120,13 +140,6 @@ class Jobs:
                     f"You have {len(own)} jobs waiting or running, which is the most for one visitor. Wait for one of "
                     "them, or remove one."
                 )
-            job = Job(secrets.token_hex(16), owner, place, title, board, start, self._clock())
-            self._queue.append(job)
-            if self._worker is None:
-                self._worker = threading.Thread(target=self._work, name="bivdiff-jobs", daemon=True)
-                self._worker.start()
-            self._changed.notify_all()
-        return job
 
     def cancel(self, job: Job) -> None:
         """Stop a job before its next step, or take it from the queue; one that has ended stays as it is."""
@@ -173,14 +186,19 @@ class Jobs:
             return self._waiting().index(job) if job in self._queue else 0
 
     def starts_in(self, job: Job) -> float:
-        """Seconds until a waiting job will start, from how long the last ones took; 0 for any other."""
+        """Seconds until a waiting job will start; 0 for any other.
+
+        The running job tells itself how long it will take, as soon as it can; others will take what the last ones took.
+        """
         with self._changed:
             usual = sum(self._durations) / len(self._durations) if self._durations else USUAL_SECONDS
             if job not in self._queue:
                 return 0.0
-            running = self._running
-            spent = self._clock() - (running.began or 0.0) if running else 0.0
-            return self._queue.index(job) * usual + (max(usual - spent, 0.0) if running else 0.0)
+            left = 0.0
+            if self._running is not None:
+                told = self._running.board.remaining()
+                left = usual - (self._clock() - (self._running.began or 0.0)) if told is None else told
+            return self._queue.index(job) * usual + max(left, 0.0)
 
     def wait(self, seen: int, timeout: float) -> int:
         """Wait until anything has changed since `seen`, at most `timeout` seconds; returns what to give next time."""
@@ -226,6 +244,8 @@ class Jobs:
             return "cancelled", None
         except Exception as error:  # noqa: BLE001 - the board tells the user
             return "failed", error
+        except BaseException as error:  # noqa: BLE001 - what wants to end the thread would end everybody's queue
+            return "failed", RuntimeError(f"The job was ended by {type(error).__name__}: {error}")
         return "done", None
 
     def _tell_board(self, job: Job, state: State, error: Exception | None) -> None:
@@ -243,6 +263,7 @@ class Jobs:
         own = [other for other in self._ended if other.owner == job.owner]
         for old in own[: -self._kept]:
             self._ended.remove(old)
+        del self._ended[: -self._kept_in_all]  # who has no token is somebody new each time
         self._note(job)
 
     def _note(self, job: Job) -> None:

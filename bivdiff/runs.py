@@ -230,6 +230,7 @@ class Runs:
         settings |= {**result.request.settings(), "inversion_prompt": asked, "seed": seed}
         files = _names_of(result)
         with self._written(run_id, files) as folder:
+            self._keep_pictures(folder, result.request)
             carry = carried.carry(settings, (folder / _PICTURES).read_bytes())
             _write_clips(folder, files, result, row["fps"], carry)
             media.write_gif(folder / files["gif"], result.frames, min(row["fps"], media.MAX_GIF_FPS), carry)
@@ -625,6 +626,14 @@ class Runs:
             if isinstance(error, OSError):
                 raise self._failed(error, "full" if error.errno == errno.ENOSPC else "") from error
             raise
+
+    def _keep_pictures(self, folder: Path, request: GenerationRequest) -> None:
+        """Keep the pictures of a request that was made smaller to fit, since they are what it was made of."""
+        if carried.unpack(folder / _PICTURES).frames.shape == request.frames.shape:
+            return
+        smaller = folder / f"{_PICTURES}.part"
+        smaller.write_bytes(carried.pack(request))
+        smaller.replace(folder / _PICTURES)
 
     def _keep_framewise(self, run_id: str, framewise: np.ndarray) -> None:
         row = self._row(run_id)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 import numpy as np
 
-from bivdiff.errors import BIVDiffError
+from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.jobs import WAITING, Job, State
 from bivdiff.types import MAX_SEED, GenerationRequest, GenerationResult
 from tabs.context import AppContext
@@ -31,7 +31,11 @@ PAUSE = 0.15  # seconds between two updates of a page at least: a browser need n
 UNEXPECTED = (
     "Something failed that should not have. Nothing of yours is lost; try again, or look into the server's log."
 )
+NOT_KEPT = "The history could not keep this run, so take along here what you want of it."
 VISITOR = re.compile(r"[A-Za-z0-9-]{16,64}")
+
+LOOK_AGAIN = "~"
+"""Ends what a page sends of itself; what comes behind it changes where the page is to look for its jobs anew."""
 
 _log = logging.getLogger(__name__)
 _watches: dict[tuple[str, str, str], object] = {}
@@ -47,6 +51,7 @@ class Visitor(NamedTuple):
 def visitor_of(text: Any) -> Visitor:
     """Read what a page sends; whoever sends nothing is somebody new each time, and sees nobody's jobs."""
     owner, _, window = str(text or "").partition(".")
+    window = window.partition(LOOK_AGAIN)[0]
     return Visitor(owner if VISITOR.fullmatch(owner) else secrets.token_hex(16), window[:64])
 
 
@@ -78,6 +83,32 @@ def with_seed(request: GenerationRequest) -> GenerationRequest:
     return request if request.seed is not None else replace(request, seed=secrets.randbelow(MAX_SEED + 1))
 
 
+def begun(context: AppContext, request: GenerationRequest, fps: float, owner: str, **more: Any) -> str:
+    """Begin a run in the history; returns its id, empty where it cannot be kept: that is no reason not to run it."""
+    try:
+        return context.runs.begin(request, fps, owner, **more)
+    except InputError as error:
+        _log.warning("A run is made that the history does not keep: %s", error)
+        return ""
+
+
+def begin_job(
+    context: AppContext, owner: str, board: Callable[[], Any], start: Callable[[Any], Any], **named: str
+) -> Job:
+    """Give the queue a job whose board is made only if there is room for it, so that a refusal leaves nothing behind.
+
+    Raises:
+        InputError: too many jobs wait.
+    """
+    context.jobs.check(owner)
+    made = board()
+    try:
+        return context.jobs.submit(lambda: start(made), made, owner=owner, **named)
+    except BIVDiffError as error:  # another one was faster
+        made.end("cancelled", error)
+        raise
+
+
 class RunBoard:
     """A run of a task.
 
@@ -97,7 +128,7 @@ class RunBoard:
     def __init__(self, context: AppContext, request: GenerationRequest, fps: float, owner: str) -> None:
         self._runs = context.runs
         self.request, self.fps = with_seed(request), fps
-        self.run_id = context.runs.begin(self.request, fps, owner)
+        self.run_id = begun(context, self.request, fps, owner)
         self.result: GenerationResult | None = None
         self.files: Mapping[str, Path] = {}
         self.told = ""
@@ -126,8 +157,10 @@ class RunBoard:
     def _keep(self, result: GenerationResult) -> None:
         self.result = result
         self.told = self._meter.note or "The clips below play in step."
+        if not self.run_id:
+            self.told = f"{self.told} {NOT_KEPT}"
         try:
-            self.files = self._runs.finish(self.run_id, result, scores_of(result))
+            self.files = self._runs.finish(self.run_id, result, scores_of(result)) if self.run_id else {}
         except BIVDiffError as error:  # the clips are shown all the same
             self.told = sentence(error)
             self._runs.end(self.run_id, "failed", self.told, result.framewise_frames)

@@ -25,13 +25,13 @@ import numpy as np
 from bivdiff import media
 from bivdiff.canvas import parse_size
 from bivdiff.catalog import TASKS, default_request, family
-from bivdiff.errors import BIVDiffError, InputError
+from bivdiff.errors import InputError
 from bivdiff.jobs import Job as QueuedJob
 from bivdiff.limits import check_length
 from bivdiff.own_models import check_allowed
 from bivdiff.toybox.clips import SampleClip
 from bivdiff.types import GenerationRequest
-from tabs.boards import RunBoard, Visitor, sentence, visitor_of, waiting_words, watch
+from tabs.boards import RunBoard, Visitor, begin_job, sentence, visitor_of, waiting_words, watch
 from tabs.context import AppContext
 from tabs.controls import Controls, RunControls, heading
 from tabs.examples import example_player
@@ -228,15 +228,11 @@ def submit(context: AppContext, task: str, job: Job, owner: str) -> QueuedJob:
     """
     check_allowed(job.request, context.settings)  # now, and not when its turn has come
     check_length(job.request, context.settings)
-    board = RunBoard(context, job.request, job.fps, owner)
-    request, title = board.request, f"{TASKS[task].title}: {job.request.prompt or job.request.video_prompt}"
-    try:
-        return context.jobs.submit(
-            lambda: context.run(request, job.to_fit), board, owner=owner, place=place_of(context, task), title=title
-        )
-    except BIVDiffError as error:
-        board.end("cancelled", error)
-        raise
+    title = f"{TASKS[task].title}: {job.request.prompt or job.request.video_prompt}"
+    return begin_job(
+        context, owner, lambda: RunBoard(context, job.request, job.fps, owner),
+        lambda board: context.run(board.request, job.to_fit), place=place_of(context, task), title=title,
+    )  # fmt: skip
 
 
 def generate(context: AppContext, read: ReadJob, task: str, values: Values) -> Iterator[View]:

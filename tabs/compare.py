@@ -27,7 +27,7 @@ from bivdiff.reuse import FRAMEWISE_FIELDS, stage_key
 from bivdiff.types import GenerationRequest, StepEvent
 from tabs import common
 from tabs import controls as shared
-from tabs.boards import Visitor, sentence, visitor_of, waiting_words, watch, with_seed
+from tabs.boards import NOT_KEPT, Visitor, begin_job, begun, sentence, visitor_of, waiting_words, watch, with_seed
 from tabs.compare_player import Cell, compare_player, compare_value
 from tabs.context import AppContext
 from tabs.player import progress_panel
@@ -276,16 +276,11 @@ def submit(context: AppContext, pending: Pending, axes: Mapping[str, Sequence[An
     check_length(pending.job.request, context.settings)
     check_axes(pending.job.request, axes)
     job = pending.job._replace(request=with_last_seed(context, pending.job.request, owner))
-    board = Board(context, pending._replace(job=job), axes, owner)
-    request, to_fit = job.request, job.to_fit
-    try:
-        return context.jobs.submit(
-            lambda: context.sweep(request, axes, to_fit), board, owner=owner, place=common.place_of(context, NAME),
-            title=f"Comparison, {TASKS[pending.task].title.lower()}: {request.prompt or request.video_prompt}",
-        )  # fmt: skip
-    except BIVDiffError as error:
-        board.end("cancelled", error)
-        raise
+    title = f"Comparison, {TASKS[pending.task].title.lower()}: {job.request.prompt or job.request.video_prompt}"
+    return begin_job(
+        context, owner, lambda: Board(context, pending._replace(job=job), axes, owner),
+        lambda _: context.sweep(job.request, axes, job.to_fit), place=common.place_of(context, NAME), title=title,
+    )  # fmt: skip
 
 
 def with_last_seed(context: AppContext, request: GenerationRequest, owner: str) -> GenerationRequest:
@@ -351,7 +346,7 @@ class Board:
         self._pending, self._runs = pending, context.runs
         job = pending.job
         self.request = job.request
-        self.run_id = context.runs.begin(job.request, job.fps, owner, kind="comparison", axes=axes)
+        self.run_id = begun(context, job.request, job.fps, owner, kind="comparison", axes=axes)
         self._values = [dict(zip(axes, cell, strict=True)) for cell in product(*axes.values())] or [{}]
         self._cells = [Cell(label_of(values), pending=True) for values in self._values]
         self._ready: list[Mapping[str, Any] | None] = [None] * len(self._cells)
@@ -390,6 +385,10 @@ class Board:
 
         self._marks = {"recommended": result.recommended.index, "paper": paper_cell(result.request, result.cells)}
         self.findings = _findings(result)
+        self.version += 1
+        if not self.run_id:
+            self._note = NOT_KEPT
+            return
         try:
             files = export(self._runs.folder(self.run_id), result, self._pending.job.fps)
             self.zip = files["zip"]
@@ -398,7 +397,6 @@ class Board:
         except BIVDiffError as error:
             self._note = sentence(error)
             self._runs.end(self.run_id, "failed" if state == "done" else state, self._note)
-        self.version += 1
 
     def end(self, state: State, error: Exception | None) -> None:
         """Note how it ended; the clips that are ready stay, and so do their files."""

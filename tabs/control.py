@@ -164,11 +164,16 @@ def preview_control(context: AppContext, values: common.Values) -> Iterator[dict
         yield player_value(preview_tiles(controls, frames, None), fps)
         # Edges need no model. Depth does, and a run that has the device may take minutes.
         needy = any(family(context.family).annotator(item) for item in controls)
-        if needy and context.device.locked():
+        if needy and not context.device.acquire(blocking=False):
             note = "The models are busy: this map is shown when you generate, or change a setting here later."
             yield player_value(preview_tiles(controls, frames, None, note), fps)
             return
-        yield player_value(preview_tiles(controls, frames, context.control_maps(request)), fps)
+        try:
+            maps = context.control_maps(request)
+        finally:
+            if needy:
+                context.device.release()
+        yield player_value(preview_tiles(controls, frames, maps), fps)
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
         yield player_value(preview_tiles(controls, frames, None, common.sentence(error)), fps)
 

@@ -27,7 +27,7 @@ from bivdiff.settings import ASSETS
 from bivdiff.types import Control
 from tabs import common, control
 from tabs import controls as shared
-from tabs.boards import sentence, telling, visitor_of
+from tabs.boards import LOOK_AGAIN, sentence, telling, visitor_of
 from tabs.compare_player import Cell, compare_player, compare_value
 from tabs.context import AppContext
 from tabs.player import player_value, served, sync_player, tile
@@ -260,7 +260,9 @@ def _wire_details(page: Page, inputs: shared.Controls, drop: gr.File, shown: Vie
     )
     dropped.then(lambda: None, None, drop, **QUICK, **PRIVATE)
     dropped.success(**reveal)
-    shown.again.click(common.bind(partial(again, page), inputs), given, outputs, **SLOW, **PRIVATE)
+    restarted = shown.again.click(common.bind(partial(again, page), inputs), given, outputs, **SLOW, **PRIVATE)
+    look_again = f"(visitor) => `${{visitor.split('{LOOK_AGAIN}')[0]}}{LOOK_AGAIN}${{Date.now()}}`"
+    restarted.success(None, inputs["visitor"], inputs["visitor"], js=look_again, **PRIVATE)
     shown.delete.click(
         common.bind(partial(press_delete, page), inputs, "doomed"), [*given, shown.doomed], outputs, **QUICK, **PRIVATE
     )

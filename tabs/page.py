@@ -120,7 +120,8 @@ def rerun(context: AppContext, run_id: str, visitor: str) -> str:
     """
     owner = visitor_of(visitor).owner
     run = context.runs.get(run_id, owner)
-    job, there = common.Job(*context.runs.job(run_id, owner), False), replace(context, family=run.family)
+    # What fitted then may not fit now; where it does, nothing is changed.
+    job, there = common.Job(*context.runs.job(run_id, owner)), replace(context, family=run.family)
     if run.kind == "comparison":
         compare.submit(there, compare.Pending(run.task, job), run.settings["axes"], owner)
     else:

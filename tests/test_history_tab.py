@@ -19,8 +19,11 @@ from test_page import LOWEST_CONTRAST, SLIM, WIDE, overflow
 
 from bivdiff import carried
 from bivdiff.catalog import default_request
+from bivdiff.errors import InputError
+from bivdiff.jobs import Jobs
 from bivdiff.types import Control
-from tabs import common, control, edit, history, inpaint, outpaint, restoring, smooth
+from tabs import common, compare, control, edit, history, inpaint, outpaint, restoring, smooth
+from tabs.boards import LOOK_AGAIN, visitor_of
 from tabs.page import launch_options
 from tabs.queue import queue_strip
 from tabs.results import scores_of
@@ -74,6 +77,52 @@ def values(run_id="", visitor=VISITOR, **changes):
 
 def prompts(shown):
     return [row["prompt"] for row in shown[0]["rows"]]
+
+
+# What cannot be kept, and what is refused
+
+
+def test_a_run_that_the_history_cannot_keep_is_made_all_the_same(context, clip, monkeypatch):
+    def locked(*_, **__):
+        raise InputError("The history is locked.")
+
+    monkeypatch.setattr(context.runs, "begin", locked)
+    common.submit(context, "control", common.Job(asked(clip), 8.0), OWN)
+    *_, view = common.followed(context, "control", visitor_of(VISITOR))
+    assert view.panel["state"] == "done"
+    assert "could not keep this run" in view.panel["detail"]
+    assert len(view.player["tiles"]) == 4
+    assert all(tile["sheet"] for tile in view.player["tiles"])
+
+
+def test_what_is_refused_leaves_nothing_in_the_history(context, page, clip):
+    crowded = replace(context, jobs=Jobs(context.device, most=0))
+    for give in (
+        lambda: common.submit(crowded, "control", common.Job(asked(clip), 8.0), OWN),
+        lambda: compare.submit(crowded, compare.Pending("control", common.Job(asked(clip), 8.0)),
+                               {"mixing_ratio": [0.0, 1.0]}, OWN),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match="wait already"):
+            give()
+    assert prompts(history.look(page, values())) == []
+
+
+def test_a_run_that_was_made_smaller_to_fit_is_restored_as_it_was_made(context, clip):
+    asked_for = asked(clip, "inpaint")
+    run_id = context.runs.begin(asked_for, 8.0, OWN)
+    smaller = replace(asked_for, frames=asked_for.frames[:, ::2, ::2].copy(), masks=asked_for.masks[:, ::2, ::2].copy())
+    result = list(FakeRun()(smaller))[-1]
+    files = context.runs.finish(run_id, result, scores_of(result))
+    restored, _ = context.runs.job(run_id, OWN)
+    assert np.array_equal(restored.frames, smaller.frames)
+    assert np.array_equal(restored.masks, smaller.masks)
+    dropped, _ = context.runs.job(context.runs.adopt(files["bridged"], OTHER), OTHER)
+    assert np.array_equal(dropped.frames, smaller.frames)
+    assert not list(context.runs.folder(run_id).glob("*.part"))
+
+
+def test_looking_anew_is_not_another_window():
+    assert visitor_of(f"{VISITOR}{LOOK_AGAIN}17") == visitor_of(VISITOR)
 
 
 # The list

@@ -20,12 +20,15 @@ class Board:
 
     def __init__(self):
         self.taken, self.ends, self.ended = [], [], threading.Event()
-        self.whole_after, self.taking = None, lambda: None
+        self.whole_after, self.taking, self.left = None, lambda: None, None
 
     def take(self, update):
         self.taking()
         self.taken.append(update)
         return len(self.taken) == self.whole_after
+
+    def remaining(self):
+        return self.left
 
     def end(self, state, error):
         self.ends.append((state, error))
@@ -267,6 +270,8 @@ def test_the_start_is_foretold_from_how_long_others_took():
     assert jobs.starts_in(last) == 8.0
     now[0] = 11.0
     assert jobs.starts_in(last) == 5.0
+    jobs.of("ada")[0].board.left = 40.0  # as soon as the running one can tell, it does
+    assert jobs.starts_in(last) == 40.0
     running.finish()
     waiting.finish()
     wait_for(last)
@@ -294,3 +299,26 @@ def test_whoever_waits_is_woken_by_a_change(jobs):
     assert jobs.wait(seen, PATIENCE) != seen
     work.finish()
     wait_for(job)
+
+
+def test_what_would_end_the_thread_ends_its_job_alone(jobs):
+    def work():
+        yield 1
+        raise SystemExit(3)
+
+    failed = wait_for(give(jobs, work))
+    (state, error), *_ = failed.board.ends
+    assert (state, str(error)) == ("failed", "The job was ended by SystemExit: 3")
+    after = Work()
+    after.finish()
+    assert wait_for(give(jobs, after)).state == "done"
+
+
+def test_of_strangers_who_are_new_each_time_the_last_jobs_stay(device):
+    jobs = Jobs(device, kept_in_all=3)
+    ended = []
+    for number in range(5):
+        work = Work()
+        work.finish()
+        ended.append(wait_for(give(jobs, work, owner=f"stranger {number}")))
+    assert [bool(jobs.of(job.owner)) for job in ended] == [False, False, True, True, True]

@@ -521,3 +521,7 @@ def test_the_actions_are_tools_of_their_own_names():
     tools = {tool["name"]: tool for tool in schema}
     assert {"control", "edit", "inpaint", "outpaint", "smooth", "compare", "control_estimate"} <= set(tools)
     assert "mixing_ratio" in tools["control"]["inputSchema"]["properties"]
+    ours = {name.removeprefix("sd15_") for name in tools if name.startswith("sd15_")}
+    assert "edit_description" in ours | {*tools}
+    public = {event.api_name for event in page.fns.values() if event.api_visibility == "public"}
+    assert {*tools} <= public  # none bears the name of a handler that pages alone call

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 
 import gradio as gr
 import numpy as np
@@ -148,6 +149,26 @@ def test_two_controls_have_a_map_each(context):
     *_, result = context.run(request)
     player = results.result_player(result, 8, {})
     assert [tile["label"] for tile in player["tiles"]][1:3] == ["Control map: edges", "Control map: depth"]
+
+
+def test_a_preview_that_needs_a_model_keeps_a_run_waiting_and_does_not_wait_itself(context):
+    held = []
+    drawn = context.control_maps
+
+    def watched(request):
+        held.append(context.device.locked())
+        return drawn(request)
+
+    watching = replace(context, control_maps=watched)
+    for control_type in ("depth", "canny"):
+        *_, shown = control.preview_control(watching, values(control_type=control_type))
+        assert all(is_filled(shown))
+    assert held == [True, False]
+    assert not context.device.locked()
+    with context.device:
+        *_, shown = control.preview_control(watching, values(control_type="depth"))
+    assert "The models are busy" in shown["tiles"][1]["note"]
+    assert len(held) == 2
 
 
 def test_an_uploaded_clip_is_the_map(context, clip_file):

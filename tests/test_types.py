@@ -102,7 +102,7 @@ def test_every_control_type_of_a_family_has_its_network(image_model, source_fram
         for control_type, spec in family.steering(image_model).items():
             request = catalog.default_request(
                 "control", family_name, source_frames, "", image_model=image_model,
-                controls=(Control(control_type=control_type),),
+                controls=(Control(control_type=control_type, frames=source_frames),),
             )  # fmt: skip
             assert networks_of(request, family) == (spec,)
 

@@ -209,7 +209,8 @@ def _judged(found: Estimate, manager: ModelManager, on_host: int) -> Estimate:
         ))  # fmt: skip
     if on_host - LIBRARIES > manager.host_budget:  # the budget is of what comes on top of them
         return replace(found, fits=False, advice=(
-            f"The run needs about {say_bytes(on_host)} of memory, and the budget is {say_bytes(manager.host_budget)}. "
+            f"The run needs about {say_bytes(on_host - LIBRARIES)} of memory beside its libraries, and the budget is "
+            f"{say_bytes(manager.host_budget)}. "
             "Take fewer frames or a smaller size, or close other programs and start again."
         ))  # fmt: skip
     return found
