@@ -1,10 +1,10 @@
 """What makes smoothing cheaper at equal scores: `python benchmarks/smoothing.py --clips 8 --state FILE`.
 
 In it: blends of toybox scenes, made once, smoothed in many ways: fewer steps, guidance in all or some of them, a start
-at less noise, other samplers of diffusers. A table says what each way evaluates, and how its scores differ from the
+at less noise, other samplers of diffusers, its Pyramid Attention Broadcast, by which attention layers repeat for some
+steps what they said before. A table says what each way evaluates and takes, and how its scores differ from the
 reference, scene by scene, with standard errors. Nothing here changes the product.
-Not in it: the ratio and the rule (findings.py), other settings (defaults.py), seconds (`python -m bivdiff bench`): the
-time of a way is its evaluations, since all run the same network.
+Not in it: the ratio and the rule (findings.py), other settings (defaults.py), whole runs (`python -m bivdiff bench`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import argparse
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    PyramidAttentionBroadcastConfig,
+    UniPCMultistepScheduler,
+    apply_pyramid_attention_broadcast,
+)
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -59,7 +66,8 @@ BOUNDS = {"psnr": -0.1, "background_flicker": 0.1, "sharpness": -0.02}
 class Variant:
     """A way to smooth: a sampler and its steps, of which the first `skipped` are left out; guidance in some of them.
 
-    `guided_share` is the share of the steps, from the first one on, in which guidance counts.
+    `guided_share` is the share of the steps, from the first one on, in which guidance counts. Attention is computed in
+    every step, or in one of `broadcast` between the timesteps 100 and 800.
     """
 
     steps: int = 20
@@ -67,6 +75,7 @@ class Variant:
     guidance: float = 1.0
     guided_share: float = 1.0
     skipped: int = 0
+    broadcast: int = 1
 
     @classmethod
     def of(cls, request: GenerationRequest) -> Variant:
@@ -82,6 +91,8 @@ class Variant:
         if self.guidance > 1:
             share = "" if self.guided_share == 1 else f" in the first {self.guided_share:.0%}"
             parts.append(f"guidance {self.guidance:g}{share}")
+        if self.broadcast > 1:
+            parts.append(f"attention in one step of {self.broadcast}")
         return ", ".join(parts)
 
     @property
@@ -101,6 +112,7 @@ VARIANTS = (
     *(Variant(steps, sampler) for sampler in ("DPM-Solver++", "UniPC") for steps in (10, 5)),
     *(Variant(skipped=skipped) for skipped in (5, 10)),
     *(Variant(guidance=4.0, guided_share=share) for share in (1.0, 0.5)),
+    *(Variant(broadcast=steps) for steps in (2, 4)),
 )
 
 
@@ -124,10 +136,11 @@ def measure(case: Case, manager: ModelManager) -> list[dict[str, float]]:
     with ExitStack() as held:
         bench = finished(opened(request, manager, StageCache(), held))
         framewise, blended = finished(blend(bench))
-        told = [scores_of(case, framewise, framewise)]
+        told = [{**scores_of(case, framewise, framewise), "seconds": 0.0}]
         for variant in VARIANTS:
+            begun = time.perf_counter()
             frames = smoothed(bench, blended, variant)
-            told.append(scores_of(case, frames, framewise))
+            told.append({**scores_of(case, frames, framewise), "seconds": time.perf_counter() - begun})
     return told
 
 
@@ -147,7 +160,7 @@ def smoothed(bench: Bench, blended: Tensor, variant: Variant) -> np.ndarray:
     latents = start = at_level(blended, framewise, begins, levels[variant.skipped])
     known = _known(bench)
     plain, steered = (_predictor(bench, guidance) for guidance in (1.0, variant.guidance))
-    with bench.kit.running(bench.video.unet):
+    with bench.kit.running(bench.video.unet), broadcasting(bench.video.unet, variant.broadcast):
         for step in range(variant.skipped, variant.steps):
             predict, timestep = steered if variant.is_guided(step) else plain, scheduler.timesteps[step]
             latents = scheduler.step(predict(latents, timestep), timestep, latents).prev_sample
@@ -157,6 +170,28 @@ def smoothed(bench: Bench, blended: Tensor, variant: Variant) -> np.ndarray:
                 latents = torch.where(known.holes, latents, kept)
     frames = bench.decode(latents, bench.video_vae)
     return frames if known is None else composite(request.frames, frames, feather(request.masks, request.feather))
+
+
+@contextmanager
+def broadcasting(unet: Any, steps: int) -> Iterator[None]:
+    """A U-Net that computes its attention in one of so many steps."""
+    if steps == 1:
+        yield
+        return
+    now = [0]
+    watch = unet.register_forward_pre_hook(lambda _, given: now.__setitem__(0, int(given[1])))
+    apply_pyramid_attention_broadcast(unet, PyramidAttentionBroadcastConfig(
+        spatial_attention_block_skip_range=steps, temporal_attention_block_skip_range=steps,
+        cross_attention_block_skip_range=steps, spatial_attention_block_identifiers=("attentions",),
+        temporal_attention_block_identifiers=("temp_attentions",), current_timestep_callback=lambda: now[0],
+    ))  # fmt: skip
+    try:
+        yield
+    finally:
+        watch.remove()
+        for module in unet.modules():
+            if hasattr(module, "_diffusers_hook"):
+                module._diffusers_hook.remove_hook("pyramid_attention_broadcast", recurse=False)
 
 
 def _clean(bench: Bench) -> Tensor:
@@ -192,7 +227,8 @@ def table(rows: Mapping[Any, Sequence[Mapping[str, float]]]) -> str:
     by_way = {"frame by frame": [told[0] for told in rows.values()]}
     by_way |= {variant.label: [told[1 + number] for told in rows.values()] for number, variant in enumerate(VARIANTS)}
     reference = by_way[REFERENCE.label]
-    head = ["", "evaluations", *TITLES, *(f"{TITLES[SCORES.index(name)]} - reference" for name in BOUNDS), "equal"]
+    against = [f"{TITLES[SCORES.index(name)]} - reference" for name in BOUNDS]
+    head = ["", "evaluations", "seconds", *TITLES, *against, "equal"]
     lines = [head, ["---"] * len(head), _line("frame by frame", "0", by_way["frame by frame"], [""] * 4)]
     for variant in sorted(VARIANTS, key=lambda variant: -variant.evaluations):
         told, said = by_way[variant.label], [""] * 4
@@ -206,7 +242,7 @@ def table(rows: Mapping[Any, Sequence[Mapping[str, float]]]) -> str:
 
 def _line(label: str, evaluations: str, told: Sequence[Mapping[str, float]], said: Sequence[str]) -> list[str]:
     means = metrics.average(told)
-    return [label, evaluations, *(f"{means[name]:.3g}" for name in SCORES), *said]
+    return [label, evaluations, *(f"{means[name]:.3g}" for name in ("seconds", *SCORES)), *said]
 
 
 def _paired(

@@ -654,16 +654,24 @@ class Runs:
         return DEFAULT_BYTES if bound is None else bound
 
     def _make_room(self, kept: str) -> None:
-        """Let the oldest runs leave that have ended and are no favourites, but not `kept`, until all fit."""
+        """Let runs leave that have ended and are no favourites, but not `kept`, until all fit.
+
+        It is always the oldest of whoever takes the most, so that nobody makes others lose theirs.
+        """
         bound, gone = self._bound(), []
-        query = f"SELECT id, bytes FROM runs WHERE NOT (favourite OR {UNFINISHED} OR id = ?) ORDER BY created"  # noqa: S608
+        query = f"SELECT id, owner, bytes FROM runs WHERE NOT (favourite OR {UNFINISHED} OR id = ?) ORDER BY created"  # noqa: S608
         with self._database(_WRITE) as database:
-            excess = database.execute("SELECT total(bytes) FROM runs").fetchone()[0] - bound
-            for row in database.execute(query, (kept,)) if excess > 0 else ():
-                gone.append((row["id"],))
-                excess -= row["bytes"]
-                if excess <= 0:
-                    break
+            taken = dict(database.execute("SELECT owner, total(bytes) FROM runs GROUP BY owner").fetchall())
+            leaving: dict[str, list[sqlite3.Row]] = {}
+            for row in database.execute(query, (kept,)) if sum(taken.values()) > bound else ():
+                leaving.setdefault(row["owner"], []).append(row)
+            while leaving and sum(taken.values()) > bound:
+                owner = max(leaving, key=lambda each: taken[each])
+                oldest = leaving[owner].pop(0)
+                gone.append((oldest["id"],))
+                taken[owner] -= oldest["bytes"]
+                if not leaving[owner]:
+                    del leaving[owner]
             database.executemany("DELETE FROM runs WHERE id = ?", gone)
         for (name,) in gone:
             shutil.rmtree(self.folder(name), ignore_errors=True)

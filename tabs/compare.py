@@ -7,6 +7,7 @@ Not in it: the player (compare_player.py), which clips are made and how they are
 from __future__ import annotations
 
 import html
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -33,6 +34,8 @@ from tabs.context import AppContext
 from tabs.player import progress_panel
 from tabs.queue import queue_value
 from tabs.restoring import filled
+
+_log = logging.getLogger(__name__)
 
 NAME = "compare"
 TITLE = "Compare"
@@ -365,6 +368,8 @@ class Board:
             self.state, self._began = "running", time.monotonic()
             self._runs.started(self.run_id)
         if isinstance(update, StepEvent):
+            if self._now is None or self._now.stage != update.stage:
+                _log.info("%s: %s", update.stage, update.message)
             self._now, self._note = update, update.note or self._note
         elif hasattr(update, "axes"):
             self._seconds = update.seconds
@@ -380,23 +385,29 @@ class Board:
 
     def _keep(self, result: Any, state: State, why: str) -> None:
         """The recommended clip is marked, and all of it can be taken along."""
-        from bivdiff.export import export
         from bivdiff.sweep import paper_cell
 
         self._marks = {"recommended": result.recommended.index, "paper": paper_cell(result.request, result.cells)}
         self.findings = _findings(result)
-        self.version += 1
-        if not self.run_id:
+        if self.run_id:
+            self._note = self._write(result, state, why) or self._note
+        else:
             self._note = NOT_KEPT
-            return
+        self.version += 1  # at last, or who follows would not see the files
+
+    def _write(self, result: Any, state: State, why: str) -> str:
+        """Keep all files in the history; returns why that was not possible, else nothing."""
+        from bivdiff.export import export
+
         try:
             files = export(self._runs.folder(self.run_id), result, self._pending.job.fps)
             self.zip = files["zip"]
             scores, frames = dict(result.best.scores), result.best.frames
             self._runs.finish_comparison(self.run_id, files, scores, frames, state=state, message=why)
         except BIVDiffError as error:
-            self._note = sentence(error)
-            self._runs.end(self.run_id, "failed" if state == "done" else state, self._note)
+            self._runs.end(self.run_id, "failed" if state == "done" else state, sentence(error))
+            return sentence(error)
+        return ""
 
     def end(self, state: State, error: Exception | None) -> None:
         """Note how it ended; the clips that are ready stay, and so do their files."""

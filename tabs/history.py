@@ -330,9 +330,13 @@ def show_more(page: Page, values: common.Values) -> tuple[Any, ...]:
 def refresh(page: Page, values: common.Values, seen: Mapping[str, Any]) -> tuple[Any, ...]:
     """The list again, where it differs from what was `seen`. With other filters a look of its own is on its way.
 
-    It leaves the choice to the page, where another may have been made since this was asked.
+    It leaves the choice to the page, where another may have been made since this was asked. Where the history cannot be
+    read the list stays as it is: nobody asked, and the next look is near.
     """
-    cards, *others, now = look(page, values)
+    try:
+        cards, *others, now = look(page, values)
+    except gr.Error:
+        return (gr.skip(),) * 4
     if seen["filters"] != now["filters"] or seen["content"] == now["content"]:
         return (gr.skip(),) * 4
     return {**cards, "chosen": None}, *others, now

@@ -121,6 +121,19 @@ def test_a_run_that_was_made_smaller_to_fit_is_restored_as_it_was_made(context, 
     assert not list(context.runs.folder(run_id).glob("*.part"))
 
 
+def test_a_look_that_nobody_asked_for_tells_no_error(context, page, clip, monkeypatch):
+    done(context, asked(clip))
+    *_, seen = history.look(page, values())
+
+    def locked(*_, **__):
+        raise InputError("The history is locked.")
+
+    monkeypatch.setattr(context.runs, "find", locked)
+    assert history.refresh(page, values(), seen) == (gr.skip(),) * 4
+    with pytest.raises(gr.Error, match="is locked"):
+        history.look(page, values())
+
+
 def test_looking_anew_is_not_another_window():
     assert visitor_of(f"{VISITOR}{LOOK_AGAIN}17") == visitor_of(VISITOR)
 
