@@ -240,13 +240,50 @@ class TestDevice:
         assert manager.readout().swap_bytes == 0
 
     def test_memory_that_cannot_be_pinned_is_used_as_it_is(self, monkeypatch, caplog):
-        def refuse(_):
-            raise RuntimeError("CUDA error: out of memory")
+        whole = torch.empty
 
-        weights = torch.ones(3)
-        monkeypatch.setattr(torch.Tensor, "pin_memory", refuse)
-        assert placement._pinned(weights, torch.device("cuda")) is weights
+        def refuse(*sizes, pin_memory=False, **options):
+            if pin_memory:
+                raise RuntimeError("CUDA error: out of memory")
+            return whole(*sizes, **options)
+
+        monkeypatch.setattr(torch, "empty", refuse)
+        block = Block(2)
+        before = block.weight.clone()
+        placement.place(block, "model", torch.device("cuda"))
+        assert torch.equal(block.weight, before)
         assert "could not be pinned" in caplog.text
+
+    def test_weights_travel_in_few_large_pieces(self, monkeypatch):
+        monkeypatch.setattr(placement, "SLAB_BYTES", 4 * 1024)
+        module = torch.nn.Module()
+        sizes = [(3,), (5, 7), (500,), (2, 3, 3, 3), (2000,), (40,)]  # numbers of four bytes; one is more than a slab
+        module.tensors = torch.nn.ParameterList(torch.randn(size) for size in sizes)
+        module.tensors[3].data = module.tensors[3].data.to(memory_format=torch.channels_last)
+        module.register_buffer("steps", torch.arange(9))
+        before = [tensor.detach().clone() for tensor in placement.tensors_of(module)]
+        kept = placement.place(module, "model", torch.device("cpu"))
+        for move in (lambda: None, kept.enter, kept.leave):
+            move()
+            for tensor, was in zip(placement.tensors_of(module), before, strict=True):
+                assert torch.equal(tensor, was)
+                assert tensor.stride() == was.stride()
+                assert tensor.storage_offset() * tensor.element_size() % placement.ALIGNMENT == 0
+        pieces = {tensor.untyped_storage().data_ptr() for tensor in placement.tensors_of(module)}
+        assert len(pieces) == 4  # three of floats, one of integers
+        assert kept.device_bytes == 0
+
+    def test_what_two_modules_share_lies_on_the_host_once(self):
+        below, above = Block(2), Block(1)
+        above.below = below
+        first, second = (placement.place(module, "model", torch.device("cpu")) for module in (below, above))
+        on_host = below.weight.data_ptr()
+        second.enter()
+        assert below.weight.data_ptr() != on_host
+        second.leave()
+        first.enter()
+        first.leave()
+        assert below.weight.data_ptr() == on_host
 
     def test_another_policy_holds_no_longer_than_it_is_wanted(self, manager_of, shelf):
         manager = manager_of()

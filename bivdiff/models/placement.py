@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
@@ -74,40 +75,96 @@ class Swapped:
     """On the host, and copied to the device as a whole for as long as there is room.
 
     The weights never change, so nothing is ever copied back: what leaves the device is found on the host as it was.
-    Where the device is a CUDA card the host's copy is pinned, so that it travels at the full speed of the bus.
+    Where the device is a CUDA card the host's copy is pinned, and it lies in few large slabs rather than in thousands
+    of tensors, so that it travels at the full speed of the bus.
     """
 
     left_host = False
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
         self._device = device
-        self._host = [(tensor, _pinned(tensor.data, device)) for tensor in tensors_of(module)]
-        for tensor, kept in self._host:
-            tensor.data = kept
         self._bytes = size_of(module)
+        self._places = _packed(list(tensors_of(module)), device)
+        for place in self._places:
+            place.tensor.data = place.within(place.slab)
         self.device_bytes = 0
 
     def enter(self) -> int:
-        """Copy every tensor to the device."""
+        """Copy every slab to the device."""
         if self.device_bytes:
             return 0
+        slabs = {id(place.slab): place.slab for place in self._places}
         with torch.inference_mode(False):
             # A copy, even where host and device are the same memory: that is how the policy is tested without a card.
-            arrived = [kept.to(self._device, non_blocking=True, copy=True) for _, kept in self._host]
-        for (tensor, _), there in zip(self._host, arrived, strict=True):
-            tensor.data = there
+            arrived = {key: slab.to(self._device, non_blocking=True, copy=True) for key, slab in slabs.items()}
+            for place in self._places:
+                place.tensor.data = place.within(arrived[id(place.slab)])
         self.device_bytes = self._bytes
         return self._bytes
 
     def leave(self) -> None:
         """Point every tensor back to the host."""
-        for tensor, kept in self._host:
-            tensor.data = kept
+        for place in self._places:
+            place.tensor.data = place.within(place.slab)
         self.device_bytes = 0
 
     def needs(self) -> int:
         """All of it, unless it is there."""
         return 0 if self.device_bytes else self._bytes
+
+
+SLAB_BYTES = 2**26  # pinned memory is given out in powers of two, and a fuller slab wastes less of its own
+ALIGNMENT = 256  # bytes, where a tensor may begin: what the device's own allocator keeps to
+_SLABS: WeakValueDictionary[int, Tensor] = WeakValueDictionary()  # by where their memory begins
+
+
+class _Place(NamedTuple):
+    """A module's tensor, and where in a flat slab of its dtype its numbers lie."""
+
+    tensor: Tensor
+    slab: Tensor
+    offset: int
+    stride: tuple[int, ...]
+
+    def within(self, slab: Tensor) -> Tensor:
+        """The tensor's numbers in that slab or a copy of it."""
+        return slab.as_strided(self.tensor.shape, self.stride, self.offset)
+
+
+def _packed(tensors: list[Tensor], device: torch.device) -> list[_Place]:
+    """Copy tensors to slabs of their dtypes; those that lie in one, since another module has them too, stay there."""
+    places, waiting = [], dict[torch.dtype, list[Tensor]]()
+    for tensor in tensors:
+        slab = _SLABS.get(tensor.untyped_storage().data_ptr())
+        if slab is not None:
+            places.append(_Place(tensor, slab, tensor.storage_offset(), tensor.stride()))
+            continue
+        batch = waiting.setdefault(tensor.dtype, [])
+        if batch and sum(map(_room, batch)) + _room(tensor) > SLAB_BYTES // tensor.element_size():
+            places += _slab_of(batch, device)
+            batch.clear()
+        batch.append(tensor)
+    for batch in waiting.values():
+        places += _slab_of(batch, device)
+    return places
+
+
+def _room(tensor: Tensor) -> int:
+    """How many numbers a tensor's place in a slab has."""
+    step = ALIGNMENT // tensor.element_size()
+    return -(-tensor.numel() // step) * step
+
+
+def _slab_of(tensors: list[Tensor], device: torch.device) -> list[_Place]:
+    slab = _host_memory(sum(map(_room, tensors)), tensors[0].dtype, device)
+    places, offset = [], 0
+    for tensor in tensors:
+        stride = torch.empty_like(tensor, device="meta").stride()  # dense, in the order it has
+        places.append(_Place(tensor, slab, offset, stride))
+        places[-1].within(slab).copy_(tensor)
+        offset += _room(tensor)
+    _SLABS[slab.untyped_storage().data_ptr()] = slab
+    return places
 
 
 class Streamed:
@@ -148,11 +205,11 @@ def size_of(module: nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(module))
 
 
-def _pinned(tensor: Tensor, device: torch.device) -> Tensor:
-    if device.type != "cuda" or tensor.device.type != "cpu":
-        return tensor
-    try:
-        return tensor.pin_memory()
-    except RuntimeError as error:  # the system bounds what may be pinned
-        _LOG.warning("The host's memory could not be pinned, so models come to the device more slowly: %s", error)
-        return tensor
+def _host_memory(numbers: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Memory of the host for so many numbers, pinned where that speeds up the way to the device."""
+    if device.type == "cuda":
+        try:
+            return torch.empty(numbers, dtype=dtype, pin_memory=True)
+        except RuntimeError as error:  # the system bounds what may be pinned
+            _LOG.warning("The host's memory could not be pinned, so models come to the device more slowly: %s", error)
+    return torch.empty(numbers, dtype=dtype)
