@@ -7,6 +7,7 @@ import shutil
 import threading
 import weakref
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -356,13 +357,48 @@ class TestWholeRuns:
         for _ in range(2):
             assert np.array_equal(last(run(_request(source_frames), manager)).frames, reference)
 
-    def test_a_run_that_does_not_fit_goes_on_with_a_leaner_policy_and_says_so(self, settings, source_frames, reference):
-        manager = ModelManager(replace(settings, offload="model", device_memory="20MB"))
+    @pytest.mark.parametrize(("policy", "memory", "leaner"), [("model", "20MB", "group"), ("none", "115MB", "model")])
+    def test_a_run_that_does_not_fit_goes_on_with_a_leaner_policy_and_says_so(
+        self, settings, source_frames, reference, policy, memory, leaner
+    ):
+        manager = ModelManager(replace(settings, offload=policy, device_memory=memory))
         *events, result = run(_request(source_frames), manager)
         notes = [event.note for event in events if event.note]
-        assert manager.policy == "model"  # the next run is not slowed down by this one
-        assert "leaner offload policy 'group'" in notes[0]
+        assert manager.policy == policy  # the next run is not slowed down by this one
+        assert f"leaner offload policy '{leaner}'" in notes[0]
         assert np.array_equal(result.frames, reference)
+
+    def test_what_others_took_of_the_device_since_then_counts(self, settings, source_frames, reference):
+        probe = Probe()
+        manager = ModelManager(replace(settings, offload="model", device_memory="1GB"), probe)
+        probe.device = lambda _: Memory(20_000_000, 10**9)
+        *events, result = run(_request(source_frames), manager)
+        assert any("leaner offload policy 'group'" in event.note for event in events)
+        assert np.array_equal(result.frames, reference)
+
+    @pytest.mark.parametrize(("task", "image_model"), [("control", "controlnet"), ("edit", "prompt2prompt")])
+    def test_traced_networks_give_the_same_bits_and_are_counted_in_every_run(
+        self, settings, source_frames, monkeypatch, task, image_model
+    ):
+        """What compiling changes of a run, without the minutes that it takes to write code for a processor."""
+        steps = {"num_inference_steps": 2, "num_inversion_steps": 1, "num_smoothing_steps": 1}
+        request = catalog.default_request(
+            task, "toybox", source_frames, "a red cube", source_prompt="a red cone", image_model=image_model, seed=1,
+            mixing_ratio=0.5, **steps,
+        )  # fmt: skip
+        wanted = last(run(request, ModelManager(settings)))
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+        manager = ModelManager(replace(settings, compile=True))
+        for _ in range(2):
+            found = last(run(request, manager))
+            assert np.array_equal(found.frames, wanted.frames)
+            assert found.evaluations == wanted.evaluations
+
+    def test_without_a_compiler_compiling_is_refused(self, settings, monkeypatch, tmp_path):
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.delenv("CXX", raising=False)
+        with pytest.raises(InputError, match=r"no C\+\+ compiler"):
+            ModelManager(replace(settings, compile=True))
 
     def test_torchs_own_error_is_met_alike_and_finished_stages_are_kept(
         self, settings, source_frames, reference, monkeypatch

@@ -189,7 +189,8 @@ def estimate(
         sum(bytes_of[spec] for spec in dict.fromkeys(stage.networks)) for stage in stages_of(request, chosen, networks)
     )
     on_device = {
-        "none": everything, "zerogpu": everything, "model": largest + bytes_of[chosen.vae], "group": int(LAYER_BYTES),
+        "none": everything, "zerogpu": everything, "model": largest + bytes_of[chosen.vae],
+        "group": min(int(LAYER_BYTES), largest),
     }[policy] + activations  # fmt: skip
     shared = manager.host_bytes(specs)
     on_host = int(LIBRARIES) + (shared if policy in {"model", "group"} else max(bytes_of.values()))

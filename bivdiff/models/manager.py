@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import threading
 import time
 from collections import OrderedDict
@@ -35,6 +36,7 @@ HOST_SHARE = 0.8  # of the memory that is free when the manager is made
 DEVICE_SHARE = 0.95
 DENOISERS = frozenset({"unet", "video_unet", "motion_unet", "vidrd_unet", "controlnet"})
 """Kinds of component that run in every step."""
+COMPILED_VARIANTS = 64  # torch gives up after 8
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -102,6 +104,8 @@ class ModelManager:
         self.device = _choose_device(settings.device)
         self.dtype = _choose_dtype(settings.dtype, self.device)
         self.policy = _choose_policy(settings.offload, self.device)
+        if settings.compile:
+            _ready_to_compile()
         self.host_budget = read_bytes(settings.host_memory) or int(HOST_SHARE * self._probe.host().free)
         self.device_budget = read_bytes(settings.device_memory) or self._free_device_share()
         self._kept: OrderedDict[ModelSpec, _Kept] = OrderedDict()  # least recently used first
@@ -299,7 +303,8 @@ class ModelManager:
         if self.settings.fp8 and spec.kind in DENOISERS:
             component.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=self.dtype)
         if self.settings.compile and spec.kind in DENOISERS:
-            component.compile()
+            # Not the module itself: its hooks change with every run, and once compiled it would go on with the first's.
+            component.forward = torch.compile(component.forward)
 
     def weight_bytes(self, spec: ModelSpec) -> int:
         """Bytes that a component takes where it runs, its base's included; 0 where nothing is known of it."""
@@ -390,20 +395,33 @@ class ModelManager:
         def taken() -> int:
             return sum(kept.placement.device_bytes for kept in self._kept.values() if kept.placement)
 
+        # Others may have taken of the device since the budget was set.
+        budget = min(self.device_budget, taken() + self._probe.device(self.device).free)
         for spec, kept in list(self._kept.items()):
-            if wanted + taken() <= self.device_budget:
+            if wanted + taken() <= budget:
                 return
             if spec not in self._kept or kept.runners or not (kept.placement and kept.placement.device_bytes):
                 continue
             kept.placement.leave()
             if kept.placement.device_bytes and not self._is_held(spec):
                 self._drop(spec)  # under the policy `none` only dropping gives anything back
-        if weights and wanted + taken() > self.device_budget:
+        if weights and wanted + taken() > budget:
             raise OutOfMemoryError(
-                f"The device's budget of {say_bytes(self.device_budget)} does not hold the {say_bytes(wanted)} that "
+                f"The device's {say_bytes(budget)} of budget and free memory do not hold the {say_bytes(wanted)} that "
                 f"this stage needs beside the {say_bytes(taken())} in use. Take a leaner offload policy than "
                 f"'{self.policy}', fewer frames at once or a smaller size, or raise BIVDIFF_DEVICE_MEMORY."
             )
+
+
+def _ready_to_compile() -> None:
+    """Let every kind, size and batch of network be compiled; diffusers' U-Nets all count as one function.
+
+    Raises:
+        InputError: there is no compiler.
+    """
+    if not any(map(shutil.which, (os.environ.get("CXX") or "c++", "g++", "clang++"))):
+        raise InputError("BIVDIFF_COMPILE is set, and there is no C++ compiler. Install g++ or clang, or unset it.")
+    torch._dynamo.config.recompile_limit = COMPILED_VARIANTS
 
 
 def measured_speed(device: torch.device, dtype: torch.dtype) -> float:
