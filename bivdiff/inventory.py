@@ -160,12 +160,16 @@ def find_specs(name: str) -> tuple[ModelSpec, ...]:
 
     Args:
         name: a component's key, as "sd15/controlnet-canny"; a family, "sd15", for all of it; a family and a task,
-            "sd15/control", for what the task needs with its defaults: a first run; or "scoring", for what clips can be
-            scored with.
+            "sd15/control", for what the task needs with its defaults: a first run; a video model, "sd15/zeroscope",
+            for all that it runs with; or "scoring", for what clips can be scored with.
 
     Raises:
         InputError: there is nothing of that name; the message lists similar ones.
     """
+    family, _, part = name.partition("/")
+    if family in FAMILIES and part in FAMILIES[family].video_models:
+        components = FAMILIES[family].video_models[part].components
+        return tuple(dict.fromkeys(spec for each in components for spec in (each, each.base) if spec))
     named = named_specs()
     if name in named:
         return (named[name],)
@@ -173,9 +177,8 @@ def find_specs(name: str) -> tuple[ModelSpec, ...]:
         return FAMILIES[name].components
     if name == SCORING_NAME:
         return tuple(SCORING.values())
-    family, _, task = name.partition("/")
-    if family in FAMILIES and task in TASKS:
-        return _needed(family, task)
+    if family in FAMILIES and part in TASKS:
+        return _needed(family, part)
     known = [*named, *FAMILIES, SCORING_NAME, *(f"{family}/{task}" for family in FAMILIES for task in TASKS)]
     near = sorted((each for each in known if _likeness(name, each) > SIMILAR), key=lambda each: -_likeness(name, each))
     hint = f"Similar names: {', '.join(near[:5])}." if near else "`python -m bivdiff models list` lists all names."
@@ -188,6 +191,8 @@ def find_spec(key: str) -> ModelSpec:
     Raises:
         InputError: there is none, or the name stands for several.
     """
+    if key in (named := named_specs()):
+        return named[key]
     specs = find_specs(key)
     if len(specs) > 1:
         raise InputError(f"'{key}' stands for {len(specs)} models. Name one of them, such as '{specs[0].key}'.")

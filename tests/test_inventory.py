@@ -142,6 +142,14 @@ def test_a_family_and_a_task_is_what_a_first_run_needs():
     assert set(find_specs("sd15/smooth")) == {*family.shared, *zeroscope}
 
 
+def test_a_video_model_is_all_that_it_runs_with():
+    assert {spec.key for spec in find_specs("sd15/zeroscope")} == {
+        "sd15/zeroscope", "sd15/zeroscope-text-encoder", "sd15/zeroscope-tokenizer", "sd15/zeroscope-scheduler",
+    }  # fmt: skip
+    assert {"sd15/unet", "sd15/text-encoder"} < {spec.key for spec in find_specs("sd15/animatediff-v1-5-3")}
+    assert find_spec("sd15/zeroscope").kind == "video_unet"
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_of_every_family_has_its_set(task):
     for name, family in FAMILIES.items():

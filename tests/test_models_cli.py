@@ -97,7 +97,7 @@ def test_a_pull_without_a_network_tells_licences_and_size_and_fails_with_the_sen
 
 
 def test_what_must_be_fetched_by_hand_is_said_so(capsys):
-    assert cli.main(["models", "pull", "sd15/vidrd"]) == 1
+    assert cli.main(["models", "pull", "sd15/vidrd-text-encoder"]) == 1
     assert "is not on the model hub. Download it by hand" in capsys.readouterr().err
 
 
