@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from small_networks import small_architecture
 
 from bivdiff import catalog
@@ -65,12 +66,25 @@ def save(spec, snapshot):
     elif spec.kind == "scheduler":
         networks.build_scheduler().save_pretrained(snapshot / spec.folder)
     elif spec.kind == "text_encoder":
-        small(spec).save_pretrained(snapshot / spec.folder, variant=spec.variant or None)
+        save_text_encoder(spec, snapshot / spec.folder)
     else:
         plain_bin = spec.kind == "t2i_adapter" or "zeroscope" in spec.repo  # these have nothing else
         small(spec).save_pretrained(
             snapshot / spec.folder, variant=spec.variant or None, safe_serialization=not plain_bin
         )  # fmt: skip
+
+
+def save_text_encoder(spec, folder):
+    """As these were written years ago: tensors bear the name of what was then inside, and positions are among them."""
+    module = small(spec)
+    module.config.save_pretrained(folder)
+    tensors = {f"text_model.{name}": tensor.clone() for name, tensor in module.state_dict().items()}
+    tensors["text_model.embeddings.position_ids"] = torch.arange(TEXT_LENGTH)[None]
+    if "zeroscope" in spec.repo:
+        torch.save(tensors, folder / "pytorch_model.bin")
+    else:
+        variant = f".{spec.variant}" if spec.variant else ""
+        save_file(tensors, folder / f"model{variant}.safetensors", metadata={"format": "pt"})
 
 
 def predict_velocities(folder):
@@ -137,6 +151,18 @@ def test_every_entry_loads_from_where_the_hub_library_keeps_it(sd15, spec):
         if isinstance(component, torch.nn.Module):
             assert component.dtype == torch.float32
             assert not component.training
+
+
+@pytest.mark.parametrize("name", ["text_encoder", "zeroscope"])
+def test_text_encoders_get_the_weights_of_files_that_name_them_as_of_old(sd15, settings, name):
+    spec = SD15.video_models[name].text_encoder if name in SD15.video_models else SD15.text_encoder
+    (path,) = (path for path in hub.files_of(spec, hub.find(spec, settings)) if path.suffix != ".json")
+    saved = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+    with sd15.hold(spec) as (component,):
+        loaded = component.state_dict()
+        assert len(loaded) == len(saved) - 1  # without the positions
+        for key, tensor in loaded.items():
+            assert torch.equal(tensor, saved[f"text_model.{key}"])
 
 
 @pytest.mark.parametrize("spec", SD15.video_models["vidrd"].components[:2], ids=lambda spec: spec.kind)

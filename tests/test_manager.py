@@ -22,6 +22,7 @@ from bivdiff.models.placement import POLICIES
 from bivdiff.pipeline import last, run
 from bivdiff.settings import Settings
 from bivdiff.specs import ModelSpec
+from bivdiff.toybox import world
 
 FAMILY = catalog.family("toybox")
 KILO = 1000  # bytes of a fake component, in thousands
@@ -394,6 +395,21 @@ class TestWholeRuns:
             assert np.array_equal(found.frames, wanted.frames)
             assert found.evaluations == wanted.evaluations
 
+    def test_tiles_of_a_picture_larger_than_one_join_to_the_picture(self):
+        """With the weights that ship. Each tile is normalised on its own, so it is not the same picture."""
+        frames = world.render(world.sample_scene(3), 256, 384, 1).frames
+        picture = torch.from_numpy(frames).permute(0, 3, 1, 2) / 127.5 - 1
+        errors = []
+        for tiling in (False, True):
+            manager = ModelManager(Settings(device="cpu", tiling=tiling))
+            with torch.inference_mode(), manager.use(FAMILY.vae) as (vae,):
+                assert vae.config.sample_size < 256
+                again = vae.decode(vae.encode(picture).latent_dist.mode()).sample
+            assert again.shape == picture.shape
+            errors.append(float(((again - picture) ** 2).mean()))
+        assert errors[0] < 0.004  # 30 dB
+        assert errors[0] < errors[1] < 0.025  # 22 dB
+
     def test_without_a_compiler_compiling_is_refused(self, settings, monkeypatch, tmp_path):
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.delenv("CXX", raising=False)
@@ -424,6 +440,43 @@ class TestWholeRuns:
         manager.running = _raise_out_of_memory
         with pytest.raises(OutOfMemoryError, match="frame batch size"):
             last(run(_request(source_frames), manager))
+
+
+TASKS_AND_MODELS = [(name, model) for name, task in catalog.TASKS.items() for model in task.image_models]
+
+
+@pytest.mark.parametrize(("task", "image_model"), TASKS_AND_MODELS)
+def test_no_network_computes_that_was_not_brought_to_the_device(settings, task_request, task, image_model):
+    manager = ModelManager(replace(settings, offload="model", device_memory="1GB"))
+    computed = []
+
+    def check(module, _):
+        spec = manager._by_module[id(module)]
+        computed.append(spec.key)
+        assert manager._kept[spec].runners, f"{spec.key} computes outside of `running`"
+
+    read = manager._read
+
+    def watched(spec, base):
+        component = read(spec, base)
+        if isinstance(component, torch.nn.Module):
+            component.register_forward_pre_hook(check)
+            for name in ("encode", "decode"):
+                if hasattr(component, name):
+                    setattr(component, name, _before(partial(check, component, None), getattr(component, name)))
+        return component
+
+    manager._read = watched
+    last(run(task_request(task, image_model, mixing_ratio=0.5), manager))
+    assert {"toybox/vae", "toybox/video_unet", "toybox/text_encoder"} <= set(computed)
+
+
+def _before(first, second):
+    def both(*args, **kwargs):
+        first()
+        return second(*args, **kwargs)
+
+    return both
 
 
 def _raise_out_of_memory(*_, **__):

@@ -270,6 +270,11 @@ def _check_on_hub(spec: ModelSpec, settings: Settings) -> None:
         )
     if spec.repo.endswith(_SINGLE_FILE):
         raise ModelUnavailableError(f"There is no file '{spec.repo}'. Check the path; it is one on the app's machine.")
+    if _own_path(spec).is_file():
+        raise ModelUnavailableError(
+            f"The file '{spec.repo}' is none of {_SINGLE_FILE}, the only kind that is read whole. Convert it, as with "
+            "diffusers' convert_original_stable_diffusion_to_diffusers.py, and name the folder that this makes."
+        )
     if _own_path(spec).exists():
         raise ModelUnavailableError(f"The folder '{spec.repo}' {_lacks(spec)} Fetch its files again.")
 
