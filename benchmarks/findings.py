@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -26,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from smoothing import Variant, finished, smoothed
 
 from bivdiff import metrics
-from bivdiff.catalog import IMAGE_MODELS, PRESETS, TASKS
+from bivdiff.catalog import IMAGE_MODELS, TASKS, settings_of
 from bivdiff.errors import BIVDiffError
 from bivdiff.evaluation import Case, case_of
 from bivdiff.models.manager import ModelManager
@@ -38,17 +39,17 @@ from bivdiff.types import MIXING_RULES, GenerationRequest
 
 Row = dict[str, Any]
 
-RATIOS = (0.0, 0.1, 0.25, 0.5, 1.0)
+RATIOS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 MIXED = {"inpainting": (0.1, 0.25)}  # ratios at which the other rules are tried; all rules are one at 0 and 1
 MIXED_OTHERWISE = (0.25, 0.5)
 SHARES = (0.0, 0.5, 1.0)
 PARTS = ("grid", "noise")
-OWN_NOISE = ("controlnet", "instruct-pix2pix", "inpainting")  # others start from the source, or from nothing
+OWN_NOISE = ("controlnet", "t2i-adapter", "instruct-pix2pix", "inpainting")  # others start from the source, or nothing
 WAYS = (
-    ("control", "controlnet"), ("edit", "instruct-pix2pix"), ("edit", "prompt2prompt"), ("inpaint", "inpainting"),
-    ("outpaint", "inpainting"), ("smooth", "given"),
+    ("control", "controlnet"), ("control", "t2i-adapter"), ("edit", "instruct-pix2pix"), ("edit", "prompt2prompt"),
+    ("inpaint", "inpainting"), ("outpaint", "inpainting"), ("smooth", "given"),
 )  # fmt: skip
-"""Task and image model; the T2I-Adapters, which had few minutes of training, are left out."""
+NEAR = 0.5  # dB
 SHOWN = {
     "psnr": "PSNR", "fill_psnr": "fill PSNR", "object_iou": "object IoU", "control_agreement": "control",
     "warp_error": "warp error", "background_flicker": "flicker", "sharpness": "sharpness",
@@ -57,16 +58,16 @@ COLORS = {"linear": "#1d4ed8", "variance_preserving": "#c2410c", "slerp": "#1580
 DASHES = {"linear": "", "variance_preserving": "7 4", "slerp": "2 4"}
 
 
-def preset_of(image_model: str) -> dict[str, Any]:
+def preset_of(task: str, image_model: str) -> dict[str, Any]:
     """Ratio, rule and share of noise that the toybox starts with."""
     names = ("mixing_ratio", "mixing_rule", "noise_sharing")
-    preset = PRESETS[image_model, "toybox"]
+    preset = settings_of(task, image_model, "toybox")
     return {name: preset.get(name, getattr(GenerationRequest, name)) for name in names}
 
 
-def cells_of(image_model: str, part: str) -> Iterator[dict[str, Any]]:
+def cells_of(task: str, image_model: str, part: str) -> Iterator[dict[str, Any]]:
     """What is tried: of the "grid" ratios with rules; of "noise" shares of noise at the preset, none of them first."""
-    preset = preset_of(image_model)
+    preset = preset_of(task, image_model)
     if part == "grid":
         for rule in MIXING_RULES:
             for ratio in RATIOS if rule == "linear" else MIXED.get(image_model, MIXED_OTHERWISE):
@@ -140,7 +141,7 @@ class Way:
 
     def __init__(self, task: str, image_model: str, scenes: Mapping[str, Sequence[Row]]) -> None:
         self.task, self.image_model, self.scenes = task, image_model, tuple(scenes)
-        self.preset = preset_of(image_model)
+        self.preset = preset_of(task, image_model)
         self.by_scene = scenes
 
     @property
@@ -160,7 +161,7 @@ class Way:
 
     def grid(self) -> list[dict[str, Any]]:
         """The cells of ratio and rule, without shared noise, that were made."""
-        return [cell for cell in cells_of(self.image_model, "grid") if self.rows(**cell)]
+        return [cell for cell in cells_of(self.task, self.image_model, "grid") if self.rows(**cell)]
 
     def everywhere(self) -> list[dict[str, Any]]:
         """The cells that were made of every scene: means of others would be those of other scenes."""
@@ -171,16 +172,25 @@ class Way:
         cells = [cell for cell in self.grid() if cell["mixing_rule"] == rule and 0 < cell["mixing_ratio"] < 1]
         return max(cells, key=lambda cell: self.means(self.rows(**cell))["psnr"], default={})
 
-    def recommended(self) -> dict[float, int]:
-        """How often the app's own rule, which knows no truth, recommends each ratio of the paper's linear blend."""
-        made = {
-            cell["mixing_ratio"]: self.rows(**cell) for cell in self.everywhere() if cell["mixing_rule"] == "linear"
-        }
-        counts = dict.fromkeys(made, 0)
-        for scene in self.scenes if made else ():
-            chosen = recommend([rows[scene]["scores"] for rows in made.values()]).index
-            counts[list(made)[chosen]] += 1
-        return {ratio: count for ratio, count in counts.items() if count}
+    def advice(self) -> list[Advice]:
+        """What the app's own rule, which knows no truth, recommends of the paper's linear blend, for each scene."""
+        cells = [cell for cell in self.everywhere() if cell["mixing_rule"] == "linear"]
+        found = []
+        for scene in self.scenes if cells else ():
+            scores = [self.rows(**cell)[scene]["scores"] for cell in cells]
+            truth = [each["psnr"] for each in scores]
+            chosen = recommend(scores).index
+            preset = self.rows(**self.preset)[scene]["scores"]["psnr"]
+            found.append(Advice(cells[chosen]["mixing_ratio"], truth[chosen] - max(truth), truth[chosen] - preset))
+        return found
+
+
+class Advice(NamedTuple):
+    """A ratio that was recommended, and its PSNR to the truth, in dB, less the best ratio's and less the preset's."""
+
+    ratio: float
+    to_best: float
+    to_preset: float
 
 
 # What is printed
@@ -201,8 +211,6 @@ def tables(way: Way) -> str:
             noise[f"share {share:g}, bridged"] = rows
         noise = {label: {scene: row for scene, row in rows.items() if scene in scenes} for label, rows in noise.items()}
         parts += [f"Shared noise at the preset, {len(scenes)} scenes:", _table(way, noise, "share 0, bridged")]
-    counts = ", ".join(f"{ratio:g} in {count}" for ratio, count in way.recommended().items())
-    parts.append(f"The app's own rule recommends, of the linear blends, ratio {counts} scenes.")
     return "\n\n".join(parts)
 
 
@@ -252,6 +260,27 @@ def noise(ways: Sequence[Way]) -> str:
         if pairs[0][0]:
             told = [f"{_say(paired(*pair, 'psnr'))}; {share(*pair, 'background_flicker'):.2f}" for pair in pairs]
             lines.append([f"{_short(way)} ({len(pairs[0][0])} scenes)", *told])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def recommended(ways: Sequence[Way]) -> str:
+    """What the app's own rule recommends for the clips of each way, and what following it costs or gains."""
+    head = ["recommended ratio, without the truth", "ratios, clips", f"within {NEAR:g} dB of the best, clips",
+            "PSNR - best, dB (median; worst)", "PSNR - preset, dB"]  # fmt: skip
+    lines = [head, ["---"] * len(head)]
+    for way in ways:
+        if advice := way.advice():
+            ratios = Counter(each.ratio for each in advice)
+            to_best = np.array([each.to_best for each in advice])
+            gained = np.array([each.to_preset for each in advice])
+            error = gained.std(ddof=1) / math.sqrt(len(gained)) if len(gained) > 1 else math.nan
+            lines.append([
+                f"{_short(way)} ({len(advice)} scenes)",
+                ", ".join(f"{ratio:g} in {ratios[ratio]}" for ratio in sorted(ratios)),
+                f"{(to_best > -NEAR).sum()} of {len(advice)}",
+                f"{np.median(to_best):+.2g}; {to_best.min():+.2g}",
+                _say((float(gained.mean()), float(error))),
+            ])  # fmt: skip
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
@@ -418,15 +447,17 @@ def _lines(way: Way, score: str) -> dict[str, list[_Point]]:
 
 
 def gather(
-    ways: Sequence[tuple[str, str]], wanted: Callable[[str], list[dict[str, Any]]], scenes: range, state: Path | None
-) -> dict[str, dict[str, list[Row]]]:
+    ways: Sequence[tuple[str, str]], wanted: Callable[[str, str], list[dict[str, Any]]], scenes: range,
+    state: Path | None,
+) -> dict[str, dict[str, list[Row]]]:  # fmt: skip
     """Rows by way, "task/image model", and scene; cells that `state` holds are not made again. It is kept current."""
     rows: dict[str, dict[str, list[Row]]] = json.loads(state.read_text("utf-8")) if state and state.exists() else {}
     manager = ModelManager(Settings.from_env())
     for scene in scenes:
         for task, image_model in ways:
             mine = rows.setdefault(f"{task}/{image_model}", {}).setdefault(str(scene), [])
-            missing = [cell for cell in wanted(image_model) if not any(cell.items() <= row.items() for row in mine)]
+            cells = wanted(task, image_model)
+            missing = [cell for cell in cells if not any(cell.items() <= row.items() for row in mine)]
             if not missing:
                 continue
             mine += measure(task, image_model, scene, missing, manager)
@@ -454,10 +485,11 @@ def main() -> int:
     ways = [way for way in WAYS if way[0] in args.task]
     scenes = range(args.first_scene, args.first_scene + args.clips)
 
-    def wanted(image_model: str) -> list[dict[str, Any]]:
-        grid = [cell for cell in cells_of(image_model, "grid") if "grid" in args.part]
+    def wanted(task: str, image_model: str) -> list[dict[str, Any]]:
+        grid = [cell for cell in cells_of(task, image_model, "grid") if "grid" in args.part]
         grid = [cell for cell in grid if cell["mixing_rule"] in args.rules and cell["mixing_ratio"] in args.ratios]
-        return grid + [cell for cell in cells_of(image_model, "noise") if "noise" in args.part and cell not in grid]
+        shared = [cell for cell in cells_of(task, image_model, "noise") if "noise" in args.part]
+        return grid + [cell for cell in shared if cell not in grid]
 
     try:
         rows = gather(ways, wanted, scenes, args.state)
@@ -465,7 +497,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     found = [Way(*way, {str(scene): rows["/".join(way)][str(scene)] for scene in scenes}) for way in ways]
-    print(f"{summary(found)}\n\n{rules(found)}\n\n{noise(found)}\n", flush=True)
+    print(f"{summary(found)}\n\n{rules(found)}\n\n{noise(found)}\n\n{recommended(found)}\n", flush=True)
     for way in found:
         print(f"{tables(way)}\n", flush=True)
     if args.json:
