@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bivdiff import masks, media
+from bivdiff.axes import read_values
 from bivdiff.canvas import parse_size, plan_canvas
 from bivdiff.carried import carry_of
 from bivdiff.catalog import FAMILIES, IMAGE_MODELS, TASKS, default_request, extend, family
@@ -155,12 +156,14 @@ def compare_command(args: argparse.Namespace, settings: Settings) -> dict[str, A
     from bivdiff.export import check_folder, export, report
     from bivdiff.store import StageStore
     from bivdiff.sweep import gathered, last, sweep
+    from bivdiff.toybox.truths import truth_of
 
     check_folder(args.output)
     axes = _axes(args)
     request, truth, fps = _compared_source(args)
     manager = _manager(settings)
     request, found = _planned(request, manager, args.fit_memory, axes)
+    truth = truth_of(request) if truth is None else truth
     cells: list[Cell] = []
     try:
         result = last(_followed_cells(sweep(request, axes, manager, StageStore(settings), truth), cells))
@@ -228,22 +231,14 @@ def _axes(args: argparse.Namespace) -> dict[str, list[Any]]:
     """The settings that are compared, each with its values."""
     axes: dict[str, list[Any]] = {}
     if args.mixing_ratios or not args.vary:
-        axes["mixing_ratio"] = _values_of("mixing_ratio", args.mixing_ratios or DEFAULT_RATIOS)
+        axes["mixing_ratio"] = read_values("mixing_ratio", args.mixing_ratios or DEFAULT_RATIOS)
     for given in args.vary:
         name, found, values = given.partition("=")
         if not found:
             raise InputError(f"'{given}' names no values. Write it as in seed=1,2.")
         name = name.strip().replace("-", "_")
-        axes[name] = [*axes.get(name, []), *_values_of(name, values)]
+        axes[name] = [*axes.get(name, []), *read_values(name, values)]
     return axes
-
-
-def _values_of(name: str, text: str) -> list[Any]:
-    kind = REQUEST_FLAGS[name][0] if name in REQUEST_FLAGS else str
-    try:
-        return [kind(value.strip()) for value in text.split(",") if value.strip()]
-    except ValueError as error:
-        raise InputError(f"'{text}' are no values of {name}: {error}. Write numbers between commas.") from error
 
 
 def _planned(

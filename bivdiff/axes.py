@@ -1,7 +1,7 @@
 """Which settings can be compared, how they are named, and in what order their values are made.
 
-In it: `AXES` and what is known of each; `check_axes`, before anything runs; `order_of`. Not in it: the comparison
-(sweep.py).
+In it: `AXES` and what is known of each; `read_values`, what someone wrote; `check_axes`, before anything runs;
+`order_of`. Not in it: the comparison (sweep.py).
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ EARLY = ("video_model", "seed", "guidance_scale")  # their cells have stages of 
 BLENDED = ("mixing_ratio", "mixing_rule", "seed", "guidance_scale")  # they end with the blend that is smoothed
 LATE = ("mixing_ratio", "mixing_rule", "smoothing_guidance_scale", "num_smoothing_steps")
 """Their values share one frame-wise pass and one pair of inversions."""
+_NUMBERS: Mapping[str, type] = {
+    "mixing_ratio": float, "smoothing_guidance_scale": float, "guidance_scale": float, "num_smoothing_steps": int,
+    "seed": int,
+}  # fmt: skip
 _UNORDERED = ("mixing_rule", "video_model", "seed")  # their values have no extremes
 
 
@@ -44,6 +48,21 @@ def label_of(values: Mapping[str, Any]) -> str:
 def say(value: Any) -> str:
     """A value of a setting in a few characters."""
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def read_values(name: str, text: str) -> list[Any]:
+    """The values of a setting that are written between commas, each once.
+
+    Raises:
+        InputError: one of them is no number, where the setting wants numbers.
+    """
+    kind = _NUMBERS.get(name, str)
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        return list(dict.fromkeys(kind(part) for part in parts))
+    except ValueError:
+        wanted = "whole numbers between commas, such as 1, 2" if kind is int else "numbers between commas, as in 0.5, 1"
+        raise InputError(f"'{text}' are no values of {name}. Write {wanted}.") from None
 
 
 def check_axes(request: GenerationRequest, axes: Mapping[str, Sequence[Any]]) -> None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from bivdiff.axes import check_axes, label_of
+from bivdiff.axes import check_axes, label_of, read_values
 from bivdiff.catalog import IMAGE_MODELS, TASKS, paper_ratio
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.jobs import Job, State
@@ -55,10 +55,6 @@ OTHERS = {
     "seed": "Seed: 1, 2, 3",
     "video_model": "Video model, by key",
 }
-NUMBERS: Mapping[str, type] = {
-    "mixing_ratio": float, "smoothing_guidance_scale": float, "guidance_scale": float, "num_smoothing_steps": int,
-    "seed": int,
-}  # fmt: skip
 USE = "Click a clip to choose it; keys 1 to 9 show one large."
 STAYS = "The clips that were ready stay, scored and with their files."
 AGAIN = {
@@ -229,24 +225,12 @@ def axes_of(ratios: str, other: str, values: str) -> dict[str, list[Any]]:
     Raises:
         InputError: it cannot be read.
     """
-    axes = {"mixing_ratio": _read_values("mixing_ratio", ratios)} if (ratios or "").strip() else {}
+    axes = {"mixing_ratio": read_values("mixing_ratio", ratios)} if (ratios or "").strip() else {}
     if other:
         if other not in OTHERS:
             raise InputError(f"Unknown setting '{other}'. Choose one of: {', '.join(name for name in OTHERS if name)}.")
-        axes[other] = _read_values(other, values)
+        axes[other] = read_values(other, values or "")
     return axes
-
-
-def _read_values(name: str, text: str) -> list[Any]:
-    kind = NUMBERS.get(name, str)
-    parts = [part.strip() for part in (text or "").split(",") if part.strip()]
-    try:
-        found = list(dict.fromkeys(kind(part) for part in parts))
-    except ValueError:
-        raise InputError(f"'{text}' are no values of {name}. Write numbers between commas, such as 1, 2.") from None
-    if not found:
-        raise InputError(f"There are no values of {name}. Write some between commas.")
-    return found
 
 
 def compare(

@@ -110,12 +110,7 @@ def compare_player(value: dict[str, Any], **options: Any) -> gr.HTML:
 
 
 def compare_value(
-    cells: Sequence[Cell],
-    fps: float,
-    recommended: int | None = None,
-    paper: int | None = None,
-    *,
-    inline: bool = False,
+    cells: Sequence[Cell], fps: float, recommended: int | None = None, paper: int | None = None
 ) -> dict[str, Any]:
     """The value of a comparison player.
 
@@ -124,20 +119,19 @@ def compare_value(
         fps: frames per second.
         recommended: index of the one that is recommended.
         paper: index of the one that the paper would take.
-        inline: the pictures are part of the value, for a page that is opened from disk; else files that Gradio serves.
     """
     return {
         "fps": fps,
         "numFrames": max((len(cell.frames) for cell in cells if cell.frames is not None), default=1),
-        "cells": [_shown(cell, inline) for cell in cells],
+        "cells": [_shown(cell) for cell in cells],
         "recommended": recommended,
         "paper": paper,
     }
 
 
-def _shown(cell: Cell, inline: bool) -> dict[str, Any]:
+def _shown(cell: Cell) -> dict[str, Any]:
     scores = {name: float(value) if math.isfinite(value) else None for name, value in cell.scores.items()}
     return {
         "label": cell.label, "sublabel": cell.sublabel, "pending": cell.pending, "note": cell.note,
-        "sheet": cell.sheet if inline else cell.served_sheet, "scores": scores,
+        "sheet": cell.served_sheet, "scores": scores,
     }  # fmt: skip

@@ -28,6 +28,7 @@ from bivdiff.own_models import check_allowed, check_may_manage, parse_list
 from bivdiff.runs import Runs
 from bivdiff.settings import Settings
 from bivdiff.toybox.clips import SampleClip, load_index
+from bivdiff.toybox.truths import truth_of
 from bivdiff.types import GenerationRequest, GenerationResult, StepEvent
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ class _Maker:
     def _sweep_there(self, request: GenerationRequest, axes: Mapping[str, Sequence[Any]]) -> Iterator[Any]:
         from bivdiff.sweep import sweep
 
-        return sweep(request, axes, self._manager(), self._stages())
+        return sweep(request, axes, self._manager(), self._stages(), truth_of(request))
 
     def _maps_there(self, request: GenerationRequest) -> Iterator[tuple[np.ndarray, ...]]:
         yield _pipeline().control_maps(request, self._manager())

@@ -10,6 +10,7 @@ import base64
 import io
 import json
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import gradio as gr
@@ -73,6 +74,14 @@ def write_page(folder: Path, value: dict) -> str:
     return path.as_uri()
 
 
+def in_a_file(cells: list[Cell], fps: float, **marks) -> dict:
+    """The player's value with the pictures inside, as a page that is opened from disk has them."""
+    value = compare_value(cells, fps, **marks)
+    for shown, cell in zip(value["cells"], cells, strict=True):
+        shown["sheet"] = cell.sheet
+    return value
+
+
 @pytest.fixture
 def watched(chromium):
     """New pages; at the end holds that nothing was wrong on the console or fetched from elsewhere."""
@@ -101,7 +110,7 @@ def _elsewhere(url: str, home: str) -> bool:
 @pytest.fixture
 def open_file(watched, tmp_path):
     def start(value: dict | None = None, **options) -> Page:
-        value = value or compare_value(cells(3), FPS, inline=True)
+        value = value or in_a_file(cells(3), FPS)
         page = watched(**options)
         page.goto(write_page(tmp_path, value))
         ready(page, sum(cell["sheet"] is not None for cell in value["cells"]))
@@ -147,7 +156,7 @@ def drag(page: Page, selector: str, start: tuple[float, float], end: tuple[float
 
 def test_a_value_says_all_about_its_cells():
     cell = Cell("0.5", clip(count=5), "slerp", scores={"PSNR": float("inf"), "Flicker": np.float32(2.5)})
-    value = compare_value([cell, Cell("1", pending=True, note="Waits")], 12.5, recommended=0, paper=1, inline=True)
+    value = in_a_file([cell, Cell("1", pending=True, note="Waits")], 12.5, recommended=0, paper=1)
     picture = value["cells"][0].pop("sheet")
     assert value == {
         "fps": 12.5, "numFrames": 5, "recommended": 0, "paper": 1,
@@ -180,7 +189,7 @@ def test_frames_are_encoded_once_and_served_from_a_file():
 
 @pytest.mark.browser
 def test_all_cells_show_the_same_frame_at_any_instant(open_file):
-    page = open_file(compare_value(cells(12), FPS, inline=True))
+    page = open_file(in_a_file(cells(12), FPS))
     seen = set()
     for pause in np.random.default_rng(5).uniform(0.01, 0.13, 20):
         time.sleep(pause)
@@ -204,6 +213,28 @@ def test_all_cells_show_the_same_frame_at_any_instant(open_file):
 
 
 @pytest.mark.browser
+def test_twelve_clips_of_512_pixels_keep_up_with_the_clock(open_file):
+    frames = media.read_clip(load_index()[0].file, num_frames=COUNT, size=(512, 512)).frames
+    frames[:, 240:272, 240:272] = clip()[:, :32, :32]
+    pair = [Cell("one", frames), Cell("other", frames[:, :, ::-1])]
+    page = open_file(in_a_file(pair * 6, FPS))
+    seen = page.evaluate(f"""async () => {{
+      player.seek(0);
+      player.play(true);
+      const seen = [];
+      for (const end = performance.now() + 2000; performance.now() < end;) {{
+        await new Promise(requestAnimationFrame);
+        const [pictures, frame] = ({SHOWN})(player);
+        seen.push([frame, pictures.every((each) => each === frame)]);
+      }}
+      return seen;
+    }}""")
+    assert all(in_step for _, in_step in seen)
+    changes = sum(one[0] != other[0] for one, other in pairwise(seen))
+    assert 14 <= changes <= 17  # two seconds at 8 frames per second: none is left out
+
+
+@pytest.mark.browser
 def test_without_the_loop_it_stops_at_the_last_frame(open_file):
     page = open_file()
     page.get_by_label("Playback speed").select_option("2")
@@ -223,7 +254,7 @@ def test_without_the_loop_it_stops_at_the_last_frame(open_file):
 def test_nothing_drifts_in_an_hour(watched, tmp_path):
     page = watched()
     page.clock.install(time=0)
-    page.goto(write_page(tmp_path, compare_value(cells(2), 7.3, inline=True)))
+    page.goto(write_page(tmp_path, in_a_file(cells(2), 7.3)))
     ready(page, 2)
     page.clock.pause_at(60_000)
     page.evaluate("player.seek(0), player.play(true), window.began = performance.now()")
@@ -249,14 +280,14 @@ def test_who_wants_no_motion_gets_none(open_file):
 def test_a_finished_cell_changes_nothing_else(open_file):
     begun, done = (cells(4, waiting) for waiting in ((1, 3), ()))
     kept = [done[index] if index in (1, 3) else cell for index, cell in enumerate(begun)]
-    page = open_file(compare_value(begun, FPS, inline=True))
+    page = open_file(in_a_file(begun, FPS))
     expect(page.locator(".is-pending .bdc-note")).to_have_text(["Being made"] * 2)
     page.get_by_label("Choose 0.2").click()
     page.get_by_label("Zoom in, all clips").click()
     page.get_by_label("Playback speed").select_option("0.25")
     page.evaluate("player.seek(2), player.play(true)")
     before = state(page)
-    page.evaluate("value => player.update(value)", compare_value(kept, FPS, inline=True))
+    page.evaluate("value => player.update(value)", in_a_file(kept, FPS))
     ready(page, 4)
     after = state(page)
     assert 2 <= after["frame"] <= 4
@@ -266,7 +297,7 @@ def test_a_finished_cell_changes_nothing_else(open_file):
     assert after["chosen"] == 2
     assert_in_step(page, 4)
     # Another comparison: what was chosen is gone.
-    page.evaluate("value => player.update(value)", compare_value([Cell("a", clip()), Cell("b")], FPS, inline=True))
+    page.evaluate("value => player.update(value)", in_a_file([Cell("a", clip()), Cell("b")], FPS))
     ready(page, 1)
     assert state(page)["chosen"] is None
 
@@ -277,7 +308,7 @@ def test_a_finished_cell_changes_nothing_else(open_file):
 @pytest.mark.browser
 def test_the_difference_of_equal_clips_is_black(open_file):
     same = [Cell("a", clip(40, 9)), Cell("b", clip(40, 9)), Cell("c", clip(50, 9)), Cell("d", clip(120, 9, count=5))]
-    page = open_file(compare_value(same, FPS, inline=True))
+    page = open_file(in_a_file(same, FPS))
     page.evaluate("player.seek(3)")
     page.get_by_role("button", name="Difference").click()
     ready(page, 4)
@@ -299,7 +330,7 @@ def test_the_heat_map_of_a_still_clip_is_empty(open_file):
     still = np.full((COUNT, SIZE, SIZE, 3), 99, np.uint8)
     part = still.copy()
     part[1::2, :, : SIZE // 2] += 30
-    page = open_file(compare_value([Cell("still", still), Cell("part", part)], FPS, inline=True))
+    page = open_file(in_a_file([Cell("still", still), Cell("part", part)], FPS))
     page.get_by_role("button", name="Flicker").click()
     expect(page.locator(".bdc-mean")).to_have_text(["mean 0", "mean 15"])
     expect(page.locator(".bdc-scale")).to_have_text("032")
@@ -315,8 +346,7 @@ def test_the_heat_map_of_a_still_clip_is_empty(open_file):
 
 @pytest.mark.browser
 def test_the_wipe_follows_mouse_and_keys(open_file):
-    page = open_file(compare_value([Cell("red", clip()), Cell("mid", clip(90)), Cell("green", clip(200))], FPS,
-                                   inline=True))  # fmt: skip
+    page = open_file(in_a_file([Cell("red", clip()), Cell("mid", clip(90)), Cell("green", clip(200))], FPS))
     page.evaluate("player.seek(0)")
     page.get_by_role("button", name="Wipe").click()
     line = page.get_by_role("slider", name="Where the left clip ends")
@@ -374,7 +404,7 @@ def test_zoom_is_the_same_for_all(open_file):
 
 @pytest.mark.browser
 def test_keys(open_file):
-    page = open_file(compare_value(cells(5), FPS, inline=True))
+    page = open_file(in_a_file(cells(5), FPS))
     page.locator(".bd-compare").focus()
     page.keyboard.press("Home")
     for key, frame in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("End", 7), ("ArrowRight", 0)):
@@ -415,7 +445,7 @@ def test_keys_are_heard_where_one_points_and_never_while_typing(open_file):
 
 @pytest.mark.browser
 def test_a_finger_turns_the_clips_over_on_a_phone(open_file):
-    page = open_file(compare_value(cells(4), FPS, paper=2, inline=True), viewport=SLIM, has_touch=True, is_mobile=True)
+    page = open_file(in_a_file(cells(4), FPS, paper=2), viewport=SLIM, has_touch=True, is_mobile=True)
     touch = page.context.new_cdp_session(page)
 
     def swipe(by: float) -> None:
@@ -440,7 +470,7 @@ def test_a_finger_turns_the_clips_over_on_a_phone(open_file):
 @pytest.mark.browser
 def test_a_click_chooses_and_nothing_is_markup(open_file):
     named = [Cell("<b>0</b></script>", clip()), Cell("1", clip(9), "<i>all</i>"), Cell("2", note="<u>none</u>")]
-    page = open_file(compare_value(named, FPS, recommended=1, inline=True))
+    page = open_file(in_a_file(named, FPS, recommended=1))
     assert page.locator(".bdc-label strong").first.inner_text() == "<b>0</b></script>"
     assert page.locator(".bd-compare :is(b, i, u)").count() == 0
     page.locator(".bdc-picture").nth(1).click(position={"x": 90, "y": 90})
@@ -455,7 +485,7 @@ def test_a_click_chooses_and_nothing_is_markup(open_file):
 def test_everything_fits_has_a_name_and_can_be_read(open_file, viewport, theme):
     frames = [media.read_clip(sample.file).frames for sample in load_index()[:5]]
     cells = [Cell(f"{i / 4:g}", f, "a rather long sublabel", scores={"Flicker": 3}) for i, f in enumerate(frames)]
-    value = compare_value([*cells, Cell("wait", pending=True)], 8, recommended=1, paper=2, inline=True)
+    value = in_a_file([*cells, Cell("wait", pending=True)], 8, recommended=1, paper=2)
     page = open_file(value, viewport=viewport, color_scheme=theme)
     page.get_by_role("button", name="Keys").click()
     for view in ("Wipe", "Difference", "Flicker", "Clips"):

@@ -263,6 +263,7 @@ def test_the_command_writes_what_it_tells_and_starts_from_what_is_kept(compare, 
     assert (tmp_path / "out" / "index.html").is_file()
     assert media.probe(told["paths"]["grid"]).num_frames == 2
     assert told["recommended"]["index"] in {0, 1}
+    assert 5 < told["cells"][0]["scores"]["psnr"] < 60  # the world knows the truth of a sample
     assert "ratio 0: " in err
     assert "reused" not in err
     status, again, err = compare("--task", "smooth", "--vary", "mixing-rule=linear,slerp", "--mixing-ratio", "0.5")

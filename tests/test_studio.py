@@ -98,6 +98,7 @@ def test_ratios_are_compared_and_the_page_to_take_along_opens(page, chromium, tm
     page.click("#compare-start")
     expect(page.locator("#compare-player .bdc-cell:not(.is-empty)")).to_have_count(2, timeout=PATIENCE * 1000)
     page.wait_for_selector('#compare-progress [data-state="done"]')
+    expect(page.locator("#compare-player")).to_contain_text("PSNR to truth")  # the world knows a sample's
     with page.expect_download() as download:
         page.locator("#compare-zip").click()
     with zipfile.ZipFile(download.value.path()) as archive:

@@ -1,0 +1,73 @@
+"""What a clip made of a sample should show: the world that the samples were rendered from knows.
+
+In it: `truth_of`. Not in it: the scenes of the evaluation, which have their own truths (bivdiff.evaluation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bivdiff import media
+from bivdiff.errors import InputError
+from bivdiff.toybox import world
+from bivdiff.toybox.clips import SAMPLES, SIZE, Sample, load_index
+from bivdiff.toybox.world import Scene
+from bivdiff.types import GenerationRequest
+
+
+def truth_of(request: GenerationRequest) -> np.ndarray | None:
+    """The true clip of a request, where its source is a sample, whole or trimmed, and the world knows what is asked.
+
+    Known are: controllable generation in the sample's own new colours, an instruction that `world.edit` understands,
+    the sample's edited prompt, the moving object erased by masks that cover it, and the sample itself, smoothed.
+
+    Returns:
+        uint8 `(F, H, W, 3)`, or None.
+    """
+    found = _sample_of(request.frames)
+    if found is None:
+        return None
+    sample, places = found
+    if request.task == "inpaint":
+        return _erased(sample, places, request)
+    scene = _scene_of(sample, request)
+    return None if scene is None else world.render(scene, SIZE, SIZE).frames[places]
+
+
+def _sample_of(frames: np.ndarray) -> tuple[Sample, Sequence[int]] | None:
+    """The sample that has all of these frames, and their places in it."""
+    if frames.shape[1:] != (SIZE, SIZE, 3):
+        return None
+    for clip in load_index():
+        places = {frame.tobytes(): place for place, frame in enumerate(media.read_clip(clip.file).frames)}
+        found = [places.get(frame.tobytes(), -1) for frame in frames]
+        if min(found) >= 0:
+            return SAMPLES[clip.name], found
+    return None
+
+
+def _scene_of(sample: Sample, request: GenerationRequest) -> Scene | None:
+    if request.task == "smooth":
+        return sample.scene
+    if request.task == "control":
+        return sample.prompted if request.prompt == sample.prompted.caption else None
+    if request.task != "edit":
+        return None
+    if request.image_model == "prompt2prompt":
+        edited = world.edit(sample.scene, sample.instruction)
+        return edited if request.prompt == edited.caption else None
+    try:
+        return world.edit(sample.scene, request.prompt)
+    except InputError:  # an instruction in other words is no error: its truth is not known
+        return None
+
+
+def _erased(sample: Sample, places: Sequence[int], request: GenerationRequest) -> np.ndarray | None:
+    """The scene without its moving object inside the masks, and as it is outside, shadow included."""
+    source, erased = (world.render(scene, SIZE, SIZE) for scene in (sample.scene, sample.erased))
+    masks = request.masks
+    if masks is None or request.prompt != sample.erased.caption or (source.masks[0][places] > masks).any():
+        return None
+    return np.where(masks[..., None] > 0, erased.frames[places], source.frames[places])
