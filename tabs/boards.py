@@ -173,6 +173,7 @@ class RunBoard:
         self.state = state
         if state != "done":
             self.told = sentence(error) if error else ""
+            _log.info("%s: %s", state, self.told or "Stopped.")
         self._last_panel = self._end_panel()
         if state != "done":
             self._runs.end(self.run_id, state, self.told, self._framewise)

@@ -362,6 +362,7 @@ class Board:
         else:
             self._made.append(update)
             self._last = time.monotonic()
+            _log.info("ready: %s, %.1f s", update.label, update.seconds["total"])
             self._cells[update.index] = Cell(label_of(update.values), update.frames, scores=_named(update.scores))
             self._ready[update.index] = {**update.values, "seed": update.request.seed}
             self.version += 1
@@ -398,10 +399,12 @@ class Board:
         self.state = state
         if state == "done":
             self.told = f"Done in {self._seconds:.1f} s"
+            _log.info("done: %d clips, %.1f s", len(self._made), self._seconds)
             return
         self._cells = [replace(cell, pending=False) if cell.pending else cell for cell in self._cells]
         why = sentence(error) if error else ""
         self.told = why or "Stopped."
+        _log.info("%s: %s", state, self.told)
         self.version += 1
         if self._made:
             from bivdiff.sweep import gathered

@@ -210,6 +210,20 @@ def test_a_failure_is_a_sentence_and_the_last_result_stays(run, context, error, 
     assert [(kept.state, kept.message) for kept in context.runs.find("a" * 32)] == [("failed", said), ("done", "")]
 
 
+@pytest.mark.filterwarnings("ignore:The ")
+def test_the_log_has_a_line_for_each_stage_and_for_the_end(run, context, caplog):
+    caplog.set_level("INFO", logger="tabs.boards")
+    list(common.generate(context, control.read_job, "control", values(mixing_ratio=0.0, visitor=ADA)))
+    run.error = ModelUnavailableError("The weights are missing.")
+    list(common.generate(context, control.read_job, "control", values(visitor=ADA)))
+    begun = ["load: Loading the models", "control: Control map"]
+    assert [record.getMessage() for record in caplog.records if record.name == "tabs.boards"] == [
+        *begun, "framewise: Frame by frame", "inversion: Inverting with the video model",
+        "smoothing: Smoothing", "done: load 0.5 s, framewise 1.0 s, inversion 1.0 s, smoothing 1.0 s",
+        *begun, "failed: The weights are missing.",
+    ]  # fmt: skip
+
+
 @pytest.mark.filterwarnings("ignore:There are")
 def test_a_bad_page_leaves_the_player_alone(run, context):
     (only,) = common.generate(context, control.read_job, "control", values(sample=99))

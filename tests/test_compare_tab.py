@@ -84,6 +84,18 @@ def test_cells_come_one_by_one_and_the_recommended_one_is_marked(run, context, p
     assert len(list(compare.resume(context, "b" * 32))) == 1
 
 
+@pytest.mark.filterwarnings("ignore:The ")
+def test_the_log_has_a_line_for_each_stage_and_clip_and_for_the_end(run, context, pending, caplog):
+    caplog.set_level("INFO", logger="tabs.compare")
+    comparison(context, pending, "0, 1", "", "")
+    run.error = ModelUnavailableError("The video model has gone.")
+    comparison(context, pending, "0, 1", "", "")
+    first = ["load: Models loaded", "smoothing: Smoothing", "ready: ratio 0, 1.0 s"]
+    done, failed = ["ready: ratio 1, 1.0 s", "done: 2 clips, 1.0 s"], ["failed: The video model has gone."]
+    told = [record.getMessage() for record in caplog.records if record.name == "tabs.compare"]
+    assert told == [*first, *done, *first, *failed]
+
+
 def test_a_failure_keeps_the_cells_that_are_ready(run, context, pending):
     run.error = ModelUnavailableError("The video model has gone. Fetch it again.")
     *_, failed = comparison(context, pending, "0, 1", "", "")
