@@ -224,10 +224,7 @@ class Runs:
             InputError: they cannot be written; of the result nothing is left behind.
         """
         row = self._row(run_id)
-        settings = json.loads(row["settings"])
-        # What the video model was told stands for the words it was made of, which may hold "{prompt}".
-        seed, asked = int(result.seed), settings["inversion_prompt"]
-        settings |= {**result.request.settings(), "inversion_prompt": asked, "seed": seed}
+        settings = _as_used(row, result.request)
         files = _names_of(result)
         with self._written(run_id, files) as folder:
             self._keep_pictures(folder, result.request)
@@ -236,53 +233,39 @@ class Runs:
             media.write_gif(folder / files["gif"], result.frames, min(row["fps"], media.MAX_GIF_FPS), carry)
             media.write_png_zip(folder / files["pngs"], result.frames, carry)
             self._update(
-                run_id, state="done", message="", settings=_json(settings), words=_words(settings), seed=seed,
-                scores=_json(_finite(scores)), seconds=_json(_finite(result.seconds)), files=_json(files),
-                thumbnail=_thumbnail(result.frames, row["fps"]),
+                run_id, state="done", message="", settings=_json(settings), words=_words(settings),
+                seed=settings["seed"], scores=_json(_finite(scores)), seconds=_json(_finite(result.seconds)),
+                files=_json(files), thumbnail=_thumbnail(result.frames, row["fps"]),
             )  # fmt: skip
         with suppress(InputError):  # what was made is kept whether or not the old could leave
             self._make_room(run_id)
         return {name: folder / file for name, file in files.items()}
 
     def finish_comparison(
-        self,
-        run_id: str,
-        files: Mapping[str, Path],
-        scores: Mapping[str, Any],
-        thumbnail_frames: np.ndarray,
-        *,
-        seed: int | None = None,
-        state: str = "done",
-        message: str = "",
-    ) -> None:
-        """Keep the files of a comparison, and make room for them.
+        self, run_id: str, request: GenerationRequest, files: Mapping[str, Path], scores: Mapping[str, Any],
+        thumbnail_frames: np.ndarray, *, state: str = "done", message: str = "",
+    ) -> None:  # fmt: skip
+        """Note what a comparison has made, and make room for it.
 
         Args:
             run_id: the run.
-            files: by what they are; those outside the run's folder are copied into it.
+            request: has the settings that were used, the seed among them.
+            files: in the run's folder, by what they are.
             scores: whatever there is to say, ready for JSON.
             thumbnail_frames: uint8 `(F, H, W, 3)`.
-            seed: that was used, where none was asked for.
             state: how it ended: one that was cancelled or failed has the clips that were ready.
             message: why it ended so.
 
         Raises:
-            InputError: they cannot be kept; no copy is left behind.
+            InputError: it cannot be kept.
         """
-        folder = self.folder(run_id)
-        inside = {name: path for name, path in files.items() if path.is_relative_to(folder)}
-        copies = {name: path.name for name, path in files.items() if name not in inside}
-        if len(set(copies.values())) < len(copies):
-            raise ValueError(f"files of a comparison have the same name: {sorted(copies.values())}")
-        kept = copies | {name: str(path.relative_to(folder)) for name, path in inside.items()}
-        with self._written(run_id, copies):
-            for name, file in copies.items():
-                shutil.copyfile(files[name], folder / file)
-            row = self._row(run_id)
-            settings = json.loads(row["settings"])
-            settings["seed"] = settings["seed"] if seed is None else int(seed)
+        row = self._row(run_id)
+        settings = _as_used(row, request)
+        with self._written(run_id, {}) as folder:
+            self._keep_pictures(folder, request)
             self._update(
-                run_id, state=state, message=message, scores=_json(_finite(scores)), files=_json(kept),
+                run_id, state=state, message=message, scores=_json(_finite(scores)),
+                files=_json({name: str(path.relative_to(folder)) for name, path in files.items()}),
                 settings=_json(settings), words=_words(settings), seed=settings["seed"],
                 thumbnail=_thumbnail(thumbnail_frames, row["fps"]),
             )  # fmt: skip
@@ -832,6 +815,16 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float | np.floating) and not math.isfinite(value) else value
+
+
+def _as_used(row: sqlite3.Row, request: GenerationRequest) -> dict[str, Any]:
+    """The settings of a run as they were used: what was left open, or made smaller to fit, is not as it was asked.
+
+    What the video model was told stands for the words it was made of, which may hold "{prompt}": they are kept.
+    """
+    settings = json.loads(row["settings"])
+    seed = None if request.seed is None else int(request.seed)  # SQLite takes no number of NumPy's for one
+    return {**settings, **request.settings(), "inversion_prompt": settings["inversion_prompt"], "seed": seed}
 
 
 def _words(settings: Mapping[str, Any]) -> str:

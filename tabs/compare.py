@@ -388,7 +388,9 @@ class Board:
             files = export(self._runs.folder(self.run_id), result, self._pending.job.fps)
             self.zip = files["zip"]
             scores, frames = dict(result.best.scores), result.best.frames
-            self._runs.finish_comparison(self.run_id, files, scores, frames, state=state, message=why)
+            self._runs.finish_comparison(
+                self.run_id, result.request, files, scores, frames, state=state, message=why
+            )  # fmt: skip
         except BIVDiffError as error:
             self._runs.end(self.run_id, "failed" if state == "done" else state, sentence(error))
             return sentence(error)

@@ -247,10 +247,11 @@ def test_what_is_under_way_can_neither_be_deleted_nor_run_again(context, page, c
     assert not view.again["interactive"]
 
 
-def test_a_comparison_shows_its_clips_by_their_values(context, page, clip, tmp_path):
+def test_a_comparison_shows_its_clips_by_their_values(context, page, clip):
     run_id = context.runs.begin(asked(clip), 8.0, OWN, kind="comparison", axes={"mixing_ratio": [0.0, 1.0]})
-    history.media.write_mp4(tmp_path / "0.mp4", clip, 8)
-    context.runs.finish_comparison(run_id, {"cell 1": tmp_path / "0.mp4"}, {"warp_error": [1, 2]}, clip)
+    path = context.runs.folder(run_id) / "0.mp4"
+    history.media.write_mp4(path, clip, 8)
+    context.runs.finish_comparison(run_id, asked(clip), {"cell 1": path}, {"warp_error": [1, 2]}, clip)
     view = history.show(page, values(run_id))
     assert [tile["label"] for tile in view.player["tiles"]] == ["Source", "Mixing ratio 0", "Mixing ratio 1"]
     assert [bool(tile["sheet"]) for tile in view.player["tiles"]] == [True, True, False]

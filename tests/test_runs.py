@@ -187,26 +187,29 @@ def test_how_a_run_failed_is_kept_and_so_is_what_it_made(history, request_of):
         history.end(made, "done")
 
 
-def test_a_comparison_keeps_its_files_and_its_values(history, request_of, tmp_path, source_frames):
+def test_a_comparison_keeps_its_files_and_its_values(history, request_of, source_frames):
     made = history.begin(request_of(seed=None), 8, ANNA, kind="comparison", axes={"mixing_ratio": (0, 0.5)})
-    inside = history.folder(made) / "cells" / "01.mp4"
-    inside.parent.mkdir()
-    media.write_mp4(inside, source_frames, 8)
-    (tmp_path / "compare.zip").write_bytes(b"zip")
+    cell = history.folder(made) / "cells" / "01.mp4"
+    cell.parent.mkdir()
+    media.write_mp4(cell, source_frames, 8)
     history.finish_comparison(
-        made, {"zip": tmp_path / "compare.zip", "cell 1": inside}, {"rows": [{"flicker": float("nan")}]},
-        source_frames, seed=9,
-    )  # fmt: skip
-    run = history.get(made, ANNA)
-    assert (run.kind, run.state, run.settings["axes"], run.seed) == (
-        "comparison",
-        "done",
-        {"mixing_ratio": [0, 0.5]},
-        9,
+        made, request_of(seed=9), {"cell 1": cell}, {"rows": [{"flicker": float("nan")}]}, source_frames
     )
+    run = history.get(made, ANNA)
+    assert (run.kind, run.state, run.seed) == ("comparison", "done", 9)
+    assert run.settings["axes"] == {"mixing_ratio": [0, 0.5]}
     assert run.scores == {"rows": [{"flicker": None}]}
-    assert run.files == {"zip": history.folder(made) / "compare.zip", "cell 1": inside}
+    assert run.files == {"cell 1": cell}
     assert history.job(made, ANNA)[0].seed == 9
+
+
+def test_a_comparison_made_smaller_to_fit_is_restored_as_it_was_made(history, request_of, source_frames):
+    made = history.begin(request_of(inversion_prompt="{prompt}"), 8, ANNA, kind="comparison", axes={"seed": (1, 2)})
+    smaller = request_of(frames=source_frames[:, ::2, ::2], frame_batch_size=1, inversion_prompt="a cube")
+    history.finish_comparison(made, smaller, {}, {}, smaller.frames)
+    restored = history.job(made, ANNA)[0]
+    assert np.array_equal(restored.frames, smaller.frames)
+    assert (restored.frame_batch_size, restored.inversion_prompt) == (1, "{prompt}")
 
 
 # Whose it is
