@@ -62,7 +62,8 @@ function tell() {
   if (!running) return;
   const since = (performance.now() - arrived) / 1000;
   const passed = `${span(value.elapsed + since)} so far`;
-  clock.textContent = value.remaining === null ? passed : `${passed}, about ${span(value.remaining - since)} left`;
+  const left = value.remaining === null ? "" : `, about ${span(value.remaining - since)} left`;
+  clock.textContent = passed + left + (value.memory ? `. ${value.memory}` : "");
 }
 
 update();

@@ -207,6 +207,12 @@ class RunBoard:
         return {**self._meter.progress(), "state": self.state, "remaining": self.remaining()}
 
 
+def panel_of(context: AppContext, job: Job) -> dict[str, Any]:
+    """The progress panel's value for a job; of one that runs, with how full the memory is."""
+    panel = dict(job.board.panel())
+    return panel | {"memory": context.models.memory()} if job.state == "running" else panel
+
+
 def watch(context: AppContext, visitor: Visitor, place: str) -> Iterator[Job]:
     """The job that a place of the page shows, again whenever there is something new.
 
@@ -244,8 +250,8 @@ def waiting_words(context: AppContext, job: Job) -> str:
     before = context.jobs.before(job)
     if not before:
         return "Waiting for the models to be free"
-    jobs = "1 job is" if before == 1 else f"{before} jobs are"
-    return f"Waiting: {jobs} before it, and it starts in about {_span(context.jobs.starts_in(job))}"
+    jobs = "1 job" if before == 1 else f"{before} jobs"
+    return f"Waiting: {jobs} before it; starts in about {_span(context.jobs.starts_in(job))}"
 
 
 def _span(seconds: float) -> str:

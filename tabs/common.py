@@ -31,7 +31,7 @@ from bivdiff.limits import check_length
 from bivdiff.own_models import check_allowed
 from bivdiff.toybox.clips import SampleClip
 from bivdiff.types import GenerationRequest
-from tabs.boards import RunBoard, Visitor, begin_job, sentence, visitor_of, waiting_words, watch
+from tabs.boards import RunBoard, Visitor, begin_job, panel_of, sentence, visitor_of, waiting_words, watch
 from tabs.context import AppContext
 from tabs.controls import Controls, RunControls, heading
 from tabs.examples import example_player
@@ -271,7 +271,7 @@ def followed(context: AppContext, task: str, visitor: Visitor) -> Iterator[View]
         mark, player = (job.id, board.version), gr.skip()
         if mark != drawn:
             drawn, player = mark, board.player()
-        panel = board.panel()
+        panel = panel_of(context, job)
         if job.state == "queued":
             panel["headline"] = waiting_words(context, job)
         elif job.stopping and not ended:

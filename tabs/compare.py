@@ -28,7 +28,18 @@ from bivdiff.reuse import FRAMEWISE_FIELDS, stage_key
 from bivdiff.types import GenerationRequest, StepEvent
 from tabs import common
 from tabs import controls as shared
-from tabs.boards import NOT_KEPT, Visitor, begin_job, begun, sentence, visitor_of, waiting_words, watch, with_seed
+from tabs.boards import (
+    NOT_KEPT,
+    Visitor,
+    begin_job,
+    begun,
+    panel_of,
+    sentence,
+    visitor_of,
+    waiting_words,
+    watch,
+    with_seed,
+)
 from tabs.compare_player import Cell, compare_player, compare_value
 from tabs.context import AppContext
 from tabs.player import progress_panel
@@ -294,7 +305,7 @@ def followed(context: AppContext, visitor: Visitor) -> Iterator[View]:
     """Views of the visitor's comparisons until none of them waits any more."""
     drawn: Any = None
     for job in watch(context, visitor, common.place_of(context, NAME)):
-        board, panel = job.board, job.board.panel()
+        board, panel = job.board, panel_of(context, job)
         if job.state == "queued":
             panel["headline"] = waiting_words(context, job)
         elif job.stopping and job.waits:

@@ -50,6 +50,9 @@ class Models(Protocol):
     def readout(self) -> Readout:
         """The memory as it is now."""
 
+    def memory(self) -> str:
+        """How full the memory is that models run in, in a few words; empty where that is not known."""
+
     def pull(self, key: str) -> Iterator[tuple[int, int]]:
         """Download a model; yields the bytes that have arrived and those in all. Closing it stops that."""
 
@@ -99,6 +102,18 @@ class ManagedModels:
     def readout(self) -> Readout:
         """Makes the manager, which knows the device."""
         return self._manager().readout()
+
+    def memory(self) -> str:
+        """Nothing is known before there is a manager, nor of a card that is lent to another process."""
+        manager = self._manager.made
+        if manager is None or zerogpu.on_zerogpu():
+            return ""
+        from bivdiff.models.memory import say_bytes
+
+        read = manager.readout()
+        whose = "the machine's memory" if read.device_budget is None else f"the memory of {read.device}"
+        used = read.device_memory.total - read.device_memory.free
+        return f"{say_bytes(used)} of {say_bytes(read.device_memory.total)} of {whose} in use"
 
     def pull(self, key: str) -> Iterator[tuple[int, int]]:
         """Download in a thread of its own.

@@ -457,11 +457,20 @@ def _about(context: AppContext, run: Run) -> str:
     told = {"dropped": run.message or known, "interrupted": known}.get(run.state, f"{known} {run.message}".strip())
     when = f"{datetime.fromtimestamp(run.created, UTC):%-d %B %Y, %H:%M} UTC"
     place = _elsewhere(context, run) if run.family != context.family else ""
-    paragraphs = "".join(f'<p class="bd-history-told">{text}</p>' for text in (escape(told), place) if text)
+    said_last = escape(_asks_for_models(run)), place
+    paragraphs = "".join(f'<p class="bd-history-told">{text}</p>' for text in (escape(told), *said_last) if text)
     return (
         f'<h3 class="bd-history-prompt">{escape(run.prompt.strip() or "No prompt")}</h3>'
         f'<p class="bd-history-meta">{pill}{escape(_what(run))}. {escape(family)}, {when}.</p>{paragraphs}'
     )
+
+
+def _asks_for_models(run: Run) -> str:
+    """What a file from elsewhere would fetch and load, so that nobody runs a stranger's choice unknowingly."""
+    asked = [run.settings.get(name) for name in ("base_model", "loras", "embeddings")] if run.state == "dropped" else []
+    named = ", ".join(str(text) for text in asked if text)
+    trust = "Running it fetches and loads them: do that only if you trust where the file is from."
+    return f"The file asks for models of its own: {named}. {trust}" if named else ""
 
 
 def _elsewhere(context: AppContext, run: Run) -> str:
@@ -649,6 +658,8 @@ def restore(page: Page, run_id: str, visitor: str) -> list[Any]:
     request, told = _request(page.context, run, run.owner)
     if request is None:
         updates["restored"] = gr.update(value="")
+    if asks := _asks_for_models(run):
+        gr.Warning(asks, duration=15)
     if missed:
         told += f" The tab cannot show all of this run: {'; '.join(missed)}. “Run again” uses exactly what it used."
     if told:

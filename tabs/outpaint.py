@@ -154,7 +154,9 @@ def _side_controls() -> shared.Controls:
         with gr.Row(elem_classes="bd-fields bd-sides"):
             for side in SIDES:
                 start = "25%" if side in {"left", "right"} else "0"
-                controls[side] = gr.Textbox(start, label=side.title(), min_width=60, elem_id=f"{TASK}-{side}")
+                controls[side] = gr.Textbox(
+                    start, label=side.title(), info="Pixels, or %", min_width=60, elem_id=f"{TASK}-{side}"
+                )
     with gr.Column(visible=False, elem_classes="bd-group") as shape:
         controls["aspect"] = gr.Dropdown(
             list(ASPECTS), value="16:9", label="Width to height", info="Choose, or write your own, such as 5:4",

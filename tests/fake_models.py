@@ -52,6 +52,9 @@ class FakeModels:
             tuple(self.loaded[:1]), tuple(self.loaded), 0.5, GIGABYTE,
         )  # fmt: skip
 
+    def memory(self) -> str:
+        return "2 GB of 8 GB of the memory of cuda:0 in use"
+
     def pull(self, key: str) -> Iterator[tuple[int, int]]:
         self.stopped.clear()
         try:

@@ -269,7 +269,7 @@ def test_a_second_run_waits_its_turn_and_says_for_how_long(run, context):
     run.pause = 0.05
     common.submit(context, "edit", control.read_job(context, values()), "b" * 32)
     views = common.generate(context, control.read_job, "control", values(visitor=ADA))
-    assert "1 job is before it, and it starts in about" in next(views).panel["headline"]
+    assert "1 job before it; starts in about" in next(views).panel["headline"]
     *_, last = views
     assert last.panel["state"] == "done"
     assert len(run.requests) == 2

@@ -317,6 +317,18 @@ def test_a_dropped_file_brings_its_run_to_another_machine(context, page, clip, n
     assert history.STATES["dropped"] in view.about
 
 
+def test_a_dropped_file_that_asks_for_models_says_so_before_they_are_loaded(laid_out, clip, monkeypatch):
+    told, elsewhere = [], fake_context(FakeRun())
+    monkeypatch.setattr(gr, "Warning", lambda text, **_: told.append(text))
+    page = history.Page(*laid_out, None)
+    run_id = done(elsewhere, asked(clip, base_model="some/one", loras="<b>.safetensors:0.8"))
+    assert "trust" not in history.show(page._replace(context=elsewhere), values(run_id)).about
+    view = history.adopt(page, values(), str(elsewhere.runs.get(run_id, OWN).files["bridged"]))
+    assert "asks for models of its own: some/one, &lt;b&gt;.safetensors:0.8" in view.about
+    history.restore(page, view.run_id, VISITOR)
+    assert "trust where the file is from" in told[0]
+
+
 def test_a_file_that_carries_nothing_is_refused(page, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "holiday.png")
     for file, why in ((str(tmp_path / "holiday.png"), "carries no settings"), (None, "There is no file")):
@@ -622,7 +634,7 @@ def test_comparing_two(open_tab, three):
     expect(page.locator(CELLS)).to_have_count(2)
     expect(page.locator("#history-comparison")).to_contain_text("Mixing ratio 0.73")
     expect(page.locator("#history-comparison")).to_be_focused()
-    page.get_by_role("button", name="Clear").click()
+    page.get_by_role("button", name="Clear").press("Enter")
     expect(page.locator(".bd-history-bar")).to_be_hidden()
     expect(page.locator(".is-ticked")).to_have_count(0)
 
