@@ -73,6 +73,7 @@ def main() -> None:
         from tabs.context import AppContext, warm_up
         from tabs.page import build_page, launch_options
 
+        options = serving | launch_options(settings)
         page = build_page(AppContext.from_settings(settings))
     except BIVDiffError as error:
         sys.exit(str(error))
@@ -80,7 +81,7 @@ def main() -> None:
         sys.stderr.write(f"{warning}\n")
     name_tools(page)
     tell_stages()
-    page.launch(prevent_thread_lock=True, **serving, **launch_options())
+    page.launch(prevent_thread_lock=True, **options)
     # Not at once: importing would hold up the first page.
     warming = threading.Timer(WARM_UP_AFTER, warm_up)
     warming.daemon = True

@@ -21,13 +21,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import torch
 
+from bivdiff.amounts import say_bytes
 from bivdiff.bench import Load, bench
 from bivdiff.catalog import models_for
 from bivdiff.errors import BIVDiffError
 from bivdiff.evaluation import case_of, score
 from bivdiff.models.estimate import estimate
 from bivdiff.models.manager import ModelManager, free_memory
-from bivdiff.models.memory import say_bytes
 from bivdiff.pipeline import last, run
 from bivdiff.reuse import StageCache
 from bivdiff.settings import Settings

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bivdiff import masks, media
+from bivdiff.amounts import say_bytes
 from bivdiff.axes import read_values
 from bivdiff.canvas import parse_size, plan_canvas
 from bivdiff.carried import carry_of
@@ -374,8 +375,6 @@ def _show_model(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
 
 def _pull_models(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     """Download what is not there. What must be fetched by hand comes last, since no more comes after its error."""
-    from bivdiff.models.memory import say_bytes
-
     entries = _entries(args.names, settings)
     absent = sorted((entry for entry in entries if entry.state == "absent"), key=lambda entry: not entry.spec.on_hub)
     for entry in absent:
@@ -391,7 +390,6 @@ def _pull_models(args: argparse.Namespace, settings: Settings) -> dict[str, Any]
 
 def _pull(entry: Entry, settings: Settings) -> int:
     """Download a component, followed on standard error; returns its bytes."""
-    from bivdiff.models.memory import say_bytes
     from bivdiff.models.pulling import pulling
 
     begun, total = time.monotonic(), 0
@@ -439,7 +437,6 @@ def _licence(facts: dict[str, Any]) -> str:
 
 
 def _models_as_table(report: dict[str, Any]) -> str:
-    from bivdiff.models.memory import say_bytes
 
     rows = [("model", "state", "size", "licence", "trained at")]
     for facts in report["models"]:
@@ -450,7 +447,6 @@ def _models_as_table(report: dict[str, Any]) -> str:
 
 
 def _models_in_full(report: dict[str, Any]) -> str:
-    from bivdiff.models.memory import say_bytes
 
     def tell(facts: dict[str, Any]) -> str:
         told = {
@@ -465,7 +461,6 @@ def _models_in_full(report: dict[str, Any]) -> str:
 
 
 def _pulled_as_text(report: dict[str, Any]) -> str:
-    from bivdiff.models.memory import say_bytes
 
     pulled, there = report["pulled"], len(report["already_there"])
     if not pulled:

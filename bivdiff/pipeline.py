@@ -21,13 +21,13 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from bivdiff import inversion, latents, masks, smoothing
+from bivdiff.amounts import say_bytes
 from bivdiff.annotators import annotate
 from bivdiff.catalog import models_for
 from bivdiff.errors import InputError, ModelUnavailableError, OutOfMemoryError
 from bivdiff.metering import Meter, peak_memory_bytes
 from bivdiff.models.estimate import activation_bytes, operations
 from bivdiff.models.manager import ModelManager, free_memory
-from bivdiff.models.memory import say_bytes
 from bivdiff.models.pulling import pulling_all
 from bivdiff.models.video import VideoDenoiser
 from bivdiff.prompts import cut_off, encode_prompt, inversion_prompt, smoothing_prompt

@@ -35,6 +35,7 @@ import numpy as np
 from PIL import Image
 
 from bivdiff import carried, media
+from bivdiff.amounts import read_bytes
 from bivdiff.catalog import TASKS
 from bivdiff.errors import InputError
 from bivdiff.settings import Settings
@@ -627,8 +628,6 @@ class Runs:
             self._update(run_id, files=_json(files), thumbnail=_thumbnail(framewise, row["fps"]))
 
     def _bound(self) -> int:
-        from bivdiff.models.memory import read_bytes  # loads the models' libraries, which the first page does without
-
         try:
             bound = read_bytes(self._settings.history_size)
         except InputError as error:

@@ -40,6 +40,8 @@ class Settings:
             no, or "auto", which means yes only for who sits at this machine.
         max_frames: of a clip made on the page.
         max_queue: runs that may wait in all; max_jobs: runs of one visitor that may wait or work.
+        uploads_size: how much of what visitors send, and the page shows, lies on the disk for the day that it is kept,
+            such as "20GB"; beyond it uploads are refused.
         max_minutes: what a run on the page is expected to take at most; 0 is no bound.
     """
 
@@ -59,6 +61,7 @@ class Settings:
     catalog: Path | None = None
     history_folder: Path = Path.home() / ".local" / "share" / "bivdiff"
     history_size: str = "5GB"
+    uploads_size: str = "20GB"
     own_models: str = "auto"
     max_frames: int = 64
     max_queue: int = 24

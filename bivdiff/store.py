@@ -23,7 +23,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from bivdiff.models.memory import read_bytes
+from bivdiff.amounts import read_bytes
 from bivdiff.reuse import StageCache
 from bivdiff.settings import Settings
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 
 from bivdiff import zerogpu
+from bivdiff.amounts import say_bytes
 from bivdiff.catalog import FAMILIES, family, models_for
 from bivdiff.errors import InputError, ModelUnavailableError, OutOfMemoryError
 from bivdiff.inventory import IN_MEMORY, Entry, find_spec
@@ -108,8 +109,6 @@ class ManagedModels:
         manager = self._manager.made
         if manager is None or zerogpu.on_zerogpu():
             return ""
-        from bivdiff.models.memory import say_bytes
-
         read = manager.readout()
         whose = "the machine's memory" if read.device_budget is None else f"the memory of {read.device}"
         used = read.device_memory.total - read.device_memory.free

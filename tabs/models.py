@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 
+from bivdiff.amounts import say_bytes
 from bivdiff.catalog import FAMILIES
 from bivdiff.inventory import IN_MEMORY, Entry, named_specs
 from tabs import common
@@ -201,13 +202,7 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 
 def _size(entry: Entry) -> str:
-    return _say_bytes(entry.bytes) if entry.bytes else "size unknown"
-
-
-def _say_bytes(amount: float) -> str:
-    from bivdiff.models.memory import say_bytes  # loads what the first page can do without
-
-    return say_bytes(amount)
+    return say_bytes(entry.bytes) if entry.bytes else "size unknown"
 
 
 def _possible(entries: list[Entry], chosen: Entry | None) -> dict[str, Any]:
@@ -254,8 +249,8 @@ def _memory(read: Readout) -> str:
     bars += _bar("This machine", read.host_memory, read.host_budget)
     swap = "none yet"
     if read.swap_bytes:
-        speed = _say_bytes(read.swap_bytes / max(read.swap_seconds, 1e-6))
-        swap = f"{_say_bytes(read.swap_bytes)} in {read.swap_seconds:.2f} s, {speed}/s"
+        speed = say_bytes(read.swap_bytes / max(read.swap_seconds, 1e-6))
+        swap = f"{say_bytes(read.swap_bytes)} in {read.swap_seconds:.2f} s, {speed}/s"
     shared_memory = "" if own else f"{escape(read.device)}, which has no memory of its own"
     facts = {
         "Models run on": shared_memory,
@@ -271,8 +266,8 @@ def _bar(label: str, memory: Memory, budget: int | None) -> str:
     """How full a memory is, as a bar and in words."""
     used = memory.total - memory.free
     share = 100 * used / max(memory.total, 1)
-    told = f"{_say_bytes(used)} used, {_say_bytes(memory.free)} free of {_say_bytes(memory.total)}"
-    limit = f"; models may take {_say_bytes(budget)}" if budget is not None else ""
+    told = f"{say_bytes(used)} used, {say_bytes(memory.free)} free of {say_bytes(memory.total)}"
+    limit = f"; models may take {say_bytes(budget)}" if budget is not None else ""
     return (
         f'<div class="bd-meter"><strong>{escape(label)}</strong><div class="bd-fill" role="meter" aria-valuemin="0" '
         f'aria-valuemax="100" aria-valuenow="{share:.0f}" aria-label="{escape(label)}" aria-valuetext="{told}" '
@@ -308,7 +303,7 @@ def pull(context: AppContext, values: common.Values) -> Iterator[View]:
 
 def _downloading(key: str, done: int, total: int, elapsed: float) -> dict[str, Any]:
     speed = done / max(elapsed, 1e-3)
-    told = f"{_say_bytes(done)} of {_say_bytes(total)}, {_say_bytes(speed)}/s" if done else "Asking the model hub"
+    told = f"{say_bytes(done)} of {say_bytes(total)}, {say_bytes(speed)}/s" if done else "Asking the model hub"
     remaining = (total - done) / speed if done else None
     share = min(done / total, 1) if total else 0
     return _panel(

@@ -13,11 +13,13 @@ from functools import partial
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from bivdiff import media
+from bivdiff.amounts import read_bytes
 from bivdiff.catalog import TASKS, family
 from bivdiff.limits import limits_sentence
-from bivdiff.settings import ASSETS
+from bivdiff.settings import ASSETS, Settings
 from tabs import common, compare, control, edit, history, inpaint, models, outpaint, smooth
 from tabs import controls as shared
 from tabs.boards import visitor_of
@@ -25,6 +27,7 @@ from tabs.context import AppContext
 from tabs.examples import how_it_works
 from tabs.queue import queue_strip
 from tabs.refusals import tell_refusals
+from tabs.uploads import BoundedUploads
 
 TITLE = "BIVDiff Studio"
 TABS = {tab.TASK: tab.build for tab in (control, edit, inpaint, outpaint, smooth)}
@@ -140,13 +143,20 @@ def _name_for(event: Any, name: str) -> None:
         event.api_name = f"{name}_{re.sub(r'_[0-9]+$', '', event.api_name)}"
 
 
-def launch_options() -> dict[str, Any]:
-    """The look of the page, and the bound on uploads, for `launch`."""
+def launch_options(settings: Settings | None = None) -> dict[str, Any]:
+    """The look of the page, and the bounds on uploads, for `launch`.
+
+    Raises:
+        InputError: the owner's bound cannot be read.
+    """
+    bound = read_bytes((settings or Settings()).uploads_size)
+    most = read_bytes(Settings.uploads_size) if bound is None else bound
     return {
         "theme": theme(),
         # As part of the head: Gradio rewrites the rules it is given as CSS, and loses those for containers.
         "head": f"<style>{(ASSETS / 'style.css').read_text('utf-8')}</style><script>{VISITOR}</script>",
         "max_file_size": media.LIMITS.file_bytes,
+        "app_kwargs": {"middleware": [Middleware(BoundedUploads, most=most)]},
         "footer_links": ["api", "settings"],
         "ssr_mode": False,
     }

@@ -39,6 +39,7 @@ from bivdiff.media import probe, read_clip
 from bivdiff.models.manager import ModelManager
 from bivdiff.pipeline import run
 from bivdiff.reuse import StageCache
+from bivdiff.settings import Settings
 from bivdiff.toybox.clips import load_index
 from bivdiff.types import GenerationRequest, GenerationResult, StepEvent
 from tabs.page import build_page, launch_options
@@ -522,6 +523,26 @@ def test_uploads_are_bounded_in_bytes_with_a_sentence_and_nothing_is_kept(tmp_pa
         assert not list((tmp_path / "uploads").rglob("*.mp4"))
     finally:
         page.close()
+
+
+def test_all_uploads_together_are_bounded_with_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    page = build_page(fake_context(FakeRun()))
+    _, url, _ = page.launch(
+        prevent_thread_lock=True, quiet=True, **launch_options(replace(Settings(), uploads_size="50kB"))
+    )
+    try:
+        first, second, small = (
+            httpx.post(f"{url}gradio_api/upload", files={"files": (f"{size}.mp4", bytes(size))})
+            for size in (30_000, 30_001, 5_000)
+        )
+        assert (first.status_code, second.status_code, small.status_code) == (200, 507, 200)
+        assert "no room for more uploads" in second.text
+        assert httpx.get(url).status_code == 200
+    finally:
+        page.close()
+    with pytest.raises(InputError, match="no amount of memory"):
+        launch_options(replace(Settings(), uploads_size="much"))
 
 
 def test_the_bounds_are_stated_on_the_page(address):

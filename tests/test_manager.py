@@ -17,7 +17,7 @@ from bivdiff import catalog
 from bivdiff.errors import InputError, ModelUnavailableError, OutOfMemoryError
 from bivdiff.models import placement
 from bivdiff.models.manager import ModelManager
-from bivdiff.models.memory import Memory, MemoryProbe, read_bytes, say_bytes
+from bivdiff.models.memory import Memory, MemoryProbe
 from bivdiff.models.placement import POLICIES
 from bivdiff.pipeline import last, run
 from bivdiff.settings import Settings
@@ -555,19 +555,6 @@ class TestChoices:
             use(manager, FAMILY.unet)
             sizes.append(manager.weight_bytes(FAMILY.unet))
         assert sizes[1] < 0.35 * sizes[0]  # from 32 bits
-
-    @pytest.mark.parametrize(
-        ("text", "amount"), [("8GB", 8e9), ("512 mib", 512e6), ("8e9", 8e9), ("auto", None), ("", None)]
-    )
-    def test_amounts_of_memory_are_read(self, text, amount):
-        assert read_bytes(text) == amount
-
-    def test_what_is_no_amount_of_memory_is_told(self):
-        with pytest.raises(InputError, match=r"lots.*8GB"):
-            read_bytes("lots")
-
-    def test_amounts_are_said(self):
-        assert [say_bytes(n) for n in (0, 999, 1000, 1.5e6, 2.345e9)] == ["0 B", "999 B", "1 kB", "1.5 MB", "2.35 GB"]
 
     def test_every_policy_has_a_sentence(self):
         assert all(len(text) > 20 for text in POLICIES.values())

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from bivdiff.amounts import say_bytes
 from bivdiff.media import fit_frames
 from bivdiff.models.manager import ModelManager
-from bivdiff.models.memory import say_bytes
 from bivdiff.models.placement import OffloadPolicy
 from bivdiff.specs import Family, ModelSpec, VideoModel
 from bivdiff.types import GenerationRequest

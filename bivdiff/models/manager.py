@@ -23,11 +23,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from bivdiff.amounts import read_bytes, say_bytes
 from bivdiff.errors import InputError, OutOfMemoryError
 from bivdiff.models import hub
 from bivdiff.models.counting import numbers_of
 from bivdiff.models.loaders import Source, load_component
-from bivdiff.models.memory import Memory, MemoryProbe, read_bytes, say_bytes
+from bivdiff.models.memory import Memory, MemoryProbe
 from bivdiff.models.placement import POLICIES, OffloadPolicy, Placement, place, size_of
 from bivdiff.settings import Settings
 from bivdiff.specs import ModelSpec

@@ -1,22 +1,17 @@
-"""How much memory there is, in words and in bytes.
+"""How much memory there is.
 
-In it: `MemoryProbe`, which is asked what is free on the device and on the host; sizes written by people.
-Not in it: who gets it (manager.py), what a run will take (estimate.py).
+In it: `MemoryProbe`, which is asked what is free on the device and on the host. Not in it: who gets it (manager.py),
+what a run will take (estimate.py).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 import torch
-
-from bivdiff.errors import InputError
-
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
 class Memory(NamedTuple):
@@ -89,27 +84,3 @@ def _groups(version: _Version) -> list[Path]:
     own = next((root / path.lstrip("/") for _, controllers, path in lines if controllers == version.controller), root)
     # In a container the groups' root is its own, and the path may be that outside.
     return [root, *(each for each in (own, *own.parents) if each.is_relative_to(root) and each != root)]
-
-
-def read_bytes(text: str) -> int | None:
-    """Read "8GB", "512 MB" or "8e9" as bytes; "auto" or nothing as None.
-
-    Raises:
-        InputError: it is written otherwise.
-    """
-    if text.strip().lower() in {"", "auto"}:
-        return None
-    found = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
-    try:
-        return int(float(found[1]) * UNITS[found[2]])  # type: ignore[index] - caught below
-    except (TypeError, ValueError) as error:
-        raise InputError(f"'{text}' is no amount of memory. Write it as in '8GB', or 'auto'.") from error
-
-
-def say_bytes(amount: float) -> str:
-    """Bytes in the unit that people read them in, with three digits."""
-    for unit in ("B", "kB", "MB"):
-        if amount < 999.5:
-            return f"{amount:.3g} {unit}"
-        amount /= 1000
-    return f"{amount:.3g} GB"
