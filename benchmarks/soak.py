@@ -2,8 +2,9 @@
 
     python benchmarks/soak.py --runs 200
 
-Short runs of the toybox, of changing tasks and one in five cancelled, go through the queue and the history as the page
-gives them. The history is bounded small, so that old runs must leave; it and the stages lie in a folder of their own.
+It fails where they grow beyond a bound. Short runs of the toybox, of changing tasks and one in five cancelled, go through
+the queue and the history as the page gives them. The history is bounded small, so that old runs must leave; it and the
+stages lie in a folder of their own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import argparse
 import json
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,28 +28,49 @@ from tabs.context import AppContext
 
 OWNER = "soak-soak-soak-soak"
 TABS = (control, edit, inpaint, outpaint, smooth)
-BOUND = 8_000_000
+HISTORY, STAGES = 8_000_000, 4_000_000  # bytes
+MOST_GROWTH = {"resident_mb": 100, "threads": 8, "open_files": 8}
+
+Row = dict[str, float]
 
 
-def main() -> None:
-    """Run, and print what is measured."""
+def main() -> int:
+    """Run, and print what is measured; returns the exit status, 1 if something grew."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200)
-    runs = parser.parse_args().runs
-    rows = []
     with tempfile.TemporaryDirectory() as folder:
-        settings = replace(
-            Settings.from_env(), history_folder=Path(folder) / "history", history_size=str(BOUND),
-            cache_folder=Path(folder) / "stages", cache_size="4MB",
-        )  # fmt: skip
-        context, states = AppContext.from_settings(settings), {}
-        for number in range(runs):
-            state = _one(context, number)
-            states[state] = states.get(state, 0) + 1
-            if (number + 1) % 10 == 0:
-                rows.append({"runs": number + 1, **_measured(Path(folder))})
-                sys.stderr.write(f"{json.dumps(rows[-1])}\n")
-    print(json.dumps({"states": states, "rows": rows}, indent=2))
+        states, rows = soak(Settings.from_env(), Path(folder), parser.parse_args().runs)
+    told = grown(rows)
+    print(json.dumps({"states": states, "rows": rows, "grown": told}, indent=2))
+    return int(bool(told))
+
+
+def soak(settings: Settings, folder: Path, runs: int) -> tuple[dict[str, int], list[Row]]:
+    """Make many runs; how often each state was their end, and what was measured after every tenth of them."""
+    settings = replace(
+        settings, history_folder=folder / "history", history_size=str(HISTORY), cache_folder=folder / "stages",
+        cache_size=str(STAGES),
+    )  # fmt: skip
+    context, states, rows = AppContext.from_settings(settings), Counter[str](), []
+    for number in range(runs):
+        states[_one(context, number)] += 1
+        if (number + 1) % 10 == 0:
+            rows.append({"runs": number + 1, **_measured(folder)})
+            sys.stderr.write(f"{json.dumps(rows[-1])}\n")
+    return dict(states), rows
+
+
+def grown(rows: Sequence[Row]) -> list[str]:
+    """What grew after a quarter of the runs, in which all models are loaded, beyond its bound; in words."""
+    begun, ended = rows[len(rows) // 4], rows[-1]
+    told = [
+        f"{name} grew from {begun[name]:g} to {ended[name]:g}, by more than {most:g}"
+        for name, most in MOST_GROWTH.items() if ended[name] - begun[name] > most
+    ]  # fmt: skip
+    most_files = 1.2 * (HISTORY + STAGES) / 1e6  # a run is kept whole before the older ones leave
+    if ended["files_mb"] > most_files:
+        told.append(f"the files take {ended['files_mb']:g} MB, more than {most_files:g}")
+    return told
 
 
 def _one(context: AppContext, number: int) -> str:
@@ -66,7 +90,7 @@ def _one(context: AppContext, number: int) -> str:
     return job.state
 
 
-def _measured(folder: Path) -> dict[str, float]:
+def _measured(folder: Path) -> Row:
     process = psutil.Process()
     files = [path for path in folder.rglob("*") if path.is_file()]
     return {
@@ -77,4 +101,4 @@ def _measured(folder: Path) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -6,6 +6,7 @@ In it: `BoundedUploads`. Not in it: what an uploaded clip may be (`bivdiff.media
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from gradio.utils import get_upload_folder
@@ -14,8 +15,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 FULL = (
-    "The studio has no room for more uploads now. They are deleted within a day: try again later, or use a sample clip. "
-    "The owner can give them more room with BIVDIFF_UPLOADS_SIZE."
+    "The studio has no room for more uploads now. They are deleted within a day: try again later, or use a sample clip."
+    " The owner can give them more room with BIVDIFF_UPLOADS_SIZE."
 )
 
 
@@ -40,8 +41,6 @@ def bytes_in(folder: Path) -> int:
     found = 0
     for parent, _, names in os.walk(folder):
         for name in names:
-            try:
-                found += os.stat(os.path.join(parent, name)).st_size  # noqa: PTH116, PTH118 - thousands of files
-            except OSError:  # deleted meanwhile
-                continue
+            with suppress(OSError):  # deleted meanwhile
+                found += (Path(parent) / name).stat().st_size
     return found

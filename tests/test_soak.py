@@ -1,0 +1,40 @@
+"""Many short runs through the queue and the history: nothing that grows with their number.
+
+Not in it: two hundred of them with the trained models (`benchmarks/soak.py`, whose parts these are).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "soak.py"
+
+
+@pytest.fixture(scope="module")
+def soak():
+    spec = importlib.util.spec_from_file_location("soak", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_forty_runs_leave_nothing_behind_but_what_is_kept(soak, settings, tmp_path):
+    states, rows = soak.soak(replace(settings, families="toybox"), tmp_path, 40)
+    assert states.keys() == {"done", "cancelled"}
+    assert states["done"] >= 32
+    assert soak.grown(rows) == []
+    assert rows[-1]["files"] > 10  # there is something that could have grown
+
+
+def test_what_grows_is_told(soak):
+    calm = {"resident_mb": 900, "threads": 9, "open_files": 30, "files_mb": 9}
+    rows = [calm] * 4
+    assert soak.grown(rows) == []
+    (told,) = soak.grown([*rows, {**calm, "resident_mb": 1300}])
+    assert "resident_mb grew from 900 to 1300" in told
+    (told,) = soak.grown([*rows, {**calm, "files_mb": 40}])
+    assert "files take 40 MB" in told
