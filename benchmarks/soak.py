@@ -2,9 +2,9 @@
 
     python benchmarks/soak.py --runs 200
 
-It fails where they grow beyond a bound. Short runs of the toybox, of changing tasks and one in five cancelled, go through
-the queue and the history as the page gives them. The history is bounded small, so that old runs must leave; it and the
-stages lie in a folder of their own.
+It fails where they grow beyond a bound. Short runs of the toybox, of changing tasks and one in five cancelled, go
+through the queue and the history as the page gives them. The history is bounded small, so that old runs must leave; it
+and the stages lie in a folder of their own.
 """
 
 from __future__ import annotations
