@@ -39,7 +39,7 @@ from bivdiff.tasks.inpaint import latent_holes
 from bivdiff.types import MAX_SEED, Control, GenerationRequest, GenerationResult, Stage, StepEvent
 from bivdiff.windows import over_windows
 
-PREVIEWS = 4  # decoded previews per denoising stage: enough to see it form, too few to cost much
+PREVIEWS = 4  # per denoising stage: enough to see it form, too few to cost much where they must be decoded
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,12 @@ class Bench:
         """Keep the output of a stage for whoever needs it next."""
         self.fresh.add(key)
         self.cache.put(key, output)
+
+    def preview(self, clip: Tensor, vae: Any) -> np.ndarray:
+        """Frames of scaled latents as far as that costs little: rough ones where the family knows how."""
+        if colors := models_for(self.request).latent_colors:
+            return latents.rough_frames(clip, colors)
+        return self.decode(clip, vae)
 
     def decode(self, clip: Tensor, vae: Any = None) -> np.ndarray:
         """Frames of scaled latents; `vae` is the family's unless another is given."""
@@ -458,7 +464,7 @@ def _watched(
                 latents.check_finite(reached, f"in step {step.number} of {step.total} of “{message}”")
                 every = max(1, step.total // previews) if previews else 0
                 shown = every and step.number % every == 0 and step.number < step.total
-                preview = bench.decode(step.pred_original_sample[:1], vae) if shown else None
+                preview = bench.preview(step.pred_original_sample[:1], vae) if shown else None
             yield StepEvent(stage, step.number, step.total, message, preview)
 
 

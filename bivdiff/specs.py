@@ -109,6 +109,8 @@ class Family:
         instruct_pix2pix, inpainting: the base U-Net's relatives of 8 and 9 input channels, if there are.
         video_models: by key, the default first.
         annotators: control type -> the model that draws its maps; a type without one needs none.
+        latent_colors: red, green and blue, from -1 to 1, of each channel of scaled latents: as much of the autoencoder
+            as a preview needs. A family without them has its previews decoded.
     """
 
     title: str
@@ -125,6 +127,7 @@ class Family:
     instruct_pix2pix: ModelSpec | None = None
     inpainting: ModelSpec | None = None
     annotators: Mapping[str, ModelSpec] = field(default_factory=dict)
+    latent_colors: tuple[tuple[float, float, float], ...] = ()
 
     @property
     def shared(self) -> tuple[ModelSpec, ...]:

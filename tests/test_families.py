@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_networks import small_architecture
 
-from bivdiff import catalog
+from bivdiff import catalog, latents
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.models import hub, loaders
 from bivdiff.models import pulling as pulls
@@ -311,6 +311,29 @@ class TestDownloadsInARun:
         time.sleep(0.3)
         assert arrived == []
         assert manager.held() == []
+
+
+def test_previews_of_stable_diffusion_take_no_decoder(sd15, source_frames, monkeypatch):
+    decoded, whole = [], latents.decode
+    monkeypatch.setattr(latents, "decode", lambda *given: decoded.append(1) or whole(*given))
+    request = request_for("control", "controlnet", source_frames, num_inference_steps=4, num_smoothing_steps=4)
+    events = list(run(request, sd15))[:-1]
+    for stage in ("framewise", "smoothing"):
+        rough = [event.preview for event in events if event.stage == stage and event.preview is not None]
+        rough = [preview for preview in rough if preview.shape[1:3] == (8, 8)]
+        assert [preview.shape for preview in rough] == [(len(source_frames), 8, 8, 3)] * 3
+        assert all(preview.std() > 1 for preview in rough)
+    assert len(decoded) == 2  # the frames, and the bridged clip
+
+
+def test_rough_frames_are_the_weighted_sum_of_the_channels_colors():
+    clip = torch.zeros(1, 4, 2, 3, 5)
+    clip[0, 0, 1], clip[0, 2, 1, 0, 0], clip[0, 1, 0] = 1.0, -1.0, 9.0
+    frames = latents.rough_frames(clip, ((0.5, 0, -0.5), (1, -1, 0), (0.25, 0, 0), (0, 0, 0)))
+    assert frames.shape == (2, 3, 5, 3)
+    assert frames[0, 2, 4].tolist() == [255, 0, 128]
+    assert frames[1, 2, 4].tolist() == [191, 128, 64]
+    assert frames[1, 0, 0].tolist() == [159, 128, 64]
 
 
 def test_a_video_model_may_decode_with_its_own_autoencoder(sd15, source_frames, monkeypatch):
