@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ from bivdiff.evaluation import Case, case_of
 from bivdiff.models.manager import ModelManager
 from bivdiff.pipeline import blend, control_maps, framewise_frames, opened, settled
 from bivdiff.reuse import StageCache
-from bivdiff.scores import map_agreement, recommend
+from bivdiff.scores import MOST_SHARPNESS_LOST, MOST_SSIM_LOST, map_agreement, recommend
 from bivdiff.settings import Settings
 from bivdiff.types import MIXING_RULES, GenerationRequest
 
@@ -172,25 +173,36 @@ class Way:
         cells = [cell for cell in self.grid() if cell["mixing_rule"] == rule and 0 < cell["mixing_ratio"] < 1]
         return max(cells, key=lambda cell: self.means(self.rows(**cell))["psnr"], default={})
 
-    def advice(self) -> list[Advice]:
+    def advice(self, **limits: float) -> list[Advice]:
         """What the app's own rule, which knows no truth, recommends of the paper's linear blend, for each scene."""
         cells = [cell for cell in self.everywhere() if cell["mixing_rule"] == "linear"]
+        framewise, preset = self.rows("framewise", noise_sharing=0.0), self.rows(**self.preset)
         found = []
         for scene in self.scenes if cells else ():
             scores = [self.rows(**cell)[scene]["scores"] for cell in cells]
             truth = [each["psnr"] for each in scores]
-            chosen = recommend(scores).index
-            preset = self.rows(**self.preset)[scene]["scores"]["psnr"]
-            found.append(Advice(cells[chosen]["mixing_ratio"], truth[chosen] - max(truth), truth[chosen] - preset))
+            chosen = recommend(scores, **limits).index
+            flickers = scores[chosen]["background_flicker"], framewise[scene]["scores"]["background_flicker"]
+            found.append(Advice(
+                cells[chosen]["mixing_ratio"], truth[chosen] - max(truth),
+                truth[chosen] - preset[scene]["scores"]["psnr"] if scene in preset else math.nan,
+                flickers[0] / flickers[1] if flickers[1] else math.nan,
+            ))  # fmt: skip
         return found
 
 
 class Advice(NamedTuple):
-    """A ratio that was recommended, and its PSNR to the truth, in dB, less the best ratio's and less the preset's."""
+    """A ratio that was recommended.
+
+    Attributes:
+        to_best, to_preset: its PSNR to the truth, less the best ratio's and less the preset's, in dB.
+        flicker: as a share of the frame-wise clip's.
+    """
 
     ratio: float
     to_best: float
     to_preset: float
+    flicker: float
 
 
 # What is printed
@@ -280,6 +292,24 @@ def recommended(ways: Sequence[Way]) -> str:
                 f"{(to_best > -NEAR).sum()} of {len(advice)}",
                 f"{np.median(to_best):+.2g}; {to_best.min():+.2g}",
                 _say((float(gained.mean()), float(error))),
+            ])  # fmt: skip
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def limits(ways: Sequence[Way]) -> str:
+    """What the rule's two limits are worth, over the clips of all ways together."""
+    head = ["most sharpness, SSIM lost", f"within {NEAR:g} dB of the best", "PSNR - best, dB (mean; worst)",
+            "flicker / frame-wise (median)"]  # fmt: skip
+    lines = [head, ["---"] * len(head)]
+    for sharpness_lost, ssim_lost in product((0.02, 0.03, 0.05, 0.1), (0.01, 0.02)):
+        advice = [each for way in ways for each in way.advice(sharpness_lost=sharpness_lost, ssim_lost=ssim_lost)]
+        if advice:
+            to_best = np.array([each.to_best for each in advice])
+            ours = (sharpness_lost, ssim_lost) == (MOST_SHARPNESS_LOST, MOST_SSIM_LOST)
+            label, flicker = f"{sharpness_lost:.0%}, {ssim_lost:g}", np.nanmedian([each.flicker for each in advice])
+            lines.append([
+                f"**{label}**" if ours else label, f"{(to_best > -NEAR).mean():.0%} of {len(advice)}",
+                f"{to_best.mean():+.2g}; {to_best.min():+.2g}", f"{flicker:.2f}",
             ])  # fmt: skip
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -497,7 +527,8 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     found = [Way(*way, {str(scene): rows["/".join(way)][str(scene)] for scene in scenes}) for way in ways]
-    print(f"{summary(found)}\n\n{rules(found)}\n\n{noise(found)}\n\n{recommended(found)}\n", flush=True)
+    for told in (summary, rules, noise, recommended, limits):
+        print(f"{told(found)}\n", flush=True)
     for way in found:
         print(f"{tables(way)}\n", flush=True)
     if args.json:

@@ -293,8 +293,7 @@ _TOYBOX = {
 _TOYBOX_CONTROL = {**_TOYBOX, "mixing_ratio": 0.0, "guidance_scale": 5.5}
 PRESETS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("controlnet", "toybox"): _TOYBOX_CONTROL,
-    # Not among the findings; on two scenes a ratio of 0 leaves 0.8 of the flicker, and this less than 0.7.
-    ("t2i-adapter", "toybox"): {**_TOYBOX_CONTROL, "mixing_ratio": 0.25},
+    ("t2i-adapter", "toybox"): {**_TOYBOX_CONTROL, "mixing_ratio": 0.1},
     ("instruct-pix2pix", "toybox"): _TOYBOX,
     ("prompt2prompt", "toybox"): {**_TOYBOX, "mixing_ratio": 0.0, "cross_replace_steps": 0.8},
     # The image model's inversion moves the noise enough for the video model to draw a solid into a hole where there was

@@ -54,7 +54,8 @@ SHORT_TITLES: Mapping[str, str] = {
 }  # fmt: skip
 """The same below a clip, where there is little room."""
 
-MOST_SHARPNESS_LOST = 0.05
+# Of those tried these lose little to the best ratio, and leave little flicker (benchmarks/findings.py).
+MOST_SHARPNESS_LOST = 0.03
 MOST_SSIM_LOST = 0.02
 RULE = (
     "Recommended is the steadiest clip, by warp error, among those that keep the frames: that lose at most "
@@ -180,18 +181,20 @@ def map_agreement(drawn: np.ndarray, used: np.ndarray) -> float:
 
 
 def recommend(
-    rows: Sequence[Mapping[str, float]], name: Callable[[int], str] = lambda index: f"clip {index + 1}"
-) -> Recommendation:
+    rows: Sequence[Mapping[str, float]], name: Callable[[int], str] = lambda index: f"clip {index + 1}",
+    sharpness_lost: float = MOST_SHARPNESS_LOST, ssim_lost: float = MOST_SSIM_LOST,
+) -> Recommendation:  # fmt: skip
     """Choose one of several clips by `RULE`.
 
     Args:
         rows: scores of the clips, at least one, as a `Scorer` gives them. A clip with a score missing that the rule
             reads is chosen only if all lack it.
         name: what to call a clip in the sentence.
+        sharpness_lost, ssim_lost: what the rule lets go at most.
     """
     similar = np.array([_known(row["framewise_ssim"], -math.inf) for row in rows])
     sharp = np.array([_known(row["sharpness"], -math.inf) for row in rows])
-    keeps = (similar >= similar.max() - MOST_SSIM_LOST) & (sharp >= (1 - MOST_SHARPNESS_LOST) * sharp.max())
+    keeps = (similar >= similar.max() - ssim_lost) & (sharp >= (1 - sharpness_lost) * sharp.max())
     if not keeps.any():
         chosen = int(similar.argmax())
         return Recommendation(chosen, (
@@ -199,11 +202,12 @@ def recommend(
             f"recommended: {name(chosen)}."
         ))  # fmt: skip
     chosen = min(np.flatnonzero(keeps).tolist(), key=lambda index: _known(_unsteadiness(rows[index]), math.inf))
-    row = rows[chosen]
+    row, others = rows[chosen], keeps.sum() - 1
+    told = f"Of the {others + 1} of {len(rows)} clips that keep the frames, {name(chosen)} is the steadiest"
+    alone = f"Of {len(rows)} clips, {name(chosen)} alone keeps the frames"
     return Recommendation(chosen, (
-        f"Of the {keeps.sum()} of {len(rows)} clips that keep the frames, {name(chosen)} is the steadiest: warp error "
-        f"{row['warp_error']:.3g}, sharpness {row['sharpness']:.2f} and SSIM {row['framewise_ssim']:.2f} against the "
-        "frame-wise clip."
+        f"{told if others else alone}: warp error {row['warp_error']:.3g}, sharpness {row['sharpness']:.2f} and SSIM "
+        f"{row['framewise_ssim']:.2f} against the frame-wise clip."
     ))  # fmt: skip
 
 

@@ -340,7 +340,12 @@ def test_the_steadiest_clip_that_keeps_the_frames_is_recommended():
     assert chosen.index == 1
     assert chosen.why.startswith("Of the 2 of 4 clips that keep the frames, ratio 0.25 is the steadiest")
     assert "SSIM" in RULE
-    assert "5%" in RULE
+    assert "3%" in RULE
+    lenient = recommend(rows, sharpness_lost=MOST_SHARPNESS_LOST + 0.02)
+    assert lenient.index == 2
+    assert recommend(rows, ssim_lost=MOST_SSIM_LOST + 0.02).index == 3
+    alone = recommend([row(2.0), row(0.4, similar=too_far)])
+    assert alone.why.startswith("Of 2 clips, clip 1 alone keeps the frames: warp error 2, sharpness")
 
 
 def test_the_rule_names_a_clip_whatever_the_scores():
