@@ -192,6 +192,7 @@ FAMILIES: dict[str, Family] = {
             )
         },
         annotators={"depth": _toybox("depth_estimator", "depth_estimator")},
+        preview="preview.safetensors",
     ),
     "sd15": Family(
         title="Stable Diffusion 1.5: for a GPU",
@@ -245,7 +246,7 @@ FAMILIES: dict[str, Family] = {
             "sketch": _annotator("sketch", "pidinet", "table5_pidinet.pth", 2_870_000),
         },
         # Of the latent space of Stable Diffusion 1 and 2, as ComfyUI has them (comfy/latent_formats.py).
-        latent_colors=(
+        preview=(
             (0.3512, 0.2297, 0.3227), (0.3250, 0.4974, 0.2350), (-0.2829, 0.1762, 0.2721), (-0.2120, -0.2616, -0.7177),
         ),
     ),
@@ -293,7 +294,8 @@ _TOYBOX = {
 _TOYBOX_CONTROL = {**_TOYBOX, "mixing_ratio": 0.0, "guidance_scale": 5.5}
 PRESETS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("controlnet", "toybox"): _TOYBOX_CONTROL,
-    ("t2i-adapter", "toybox"): {**_TOYBOX_CONTROL, "mixing_ratio": 0.1},
+    # With edges 0.1 is 0.26 dB better and as calm; with depth it leaves 0.74 of two scenes' flicker, this below 0.7.
+    ("t2i-adapter", "toybox"): {**_TOYBOX_CONTROL, "mixing_ratio": 0.25},
     ("instruct-pix2pix", "toybox"): _TOYBOX,
     ("prompt2prompt", "toybox"): {**_TOYBOX, "mixing_ratio": 0.0, "cross_replace_steps": 0.8},
     # The image model's inversion moves the noise enough for the video model to draw a solid into a hole where there was

@@ -5,8 +5,6 @@ In it: encode and decode in chunks of frames. Not in it: files (media.py), what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -51,18 +49,6 @@ def decode(vae: torch.nn.Module, latents: Tensor, batch_size: int) -> np.ndarray
         check_finite(pixels, "while the frames were decoded")
         parts.append(((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
     return torch.cat(parts).numpy()
-
-
-def rough_frames(latents: Tensor, colors: Sequence[Sequence[float]]) -> np.ndarray:
-    """What scaled latents `(1, C, F, h, w)` show, by a linear map instead of a decoder: uint8 `(F, h, w, 3)`.
-
-    Args:
-        latents: of a clip.
-        colors: red, green and blue of each channel, see `Family.latent_colors`.
-    """
-    weights = torch.tensor(colors, dtype=torch.float32, device=latents.device)
-    pixels = torch.einsum("cfhw,cr->fhwr", latents[0].float(), weights)
-    return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
 
 
 def check_finite(numbers: Tensor, when: str) -> None:

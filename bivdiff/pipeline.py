@@ -30,6 +30,7 @@ from bivdiff.models.estimate import activation_bytes, operations
 from bivdiff.models.manager import ModelManager, free_memory
 from bivdiff.models.pulling import pulling_all
 from bivdiff.models.video import VideoDenoiser
+from bivdiff.previews import Layers, layers_of, rough_frames
 from bivdiff.prompts import cut_off, encode_prompt, inversion_prompt, smoothing_prompt
 from bivdiff.reuse import FRAMEWISE_FIELDS, IMAGE_INVERSION_FIELDS, VIDEO_INVERSION_FIELDS, StageCache, stage_key
 from bivdiff.sampling import Step
@@ -47,6 +48,7 @@ class Bench:
     """What the stages of one run share: what makes the frames, the video model, its decoder, and the clockwork.
 
     `models` name for the cache, by stage, what its output depends on beside the request and the frames it reads.
+    `rough` is what shows latents during the run, see previews.py; without it they are decoded.
     `reused` grows by a stage's name whenever its output was found in the cache, unless it was made since the models
     were taken hold of: `fresh` has the keys of those.
     """
@@ -57,6 +59,7 @@ class Bench:
     meter: Meter
     cache: StageCache
     models: Mapping[str, str]
+    rough: Layers | None = None
     reused: list[str] = field(default_factory=list)
     fresh: set[str] = field(default_factory=set)
 
@@ -88,10 +91,8 @@ class Bench:
         self.cache.put(key, output)
 
     def preview(self, clip: Tensor, vae: Any) -> np.ndarray:
-        """Frames of scaled latents as far as that costs little: rough ones where the family knows how."""
-        if colors := models_for(self.request).latent_colors:
-            return latents.rough_frames(clip, colors)
-        return self.decode(clip, vae)
+        """Frames of scaled latents: rough ones, which cost little, where the family knows how."""
+        return rough_frames(clip, self.rough) if self.rough else self.decode(clip, vae)
 
     def decode(self, clip: Tensor, vae: Any = None) -> np.ndarray:
         """Frames of scaled latents; `vae` is the family's unless another is given."""
@@ -313,7 +314,7 @@ def _prepare(request: GenerationRequest, manager: ModelManager, cache: StageCach
         "framewise": f"{shared} {manager.identity((*steering, *annotators))}", "image inversion": shared,
         "video inversion": f"{shared} {manager.identity(model.components)}",
     }  # fmt: skip
-    return Bench(kit, video, video_vae, meter, cache, named)
+    return Bench(kit, video, video_vae, meter, cache, named, layers_of(chosen, manager.settings))
 
 
 def _check_window(request: GenerationRequest, model: VideoModel) -> None:

@@ -109,8 +109,8 @@ class Family:
         instruct_pix2pix, inpainting: the base U-Net's relatives of 8 and 9 input channels, if there are.
         video_models: by key, the default first.
         annotators: control type -> the model that draws its maps; a type without one needs none.
-        latent_colors: red, green and blue, from -1 to 1, of each channel of scaled latents: as much of the autoencoder
-            as a preview needs. A family without them has its previews decoded.
+        preview: what shows latents during a run, without the autoencoder: red, green and blue, from -1 to 1, of each
+            channel of scaled latents; or a file in the toybox's folder, see previews.py. Without it they are decoded.
     """
 
     title: str
@@ -127,7 +127,7 @@ class Family:
     instruct_pix2pix: ModelSpec | None = None
     inpainting: ModelSpec | None = None
     annotators: Mapping[str, ModelSpec] = field(default_factory=dict)
-    latent_colors: tuple[tuple[float, float, float], ...] = ()
+    preview: tuple[tuple[float, float, float], ...] | str = ()
 
     @property
     def shared(self) -> tuple[ModelSpec, ...]:

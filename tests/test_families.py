@@ -326,16 +326,6 @@ def test_previews_of_stable_diffusion_take_no_decoder(sd15, source_frames, monke
     assert len(decoded) == 2  # the frames, and the bridged clip
 
 
-def test_rough_frames_are_the_weighted_sum_of_the_channels_colors():
-    clip = torch.zeros(1, 4, 2, 3, 5)
-    clip[0, 0, 1], clip[0, 2, 1, 0, 0], clip[0, 1, 0] = 1.0, -1.0, 9.0
-    frames = latents.rough_frames(clip, ((0.5, 0, -0.5), (1, -1, 0), (0.25, 0, 0), (0, 0, 0)))
-    assert frames.shape == (2, 3, 5, 3)
-    assert frames[0, 2, 4].tolist() == [255, 0, 128]
-    assert frames[1, 2, 4].tolist() == [191, 128, 64]
-    assert frames[1, 0, 0].tolist() == [159, 128, 64]
-
-
 def test_a_video_model_may_decode_with_its_own_autoencoder(sd15, source_frames, monkeypatch):
     request = request_for("smooth", "given", source_frames, video_model="vidrd")
     own = last(run(request, sd15)).frames

@@ -20,9 +20,10 @@ ROOT = Path(__file__).resolve().parent.parent
 MEBIBYTE = 2**20
 
 LAYERS = (
-    "errors types settings specs own_models catalog axes annotators media carried metrics masks tracking canvas",
+    "errors amounts types settings specs",
+    "own_models catalog axes annotators media carried metrics masks tracking canvas",
     "models",
-    "latents guidance attention prompts windows sampling metering reuse store semantics",
+    "latents previews guidance attention prompts windows sampling metering reuse store semantics",
     "tasks inversion smoothing inventory",
     "pipeline planning scores sweep jobs runs export zerogpu limits",
     "evaluation",

@@ -42,18 +42,22 @@ def folder(tmp_path_factory):
 
 def test_every_stage_runs_and_export_is_a_family_that_loads(folder, tmp_path, monkeypatch):
     stages = [stage for stage in train.STAGES if stage not in {"shipped", "data", "export"}]
+    monkeypatch.setattr(train.preview, "SCENES", 6)
+    monkeypatch.setattr(train.preview, "HELD_OUT", 2)
     for stage in stages:
         train.STAGES[stage](folder, SECONDS, torch.device("cpu"))
     drawn = {path.stem for path in folder.glob("*.png")}
-    assert drawn == set(stages) - {"latents", "edits"}
+    assert drawn == set(stages) - {"latents", "edits", "preview"}
     monkeypatch.setattr(train, "ASSETS", tmp_path)
     train.STAGES["export"](folder, 0, torch.device("cpu"))
     sizes = [path.stat().st_size for path in tmp_path.rglob("*.safetensors")]
     assert max(sizes) < 10e6
-    from bivdiff import catalog
+    from bivdiff import catalog, previews
 
     family = catalog.family("toybox")
-    manager = ModelManager(Settings(device="cpu", toybox_folder=tmp_path / "toybox"))
+    settings = Settings(device="cpu", toybox_folder=tmp_path / "toybox")
+    manager = ModelManager(settings)
+    assert [weight.shape[1] for weight, _ in previews.layers_of(family, settings)] == [4, 24, 24]
     specs = [family.vae, family.text_encoder, family.tokenizer, family.unet, *family.controlnets.values()]
     specs += [*family.t2i_adapters.values(), family.instruct_pix2pix, family.inpainting, *family.annotators.values()]
     with manager.use(*specs, *(video.unet for video in family.video_models.values())) as components:

@@ -160,7 +160,7 @@ def stages_of(request: GenerationRequest, chosen: Family, networks: tuple[ModelS
 def operations(request: GenerationRequest, chosen: Family, networks: tuple[ModelSpec, ...]) -> float:
     """What a request computes, in units of 1e9 operations."""
     frames, height, width = request.frames.shape[:3]
-    previews = 0 if chosen.latent_colors else PREVIEWS
+    previews = 0 if chosen.preview else PREVIEWS
     work = (2 + previews) * frames * FOOTPRINTS["decode"].gflop + frames * FOOTPRINTS["encode"].gflop
     for stage in stages_of(request, chosen, networks):
         work += stage.evaluations * sum(FOOTPRINTS[spec.kind].gflop for spec in stage.networks)

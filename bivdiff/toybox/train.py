@@ -5,14 +5,15 @@ stage is resumable, bounded in minutes, and the same on CPU and CUDA. Stages rea
 training folder: data, vae, latents, vae-decoder, text-to-image, then the others in any order (edits before
 instruct-pix2pix and inpainting), and export, which writes `assets/toybox`. To carry on from the shipped weights, begin
 with the stage shipped, which is export the other way round.
-Not in it: the autoencoder (autoencoder.py), networks that read a picture (conditioned.py), what stages share
-(material.py), the loop (trainer.py), the networks' shapes (networks.py), the clips and captions (data.py).
+Not in it: the autoencoder (autoencoder.py), networks that read a picture (conditioned.py), previews (preview.py), what
+stages share (material.py), the loop (trainer.py), the networks' shapes (networks.py), the clips and captions (data.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from bivdiff.annotators.depth import IMAGENET_MEAN, IMAGENET_STD
 from bivdiff.settings import ASSETS
-from bivdiff.toybox import autoencoder, conditioned, data, networks
+from bivdiff.toybox import autoencoder, conditioned, data, networks, preview
 from bivdiff.toybox.material import (
     clip_frame,
     draw_captions,
@@ -167,6 +168,8 @@ def export(folder: Path, minutes: float, device: torch.device) -> None:  # noqa:
             print(f"export: {name} is not trained yet", flush=True)
             del family[name]
     networks.save_family(ASSETS / "toybox", family)
+    if (folder / preview.FILE).is_file():
+        shutil.copyfile(folder / preview.FILE, ASSETS / "toybox" / preview.FILE)
 
 
 def take_shipped(folder: Path, minutes: float, device: torch.device) -> None:  # noqa: ARG001 - one call for all stages
@@ -203,6 +206,7 @@ STAGES: dict[str, Callable[[Path, float, torch.device], None]] = {
     "instruct-pix2pix": conditioned.train_instruct_pix2pix,
     "text-to-video": train_text_to_video,
     "depth-estimator": train_depth_estimator,
+    "preview": preview.train_preview,
     "export": export,
 }
 
