@@ -1,4 +1,4 @@
-"""The strip of a visitor's jobs, below the header of every page.
+"""The strip of a visitor's jobs, over the foot of every page.
 
 In it: the strip, what it shows, and what its buttons do. Not in it: the queue itself (`bivdiff.jobs`).
 """
