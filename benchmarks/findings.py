@@ -121,7 +121,12 @@ def paired(rows: Mapping[str, Row], others: Mapping[str, Row], score: str) -> tu
     """Mean difference over the scenes that both have, and its standard error; NaN where fewer than two have it."""
     both = [rows[scene]["scores"].get(score, math.nan) - others[scene]["scores"].get(score, math.nan)
             for scene in rows if scene in others]  # fmt: skip
-    found = np.array([value for value in both if not math.isnan(value)])
+    return _mean_and_error(both)
+
+
+def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Of those that are known; NaN where fewer than two are."""
+    found = np.array([value for value in values if not math.isnan(value)])
     if len(found) < 2:
         return math.nan, math.nan
     return float(found.mean()), float(found.std(ddof=1) / math.sqrt(len(found)))
@@ -284,14 +289,12 @@ def recommended(ways: Sequence[Way]) -> str:
         if advice := way.advice():
             ratios = Counter(each.ratio for each in advice)
             to_best = np.array([each.to_best for each in advice])
-            gained = np.array([each.to_preset for each in advice])
-            error = gained.std(ddof=1) / math.sqrt(len(gained)) if len(gained) > 1 else math.nan
             lines.append([
                 f"{_short(way)} ({len(advice)} scenes)",
                 ", ".join(f"{ratio:g} in {ratios[ratio]}" for ratio in sorted(ratios)),
                 f"{(to_best > -NEAR).sum()} of {len(advice)}",
                 f"{np.median(to_best):+.2g}; {to_best.min():+.2g}",
-                _say((float(gained.mean()), float(error))),
+                _say(_mean_and_error([each.to_preset for each in advice])),
             ])  # fmt: skip
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

@@ -437,7 +437,6 @@ def _licence(facts: dict[str, Any]) -> str:
 
 
 def _models_as_table(report: dict[str, Any]) -> str:
-
     rows = [("model", "state", "size", "licence", "trained at")]
     for facts in report["models"]:
         size = say_bytes(facts["bytes"]) if facts["bytes"] else "unknown"
@@ -447,7 +446,6 @@ def _models_as_table(report: dict[str, Any]) -> str:
 
 
 def _models_in_full(report: dict[str, Any]) -> str:
-
     def tell(facts: dict[str, Any]) -> str:
         told = {
             "what": facts["kind"], "where from": facts["place"], "state": facts["state"],
@@ -461,7 +459,6 @@ def _models_in_full(report: dict[str, Any]) -> str:
 
 
 def _pulled_as_text(report: dict[str, Any]) -> str:
-
     pulled, there = report["pulled"], len(report["already_there"])
     if not pulled:
         return f"Nothing was pulled: {there} of {there} models are on this machine already."

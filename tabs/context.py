@@ -161,7 +161,9 @@ class _Maker:
         self._stages: Callable[[], StageCache] = cache(self._open_stages)
         card = zerogpu.Card(manager, settings)
         self._run = card.lend(self._run_there, zerogpu.run_seconds)
-        self._sweep = card.lend(self._sweep_there, zerogpu.sweep_seconds)
+        self._sweep = card.lend(
+            self._sweep_there, lambda request, axes, _, manager: zerogpu.sweep_seconds(request, axes, manager)
+        )
         self._maps = card.lend(self._maps_there, zerogpu.map_seconds)
 
     def run(self, request: GenerationRequest, to_fit: bool) -> Events:
@@ -176,7 +178,7 @@ class _Maker:
         with self._manager().policy_restored():
             request, told = self._planned(request, to_fit, axes)
             yield told
-            yield from self._sweep(request, axes)
+            yield from self._sweep(request, axes, truth_of(request))  # not on a lent card: it needs none
 
     def expected(self, request: GenerationRequest) -> str:
         """See `AppContext`."""
@@ -217,10 +219,12 @@ class _Maker:
     def _run_there(self, request: GenerationRequest) -> Events:
         return _pipeline().run(request, self._manager(), self._stages())
 
-    def _sweep_there(self, request: GenerationRequest, axes: Mapping[str, Sequence[Any]]) -> Iterator[Any]:
+    def _sweep_there(
+        self, request: GenerationRequest, axes: Mapping[str, Sequence[Any]], truth: np.ndarray | None
+    ) -> Iterator[Any]:
         from bivdiff.sweep import sweep
 
-        return sweep(request, axes, self._manager(), self._stages(), truth_of(request))
+        return sweep(request, axes, self._manager(), self._stages(), truth)
 
     def _maps_there(self, request: GenerationRequest) -> Iterator[tuple[np.ndarray, ...]]:
         yield _pipeline().control_maps(request, self._manager())

@@ -17,11 +17,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from bivdiff import latents
+from bivdiff.catalog import family
 from bivdiff.previews import Layers, convolved
 from bivdiff.settings import ASSETS
 from bivdiff.toybox import world
 
-FILE = "preview.safetensors"
+FILE = str(family("toybox").preview)
 SCENES, HELD_OUT = 600, 60
 MOMENTS = (1, 5)  # frames of each
 WIDTH, SHUFFLE = 24, 2

@@ -1,8 +1,8 @@
 """How the toybox's weights are made: `python -m bivdiff.toybox.train --stage STAGE --minutes N`.
 
 In it: the command, its stages, and the training of the image model, the video model and the depth estimator. Every
-stage is resumable, bounded in minutes, and the same on CPU and CUDA. Stages read what earlier ones left in the
-training folder: data, vae, latents, vae-decoder, text-to-image, then the others in any order (edits before
+stage is bounded in minutes, the same on CPU and CUDA, and, but for preview, resumable. Stages read what earlier ones
+left in the training folder: data, vae, latents, vae-decoder, text-to-image, then the others in any order (edits before
 instruct-pix2pix and inpainting), and export, which writes `assets/toybox`. To carry on from the shipped weights, begin
 with the stage shipped, which is export the other way round.
 Not in it: the autoencoder (autoencoder.py), networks that read a picture (conditioned.py), previews (preview.py), what

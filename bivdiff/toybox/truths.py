@@ -66,8 +66,10 @@ def _scene_of(sample: Sample, request: GenerationRequest) -> Scene | None:
 
 def _erased(sample: Sample, places: Sequence[int], request: GenerationRequest) -> np.ndarray | None:
     """The scene without its moving object inside the masks, and as it is outside, shadow included."""
-    source, erased = (world.render(scene, SIZE, SIZE) for scene in (sample.scene, sample.erased))
     masks = request.masks
-    if masks is None or request.prompt != sample.erased.caption or (source.masks[0][places] > masks).any():
+    if masks is None or request.prompt != sample.erased.caption:
+        return None
+    source, erased = (world.render(scene, SIZE, SIZE) for scene in (sample.scene, sample.erased))
+    if (source.masks[0][places] > masks).any():
         return None
     return np.where(masks[..., None] > 0, erased.frames[places], source.frames[places])
