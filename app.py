@@ -1,8 +1,4 @@
-"""The studio in the browser: `python app.py`.
-
-In it: from arguments and environment to a served page: where it is served, who may see it, what its visitors may do.
-Not in it: the page (tabs), the method (bivdiff). Importing this file starts nothing.
-"""
+"""The studio in the browser: `python app.py`."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from bivdiff.catalog import extend
+from bivdiff.catalog.requests import extend
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.settings import Settings
 

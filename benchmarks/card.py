@@ -1,9 +1,4 @@
-"""What only a CUDA card can tell: `python benchmarks/card.py`.
-
-In it: whole runs of Stable Diffusion 1.5's family at full size with random weights: under every offload policy, with
-8-bit weights and compiled, and with every image and video model; and how far the toybox's clips move with fewer digits.
-Each line tells what was measured as soon as it was. Not in it: single runs (`python -m bivdiff bench`), quality.
-"""
+"""What only a CUDA card can tell: `python benchmarks/card.py`."""
 
 from __future__ import annotations
 
@@ -21,17 +16,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import torch
 
-from bivdiff.amounts import say_bytes
-from bivdiff.bench import Load, bench
-from bivdiff.catalog import models_for
+from bivdiff.bridge.pipeline import last, run
+from bivdiff.bridge.reuse import StageCache
+from bivdiff.catalog.requests import models_for, networks_of
 from bivdiff.errors import BIVDiffError
-from bivdiff.evaluation import case_of, score
+from bivdiff.evaluate.bench import Load, bench
+from bivdiff.evaluate.evaluation import case_of, score
 from bivdiff.models.estimate import estimate
 from bivdiff.models.manager import ModelManager, free_memory
-from bivdiff.pipeline import last, run
-from bivdiff.reuse import StageCache
 from bivdiff.settings import Settings
-from bivdiff.tasks.framewise import networks_of
+from bivdiff.units import say_bytes
 
 STEPS = 50
 FULL_SIZE = Load(size=512, num_frames=8, random_weights=True)

@@ -1,10 +1,4 @@
-"""Which defaults are best for a task with the toybox: `python benchmarks/defaults.py --task edit --clips 8`.
-
-In it: one setting after the other is varied around the preset, each variant scored on evaluation scenes. Stages that
-a variant leaves as they were are computed once. `--vary` takes any setting of a request that is a number, a switch or a
-text, with the values to try: `--vary mixing_ratio feather=0,4,8`.
-Not in it: the scores (bivdiff.metrics), the cases (bivdiff.evaluation).
-"""
+"""Which defaults are best for a task with the toybox: `python benchmarks/defaults.py --task edit --clips 8`."""
 
 from __future__ import annotations
 
@@ -18,12 +12,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bivdiff import metrics
-from bivdiff.catalog import IMAGE_MODELS, TASKS
+from bivdiff.bridge.reuse import StageCache
+from bivdiff.catalog.requests import IMAGE_MODELS, TASKS
 from bivdiff.errors import BIVDiffError
-from bivdiff.evaluation import case_of, score
+from bivdiff.evaluate.evaluation import case_of, score
 from bivdiff.models.manager import ModelManager
-from bivdiff.reuse import StageCache
+from bivdiff.pixels import metrics
 from bivdiff.settings import Settings
 from bivdiff.types import MIXING_RULES, Control, GenerationRequest
 

@@ -19,9 +19,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bivdiff.media import sprite_sheet
+from bivdiff.bridge.pipeline import blended_picture
+from bivdiff.media.reading import sprite_sheet
 from bivdiff.models.manager import ModelManager
-from bivdiff.pipeline import blended_picture
 from bivdiff.settings import Settings
 from bivdiff.types import GenerationResult
 from tabs import control, edit, inpaint, outpaint, smooth

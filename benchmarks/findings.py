@@ -1,10 +1,4 @@
-"""What ratio, rule and shared noise do on every toybox task: `python benchmarks/findings.py --clips 8 --state FILE`.
-
-In it: every cell of ratio x rule, and shares of noise at the preset's ratio, scored against the truth; as Markdown
-tables with paired differences and their standard errors, as JSON and as a picture. Scenes are taken one after the
-other, each with every task, so that a run that is stopped has as many of each; with `--state` it goes on there.
-Not in it: the scores (bivdiff.metrics), the cases (bivdiff.evaluation), other settings (defaults.py).
-"""
+"""What ratio, rule and shared noise do on every toybox task: `python benchmarks/findings.py --clips 8 --state FILE`."""
 
 from __future__ import annotations
 
@@ -27,14 +21,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from smoothing import Variant, finished, smoothed
 
-from bivdiff import metrics
-from bivdiff.catalog import IMAGE_MODELS, TASKS, settings_of
+from bivdiff.bridge.pipeline import blend, control_maps, framewise_frames, opened, settled
+from bivdiff.bridge.reuse import StageCache
+from bivdiff.catalog.requests import IMAGE_MODELS, TASKS, settings_of
+from bivdiff.compare.scores import MOST_SHARPNESS_LOST, MOST_SSIM_LOST, map_agreement, recommend
 from bivdiff.errors import BIVDiffError
-from bivdiff.evaluation import Case, case_of
+from bivdiff.evaluate.evaluation import Case, case_of
 from bivdiff.models.manager import ModelManager
-from bivdiff.pipeline import blend, control_maps, framewise_frames, opened, settled
-from bivdiff.reuse import StageCache
-from bivdiff.scores import MOST_SHARPNESS_LOST, MOST_SSIM_LOST, map_agreement, recommend
+from bivdiff.pixels import metrics
 from bivdiff.settings import Settings
 from bivdiff.types import MIXING_RULES, GenerationRequest
 

@@ -1,10 +1,4 @@
-"""What the full-size networks compute, and hold in memory while they do: `python benchmarks/footprint.py`.
-
-In it: operations and live bytes of one picture or frame of 512x512 for each network of the catalog, found by running it
-on tensors that have a shape and no content. These are the figures of `bivdiff/models/estimate.py`. Attention counts as
-fused: it holds no matrix of all places with all others, as on any device since 2023.
-Not in it: speed, which `python -m bivdiff bench` measures.
-"""
+"""What the full-size networks compute, and hold in memory while they do: `python benchmarks/footprint.py`."""
 
 from __future__ import annotations
 
@@ -26,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bivdiff.catalog import FAMILIES
+from bivdiff.catalog.requests import FAMILIES
 from bivdiff.models.architectures import SD15_UNET, architecture_of, build_empty
 from bivdiff.models.estimate import FOOTPRINTS
 

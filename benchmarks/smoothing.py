@@ -1,11 +1,4 @@
-"""What makes smoothing cheaper at equal scores: `python benchmarks/smoothing.py --clips 8 --state FILE`.
-
-In it: blends of toybox scenes, made once, smoothed in many ways: fewer steps, guidance in all or some of them, a start
-at less noise, other samplers of diffusers, its Pyramid Attention Broadcast, by which attention layers repeat for some
-steps what they said before. A table says what each way evaluates and takes, and how its scores differ from the
-reference, scene by scene, with standard errors. Nothing here changes the product.
-Not in it: the ratio and the rule (findings.py), other settings (defaults.py), whole runs (`python -m bivdiff bench`).
-"""
+"""What makes smoothing cheaper at equal scores: `python benchmarks/smoothing.py --clips 8 --state FILE`."""
 
 from __future__ import annotations
 
@@ -34,21 +27,21 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bivdiff import metrics
-from bivdiff.catalog import TASKS
+from bivdiff.bridge.guidance import guided
+from bivdiff.bridge.inversion import at_level, noise_level
+from bivdiff.bridge.latents import fold_frames, unfold_frames
+from bivdiff.bridge.makers.inpaint import latent_holes
+from bivdiff.bridge.pipeline import Bench, blend, opened, settled
+from bivdiff.bridge.prompts import smoothing_prompt
+from bivdiff.bridge.reuse import StageCache
+from bivdiff.bridge.smoothing import Known
+from bivdiff.catalog.requests import TASKS
 from bivdiff.errors import BIVDiffError
-from bivdiff.evaluation import Case, case_of
-from bivdiff.guidance import guided
-from bivdiff.inversion import at_level, noise_level
-from bivdiff.latents import fold_frames, unfold_frames
-from bivdiff.masks import composite, feather
+from bivdiff.evaluate.evaluation import Case, case_of
 from bivdiff.models.manager import ModelManager
-from bivdiff.pipeline import Bench, blend, opened, settled
-from bivdiff.prompts import smoothing_prompt
-from bivdiff.reuse import StageCache
+from bivdiff.pixels import metrics
+from bivdiff.pixels.masks import composite, feather
 from bivdiff.settings import Settings
-from bivdiff.smoothing import Known
-from bivdiff.tasks.inpaint import latent_holes
 from bivdiff.types import GenerationRequest
 
 SAMPLERS = {

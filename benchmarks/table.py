@@ -1,7 +1,6 @@
 """The README's tables: every task and image model, frame by frame and bridged, scored against the toybox world.
 
 `python benchmarks/table.py --clips 24` prints one per task as Markdown; `--task edit inpaint` takes only these.
-Not in it: the scores (bivdiff.metrics), the cases (bivdiff.evaluation).
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bivdiff.catalog import FAMILIES, IMAGE_MODELS, TASKS, family
+from bivdiff.catalog.requests import FAMILIES, IMAGE_MODELS, TASKS, family
 from bivdiff.errors import BIVDiffError
-from bivdiff.evaluation import evaluate
-from bivdiff.metrics import markdown_table
+from bivdiff.evaluate.evaluation import evaluate
 from bivdiff.models.manager import ModelManager
+from bivdiff.pixels.metrics import markdown_table
 from bivdiff.settings import Settings
 from bivdiff.types import Control
 

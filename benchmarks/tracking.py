@@ -1,9 +1,4 @@
-"""How well a mask painted on the first frame is carried on: `python benchmarks/tracking.py --clips 24`.
-
-In it: the true mask of the moving object on the first frame of evaluation scenes, as drawn or painted too large, and
-the IoU of what `track` makes of it with the true masks of the other frames.
-Not in it: the tracker (bivdiff.tracking), the scenes (bivdiff.toybox.world).
-"""
+"""How well a mask painted on the first frame is carried on: `python benchmarks/tracking.py --clips 24`."""
 
 from __future__ import annotations
 
@@ -15,9 +10,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bivdiff.masks import grow
+from bivdiff.pixels.masks import grow
+from bivdiff.pixels.tracking import track
 from bivdiff.toybox import world
-from bivdiff.tracking import track
 
 
 def measure(index: int, size: int, margin: int) -> np.ndarray:

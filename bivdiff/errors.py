@@ -1,7 +1,4 @@
-"""The errors a user may meet. Each message says what happened, why, and what to do.
-
-Not in it: programming mistakes, which stay Python's own exceptions.
-"""
+"""The errors a user may meet. Each message says what happened, why, and what to do."""
 
 
 class BIVDiffError(Exception):

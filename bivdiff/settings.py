@@ -1,7 +1,4 @@
-"""Where and with what this copy of the studio computes, read once from the environment.
-
-In it: `Settings`. Not in it: what a single job asks for (types.py), models (catalog.py).
-"""
+"""Where and with what this copy of the studio computes, read once from the environment."""
 
 from __future__ import annotations
 

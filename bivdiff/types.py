@@ -1,8 +1,4 @@
-"""What flows through the house: the request, the events of a run, and its result.
-
-In it: frozen dataclasses and the limits of their values. Not in it: the defaults of a task (catalog.py), anything
-that computes.
-"""
+"""What flows through the house: the request, the events of a run, and its result."""
 
 from __future__ import annotations
 
@@ -26,6 +22,7 @@ MAX_STEPS = 200
 MAX_GUIDANCE = 30.0
 MAX_CONDITIONING_SCALE = 2.0
 MAX_FEATHER = 64
+MAX_AXES = 2  # settings that one comparison varies
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -1,9 +1,4 @@
-"""What a job of the page shows and leaves behind: boards, and how a page watches them.
-
-In it: `RunBoard`, what a run shows while it works and when it has ended; `watch`, which follows the jobs of a place;
-who a visitor is; what to tell of an error. Not in it: the queue (`bivdiff.jobs`), widgets, how a comparison looks
-(compare.py).
-"""
+"""What a job of the page shows and leaves behind: boards, and how a page watches them."""
 
 from __future__ import annotations
 
@@ -21,7 +16,7 @@ import gradio as gr
 import numpy as np
 
 from bivdiff.errors import BIVDiffError, InputError
-from bivdiff.jobs import WAITING, Job, State
+from bivdiff.studio.jobs import WAITING, Job, State
 from bivdiff.types import MAX_SEED, GenerationRequest, GenerationResult
 from tabs.context import AppContext
 from tabs.results import LiveTiles, result_player, scores_of

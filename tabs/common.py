@@ -1,9 +1,5 @@
 """What the tabs share: the way from a filled-in page to a result on it.
 
-In it: `read_source` and `make_job`, the handlers that give a job to the queue for the page and for clients, and
-`add_result` and `wire_source`, which connect them. Not in it: the controls (controls.py), what a job shows (boards.py,
-results.py), the queue (`bivdiff.jobs`), a tab's layout and what is particular to its task (its own file).
-
 A tab collects its controls in one dictionary, whose keys are fields of `GenerationRequest` or names that it reads
 itself (`sample`, `video`, `restored`, `visitor`, `start`, `stride`, `num_frames`, `fit`, `random_seed` are read here),
 and hands it to `add_result` with a function that makes a `Job` of them. Handlers get the same dictionary, filled with
@@ -22,13 +18,13 @@ from typing import Any, NamedTuple
 import gradio as gr
 import numpy as np
 
-from bivdiff import media
-from bivdiff.canvas import parse_size
-from bivdiff.catalog import TASKS, default_request, family
+from bivdiff.catalog.own import check_allowed
+from bivdiff.catalog.requests import TASKS, default_request, family
 from bivdiff.errors import InputError
-from bivdiff.jobs import Job as QueuedJob
-from bivdiff.limits import check_length
-from bivdiff.own_models import check_allowed
+from bivdiff.media import reading as media
+from bivdiff.pixels.canvas import parse_size
+from bivdiff.studio.jobs import Job as QueuedJob
+from bivdiff.studio.limits import check_length
 from bivdiff.toybox.clips import SampleClip
 from bivdiff.types import GenerationRequest
 from tabs.boards import RunBoard, Visitor, begin_job, panel_of, sentence, visitor_of, waiting_words, watch

@@ -1,8 +1,4 @@
-"""The tab "Compare": what the mixing ratio does, or any other setting or two, side by side in one clock.
-
-In it: the tab's layout, the run that fills it cell by cell, what comes from a task's tab and what goes back to it.
-Not in it: the player (compare_player.py), which clips are made and how they are scored (`bivdiff.sweep`).
-"""
+"""The tab "Compare": what the mixing ratio does, or any other setting or two, side by side in one clock."""
 
 from __future__ import annotations
 
@@ -18,13 +14,13 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from bivdiff.axes import check_axes, label_of, read_values
-from bivdiff.catalog import IMAGE_MODELS, TASKS, paper_ratio
+from bivdiff.bridge.reuse import FRAMEWISE_FIELDS, stage_key
+from bivdiff.catalog.own import check_allowed
+from bivdiff.catalog.requests import IMAGE_MODELS, TASKS, paper_ratio
+from bivdiff.compare.axes import check_axes, label_of, read_values
 from bivdiff.errors import BIVDiffError, InputError
-from bivdiff.jobs import Job, State
-from bivdiff.limits import check_length
-from bivdiff.own_models import check_allowed
-from bivdiff.reuse import FRAMEWISE_FIELDS, stage_key
+from bivdiff.studio.jobs import Job, State
+from bivdiff.studio.limits import check_length
 from bivdiff.types import GenerationRequest, StepEvent
 from tabs import common
 from tabs import controls as shared
@@ -381,7 +377,7 @@ class Board:
 
     def _keep(self, result: Any, state: State, why: str) -> None:
         """The recommended clip is marked, and all of it can be taken along."""
-        from bivdiff.sweep import paper_cell
+        from bivdiff.compare.sweep import paper_cell
 
         self._marks = {"recommended": result.recommended.index, "paper": paper_cell(result.request, result.cells)}
         self.findings = _findings(result)
@@ -393,7 +389,7 @@ class Board:
 
     def _write(self, result: Any, state: State, why: str) -> str:
         """Keep all files in the history; returns why that was not possible, else nothing."""
-        from bivdiff.export import export
+        from bivdiff.compare.export import export
 
         try:
             files = export(self._runs.folder(self.run_id), result, self._pending.job.fps)
@@ -420,7 +416,7 @@ class Board:
         _log.info("%s: %s", state, self.told)
         self.version += 1
         if self._made:
-            from bivdiff.sweep import gathered
+            from bivdiff.compare.sweep import gathered
 
             self._keep(gathered(self.request, self._axes, self._made), state, why)
         else:
@@ -475,15 +471,15 @@ class Board:
 
 
 def _named(scores: Mapping[str, float]) -> dict[str, float]:
-    from bivdiff.scores import SHORT_TITLES
+    from bivdiff.compare.scores import SHORT_TITLES
 
     return {label: scores[name] for name, label in SHORT_TITLES.items() if name in scores}
 
 
 def _findings(result: Any) -> str:
     """The recommendation, its rule and the curves, as HTML of our own words and numbers."""
-    from bivdiff.export import trade_off_svg
-    from bivdiff.scores import RULE
+    from bivdiff.compare.export import trade_off_svg
+    from bivdiff.compare.scores import RULE
 
     return (
         f'<p><strong>{result.recommended.why}</strong></p><p class="bd-quiet">{RULE}</p>'

@@ -1,9 +1,4 @@
-"""The comparison player: 2 to 12 clips in one clock, to look at, lay over each other and choose from.
-
-In it: the component and what its value is made of. Not in it: how it behaves in the browser
-(`assets/compare_player.js`, which also works in a plain file), how it looks (`assets/compare_player.css`), the small
-player of the other tabs (player.py).
-"""
+"""The comparison player: 2 to 12 clips in one clock, to look at, lay over each other and choose from."""
 
 from __future__ import annotations
 
@@ -22,7 +17,7 @@ import gradio as gr
 import numpy as np
 from gradio.utils import get_upload_folder
 
-from bivdiff.media import sprite_sheet
+from bivdiff.media.reading import sprite_sheet
 from bivdiff.settings import ASSETS
 from tabs.player import served
 

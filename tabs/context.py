@@ -1,8 +1,4 @@
-"""What a tab may use: `AppContext`.
-
-In it: the doors through which tabs reach the models and the sample clips. Not in it: anything that computes, any
-widget. The models, and the libraries under them, are loaded on first use or by `warm_up`, never by an import.
-"""
+"""What a tab may use: `AppContext`."""
 
 from __future__ import annotations
 
@@ -16,25 +12,25 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
-from bivdiff import zerogpu
-from bivdiff.amounts import say_bytes
-from bivdiff.catalog import FAMILIES, family, models_for
+from bivdiff.catalog.own import check_allowed, check_may_manage, parse_list
+from bivdiff.catalog.requests import FAMILIES, family, models_for
 from bivdiff.errors import InputError, ModelUnavailableError, OutOfMemoryError
-from bivdiff.inventory import IN_MEMORY, Entry, find_spec
-from bivdiff.inventory import inventory as list_models
-from bivdiff.jobs import Jobs
 from bivdiff.models import hub
+from bivdiff.models.inventory import IN_MEMORY, Entry, find_spec
+from bivdiff.models.inventory import inventory as list_models
 from bivdiff.models.pulling import pulling
-from bivdiff.own_models import check_allowed, check_may_manage, parse_list
-from bivdiff.runs import Runs
 from bivdiff.settings import Settings
+from bivdiff.studio import zerogpu
+from bivdiff.studio.history.runs import Runs
+from bivdiff.studio.jobs import Jobs
 from bivdiff.toybox.clips import SampleClip, load_index
 from bivdiff.toybox.truths import truth_of
 from bivdiff.types import GenerationRequest, GenerationResult, StepEvent
+from bivdiff.units import say_bytes
 
 if TYPE_CHECKING:
+    from bivdiff.bridge.reuse import StageCache
     from bivdiff.models.manager import ModelManager, Readout
-    from bivdiff.reuse import StageCache
 
 Events: TypeAlias = Iterator[StepEvent | GenerationResult]
 
@@ -67,7 +63,7 @@ class Models(Protocol):
 def _pipeline() -> ModuleType:
     """The pipeline, and with it all model libraries, imported one at a time: diffusers breaks when two threads do."""
     with _IMPORTING:
-        from bivdiff import pipeline
+        from bivdiff.bridge import pipeline
 
         return pipeline
 
@@ -184,9 +180,9 @@ class _Maker:
         """See `AppContext`."""
         check_allowed(request, self._settings)
         _pipeline()
-        from bivdiff import planning
+        from bivdiff.models.planning import expected
 
-        return planning.expected(request, self._manager()).sentence
+        return expected(request, self._manager()).sentence
 
     def control_maps(self, request: GenerationRequest) -> tuple[np.ndarray, ...]:
         """See `AppContext`; what is drawn without a model needs no card."""
@@ -200,12 +196,13 @@ class _Maker:
     ) -> tuple[GenerationRequest, StepEvent]:
         check_allowed(request, self._settings)
         _pipeline()
-        from bivdiff import planning
+        from bivdiff.compare.planning import expected_of_all, fitted_for_all
+        from bivdiff.models.planning import expected
 
         changed, manager, axes = "", self._manager(), axes or {}
         if to_fit:
-            request, changed = planning.fitted_for_all(request, axes, manager)
-        found = planning.expected_of_all(request, axes, manager) if axes else planning.expected(request, manager)
+            request, changed = fitted_for_all(request, axes, manager)
+        found = expected_of_all(request, axes, manager) if axes else expected(request, manager)
         if not found.fits:
             raise OutOfMemoryError(f"{found.advice} Or tick “Fit to my memory” under “Advanced”.")
         most = self._settings.max_minutes
@@ -222,7 +219,7 @@ class _Maker:
     def _sweep_there(
         self, request: GenerationRequest, axes: Mapping[str, Sequence[Any]], truth: np.ndarray | None
     ) -> Iterator[Any]:
-        from bivdiff.sweep import sweep
+        from bivdiff.compare.sweep import sweep
 
         return sweep(request, axes, self._manager(), self._stages(), truth)
 
@@ -230,7 +227,7 @@ class _Maker:
         yield _pipeline().control_maps(request, self._manager())
 
     def _open_stages(self) -> StageCache:
-        from bivdiff.store import StageStore
+        from bivdiff.bridge.store import StageStore
 
         return StageStore(self._settings)
 
@@ -243,7 +240,7 @@ class AppContext:
         run: a request and whether it may be changed to fit into the memory in, events out, the result last; closing it
             stops the run and frees what it took.
         sweep: a request, the settings to compare with their values, and whether it may be changed to fit, to the
-            events, cells and result of `bivdiff.sweep`.
+            events, cells and result of `bivdiff.compare.sweep`.
         expected: a sentence on the time and memory that a run will take.
         control_maps: the control maps of a request alone, uint8 `(F, H, W, 3)` for each of its controls.
         samples: the clips that come with the studio, best first; at least one.

@@ -1,8 +1,4 @@
-"""The tab "Controllable generation": a clip is made anew from its edges, its depth, or both.
-
-In it: the tab's layout, its controls, its preview of the control maps, its events. Not in it: what other tabs have too
-(common.py, controls.py).
-"""
+"""The tab "Controllable generation": a clip is made anew from its edges, its depth, or both."""
 
 from __future__ import annotations
 
@@ -13,9 +9,9 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from bivdiff.catalog import IMAGE_MODELS, TASKS, family
+from bivdiff.catalog.requests import IMAGE_MODELS, TASKS, family
 from bivdiff.errors import InputError
-from bivdiff.media import Clip
+from bivdiff.media.reading import Clip
 from bivdiff.types import Control, GenerationRequest
 from tabs import common
 from tabs import controls as shared

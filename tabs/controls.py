@@ -1,8 +1,4 @@
-"""The labelled controls that tabs are put together from.
-
-In it: builders, each of which returns its controls by the name of the request's field, or of what `read_job` reads.
-Not in it: what happens when they are used (common.py), the layout of a tab (its own file).
-"""
+"""The labelled controls that tabs are put together from."""
 
 from __future__ import annotations
 
@@ -14,9 +10,9 @@ import gradio as gr
 import numpy as np
 from gradio.components import Component
 
-from bivdiff import media
-from bivdiff.catalog import IMAGE_MODELS, PAPER, TASKS, family, settings_of
-from bivdiff.own_models import are_allowed
+from bivdiff.catalog.own import are_allowed
+from bivdiff.catalog.requests import IMAGE_MODELS, PAPER, TASKS, family, settings_of
+from bivdiff.media import reading as media
 from bivdiff.toybox import world
 from bivdiff.toybox.data import vocabulary
 from bivdiff.types import MAX_PROMPT_CHARACTERS, MAX_SEED, MIXING_RULES, GenerationRequest

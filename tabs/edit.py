@@ -1,8 +1,4 @@
-"""The tab "Editing": a clip is changed by an instruction (InstructPix2Pix) or by another wording (Prompt2Prompt).
-
-In it: the tab's layout, its prompts and what becomes of them, its events. Not in it: what other tabs have too
-(common.py, controls.py).
-"""
+"""The tab "Editing": a clip is changed by an instruction (InstructPix2Pix) or by another wording (Prompt2Prompt)."""
 
 from __future__ import annotations
 
@@ -92,7 +88,7 @@ def edited_prompt(sample: SampleClip) -> str:
 
 def describe(source_prompt: str | None, instruction: str | None) -> str:
     """What a clip shows once an instruction is carried out."""
-    from bivdiff.prompts import describe_edit
+    from bivdiff.bridge.prompts import describe_edit
 
     return describe_edit(source_prompt or "", instruction or "")
 

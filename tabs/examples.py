@@ -1,8 +1,4 @@
-"""A finished run of every task, shown before the first one, and "How it works" in its pictures.
-
-In it: the examples as they come with the studio. Not in it: what a run shows (results.py), how the examples are made
-(`benchmarks/examples.py`).
-"""
+"""A finished run of every task, shown before the first one, and "How it works" in its pictures."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The tab "History": every run with its clips and settings, to find, look at, compare, restore, run again or delete.
-
-In it: the tab's layout and events, and what its parts show. Not in it: what is kept of a run (`AppContext.runs`), how
-the cards behave in the browser (`assets/history.js`), what fills a task's tab (restoring.py).
-"""
+"""The tab "History": every run with its clips and settings, to find, look at, compare, restore, run again or delete."""
 
 from __future__ import annotations
 
@@ -20,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gradio as gr
 import numpy as np
 
-from bivdiff import media
-from bivdiff.catalog import FAMILIES, IMAGE_MODELS, TASKS
+from bivdiff.catalog.requests import FAMILIES, IMAGE_MODELS, TASKS
 from bivdiff.errors import BIVDiffError, InputError
+from bivdiff.media import reading as media
 from bivdiff.settings import ASSETS
 from bivdiff.types import Control
 from tabs import common, control
@@ -36,7 +32,7 @@ from tabs.results import CONTROL_LABELS, result_tiles, shown_masks
 from tabs.running import STAGES
 
 if TYPE_CHECKING:
-    from bivdiff.runs import Run
+    from bivdiff.studio.history.runs import Run
     from bivdiff.types import GenerationRequest
 
 Rerun = Callable[[str, str], str]
@@ -571,7 +567,7 @@ def read_all(path: Path) -> np.ndarray:
 
 def _scores(run: Run) -> dict[str, dict[str, float]]:
     """What a run is scored by, in words, for each of its clips."""
-    from bivdiff.scores import SHORT_TITLES
+    from bivdiff.compare.scores import SHORT_TITLES
 
     scores: dict[str, dict[str, float]] = {"source": {}, "framewise": {}, "bridged": {}}
     for name, score in run.scores.items():

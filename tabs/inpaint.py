@@ -1,8 +1,4 @@
-"""The tab "Inpainting": a part of a clip is made anew.
-
-In it: the tab's layout, the five ways to say which part, the preview of the mask, the tab's events. Not in it: what
-other tabs have too (common.py, controls.py), what a mask is made of (`bivdiff.masks`).
-"""
+"""The tab "Inpainting": a part of a clip is made anew."""
 
 from __future__ import annotations
 
@@ -17,8 +13,8 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from bivdiff import media
 from bivdiff.errors import InputError
+from bivdiff.media import reading as media
 from bivdiff.types import MAX_FEATHER
 from tabs import common
 from tabs import controls as shared
@@ -109,7 +105,7 @@ def read_masks(context: AppContext, values: common.Values, frames: np.ndarray) -
     Raises:
         InputError: they cannot be made of what is there.
     """
-    from bivdiff.masks import grow
+    from bivdiff.pixels.masks import grow
 
     if (earlier := common.restored(context, values)) and earlier.request.masks is not None:
         return earlier.request.masks
@@ -123,7 +119,7 @@ def read_masks(context: AppContext, values: common.Values, frames: np.ndarray) -
 
 
 def _of_object(context: AppContext, values: common.Values, frames: np.ndarray) -> np.ndarray:
-    from bivdiff.masks import fit_masks
+    from bivdiff.pixels.masks import fit_masks
 
     sample = common.chosen_sample(context, values)
     if values.get("video"):
@@ -135,7 +131,7 @@ def _of_object(context: AppContext, values: common.Values, frames: np.ndarray) -
 
 
 def _painted(_: AppContext, values: common.Values, frames: np.ndarray) -> np.ndarray:
-    from bivdiff.tracking import track
+    from bivdiff.pixels.tracking import track
 
     first = painted_mask(values.get("painted"), frames)
     if not first.any():
@@ -144,21 +140,21 @@ def _painted(_: AppContext, values: common.Values, frames: np.ndarray) -> np.nda
 
 
 def _boxes(_: AppContext, values: common.Values, frames: np.ndarray) -> np.ndarray:
-    from bivdiff.masks import box_masks, parse_boxes
+    from bivdiff.pixels.masks import box_masks, parse_boxes
 
     count, height, width = frames.shape[:3]
     return box_masks(parse_boxes(values.get("boxes") or "", width, height), count, height, width)
 
 
 def _colored(_: AppContext, values: common.Values, frames: np.ndarray) -> np.ndarray:
-    from bivdiff.masks import color_key_masks
+    from bivdiff.pixels.masks import color_key_masks
 
     tolerance = values.get("tolerance")
     return color_key_masks(frames, str(values.get("color") or ""), TOLERANCE if tolerance is None else tolerance)
 
 
 def _uploaded(_: AppContext, values: common.Values, frames: np.ndarray) -> np.ndarray:
-    from bivdiff.masks import fit_masks
+    from bivdiff.pixels.masks import fit_masks
 
     if not values.get("mask_video"):
         raise InputError("There is no mask yet. Upload a clip or a picture that is white where to make anew.")

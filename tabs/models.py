@@ -1,8 +1,4 @@
-"""The tab "Models": which there are, where each is, the memory they share, and buttons to pull, load and unload them.
-
-In it: the tab's layout and events, and what its parts show. Not in it: the models (`AppContext.models`), the list as a
-widget (player.py).
-"""
+"""The tab "Models": which there are, where each is, the memory they share, and buttons for each."""
 
 from __future__ import annotations
 
@@ -15,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 
-from bivdiff.amounts import say_bytes
-from bivdiff.catalog import FAMILIES
-from bivdiff.inventory import IN_MEMORY, Entry, named_specs
+from bivdiff.catalog.requests import FAMILIES
+from bivdiff.models.inventory import IN_MEMORY, Entry, named_specs
+from bivdiff.units import say_bytes
 from tabs import common
 from tabs import controls as shared
 from tabs.context import AppContext

@@ -1,8 +1,4 @@
-"""The tab "Outpainting": a clip is continued beyond its edges.
-
-In it: the tab's layout, the two ways to say how far, the preview of the canvas, the tab's events. Not in it: what other
-tabs have too (common.py, controls.py), how a canvas is planned (`bivdiff.canvas`) and drawn (`bivdiff.masks`).
-"""
+"""The tab "Outpainting": a clip is continued beyond its edges."""
 
 from __future__ import annotations
 
@@ -13,9 +9,9 @@ from typing import Any, NamedTuple
 import gradio as gr
 import numpy as np
 
-from bivdiff import media
-from bivdiff.canvas import Plan, plan_canvas
-from bivdiff.catalog import family
+from bivdiff.catalog.requests import family
+from bivdiff.media import reading as media
+from bivdiff.pixels.canvas import Plan, plan_canvas
 from bivdiff.types import MAX_FEATHER
 from tabs import common
 from tabs import controls as shared
@@ -95,7 +91,7 @@ def read_canvas(context: AppContext, values: common.Values) -> Canvas:
     Raises:
         InputError: the clip or a side cannot be used.
     """
-    from bivdiff.masks import extend_canvas
+    from bivdiff.pixels.masks import extend_canvas
 
     if (earlier := common.restored(context, values)) and earlier.request.masks is not None:
         return Canvas(media.Clip(earlier.request.frames, earlier.fps), earlier.request.masks, None)

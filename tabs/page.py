@@ -1,8 +1,4 @@
-"""The page around the tabs: theme, header, and the list of tabs.
-
-In it: `build_page` and `launch_options`. Not in it: what a tab does (its own file), how things look beyond the theme's
-colours and fonts (`assets/style.css`), the server (app.py).
-"""
+"""The page around the tabs: theme, header, and the list of tabs."""
 
 from __future__ import annotations
 
@@ -15,11 +11,11 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from bivdiff import media
-from bivdiff.amounts import read_bytes
-from bivdiff.catalog import TASKS, family
-from bivdiff.limits import limits_sentence
+from bivdiff.catalog.requests import TASKS, family
+from bivdiff.media import reading as media
 from bivdiff.settings import ASSETS, Settings
+from bivdiff.studio.limits import limits_sentence
+from bivdiff.units import read_bytes
 from tabs import common, compare, control, edit, history, inpaint, models, outpaint, smooth
 from tabs import controls as shared
 from tabs.boards import visitor_of

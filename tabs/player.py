@@ -1,8 +1,5 @@
 """The studio's own widgets: player, progress of a run, strip of sample clips, painter, list of models.
 
-In it: the five components and what their values are made of. Not in it: how they behave in the browser, which is
-in `assets/*.js`, and how they look, in `assets/style.css`.
-
 A clip travels as a sprite sheet, all frames in one picture, and is drawn on a canvas: so all clips of a player show the
 same frame at the same moment, which video elements cannot promise.
 """
@@ -18,7 +15,7 @@ import gradio as gr
 import numpy as np
 from gradio.data_classes import FileData
 
-from bivdiff.media import sprite_sheet
+from bivdiff.media.reading import sprite_sheet
 from bivdiff.settings import ASSETS
 from bivdiff.toybox.clips import SampleClip
 

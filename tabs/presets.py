@@ -1,8 +1,4 @@
-"""Settings that a visitor keeps under a name, for one task.
-
-In it: the part of a tab that saves, applies and deletes them. Not in it: where they are kept (`bivdiff.runs`), the
-settings that a task starts with (`bivdiff.catalog`).
-"""
+"""Settings that a visitor keeps under a name, for one task."""
 
 from __future__ import annotations
 

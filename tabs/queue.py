@@ -1,7 +1,4 @@
-"""The strip of a visitor's jobs, over the foot of every page.
-
-In it: the strip, what it shows, and what its buttons do. Not in it: the queue itself (`bivdiff.jobs`).
-"""
+"""The strip of a visitor's jobs, over the foot of every page."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What Gradio refuses before a handler sees it, told like all else: which field, what it takes, what it got.
-
-In it: `tell_refusals`. Not in it: what a handler refuses (its own sentences), the bounds themselves (the controls).
-"""
+"""What Gradio refuses before a handler sees it, told like all else: which field, what it takes, what it got."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""A run's settings as values of the controls of its task's tab.
-
-In it: `filled`, which the history and the comparison use. Not in it: where the run comes from (`AppContext.runs`), its
-pictures, which the tab finds by the run's id (common.py).
-"""
+"""A run's settings as values of the controls of its task's tab."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from tabs import common, control, edit
 from tabs.context import AppContext
 
 if TYPE_CHECKING:
-    from bivdiff.runs import Run
+    from bivdiff.studio.history.runs import Run
 
 
 def restored_values(run: Run) -> dict[str, Any]:

@@ -1,8 +1,4 @@
-"""What a run shows: clips for the player, and figures.
-
-In it: the player's value during a run and after it, its scores and its record. Not in it: the run (boards.py), the
-player itself (player.py), the files (`bivdiff.runs`).
-"""
+"""What a run shows: clips for the player, and figures."""
 
 from __future__ import annotations
 
@@ -144,7 +140,7 @@ def record_of(result: GenerationResult, fps: float) -> dict[str, Any]:
 
 def shown_masks(frames: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """The frames with what is made anew in colour, uint8 `(F, H, W, 3)`."""
-    from bivdiff.masks import overlay  # loads what the first page can do without
+    from bivdiff.pixels.masks import overlay  # loads what the first page can do without
 
     return overlay(frames, masks)
 
@@ -158,13 +154,13 @@ def _given(request: GenerationRequest) -> dict[str, np.ndarray]:
 
 
 def _flicker(frames: np.ndarray) -> float:
-    from bivdiff.metrics import temporal_flicker  # half a second to import, and the first page needs none of it
+    from bivdiff.pixels.metrics import temporal_flicker  # half a second to import, and the first page needs none of it
 
     return temporal_flicker(frames)
 
 
 def _sharpness(frames: np.ndarray, reference: np.ndarray) -> float:
-    from bivdiff.metrics import relative_sharpness
+    from bivdiff.pixels.metrics import relative_sharpness
 
     return relative_sharpness(frames, reference)
 

@@ -1,8 +1,4 @@
-"""How far a run is, and how long it will take.
-
-In it: `Meter`, which turns events into stages, percents and the time that is left. Not in it: widgets, requests,
-results, the thread of a run (`bivdiff.jobs`).
-"""
+"""How far a run is, and how long it will take."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The tab "Your own frames": frames that another image model made are only inverted, mixed and smoothed.
-
-In it: the tab's layout and events. Not in it: what other tabs have too (common.py, controls.py).
-"""
+"""The tab "Your own frames": frames that another image model made are only inverted, mixed and smoothed."""
 
 from __future__ import annotations
 

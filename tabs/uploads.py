@@ -1,7 +1,4 @@
-"""The bound on all uploads together; Gradio itself bounds each of them, and deletes them after a day.
-
-In it: `BoundedUploads`. Not in it: what an uploaded clip may be (`bivdiff.media`).
-"""
+"""The bound on all uploads together; Gradio itself bounds each of them, and deletes them after a day."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The browser that the tests drive: where it is, and how it gets there (`python tests/browser.py`).
-
-In it: `find_browser` for the tests, `install_browser` for `make test`. Not in it: anything about the page.
-"""
+"""The browser that the tests drive: where it is, and how it gets there (`python tests/browser.py`)."""
 
 from __future__ import annotations
 

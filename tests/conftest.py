@@ -11,7 +11,7 @@ import pytest
 import torch
 from browser import find_browser
 
-from bivdiff import catalog
+from bivdiff.catalog import requests as catalog
 from bivdiff.models.manager import ModelManager
 from bivdiff.settings import Settings
 from bivdiff.toybox import networks, world

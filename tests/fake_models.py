@@ -1,7 +1,4 @@
-"""A stand-in for the models of a process: the real list, and memory that holds nothing but keys.
-
-In it: `FakeModels`. Not in it: tests.
-"""
+"""A stand-in for the models of a process: the real list, and memory that holds nothing but keys."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bivdiff.inventory import Entry, inventory
+from bivdiff.models.inventory import Entry, inventory
 from bivdiff.models.manager import Readout
 from bivdiff.models.memory import Memory
 from bivdiff.settings import Settings

@@ -1,7 +1,4 @@
-"""A stand-in for the pipeline: real events and a real result from no model, at a pace the test chooses.
-
-In it: `FakeRun` and `fake_context`. Not in it: tests.
-"""
+"""A stand-in for the pipeline: real events and a real result from no model, at a pace the test chooses."""
 
 from __future__ import annotations
 
@@ -20,9 +17,9 @@ from typing import Any
 import numpy as np
 from fake_models import FakeModels
 
-from bivdiff.jobs import Jobs
-from bivdiff.runs import Runs
 from bivdiff.settings import Settings
+from bivdiff.studio.history.runs import Runs
+from bivdiff.studio.jobs import Jobs
 from bivdiff.toybox.clips import load_index
 from bivdiff.types import Control, GenerationRequest, GenerationResult, StepEvent
 from tabs.context import AppContext
@@ -96,9 +93,9 @@ class FakeRun:
         self, request: GenerationRequest, axes: Mapping[str, Sequence[Any]], to_fit: bool = True
     ) -> Iterator[Any]:
         """A cell for each value, dimmed by its number; real scores and the real result."""
-        from bivdiff.axes import label_of
-        from bivdiff.scores import Scorer
-        from bivdiff.sweep import Cell, CellEvent, gathered
+        from bivdiff.compare.axes import label_of
+        from bivdiff.compare.scores import Scorer
+        from bivdiff.compare.sweep import Cell, CellEvent, gathered
 
         self.fitted.append(to_fit)
         yield CellEvent("load", 1, 1, "Models loaded")

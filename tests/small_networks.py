@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bivdiff.catalog.specs import ModelSpec
 from bivdiff.models.architectures import Architecture, architecture_of
-from bivdiff.specs import ModelSpec
 from bivdiff.toybox.networks import build_tokenizer
 
 VOCABULARY = len(build_tokenizer())  # as the real text encoders', it has as many words as their tokenizer

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bivdiff.amounts import read_bytes, say_bytes
 from bivdiff.errors import InputError
+from bivdiff.units import read_bytes, say_bytes
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 The networks are the real classes with random weights, so the tests know nothing of their taste: they check what is
 done around them. Where a map's meaning is at stake, an `Oracle` answers in a network's place what it is told to.
-Not in it: the networks' quality.
 """
 
 import io
@@ -19,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
 
-from bivdiff.annotators import ANNOTATORS, annotate, annotate_in_steps, loading
-from bivdiff.annotators.depth import IMAGENET_MEAN, IMAGENET_STD
-from bivdiff.annotators.detectors import part
-from bivdiff.annotators.sizes import working_shape
 from bivdiff.errors import InputError, ModelUnavailableError
+from bivdiff.pixels.annotators import ANNOTATORS, annotate, annotate_in_steps, loading
+from bivdiff.pixels.annotators.depth import IMAGENET_MEAN, IMAGENET_STD
+from bivdiff.pixels.annotators.detectors import part
+from bivdiff.pixels.annotators.sizes import working_shape
 
 ONE_LEVEL = 1
 """Of 255: what the order of additions in other batch sizes may change after rounding."""
@@ -78,11 +77,11 @@ def test_frames_of_another_kind_are_a_programming_mistake(control_type: str) -> 
 
 def test_importing_the_package_is_cheap() -> None:
     heavy = {"torch", "cv2", "controlnet_aux", "transformers"}
-    assert python(f"import sys, bivdiff.annotators; print({heavy} & set(sys.modules))") == ("set()\n", "")
+    assert python(f"import sys, bivdiff.pixels.annotators; print({heavy} & set(sys.modules))") == ("set()\n", "")
 
 
 def test_loading_is_imported_without_torch() -> None:
-    program = "import sys, bivdiff.annotators.loading; print('torch' in sys.modules)"
+    program = "import sys, bivdiff.pixels.annotators.loading; print('torch' in sys.modules)"
     assert python(program) == ("False\n", "")
 
 
@@ -438,7 +437,7 @@ def test_the_detectors_package_is_quiet() -> None:
     """On import it warns of parts that are not used here, and it prints while it builds the network of normals."""
     program = (
         "import numpy, torch\n"
-        "from bivdiff.annotators import annotate, loading\n"
+        "from bivdiff.pixels.annotators import annotate, loading\n"
         "annotate('canny', numpy.zeros((1, 64, 64, 3), 'uint8'))\n"
         "with torch.device('meta'): loading._normalbae()\n"
     )

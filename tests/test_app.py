@@ -24,8 +24,8 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 import app
-from bivdiff import media
 from bivdiff.errors import InputError, ModelUnavailableError
+from bivdiff.media import reading as media
 from bivdiff.types import StepEvent
 from tabs import boards, common, control, controls, edit, inpaint, outpaint, player, queue, smooth
 from tabs.context import AppContext

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bivdiff.annotators import loading
-from bivdiff.catalog import FAMILIES
+from bivdiff.catalog.requests import FAMILIES
 from bivdiff.errors import InputError
 from bivdiff.models.architectures import architecture_of, build_empty
+from bivdiff.pixels.annotators import loading
 
 SD15 = FAMILIES["sd15"]
 VIDEO = SD15.video_models

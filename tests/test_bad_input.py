@@ -2,8 +2,7 @@
 
 What must be refused is refused with a sentence that says what to do, and what only looks odd works. Faults from within
 are here too: numbers that run over in any stage, and a disk that fills up. The models are a stand-in behind the page
-(`fake_run.py`) and small real networks behind the pipeline. Not in it: every value of every field (test_types.py,
-test_tabs.py), every container (test_media.py), every broken checkpoint (test_manager.py, test_vidrd.py, ...).
+(`fake_run.py`) and small real networks behind the pipeline.
 """
 
 from __future__ import annotations
@@ -32,13 +31,14 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from test_media import HEIGHT, LOSSY, WIDTH, counting_frames, encode, error, ffmpeg, numbers, smooth_frames
 
-from bivdiff import __main__ as cli
-from bivdiff import catalog, media
+from bivdiff.bridge.pipeline import run
+from bivdiff.bridge.reuse import StageCache
+from bivdiff.catalog import requests as catalog
+from bivdiff.cli import main as cli
 from bivdiff.errors import BIVDiffError, InputError, ModelUnavailableError
-from bivdiff.media import probe, read_clip
+from bivdiff.media import reading as media
+from bivdiff.media.reading import probe, read_clip
 from bivdiff.models.manager import ModelManager
-from bivdiff.pipeline import run
-from bivdiff.reuse import StageCache
 from bivdiff.settings import Settings
 from bivdiff.toybox.clips import load_index
 from bivdiff.types import GenerationRequest, GenerationResult, StepEvent

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bivdiff.canvas import parse_size, plan_canvas
 from bivdiff.errors import InputError
+from bivdiff.pixels.canvas import parse_size, plan_canvas
 
 TOYBOX = (128, 128)
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from bivdiff import catalog
+from bivdiff.bridge.pipeline import last, run
+from bivdiff.catalog import requests as catalog
 from bivdiff.models.manager import ModelManager, free_memory
-from bivdiff.pipeline import last, run
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")]
 MEGA = 10**6

@@ -1,7 +1,4 @@
-"""What files carry: it comes back exactly, the files still play, and what is not as it was written is refused.
-
-Not in it: what becomes of it in the history (test_runs.py).
-"""
+"""What files carry: it comes back exactly, the files still play, and what is not as it was written is refused."""
 
 from __future__ import annotations
 
@@ -17,8 +14,9 @@ import pytest
 from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 
-from bivdiff import carried, media
 from bivdiff.errors import InputError
+from bivdiff.media import carried
+from bivdiff.media import reading as media
 from bivdiff.types import Control, GenerationRequest
 
 

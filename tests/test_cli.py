@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bivdiff import __main__ as cli
-from bivdiff import media
-from bivdiff.metrics import SCORES
+from bivdiff.cli import main as cli
+from bivdiff.media import reading as media
+from bivdiff.pixels.metrics import SCORES
 from bivdiff.toybox.clips import load_index
 
 TWO_STEPS = ["--num-inference-steps", "2", "--num-inversion-steps", "2", "--num-smoothing-steps", "2"]

@@ -1,7 +1,4 @@
-"""The sample clips that ship with the app: what the files hold is what the world renders and the index says.
-
-In it: the files under assets/clips. Not in it: how media files are written and read in general (test_media.py).
-"""
+"""The sample clips that ship with the app: what the files hold is what the world renders and the index says."""
 
 from __future__ import annotations
 
@@ -10,9 +7,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from bivdiff import media
 from bivdiff.errors import InputError
-from bivdiff.metrics import psnr
+from bivdiff.media import reading as media
+from bivdiff.pixels.metrics import psnr
 from bivdiff.toybox import clips, data, world
 
 INDEX = clips.load_index()

@@ -1,8 +1,4 @@
-"""The comparison player: its value, the plain file opened from disk, and the component on a page of Gradio.
-
-In it: what a visitor sees and does, in a headless browser, with clips whose colours say which frame they are. Not in
-it: what is compared, and the tab around it.
-"""
+"""The comparison player: its value, the plain file opened from disk, and the component on a page of Gradio."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 from test_page import LOWEST_CONTRAST, SLIM, WIDE, overflow
 
-from bivdiff import media
+from bivdiff.media import reading as media
 from bivdiff.settings import ASSETS
 from bivdiff.toybox.clips import load_index
 from tabs.compare_player import Cell, compare_player, compare_value

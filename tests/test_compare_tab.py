@@ -178,7 +178,7 @@ def test_what_cannot_be_written_is_told_and_not_left_running(context, pending, m
     def full(*_):
         raise InputError("The disk is full. Make room.")
 
-    monkeypatch.setattr("bivdiff.export.export", full)
+    monkeypatch.setattr("bivdiff.compare.export.export", full)
     *_, last = comparison(context, pending, "0, 1", "", "")
     assert last["panel"]["detail"] == "The disk is full. Make room."
     (kept,) = context.runs.find("a" * 32)

@@ -8,14 +8,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bivdiff import catalog
+from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.specs import ModelSpec
 from bivdiff.models import memory
 from bivdiff.models.counting import numbers_of
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.memory import Memory, MemoryProbe
-from bivdiff.planning import expected
+from bivdiff.models.planning import expected
 from bivdiff.settings import Settings
-from bivdiff.specs import ModelSpec
 
 SD15 = catalog.FAMILIES["sd15"]
 PARTS = {

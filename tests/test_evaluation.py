@@ -17,9 +17,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from bivdiff import bench, catalog, evaluation, metrics
+from bivdiff.catalog import requests as catalog
 from bivdiff.errors import InputError
-from bivdiff.evaluation import EDITS, Case, case_of, evaluate
+from bivdiff.evaluate import bench, evaluation
+from bivdiff.evaluate.evaluation import EDITS, Case, case_of, evaluate
+from bivdiff.pixels import metrics
 from bivdiff.toybox import world
 from bivdiff.types import Control, GenerationResult
 

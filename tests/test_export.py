@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bivdiff import __main__ as cli
-from bivdiff import export as exporting
-from bivdiff import media
-from bivdiff import sweep as sweeping
-from bivdiff.catalog import default_request
+from bivdiff.catalog.requests import default_request
+from bivdiff.cli import main as cli
+from bivdiff.compare import export as exporting
+from bivdiff.compare import sweep as sweeping
+from bivdiff.compare.export import contact_sheet, export, labelled_grid, player_data, trade_off_svg, write_page
+from bivdiff.compare.scores import RULE, Recommendation
+from bivdiff.compare.sweep import Cell, SweepResult, paper_cell
 from bivdiff.errors import BIVDiffError, InputError
-from bivdiff.export import contact_sheet, export, labelled_grid, player_data, trade_off_svg, write_page
-from bivdiff.scores import RULE, Recommendation
-from bivdiff.sweep import Cell, SweepResult, paper_cell
+from bivdiff.media import reading as media
 from bivdiff.toybox.clips import load_index
 
 COUNT, HEIGHT, WIDTH, FPS = 3, 64, 96, 6.0

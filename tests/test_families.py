@@ -19,7 +19,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_networks import small_architecture
 
-from bivdiff import catalog, latents
+from bivdiff.bridge import latents
+from bivdiff.bridge.pipeline import last, run
+from bivdiff.bridge.reuse import StageCache
+from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.own import parse_loras, read_catalog
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.models import hub, loaders
 from bivdiff.models import pulling as pulls
@@ -27,9 +31,6 @@ from bivdiff.models.manager import ModelManager
 from bivdiff.models.placement import size_of, tensors_of
 from bivdiff.models.random_weights import TEXT_LENGTH
 from bivdiff.models.video import CALLS
-from bivdiff.own_models import parse_loras, read_catalog
-from bivdiff.pipeline import last, run
-from bivdiff.reuse import StageCache
 from bivdiff.settings import Settings
 from bivdiff.toybox import networks
 from bivdiff.types import Control, GenerationResult, StepEvent

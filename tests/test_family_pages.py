@@ -9,7 +9,7 @@ from fake_run import FakeRun, fake_context
 from gradio_client import Client
 from playwright.sync_api import expect
 
-from bivdiff.catalog import family
+from bivdiff.catalog.requests import family
 from bivdiff.errors import InputError, OutOfMemoryError
 from bivdiff.settings import Settings
 from tabs import common, control

@@ -1,7 +1,4 @@
-"""The tab "History": its handlers with real runs of a stand-in for the models, a client, and the page in a browser.
-
-In it: what is listed, shown, restored, compared, adopted and deleted, and for whom. Not in it: how runs are kept.
-"""
+"""The tab "History": its handlers with real runs of a stand-in for the models, a client, and the page in a browser."""
 
 from __future__ import annotations
 
@@ -17,10 +14,10 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 from test_page import LOWEST_CONTRAST, SLIM, WIDE, overflow
 
-from bivdiff import carried
-from bivdiff.catalog import default_request
+from bivdiff.catalog.requests import default_request
 from bivdiff.errors import InputError
-from bivdiff.jobs import Jobs
+from bivdiff.media import carried
+from bivdiff.studio.jobs import Jobs
 from bivdiff.types import Control
 from tabs import common, compare, control, edit, history, inpaint, outpaint, restoring, smooth
 from tabs.boards import LOOK_AGAIN, visitor_of

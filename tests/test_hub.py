@@ -1,7 +1,4 @@
-"""Where the files of components are found, and how they are pulled: from a hub of our own, on this machine.
-
-In it: files that bear the right names, and bytes that mean nothing. Not in it: what is read from them.
-"""
+"""Where the files of components are found, and how they are pulled: from a hub of our own, on this machine."""
 
 from __future__ import annotations
 
@@ -20,12 +17,12 @@ import pytest
 from huggingface_hub import close_session, constants, file_download
 from huggingface_hub.utils._xet_progress_reporting import XetDownloadProgressReporter
 
-from bivdiff import catalog
+from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.specs import ModelSpec
 from bivdiff.errors import ModelUnavailableError
 from bivdiff.models import hub
 from bivdiff.models.hub import Weights, bytes_on_disk, choose_files, find, pull, weights_of
 from bivdiff.settings import ASSETS, Settings
-from bivdiff.specs import ModelSpec
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DIFFUSERS, PLAIN, FP16 = "diffusion_pytorch_model", ("safetensors", "bin"), ("fp16.safetensors", "fp16.bin")

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from bivdiff import inventory as rooms
-from bivdiff.catalog import FAMILIES, SCORING, TASKS, extend
+from bivdiff.catalog.requests import FAMILIES, SCORING, TASKS, extend
+from bivdiff.catalog.specs import ModelSpec
 from bivdiff.errors import CancelledError, InputError, ModelUnavailableError
-from bivdiff.inventory import check, find_spec, find_specs, inventory, named_specs
 from bivdiff.models import hub
+from bivdiff.models import inventory as rooms
 from bivdiff.models import pulling as pulls
+from bivdiff.models.inventory import check, find_spec, find_specs, inventory, named_specs
 from bivdiff.models.loaders import LOADERS
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.pulling import pulling
 from bivdiff.settings import Settings
-from bivdiff.specs import ModelSpec
 
 PATIENCE = 20  # seconds a thread may take on a busy machine
 CATALOG = """

@@ -6,11 +6,17 @@ import pytest
 import torch
 from diffusers import DDIMInverseScheduler
 
-from bivdiff import catalog
+from bivdiff.bridge.inversion import (
+    at_level,
+    invert_with_image_model,
+    invert_with_video_model,
+    mix_latents,
+    noise_level,
+)
+from bivdiff.bridge.prompts import cut_off, encode_prompt
+from bivdiff.bridge.sampling import initial_noise, walk
+from bivdiff.catalog import requests as catalog
 from bivdiff.errors import InputError
-from bivdiff.inversion import at_level, invert_with_image_model, invert_with_video_model, mix_latents, noise_level
-from bivdiff.prompts import cut_off, encode_prompt
-from bivdiff.sampling import initial_noise, walk
 from bivdiff.toybox import networks
 
 ROUND_TRIP = 1e-4  # float32 rounding over 50 steps there and 50 back

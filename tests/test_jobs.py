@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import pytest
 
 from bivdiff.errors import CancelledError, InputError
-from bivdiff.jobs import Jobs
+from bivdiff.studio.jobs import Jobs
 
 PATIENCE = 20
 SPEAKER: ContextVar[str] = ContextVar("SPEAKER", default="nobody")

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from bivdiff import catalog
+from bivdiff.bridge.pipeline import last, run
+from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.specs import ModelSpec
 from bivdiff.errors import InputError, ModelUnavailableError, OutOfMemoryError
 from bivdiff.models import placement
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.memory import Memory, MemoryProbe
 from bivdiff.models.placement import POLICIES
-from bivdiff.pipeline import last, run
 from bivdiff.settings import Settings
-from bivdiff.specs import ModelSpec
 from bivdiff.toybox import world
 
 FAMILY = catalog.family("toybox")
@@ -419,7 +419,7 @@ class TestWholeRuns:
     def test_torchs_own_error_is_met_alike_and_finished_stages_are_kept(
         self, settings, source_frames, reference, monkeypatch
     ):
-        from bivdiff import smoothing
+        from bivdiff.bridge import smoothing
 
         manager = ModelManager(replace(settings, offload="model", device_memory="1GB"))
         whole = smoothing.smooth

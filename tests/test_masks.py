@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from bivdiff import masks as mk
 from bivdiff.errors import InputError
+from bivdiff.pixels import masks as mk
+from bivdiff.pixels.tracking import track
 from bivdiff.toybox import world
-from bivdiff.tracking import track
 
 # One jumps, one crosses in front of a second object, one grows, one shrinks at night.
 TRACKED_SCENES = (8, 12, 6, 2)

@@ -1,7 +1,6 @@
 """Reading and writing media files: real files of every kind, good and bad, made here with ffmpeg and Pillow.
 
 The clips count: frame k shows k in binary, as bars, so that a test reads off which frames it was given.
-Not in it: the app's handling of uploads.
 """
 
 import hashlib
@@ -19,9 +18,9 @@ import pytest
 from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 
-from bivdiff import media
 from bivdiff.errors import InputError
-from bivdiff.media import Limits, fit_frames, probe, read_clip, write_gif, write_mp4, write_png_zip
+from bivdiff.media import reading as media
+from bivdiff.media.reading import Limits, fit_frames, probe, read_clip, write_gif, write_mp4, write_png_zip
 
 BITS = 6
 WIDTH, HEIGHT = 96, 64

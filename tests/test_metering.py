@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bivdiff.metering import Meter, peak_memory_bytes
+from bivdiff.models.metering import Meter, peak_memory_bytes
 
 BLOCK = 200_000_000  # bytes
 

@@ -17,9 +17,9 @@ import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from bivdiff import metrics
 from bivdiff.errors import InputError
-from bivdiff.masks import composite, feather
+from bivdiff.pixels import metrics
+from bivdiff.pixels.masks import composite, feather
 from bivdiff.toybox import world
 
 # One and two objects, every time of day, blue on blue (7) and the hardest of all, white on grey at night (19).

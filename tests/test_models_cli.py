@@ -7,10 +7,9 @@ import shutil
 
 import pytest
 
-from bivdiff import __main__ as cli
-from bivdiff import inventory
-from bivdiff.catalog import FAMILIES
-from bivdiff.models import hub
+from bivdiff.catalog.requests import FAMILIES
+from bivdiff.cli import main as cli
+from bivdiff.models import hub, inventory
 
 
 @pytest.fixture(autouse=True)

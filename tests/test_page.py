@@ -1,7 +1,4 @@
-"""The real page in a headless browser, with a stand-in for the models (`fake_run.py`).
-
-In it: what a visitor sees and does. Not in it: handlers and endpoints (test_app.py), the quality of pictures.
-"""
+"""The real page in a headless browser, with a stand-in for the models (`fake_run.py`)."""
 
 from __future__ import annotations
 
@@ -14,10 +11,10 @@ from axe_playwright_python.sync_playwright import Axe
 from fake_run import FakeRun, fake_context
 from playwright.sync_api import Page, expect
 
-from bivdiff import media
-from bivdiff.catalog import TASKS
+from bivdiff.bridge.prompts import describe_edit
+from bivdiff.catalog.requests import TASKS
 from bivdiff.errors import ModelUnavailableError
-from bivdiff.prompts import describe_edit
+from bivdiff.media import reading as media
 from bivdiff.toybox.clips import load_index
 from tabs.page import build_page, launch_options
 

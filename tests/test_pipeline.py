@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from bivdiff import catalog, pipeline
+from bivdiff.bridge import pipeline
+from bivdiff.bridge.pipeline import framewise_frames, last, run
+from bivdiff.bridge.prompts import smoothing_prompt
+from bivdiff.bridge.reuse import StageCache
+from bivdiff.catalog import requests as catalog
 from bivdiff.errors import BIVDiffError, OutOfMemoryError
-from bivdiff.pipeline import framewise_frames, last, run
-from bivdiff.prompts import smoothing_prompt
-from bivdiff.reuse import StageCache
 from bivdiff.types import Control, GenerationResult, StepEvent
 
 ORDER = ["load", "control", "framewise", "inversion", "smoothing"]
@@ -202,7 +203,7 @@ def test_known_content_is_kept_and_can_be_let_go(task_request, manager, source_f
 
 def test_known_latents_are_put_back_after_every_step(manager):
     """At the last smoothing step the latents outside the hole are the source's own."""
-    from bivdiff.smoothing import Known, smooth
+    from bivdiff.bridge.smoothing import Known, smooth
 
     family = catalog.family("toybox")
     with manager.use(family.video_models["toybox-video"].unet, family.scheduler) as (unet, scheduler), torch.no_grad():

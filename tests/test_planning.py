@@ -8,17 +8,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bivdiff import catalog, planning
+from bivdiff.bridge.pipeline import last, run
+from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.requests import networks_of
+from bivdiff.compare.planning import expected_of_all, fitted_for_all
 from bivdiff.errors import OutOfMemoryError
 from bivdiff.models import estimate as estimating
 from bivdiff.models import manager as managing
+from bivdiff.models import planning
 from bivdiff.models.estimate import FOOTPRINTS, activation_bytes, operations, say_seconds, with_size
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.memory import Memory, MemoryProbe
-from bivdiff.pipeline import last, run
-from bivdiff.planning import expected, expected_of_all, fitted, fitted_for_all
+from bivdiff.models.planning import expected, fitted
 from bivdiff.settings import Settings
-from bivdiff.tasks.framewise import networks_of
 from bivdiff.types import Control
 
 GIGA = 10**9

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from bivdiff import catalog, latents, previews
+from bivdiff.bridge import latents, previews
+from bivdiff.catalog import requests as catalog
 from bivdiff.models.manager import ModelManager
 from bivdiff.settings import Settings
 from bivdiff.toybox import world

@@ -9,15 +9,21 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
-from bivdiff import catalog
-from bivdiff.attention import AttentionControl, TokenMap, controlled, map_size
+from bivdiff.bridge.attention import AttentionControl, TokenMap, controlled, map_size
+from bivdiff.bridge.guidance import guided
+from bivdiff.bridge.inversion import invert_with_image_model
+from bivdiff.bridge.latents import fold_frames
+from bivdiff.bridge.makers.prompt2prompt import (
+    blend_region,
+    edit_kind,
+    edit_with_prompt2prompt,
+    parse_weights,
+    token_map,
+)
+from bivdiff.bridge.prompts import encode_prompt
+from bivdiff.bridge.sampling import unfold_step, walk
+from bivdiff.catalog import requests as catalog
 from bivdiff.errors import InputError
-from bivdiff.guidance import guided
-from bivdiff.inversion import invert_with_image_model
-from bivdiff.latents import fold_frames
-from bivdiff.prompts import encode_prompt
-from bivdiff.sampling import unfold_step, walk
-from bivdiff.tasks.prompt2prompt import blend_region, edit_kind, edit_with_prompt2prompt, parse_weights, token_map
 
 SAME_MATHS = 1e-4  # other orders of the same float32 sums, over a few steps
 EXACT = 1e-6  # rounding of one float32 operation
@@ -410,7 +416,7 @@ class TestEdit:
 
     @pytest.mark.parametrize("changes", [{}, {"blend_words": "cube", "reweight": "blue:2"}, {"guidance_scale": 1.0}])
     def test_batches_do_not_matter(self, sharp_models, latents, changes, monkeypatch):
-        monkeypatch.setattr("bivdiff.tasks.prompt2prompt.BLEND_THRESHOLD", 0.7)
+        monkeypatch.setattr("bivdiff.bridge.makers.prompt2prompt.BLEND_THRESHOLD", 0.7)
         whole, parts = (last(edit(sharp_models, latents, batch_size=size, **changes)) for size in (3, 2))
         assert torch.allclose(whole, parts, atol=SAME_MATHS)
 
@@ -432,7 +438,7 @@ class TestEdit:
         assert not finer[0, 0, :, 10:][:8].any()
 
     def test_outside_the_blend_words_the_source_stays(self, sharp_models, latents, monkeypatch):
-        monkeypatch.setattr("bivdiff.tasks.prompt2prompt.BLEND_THRESHOLD", 0.7)
+        monkeypatch.setattr("bivdiff.bridge.makers.prompt2prompt.BLEND_THRESHOLD", 0.7)
         *_, step = edit(sharp_models, latents, blend_words="cube, blue")
         same = (step.latents == latents).all(1)[0]
         assert 0.05 < same.float().mean() < 0.95
@@ -441,7 +447,7 @@ class TestEdit:
         assert not (free == latents).all(1).any()
 
     def test_words_of_either_prompt_open_the_region(self, sharp_models, latents, monkeypatch):
-        monkeypatch.setattr("bivdiff.tasks.prompt2prompt.BLEND_THRESHOLD", 0.7)
+        monkeypatch.setattr("bivdiff.bridge.makers.prompt2prompt.BLEND_THRESHOLD", 0.7)
         red, blue, both = (
             (last(edit(sharp_models, latents, blend_words=words, num_steps=1)) != latents).any(1)
             for words in ("red", "blue", "red blue")

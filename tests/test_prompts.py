@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bivdiff.prompts import describe_edit
+from bivdiff.bridge.prompts import describe_edit
 from bivdiff.toybox import data, world
 
 

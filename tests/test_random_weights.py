@@ -10,13 +10,13 @@ import pytest
 import torch
 from small_networks import small_architecture
 
-from bivdiff import __main__ as cli
-from bivdiff.catalog import FAMILIES, default_request
+from bivdiff.bridge.pipeline import last, run
+from bivdiff.catalog.requests import FAMILIES, default_request
+from bivdiff.cli import main as cli
 from bivdiff.models import random_weights
 from bivdiff.models.architectures import architecture_of
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.random_weights import read_random
-from bivdiff.pipeline import last, run
 from bivdiff.settings import Settings
 from bivdiff.toybox.networks import build_scheduler
 

@@ -1,7 +1,4 @@
-"""The history: what is kept, who sees it, what leaves, and what happens where it cannot be kept.
-
-Not in it: what files carry (test_carried.py).
-"""
+"""The history: what is kept, who sees it, what leaves, and what happens where it cannot be kept."""
 
 from __future__ import annotations
 
@@ -24,10 +21,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bivdiff import carried, media, runs
 from bivdiff.errors import InputError
-from bivdiff.runs import Runs
+from bivdiff.media import carried
+from bivdiff.media import reading as media
 from bivdiff.settings import Settings
+from bivdiff.studio.history import runs
+from bivdiff.studio.history.runs import Runs
 from bivdiff.types import Control, GenerationRequest, GenerationResult
 
 ANNA, BORIS = "anna-5f", "boris-7c"
@@ -77,8 +76,8 @@ def database_of(settings: Settings) -> sqlite3.Connection:
 def process(settings: Settings, code: str) -> Iterator[subprocess.Popen]:
     """Another process that runs code with a history `history`, prints a line, and waits to be killed."""
     lines = [
-        "import sys, numpy as np", "from pathlib import Path", "from bivdiff.runs import Runs",
-        "from bivdiff.settings import Settings", "from bivdiff.catalog import default_request",
+        "import sys, numpy as np", "from pathlib import Path", "from bivdiff.studio.history.runs import Runs",
+        "from bivdiff.settings import Settings", "from bivdiff.catalog.requests import default_request",
         f"history = Runs(Settings(history_folder=Path({str(settings.history_folder)!r})))",
         code, "sys.stdin.read()",
     ]  # fmt: skip
@@ -699,7 +698,8 @@ def test_ending_a_run_that_is_not_there_does_no_harm(history):
 
 def test_opening_the_history_loads_no_model_library(settings):
     code = (
-        "import sys; from pathlib import Path; from bivdiff.runs import Runs; from bivdiff.settings import Settings; "
+        "import sys; from pathlib import Path; from bivdiff.studio.history.runs import Runs; "
+        "from bivdiff.settings import Settings; "
         f"Runs(Settings(history_folder=Path({str(settings.history_folder)!r}))).find('me'); "
         "print(*{'torch', 'diffusers', 'transformers'} & set(sys.modules))"
     )

@@ -13,12 +13,13 @@ from diffusers import (
     StableDiffusionInstructPix2PixPipeline,
 )
 
-from bivdiff import catalog, latents
-from bivdiff.prompts import encode_prompt
-from bivdiff.sampling import initial_noise
-from bivdiff.tasks.control import Steering, controlnet_residuals, generate_with_control, t2i_adapter_residuals
-from bivdiff.tasks.inpaint import generate_with_inpainting, latent_holes, with_holes
-from bivdiff.tasks.instruct import generate_with_instruct_pix2pix
+from bivdiff.bridge import latents
+from bivdiff.bridge.makers.control import Steering, controlnet_residuals, generate_with_control, t2i_adapter_residuals
+from bivdiff.bridge.makers.inpaint import generate_with_inpainting, latent_holes, with_holes
+from bivdiff.bridge.makers.instruct import generate_with_instruct_pix2pix
+from bivdiff.bridge.prompts import encode_prompt
+from bivdiff.bridge.sampling import initial_noise
+from bivdiff.catalog import requests as catalog
 
 SAME_MATHS = 1e-4  # two orders of the same float32 sums
 PROMPT, NEGATIVE, STEPS, GUIDANCE, SCALE = "a red cube", "dark", 3, 5.0, 0.7

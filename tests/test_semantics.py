@@ -16,14 +16,14 @@ from PIL import Image
 from torch.nn.functional import cosine_similarity
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, ViTConfig, ViTImageProcessor, ViTModel
 
-from bivdiff import catalog
-from bivdiff.catalog import SCORING
+from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.requests import SCORING
+from bivdiff.compare.scores import TITLES, Scorer
+from bivdiff.compare.semantics import semantic_scores
 from bivdiff.errors import ModelUnavailableError
-from bivdiff.inventory import check, find_specs, inventory, named_specs
 from bivdiff.models import hub
+from bivdiff.models.inventory import check, find_specs, inventory, named_specs
 from bivdiff.models.manager import ModelManager
-from bivdiff.scores import TITLES, Scorer
-from bivdiff.semantics import semantic_scores
 from bivdiff.settings import Settings
 from bivdiff.toybox.networks import build_tokenizer
 

@@ -1,7 +1,4 @@
-"""Many short runs through the queue and the history: nothing that grows with their number.
-
-Not in it: two hundred of them with the trained models (`benchmarks/soak.py`, whose parts these are).
-"""
+"""Many short runs through the queue and the history: nothing that grows with their number."""
 
 from __future__ import annotations
 

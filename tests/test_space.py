@@ -1,9 +1,4 @@
-"""The app as others meet it: served on a Space, on ZeroGPU, from a container, and called by programs.
-
-In it: the arguments of app.py and what follows from where it is served; the lent card, with a stand-in for Hugging
-Face's package (`fake_spaces`); the Dockerfile, as far as it can be read; the README's examples of the API, carried out.
-Not in it: endpoints one by one (test_app.py), the page (test_page.py).
-"""
+"""The app as others meet it: served on a Space, on ZeroGPU, from a container, and called by programs."""
 
 from __future__ import annotations
 
@@ -31,12 +26,13 @@ from fake_run import FakeRun, fake_context
 from packaging.requirements import Requirement
 
 import app
-from bivdiff import pipeline, zerogpu
+from bivdiff.bridge import pipeline
+from bivdiff.catalog.own import check_allowed, check_may_manage
 from bivdiff.errors import InputError, ModelUnavailableError
-from bivdiff.limits import limits_sentence
 from bivdiff.models.manager import ModelManager
-from bivdiff.own_models import check_allowed, check_may_manage
 from bivdiff.settings import Settings
+from bivdiff.studio import zerogpu
+from bivdiff.studio.limits import limits_sentence
 from bivdiff.types import GenerationResult
 from tabs.context import AppContext
 from tabs.page import build_page, launch_options

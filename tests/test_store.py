@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from bivdiff import catalog
+from bivdiff.bridge.pipeline import last, run
+from bivdiff.bridge.reuse import StageCache
+from bivdiff.bridge.store import ENDING, UNFINISHED, StageStore
+from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.specs import ModelSpec
 from bivdiff.models.manager import ModelManager
-from bivdiff.pipeline import last, run
-from bivdiff.reuse import StageCache
 from bivdiff.settings import Settings
-from bivdiff.specs import ModelSpec
-from bivdiff.store import ENDING, UNFINISHED, StageStore
 
 FRAMES = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
 LATENTS = torch.linspace(-1, 1, 2 * 4 * 2 * 3).reshape(1, 4, 2, 2, 3)
@@ -113,7 +113,7 @@ import sys
 import numpy as np
 from pathlib import Path
 from bivdiff.settings import Settings
-from bivdiff.store import StageStore
+from bivdiff.bridge.store import StageStore
 
 folder, number = Path(sys.argv[1]), int(sys.argv[2])
 for turn in range(40):

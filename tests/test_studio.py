@@ -1,7 +1,4 @@
-"""The whole studio in a browser: every tab runs the toybox's models, and nothing stands in for anything.
-
-Not in it: how the page behaves in each state, which needs runs at a pace of one's choosing (test_page.py and others).
-"""
+"""The whole studio in a browser: every tab runs the toybox's models, and nothing stands in for anything."""
 
 from __future__ import annotations
 
@@ -12,7 +9,8 @@ import pytest
 from playwright.sync_api import Page, expect
 from test_page import LABELS, WIDE, generate, open_tab
 
-from bivdiff import carried, media
+from bivdiff.media import carried
+from bivdiff.media import reading as media
 from bivdiff.settings import Settings
 from tabs.context import AppContext
 from tabs.page import build_page, launch_options

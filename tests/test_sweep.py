@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from bivdiff import catalog
-from bivdiff import scores as scoring
-from bivdiff import sweep as sweeping
-from bivdiff.axes import order_of
-from bivdiff.bench import Load, bench_sweep
+from bivdiff.bridge.pipeline import last as last_of_run
+from bivdiff.bridge.pipeline import run
+from bivdiff.bridge.reuse import StageCache
+from bivdiff.catalog import requests as catalog
+from bivdiff.compare import scores as scoring
+from bivdiff.compare import sweep as sweeping
+from bivdiff.compare.axes import order_of
+from bivdiff.compare.scores import MOST_SHARPNESS_LOST, MOST_SSIM_LOST, RULE, TITLES, Scorer, map_agreement, recommend
+from bivdiff.compare.sweep import Cell, CellEvent, SweepResult, gathered, last, paper_cell, sweep
 from bivdiff.errors import InputError, ModelUnavailableError
-from bivdiff.pipeline import last as last_of_run
-from bivdiff.pipeline import run
-from bivdiff.reuse import StageCache
-from bivdiff.scores import MOST_SHARPNESS_LOST, MOST_SSIM_LOST, RULE, TITLES, Scorer, map_agreement, recommend
-from bivdiff.sweep import Cell, CellEvent, SweepResult, gathered, last, paper_cell, sweep
+from bivdiff.evaluate.bench import Load, bench_sweep
 from bivdiff.toybox import world
 from bivdiff.types import Control
 

@@ -1,8 +1,4 @@
-"""What is particular to each tab: how its page becomes a request, and what it shows before a run.
-
-In it: the tabs' handlers as plain functions, with a stand-in for the models (`fake_run.py`). Not in it: what all tabs
-share and the endpoints (test_app.py), the page in a browser (test_page.py).
-"""
+"""What is particular to each tab: how its page becomes a request, and what it shows before a run."""
 
 from __future__ import annotations
 
@@ -16,9 +12,9 @@ import pytest
 from fake_run import FakeRun, fake_context
 from PIL import Image
 
-from bivdiff import media
-from bivdiff.catalog import TASKS, family
+from bivdiff.catalog.requests import TASKS, family
 from bivdiff.errors import InputError
+from bivdiff.media import reading as media
 from bivdiff.types import GenerationResult, StepEvent
 from tabs import common, control, controls, edit, inpaint, outpaint, presets, results, smooth
 from tabs.running import Meter, stages_of

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from bivdiff import catalog, latents, metrics
-from bivdiff.annotators import annotate
-from bivdiff.evaluation import case_of, score
+from bivdiff.bridge import latents
+from bivdiff.bridge.pipeline import last, run
+from bivdiff.bridge.reuse import StageCache
+from bivdiff.catalog import requests as catalog
+from bivdiff.evaluate.evaluation import case_of, score
 from bivdiff.models.manager import ModelManager
-from bivdiff.pipeline import last, run
-from bivdiff.reuse import StageCache
+from bivdiff.pixels import metrics
+from bivdiff.pixels.annotators import annotate
 from bivdiff.settings import Settings
 from bivdiff.toybox import data, world
 from bivdiff.types import Control

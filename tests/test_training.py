@@ -52,7 +52,8 @@ def test_every_stage_runs_and_export_is_a_family_that_loads(folder, tmp_path, mo
     train.STAGES["export"](folder, 0, torch.device("cpu"))
     sizes = [path.stat().st_size for path in tmp_path.rglob("*.safetensors")]
     assert max(sizes) < 10e6
-    from bivdiff import catalog, previews
+    from bivdiff.bridge import previews
+    from bivdiff.catalog import requests as catalog
 
     family = catalog.family("toybox")
     settings = Settings(device="cpu", toybox_folder=tmp_path / "toybox")

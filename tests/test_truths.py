@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bivdiff import media
-from bivdiff.catalog import default_request
-from bivdiff.masks import grow
+from bivdiff.catalog.requests import default_request
+from bivdiff.media import reading as media
+from bivdiff.pixels.masks import grow
 from bivdiff.toybox import world
 from bivdiff.toybox.clips import SAMPLES, SIZE, load_index
 from bivdiff.toybox.truths import truth_of

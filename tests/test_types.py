@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bivdiff import catalog
+from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.requests import networks_of
 from bivdiff.errors import InputError
 from bivdiff.models.loaders import LOADERS
-from bivdiff.tasks.framewise import networks_of
 from bivdiff.types import MAX_PROMPT_CHARACTERS, Control
 
 

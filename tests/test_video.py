@@ -8,11 +8,11 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, MotionAdapter, UNet2DConditionModel, UNetMotionModel
 
-from bivdiff import catalog
+from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.specs import ModelSpec
 from bivdiff.errors import ModelUnavailableError
 from bivdiff.models.loaders import Source, load_component
 from bivdiff.models.video import VideoDenoiser
-from bivdiff.specs import ModelSpec
 from bivdiff.toybox import networks
 
 MODEL = catalog.family("toybox").video_models["toybox-video"]

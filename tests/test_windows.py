@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from bivdiff.pipeline import last, run
-from bivdiff.windows import over_windows, windows_of
+from bivdiff.bridge.pipeline import last, run
+from bivdiff.bridge.windows import over_windows, windows_of
 
 EXACT = 1e-6
 
@@ -65,7 +65,7 @@ def test_the_window_of_a_request_decides(request_of, manager, source_frames):
 
 
 def test_the_video_model_never_sees_more_than_a_window(request_of, manager, source_frames):
-    from bivdiff import catalog
+    from bivdiff.catalog import requests as catalog
 
     clip = np.ascontiguousarray(np.tile(source_frames, (3, 1, 1, 1))[:10])
     seen = []

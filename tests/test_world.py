@@ -1,7 +1,4 @@
-"""The toybox world: seeded scenes, their captions, what an instruction makes of them, and what the renderer shows.
-
-In it: properties of scenes, which need no rendering, and of small renderings. Not in it: the shipped clips.
-"""
+"""The toybox world: seeded scenes, their captions, what an instruction makes of them, and what the renderer shows."""
 
 from __future__ import annotations
 

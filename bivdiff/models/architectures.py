@@ -1,9 +1,5 @@
 """The shapes of the real networks: their configs as published, so that they can be built without asking a hub.
 
-In it: the configs, `architecture_of`, from an entry of the catalog to its class and config, and `build_empty`, which
-makes a network without weights. Not in it: weights (loaders.py, single_file.py, random_weights.py); tokenizers and
-schedulers, which have none; the toybox, which builds its own; the annotators' networks (`bivdiff.annotators.loading`).
-
 Each is held to the number of parameters of the published weights by tests/test_architectures.py.
 """
 
@@ -13,9 +9,9 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bivdiff.catalog.specs import TOYBOX_REPO, ModelSpec
 from bivdiff.errors import InputError
 from bivdiff.models.vidrd import SD21_UNET_CONFIG
-from bivdiff.specs import TOYBOX_REPO, ModelSpec
 
 if TYPE_CHECKING:
     from torch import nn

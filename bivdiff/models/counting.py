@@ -1,7 +1,5 @@
 """How many numbers the weights of a component are, before they are loaded: what memory is planned by.
 
-In it: `numbers_of`. Not in it: what of a file is read (loaders.py), who makes room for it (manager.py).
-
 A file may hold more than one component, and numbers of any width; so what counts is what its own table of contents says
 of the component's part. Where there is no file, it is the catalog's bytes, or the published shape.
 """
@@ -16,12 +14,12 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from bivdiff.catalog.specs import ModelSpec
 from bivdiff.errors import InputError
 from bivdiff.models import hub
 from bivdiff.models.architectures import architecture_of, build_empty
 from bivdiff.models.single_file import prefix_of
 from bivdiff.models.vidrd import PREFIXES
-from bivdiff.specs import ModelSpec
 
 _WITHOUT_WEIGHTS = {"tokenizer", "scheduler"}
 

@@ -1,8 +1,5 @@
 """What a run will take before it runs: memory of device and host, and time; and what to change where it does not fit.
 
-In it: `activation_bytes`, which the manager keeps free for a stage, `estimate` and `fit`. Not in it: what is free
-(memory.py), who gets it (manager.py).
-
 The figures per network come from `benchmarks/footprint.py`, which runs the full-size networks on tensors without
 content and counts operations and the bytes that live at once. A real device rounds up, hence `SLACK`.
 """
@@ -17,12 +14,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from bivdiff.amounts import say_bytes
-from bivdiff.media import fit_frames
+from bivdiff.catalog.specs import Family, ModelSpec, VideoModel
+from bivdiff.media.reading import fit_frames
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.placement import OffloadPolicy
-from bivdiff.specs import Family, ModelSpec, VideoModel
 from bivdiff.types import GenerationRequest
+from bivdiff.units import say_bytes
 
 
 class Footprint(NamedTuple):

@@ -1,10 +1,4 @@
-"""Where the files of a component lie, and how they get there.
-
-In it: which files of a repository a component is read from; finding them among the app's own, in the models folder and
-in the hub library's cache; downloading just them, and the sentence a user gets when that fails.
-LoRAs and textual inversions are found and fetched the same way, each as a component of its own: `addition`.
-Not in it: how the files are read (loaders.py), how much they hold (counting.py), where models run (manager.py).
-"""
+"""Where the files of a component lie, and how they get there."""
 
 from __future__ import annotations
 
@@ -19,9 +13,9 @@ from typing import Any, NamedTuple
 from huggingface_hub import HfApi, constants, errors, hf_hub_download
 from huggingface_hub.utils import tqdm
 
+from bivdiff.catalog.specs import TOYBOX_REPO, ModelSpec
 from bivdiff.errors import ModelUnavailableError
 from bivdiff.settings import Settings
-from bivdiff.specs import TOYBOX_REPO, ModelSpec
 
 Report = Callable[[int, int], None]
 

@@ -1,10 +1,4 @@
-"""How each kind of component is read from the disk.
-
-In it: one loader per kind, and the sentence a user gets when one cannot be loaded. Safetensors are preferred, and of
-pickles nothing but tensors is read.
-Not in it: where the files lie and how they get there (hub.py), LoRAs and textual inversion (personal.py), caching and
-placement (manager.py), which components there are (catalog.py).
-"""
+"""How each kind of component is read from the disk."""
 
 from __future__ import annotations
 
@@ -17,11 +11,11 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError
 
+from bivdiff.catalog.specs import ModelSpec
 from bivdiff.errors import BIVDiffError, ModelUnavailableError
 from bivdiff.models import personal
 from bivdiff.models.architectures import architecture_of, build_empty
 from bivdiff.models.hub import weights_of
-from bivdiff.specs import ModelSpec
 
 UNREADABLE = (
     OSError, EOFError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, UnpicklingError,
@@ -199,7 +193,7 @@ def _in_float32(load: Load) -> Load:
 
 def _annotator(kind: str) -> Load:
     def load(source: Source) -> torch.nn.Module:
-        from bivdiff.annotators import loading
+        from bivdiff.pixels.annotators import loading
 
         return loading.LOADERS[kind](source.root / source.spec.folder)
 

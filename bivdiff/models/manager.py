@@ -1,8 +1,5 @@
 """Keeps loaded components within two budgets, and brings them to the device for those who use them.
 
-In it: `ModelManager`: the cache, who holds what, and who has to make room. Not in it: how a component is read
-(loaders.py), where its files lie (hub.py), how its weights travel (placement.py), which there are (catalog.py).
-
 diffusers' ComponentsManager is not used: it cannot be asked what a run will need, evicts by a fixed reserve, knows
 nothing of the host's memory, and carries weights back to the host that never changed. Its group offloading is.
 """
@@ -23,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bivdiff.amounts import read_bytes, say_bytes
+from bivdiff.catalog.specs import ModelSpec
 from bivdiff.errors import InputError, OutOfMemoryError
 from bivdiff.models import hub
 from bivdiff.models.counting import numbers_of
@@ -31,7 +28,7 @@ from bivdiff.models.loaders import Source, load_component
 from bivdiff.models.memory import Memory, MemoryProbe
 from bivdiff.models.placement import POLICIES, OffloadPolicy, Placement, place, size_of
 from bivdiff.settings import Settings
-from bivdiff.specs import ModelSpec
+from bivdiff.units import read_bytes, say_bytes
 
 HOST_SHARE = 0.8  # of the memory that is free when the manager is made
 DEVICE_SHARE = 0.95

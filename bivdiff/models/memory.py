@@ -1,8 +1,4 @@
-"""How much memory there is.
-
-In it: `MemoryProbe`, which is asked what is free on the device and on the host. Not in it: who gets it (manager.py),
-what a run will take (estimate.py).
-"""
+"""How much memory there is."""
 
 from __future__ import annotations
 

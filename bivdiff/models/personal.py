@@ -1,10 +1,4 @@
-"""LoRAs and textual inversion: what makes a base model one's own, read through diffusers' and peft's own loaders.
-
-In it: LoRAs merged into a network, words added to a tokenizer and to its text encoder. All of it changes a component
-that was just loaded, for good, so that nothing of it is left to do while a model runs.
-Not in it: fine-tuned checkpoints, which are read as any other (loaders.py); where files are found, also on a hub
-(hub.py).
-"""
+"""LoRAs and textual inversion: what makes a base model one's own, read through diffusers' and peft's own loaders."""
 
 from __future__ import annotations
 

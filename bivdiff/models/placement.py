@@ -1,7 +1,4 @@
-"""Where the weights of a loaded component lie while it is used and while it waits: the offload policies.
-
-In it: one class per policy, all with the same four verbs. Not in it: which component has to make room (manager.py).
-"""
+"""Where the weights of a loaded component lie while it is used and while it waits: the offload policies."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Downloads that can be followed and stopped.
-
-In it: `pulling`, of one component, and `pulling_all`, of what a run still needs. Not in it: which files those are, and
-how they travel (hub.py).
-"""
+"""Downloads that can be followed and stopped."""
 
 from __future__ import annotations
 
@@ -10,10 +6,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from bivdiff.catalog.specs import ModelSpec
 from bivdiff.errors import CancelledError
 from bivdiff.models import hub
 from bivdiff.settings import Settings
-from bivdiff.specs import ModelSpec
 
 REPORT_EVERY = 0.25  # seconds
 

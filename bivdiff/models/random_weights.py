@@ -1,8 +1,4 @@
-"""Full-size networks with random weights, which take the time and memory of the real ones: for benchmarks and tests.
-
-In it: `read_random`, in the place of loaders.py. Not in it: the shapes of the networks (architectures.py), what reads
-real weights (loaders.py). What such a network computes is noise, but finite, and every layer has its part in it.
-"""
+"""Full-size networks with random weights, which take the time and memory of the real ones: for benchmarks and tests."""
 
 from __future__ import annotations
 
@@ -13,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bivdiff.catalog.specs import ModelSpec
 from bivdiff.models.architectures import architecture_of, build_empty
 from bivdiff.models.loaders import between_layers
-from bivdiff.specs import ModelSpec
 
 TEXT_LENGTH = 77  # tokens that CLIP reads
 _SPREAD = 0.02  # of what is added, or multiplied with: biases, and the scales of normalisations around 1

@@ -1,8 +1,4 @@
-"""Stable Diffusion 1.x checkpoints that hold the whole model in one file, in the layout it was trained in.
-
-In it: `read_part`, one component out of such a .safetensors file, converted by diffusers. Not in it: components in
-folders of their own (loaders.py), the config of each (architectures.py); a hub is never asked for one.
-"""
+"""Stable Diffusion 1.x checkpoints that hold the whole model in one file, in the layout it was trained in."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Video models as the bridge sees them: one interface, whatever is behind it.
-
-In it: `VideoDenoiser` and how each kind of network is called. Not in it: how they are loaded (loaders.py), the loops
-that use them (inversion.py, smoothing.py), clips longer than a model's window (windows.py).
-"""
+"""Video models as the bridge sees them: one interface, whatever is behind it."""
 
 from __future__ import annotations
 
@@ -12,8 +8,8 @@ from typing import Any
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from bivdiff.catalog.specs import VideoModel
 from bivdiff.errors import ModelUnavailableError
-from bivdiff.specs import VideoModel
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 

@@ -1,9 +1,5 @@
 """The text-to-video model VidRD ("Reuse and Diffuse"), as released inside BIVDiff: its U-Net and its checkpoint.
 
-In it: `VidRDUNet`, Stable Diffusion 2.1's U-Net with layers over time, made of diffusers' own blocks; the released
-weights' config, `SD21_UNET_CONFIG`; `split_checkpoint`, which reads the released file. Not in it: training, sampling,
-and what the model takes from Stable Diffusion 2.1 as it is: tokenizer, autoencoder, scheduler.
-
 Inside the network frames are pictures of one batch, `(B F, C, h, w)`, and only what spans frames sees clips.
 Source: https://arxiv.org/abs/2309.03549; https://github.com/MCG-NJU/BIVDiff, models/ReuseAndDiffuse.
 """

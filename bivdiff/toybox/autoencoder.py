@@ -1,7 +1,4 @@
-"""Training stages of the autoencoder: on crops, then its decoder on whole frames; and the latents the others read.
-
-In it: `train_vae`, `train_decoder`, `encode_latents`. Not in it: the loop (trainer.py), the order (train.py).
-"""
+"""Training stages of the autoencoder: on crops, then its decoder on whole frames; and the latents the others read."""
 
 from __future__ import annotations
 

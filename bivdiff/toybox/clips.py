@@ -1,8 +1,4 @@
-"""The sample clips that ship with the app: `python -m bivdiff.toybox.clips` renders them into `assets/clips`.
-
-In it: the hand-picked scenes, what to try on each, and `load_index`, which reads what was shipped.
-Not in it: how a scene is rendered (world.py), the training clips (data.py). Importing it loads no torch.
-"""
+"""The sample clips that ship with the app: `python -m bivdiff.toybox.clips` renders them into `assets/clips`."""
 
 from __future__ import annotations
 
@@ -13,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bivdiff import media
 from bivdiff.errors import InputError
+from bivdiff.media import reading as media
 from bivdiff.settings import ASSETS
 from bivdiff.toybox import data, world
 from bivdiff.toybox.world import Scene, Solid

@@ -1,8 +1,4 @@
-"""Training stages of the networks that read a picture beside the noise.
-
-In it: ControlNets, T2I-Adapters, InstructPix2Pix and inpainting, with the pictures they learn from.
-Not in it: the image model they build on (train.py), edited frames and instructions (data.py), the loop (trainer.py).
-"""
+"""Training stages of the networks that read a picture beside the noise."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from bivdiff.tasks.inpaint import latent_holes, with_holes
+from bivdiff.bridge.makers.inpaint import latent_holes, with_holes
 from bivdiff.toybox import data, networks
 from bivdiff.toybox.material import (
     EMPTY_PROMPTS,

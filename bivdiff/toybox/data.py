@@ -1,9 +1,4 @@
-"""The toybox's training set: rendered once into memory-mapped arrays, with the captions training reads.
-
-In it: the shards of clips and of edited frames under the training folder, and captions and instructions worded the
-many ways people may word them.
-Not in it: what a scene is (world.py), the training loops (train.py).
-"""
+"""The toybox's training set: rendered once into memory-mapped arrays, with the captions training reads."""
 
 from __future__ import annotations
 

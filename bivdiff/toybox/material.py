@@ -1,8 +1,4 @@
-"""What the training stages share: clips as tensors, captions, noise, the loss, and the sampler of the training log.
-
-In it: `Material`, which every diffusion stage starts from, and what is done with it.
-Not in it: the stages (train.py, autoencoder.py, conditioned.py), the loop (trainer.py).
-"""
+"""What the training stages share: clips as tensors, captions, noise, the loss, and the sampler of the training log."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The toybox's networks before training: real diffusers and transformers classes at a small size.
-
-In it: one builder per component, with random weights, and the tokenizer. Tests use them untrained.
-Not in it: trained weights (`assets/toybox`), their training (train.py), how a family is loaded (`bivdiff.models`).
-"""
+"""The toybox's networks before training: real diffusers and transformers classes at a small size."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Training of the convolutions that show the toybox's latents during a run.
-
-In it: the stage `preview`. Not in it: how they are used (bivdiff.previews), the other stages (train.py).
-"""
+"""Training of the convolutions that show the toybox's latents during a run."""
 
 from __future__ import annotations
 
@@ -16,9 +13,9 @@ from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from torch import nn
 
-from bivdiff import latents
-from bivdiff.catalog import family
-from bivdiff.previews import Layers, convolved
+from bivdiff.bridge import latents
+from bivdiff.bridge.previews import Layers, convolved
+from bivdiff.catalog.requests import family
 from bivdiff.settings import ASSETS
 from bivdiff.toybox import world
 

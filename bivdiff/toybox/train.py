@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bivdiff.annotators.depth import IMAGENET_MEAN, IMAGENET_STD
+from bivdiff.pixels.annotators.depth import IMAGENET_MEAN, IMAGENET_STD
 from bivdiff.settings import ASSETS
 from bivdiff.toybox import autoencoder, conditioned, data, networks, preview
 from bivdiff.toybox.material import (

@@ -1,7 +1,4 @@
-"""A training loop that is bounded in minutes, saves its state and resumes.
-
-In it: `Trainer`. Not in it: what a stage trains, and on what (train.py).
-"""
+"""A training loop that is bounded in minutes, saves its state and resumes."""
 
 from __future__ import annotations
 

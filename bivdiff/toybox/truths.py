@@ -1,7 +1,4 @@
-"""What a clip made of a sample should show: the world that the samples were rendered from knows.
-
-In it: `truth_of`. Not in it: the scenes of the evaluation, which have their own truths (bivdiff.evaluation).
-"""
+"""What a clip made of a sample should show: the world that the samples were rendered from knows."""
 
 from __future__ import annotations
 
@@ -9,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bivdiff import media
 from bivdiff.errors import InputError
+from bivdiff.media import reading as media
 from bivdiff.toybox import world
 from bivdiff.toybox.clips import SAMPLES, SIZE, Sample, load_index
 from bivdiff.toybox.world import Scene

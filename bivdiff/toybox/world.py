@@ -1,9 +1,5 @@
 """The toybox world: small ray-traced scenes that know the right answer to every task.
 
-In it: what a scene may hold (`SHAPES`, `COLORS`, `FLOORS`, `TIMES`, `MOTIONS`), seeded scenes, their captions,
-the scene an instruction asks for, and the renderer, which gives frames, depth and object masks at any size.
-Not in it: control maps (annotators), training (train.py), scores (`bivdiff.metrics`).
-
 Units: world lengths are metres, x to the right, y up, z away from the camera; colours are linear RGB in [0, 1] until
 `encode_srgb`. The image plane at unit distance spans [-0.5, 0.5] along the shorter side of the picture, so a wider
 picture shows more of the same world and never a stretched one.

@@ -1,10 +1,4 @@
-"""A stand-in for Hugging Face's package `spaces`, as far as the studio needs it: `GPU` around a generator function.
-
-In it: what the real one does on a ZeroGPU Space, without its service: the duration is asked for with the function's
-arguments, the function runs in a thread of a forked process, arguments and what it yields are pickled, an error arrives
-as its name alone, and closing the generator stops the function before its next step. `asked` holds the seconds that
-were asked for, `refusal` an error to raise instead of lending. Not in it: a card, torch's stand-in for one, tests.
-"""
+"""A stand-in for Hugging Face's package `spaces`, as far as the studio needs it: `GPU` around a generator function."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The method: frame by frame, Mixed Inversion, temporal smoothing."""

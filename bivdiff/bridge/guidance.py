@@ -1,0 +1,90 @@
+"""Classifier-free guidance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+
+
+def unet_noise(unet: Any, latents: Tensor, timestep: Tensor, embeds: Tensor, **extra: Any) -> Tensor:
+    """What a U-Net predicts, computed at its weights' precision; latents keep theirs, which is finer.
+
+    Args:
+        unet: a UNet2DConditionModel.
+        latents: `(B, C, h, w)`.
+        timestep: of its schedule.
+        embeds: `(B, L, D)`, of the weights' dtype.
+        extra: what else its forward takes.
+
+    Returns:
+        `(B, C, h, w)`, of the latents' dtype.
+    """
+    return unet(latents.to(embeds.dtype), timestep, embeds, **extra).sample.to(latents.dtype)
+
+
+def guided(
+    predict: Callable[[Tensor, Tensor, Tensor], Tensor],
+    prompt_embeds: Tensor,
+    negative_embeds: Tensor,
+    guidance_scale: float,
+) -> Predict:
+    """A noise prediction steered towards a prompt and away from a negative one.
+
+    Args:
+        predict: `(latents, timestep, embeds)` to the noise; batch sizes of latents and embeds agree.
+        prompt_embeds, negative_embeds: `(1, L, D)`.
+        guidance_scale: 1 turns guidance off, and the negative prompt is not evaluated.
+
+    Returns:
+        `(latents, timestep)` to the noise, shaped as the latents.
+
+    Source: Classifier-free diffusion guidance (arXiv:2207.12598), with the scale of Stable Diffusion.
+    """
+    if guidance_scale == 1:
+        return lambda latents, timestep: predict(latents, timestep, prompt_embeds.expand(len(latents), -1, -1))
+
+    def steered(latents: Tensor, timestep: Tensor) -> Tensor:
+        embeds = torch.cat([half.expand(len(latents), -1, -1) for half in (negative_embeds, prompt_embeds)])
+        negative, prompted = predict(torch.cat([latents, latents]), timestep, embeds).chunk(2)
+        return negative + guidance_scale * (prompted - negative)
+
+    return steered
+
+
+def guided_by_picture(
+    predict: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+    prompt_embeds: Tensor,
+    negative_embeds: Tensor,
+    picture: Tensor,
+    guidance_scale: float,
+    image_guidance_scale: float,
+) -> Predict:
+    """A noise prediction steered towards an instruction and towards the picture it changes.
+
+    Args:
+        predict: `(latents, timestep, embeds, picture)` to the noise; all batch sizes agree.
+        prompt_embeds, negative_embeds: `(1, L, D)`.
+        picture: latents of the source pictures, of the batch and size of what is denoised.
+        guidance_scale: towards the instruction; 1 = off.
+        image_guidance_scale: towards the picture; 1 = off.
+
+    Returns:
+        `(latents, timestep)` to the noise, shaped as the latents. It evaluates three times as much.
+
+    Source: InstructPix2Pix (arXiv:2211.09800), equation 3.
+    """
+
+    def steered(latents: Tensor, timestep: Tensor) -> Tensor:
+        embeds = torch.cat(
+            [part.expand(len(latents), -1, -1) for part in (prompt_embeds, negative_embeds, negative_embeds)]
+        )
+        pictures = torch.cat([picture, picture, torch.zeros_like(picture)])
+        told, shown, neither = predict(torch.cat([latents] * 3), timestep, embeds, pictures).chunk(3)
+        return neither + guidance_scale * (told - shown) + image_guidance_scale * (shown - neither)
+
+    return steered

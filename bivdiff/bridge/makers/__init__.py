@@ -1,0 +1,1 @@
+"""How each image model makes frames, one file a model; framewise.py holds the table."""

@@ -1,0 +1,66 @@
+"""In- and outpainting: Stable Diffusion's inpainting model fills the holes of every frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+from bivdiff.bridge.guidance import guided, unet_noise
+from bivdiff.bridge.sampling import Step, in_batches, unfold_step, walk
+
+GREY = 128  # the middle of the autoencoder's range: what a hole looks like to the model
+
+
+def with_holes(frames: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """The frames `(F, H, W, 3)` with everything under the masks `(F, H, W)` painted grey; any mask above 0 counts."""
+    return np.where(masks[..., None] > 0, np.uint8(GREY), frames)
+
+
+def latent_holes(masks: np.ndarray, like: Tensor) -> Tensor:
+    """Masks uint8 `(F, H, W)` at the latents' size, `(F, 1, h, w)` of 0 and 1, device and dtype of `like`.
+
+    A latent is a hole where any of its pixels is one.
+    """
+    holes = torch.from_numpy((masks > 0).astype(np.float32))[:, None]
+    return F.adaptive_max_pool2d(holes, like.shape[-2:]).to(like.device, like.dtype)
+
+
+def generate_with_inpainting(
+    unet: Any, scheduler: Any, noise: Tensor, holes: Tensor, known: Tensor, prompt_embeds: Tensor,
+    negative_embeds: Tensor, guidance_scale: float, num_steps: int, batch_size: int,
+) -> Iterator[Step]:  # fmt: skip
+    """Fill the holes of every frame on its own.
+
+    Args:
+        unet: the inpainting UNet2DConditionModel, 9 input channels.
+        scheduler: the family's DDIMScheduler; a copy is walked, itself is left as it is.
+        noise: `(F, C, h, w)`.
+        holes: `(F, 1, h, w)`, 1 = fill.
+        known: scaled latents of the frames with grey holes, `(F, C, h, w)`.
+        prompt_embeds, negative_embeds: `(1, L, D)`.
+        guidance_scale: 1 = off.
+        num_steps: number of predictions.
+        batch_size: pictures evaluated at once; it changes memory, not the result.
+
+    Yields:
+        Steps whose latents are `(1, C, F, h, w)`.
+
+    Source: the inpainting model of Latent Diffusion (arXiv:2112.10752).
+    """
+    shown = torch.cat([holes, known], 1)
+
+    def predict(latents: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
+        def one_batch(part: Tensor, text: Tensor, extra: Tensor) -> Tensor:
+            return unet_noise(unet, torch.cat([part, extra], 1), timestep, text)
+
+        return in_batches(one_batch, batch_size, latents, embeds, shown.repeat(len(latents) // len(shown), 1, 1, 1))
+
+    ddim = DDIMScheduler.from_config(scheduler.config)
+    for step in walk(guided(predict, prompt_embeds, negative_embeds, guidance_scale), noise, ddim, num_steps):
+        yield unfold_step(step)

@@ -1,0 +1,50 @@
+"""Editing by instruction: InstructPix2Pix changes every frame as it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+from bivdiff.bridge.guidance import guided_by_picture, unet_noise
+from bivdiff.bridge.sampling import Step, in_batches, unfold_step, walk
+
+
+def generate_with_instruct_pix2pix(
+    unet: Any, scheduler: Any, noise: Tensor, source: Tensor, prompt_embeds: Tensor, negative_embeds: Tensor,
+    guidance_scale: float, image_guidance_scale: float, num_steps: int, batch_size: int,
+) -> Iterator[Step]:  # fmt: skip
+    """Edit every frame on its own.
+
+    Args:
+        unet: InstructPix2Pix's UNet2DConditionModel, 8 input channels.
+        scheduler: the family's DDIMScheduler; a copy is walked, itself is left as it is.
+        noise: `(F, C, h, w)`.
+        source: latents of the frames to edit, `(F, C, h, w)`, *not* scaled by the autoencoder's scaling factor.
+        prompt_embeds: of the instruction, `(1, L, D)`; negative_embeds: `(1, L, D)`.
+        guidance_scale: towards the instruction; 1 = off.
+        image_guidance_scale: towards the source; 1 = off.
+        num_steps: number of predictions.
+        batch_size: pictures evaluated at once; it changes memory, not the result.
+
+    Yields:
+        Steps whose latents are `(1, C, F, h, w)`.
+
+    Source: InstructPix2Pix (arXiv:2211.09800).
+    """
+
+    def predict(latents: Tensor, timestep: Tensor, embeds: Tensor, pictures: Tensor) -> Tensor:
+        def one_batch(part: Tensor, text: Tensor, picture: Tensor) -> Tensor:
+            return unet_noise(unet, torch.cat([part, picture], 1), timestep, text)
+
+        return in_batches(one_batch, batch_size, latents, embeds, pictures)
+
+    ddim = DDIMScheduler.from_config(scheduler.config)
+    steered = guided_by_picture(
+        predict, prompt_embeds, negative_embeds, source, guidance_scale, image_guidance_scale
+    )  # fmt: skip
+    for step in walk(steered, noise, ddim, num_steps):
+        yield unfold_step(step)

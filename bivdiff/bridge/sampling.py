@@ -1,0 +1,75 @@
+"""The loop over timesteps, as a generator: all three stages run through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bivdiff.bridge.guidance import Predict
+from bivdiff.bridge.latents import unfold_frames
+
+Correct = Callable[[Tensor, Tensor | None], Tensor]
+
+
+class Step(NamedTuple):
+    """`number` of `total` steps are done; `latents` are where the walk is, `pred_original_sample` where it leads."""
+
+    number: int
+    total: int
+    latents: Tensor
+    pred_original_sample: Tensor
+
+
+def walk(
+    predict: Predict, latents: Tensor, scheduler: Any, num_steps: int, correct: Correct | None = None
+) -> Iterator[Step]:
+    """Follow a scheduler from its first timestep to its last.
+
+    Args:
+        predict: `(latents, timestep)` to the predicted noise.
+        latents: where to start, any shape that `predict` takes.
+        scheduler: a DDIMScheduler to denoise, a DDIMInverseScheduler to invert. Its timesteps are set here.
+        num_steps: number of predictions.
+        correct: what is done to the latents after every step; it is told the timestep they are at, None at the end.
+
+    Yields:
+        One `Step` after every prediction.
+    """
+    scheduler.set_timesteps(num_steps, device=latents.device)
+    timesteps = [*scheduler.timesteps, None]
+    for number, timestep in enumerate(scheduler.timesteps, 1):
+        taken = scheduler.step(predict(latents, timestep), timestep, latents)
+        latents = taken.prev_sample if correct is None else correct(taken.prev_sample, timesteps[number])
+        yield Step(number, len(scheduler.timesteps), latents, taken.pred_original_sample)
+
+
+def unfold_step(step: Step) -> Step:
+    """A step over pictures `(F, C, h, w)` as one over a video `(1, C, F, h, w)`."""
+    latents, pred = unfold_frames(step.latents), unfold_frames(step.pred_original_sample)
+    return step._replace(latents=latents, pred_original_sample=pred)
+
+
+def in_batches(function: Callable[..., Tensor], batch_size: int, *tensors: Tensor) -> Tensor:
+    """Apply `function` to slices of `batch_size` along the first dimension of every tensor, and join the results."""
+    slices = zip(*(tensor.split(batch_size) for tensor in tensors), strict=True)
+    return torch.cat([function(*parts) for parts in slices])
+
+
+def initial_noise(shape: tuple[int, int, int, int], noise_sharing: float, seed: int) -> Tensor:
+    """Noise for every frame of a clip, drawn on the CPU so that the device does not matter.
+
+    Args:
+        shape: `(F, C, h, w)`.
+        noise_sharing: correlation of any two frames' noise, 0 to 1.
+        seed: decides the noise. A clip with more frames starts with the same ones.
+
+    Returns:
+        Unit Gaussian float32 `(F, C, h, w)`.
+    """
+    generator = torch.Generator("cpu").manual_seed(seed)
+    common = torch.randn(shape[1:], generator=generator)
+    own = torch.stack([torch.randn(shape[1:], generator=generator) for _ in range(shape[0])])
+    return noise_sharing**0.5 * common + (1 - noise_sharing) ** 0.5 * own

@@ -1,0 +1,56 @@
+"""Temporal smoothing: the video model denoises the blended latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+from bivdiff.bridge.guidance import guided
+from bivdiff.bridge.sampling import Step, walk
+
+
+class Known(NamedTuple):
+    """Content of a clip that is kept: its clean `latents` `(1, C, F, h, w)`, and the `holes` in it.
+
+    `holes`: bool, `(1, 1, F, h, w)`, True where the clip is made anew.
+    """
+
+    latents: Tensor
+    holes: Tensor
+
+
+def smooth(
+    noise_pred: Callable[[Tensor, Tensor, Tensor], Tensor], scheduler: Any, latents: Tensor,
+    prompt_embeds: Tensor, negative_embeds: Tensor, guidance_scale: float, num_steps: int, known: Known | None = None,
+) -> Iterator[Step]:  # fmt: skip
+    """Denoise a clip with a video model and DDIM.
+
+    Args:
+        noise_pred: the model's, `(latents, timestep, prompt_embeds)` to the noise.
+        scheduler: the model's DDIMScheduler; a copy is walked, itself is left as it is.
+        latents: the blended noise, `(1, C, F, h, w)`.
+        prompt_embeds, negative_embeds: `(1, L, D)`.
+        guidance_scale: 1 = off.
+        num_steps: number of predictions.
+        known: content to keep, put back after every step; None regenerates the whole clip.
+
+    Yields:
+        Steps whose latents are `(1, C, F, h, w)`; the last one holds the smoothed clip's latents.
+
+    Source: BIVDiff (arXiv:2312.02813), Video Temporal Smoothing; Blended Latent Diffusion (arXiv:2206.02779) for
+    known content, noised here with the clip's own blended noise, so that what is kept and what is made agree.
+    """
+
+    def put_back(clip: Tensor, timestep: Tensor | None) -> Tensor:
+        at_this_noise = known.latents
+        if timestep is not None:
+            at_this_noise = ddim.add_noise(known.latents, latents, timestep)
+        return torch.where(known.holes, clip, at_this_noise)
+
+    ddim = DDIMScheduler.from_config(scheduler.config)
+    predict_guided = guided(noise_pred, prompt_embeds, negative_embeds, guidance_scale)
+    yield from walk(predict_guided, latents, ddim, num_steps, correct=None if known is None else put_back)

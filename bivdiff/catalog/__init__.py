@@ -1,0 +1,1 @@
+"""What there is: tasks, image models, families, and what a request is by default."""

@@ -1,0 +1,148 @@
+"""What the catalog is made of: a component that can be loaded, a video model, a family of models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bivdiff.types import Control
+
+TOYBOX_REPO = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """One loadable component. Two that are equal load the same thing; notes on it do not count.
+
+    Attributes:
+        key: its name in lists and commands, `family/name`.
+        kind: key of its loader.
+        repo: repository on the model hub, or a folder of that name in the models folder; empty for what ships with
+            the app. For a checkpoint of one's own also the path of a folder or of a `.safetensors` file.
+        folder: its place in there; empty for the root.
+        file: the one file it is read from, where it is not a folder in diffusers' layout.
+        revision: branch, tag or commit of the repository.
+        variant: of the weights, such as "fp16": the files that bear it in their name.
+        config: what of the component's own config is replaced, as pairs.
+        base: the component it is put together with: a motion adapter's image model.
+        loras: LoRA files or repositories that are merged into it, each with its scale.
+        embeddings: files of textual inversion that its vocabulary is widened by.
+        on_hub: whether it can be pulled; one that cannot must be put there by hand.
+        bytes: of the files it is read from; bytes_per_number: of each of the weights in them.
+        licence: as its model card has it.
+        size, num_frames: what it was trained at, width and height in pixels, where that matters.
+        max_frames: the most frames that it can see at once, where there is a bound.
+        checked: what of the above was looked up, and what was not.
+    """
+
+    key: str = field(compare=False)
+    kind: str
+    repo: str = TOYBOX_REPO
+    folder: str = ""
+    file: str = ""
+    revision: str = "main"
+    variant: str = ""
+    config: tuple[tuple[str, Any], ...] = ()
+    base: ModelSpec | None = None
+    loras: tuple[tuple[str, float], ...] = ()
+    embeddings: tuple[str, ...] = ()
+    on_hub: bool = field(default=True, compare=False)
+    bytes: int = field(default=0, compare=False)
+    bytes_per_number: int = field(default=2, compare=False)
+    licence: str = field(default="apache-2.0", compare=False)
+    size: tuple[int, int] | None = field(default=None, compare=False)
+    num_frames: int | None = field(default=None, compare=False)
+    max_frames: int | None = field(default=None, compare=False)
+    checked: str = field(default="", compare=False)
+
+    @property
+    def place(self) -> str:
+        """Repository and folder or file, for sentences."""
+        return "/".join(part for part in (self.repo, self.folder, self.file) if part)
+
+    @property
+    def load_id(self) -> str:
+        """Names what is loaded, and nothing else: equal for equal weights, whatever the key."""
+        parts = [self.kind, self.place, self.revision, self.variant]
+        parts += [f"{name}={value}" for name, value in self.config]
+        parts += [f"{path}*{scale:g}" for path, scale in self.loras]
+        parts += [*self.embeddings, self.base.load_id if self.base else ""]
+        return "|".join(parts)
+
+
+@dataclass(frozen=True)
+class VideoModel:
+    """A video U-Net, what reads its prompts, its noise schedule, and its decoder if it is not the family's."""
+
+    unet: ModelSpec
+    text_encoder: ModelSpec
+    tokenizer: ModelSpec
+    scheduler: ModelSpec
+    vae: ModelSpec | None = None
+
+    @property
+    def components(self) -> tuple[ModelSpec, ...]:
+        """All that must be loaded for it."""
+        own = (self.unet, self.text_encoder, self.tokenizer, self.scheduler)
+        return (*own, self.vae) if self.vae else own
+
+    @property
+    def window(self) -> int:
+        """Frames it was trained to see at once."""
+        return self.unet.num_frames or 8
+
+
+@dataclass(frozen=True)
+class Family:
+    """Models that share a latent space.
+
+    Attributes:
+        title: its name on the page.
+        size: width and height the image models were trained at, in pixels.
+        num_frames: frames of a clip, unless one asks for more or fewer.
+        vae, text_encoder, tokenizer, unet, scheduler: shared components; `unet` is the plain base image model.
+        controlnets, t2i_adapters: by the control type they read.
+        instruct_pix2pix, inpainting: the base U-Net's relatives of 8 and 9 input channels, if there are.
+        video_models: by key, the default first.
+        annotators: control type -> the model that draws its maps; a type without one needs none.
+        preview: what shows latents during a run, without the autoencoder: red, green and blue, from -1 to 1, of each
+            channel of scaled latents; or a file in the toybox's folder, see previews.py. Without it they are decoded.
+    """
+
+    title: str
+    size: tuple[int, int]
+    num_frames: int
+    vae: ModelSpec
+    text_encoder: ModelSpec
+    tokenizer: ModelSpec
+    unet: ModelSpec
+    scheduler: ModelSpec
+    video_models: Mapping[str, VideoModel]
+    controlnets: Mapping[str, ModelSpec] = field(default_factory=dict)
+    t2i_adapters: Mapping[str, ModelSpec] = field(default_factory=dict)
+    instruct_pix2pix: ModelSpec | None = None
+    inpainting: ModelSpec | None = None
+    annotators: Mapping[str, ModelSpec] = field(default_factory=dict)
+    preview: tuple[tuple[float, float, float], ...] | str = ()
+
+    @property
+    def shared(self) -> tuple[ModelSpec, ...]:
+        """What every image model of the family is made of."""
+        return (self.vae, self.text_encoder, self.tokenizer, self.scheduler, self.unet)
+
+    @property
+    def components(self) -> tuple[ModelSpec, ...]:
+        """Every component of the family once, shared ones first."""
+        found = [*self.shared, *self.controlnets.values(), *self.t2i_adapters.values()]
+        found += [spec for spec in (self.instruct_pix2pix, self.inpainting) if spec]
+        found += [spec for video in self.video_models.values() for spec in video.components]
+        return tuple(dict.fromkeys([*found, *self.annotators.values()]))
+
+    def steering(self, image_model: str) -> Mapping[str, ModelSpec]:
+        """The networks that read control maps, by control type, for the image model `controlnet` or `t2i-adapter`."""
+        return {"controlnet": self.controlnets, "t2i-adapter": self.t2i_adapters}[image_model]
+
+    def annotator(self, control: Control) -> ModelSpec | None:
+        """The model that draws a control's maps; None where they are given, or drawn without a model."""
+        return self.annotators.get(control.control_type) if control.frames is None else None

@@ -1,0 +1,1 @@
+"""Many values of a setting: made, scored, and written."""

@@ -1,0 +1,116 @@
+"""Which settings can be compared, how they are named, and in what order their values are made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+from bivdiff.catalog.requests import models_for
+from bivdiff.errors import InputError
+from bivdiff.types import MAX_AXES, GenerationRequest
+
+AXES: Mapping[str, str] = {
+    "mixing_ratio": "ratio",
+    "mixing_rule": "rule",
+    "video_model": "video model",
+    "smoothing_guidance_scale": "smoothing guidance",
+    "num_smoothing_steps": "smoothing steps",
+    "seed": "seed",
+    "guidance_scale": "guidance",
+}
+"""Settings that can be compared, and what they are called beside a cell."""
+
+MAX_CELLS = 64
+EARLY = ("video_model", "seed", "guidance_scale")  # their cells have stages of their own, so they are made together
+BLENDED = ("mixing_ratio", "mixing_rule", "seed", "guidance_scale")  # they end with the blend that is smoothed
+LATE = ("mixing_ratio", "mixing_rule", "smoothing_guidance_scale", "num_smoothing_steps")
+"""Their values share one frame-wise pass and one pair of inversions."""
+_NUMBERS: Mapping[str, type] = {
+    "mixing_ratio": float, "smoothing_guidance_scale": float, "guidance_scale": float, "num_smoothing_steps": int,
+    "seed": int,
+}  # fmt: skip
+_UNORDERED = ("mixing_rule", "video_model", "seed")  # their values have no extremes
+
+
+def label_of(values: Mapping[str, Any]) -> str:
+    """Values of settings in words, as they stand beside a clip."""
+    return ", ".join(f"{AXES[name]} {say(value)}" for name, value in values.items())
+
+
+def say(value: Any) -> str:
+    """A value of a setting in a few characters."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def read_values(name: str, text: str) -> list[Any]:
+    """The values of a setting that are written between commas, each once.
+
+    Raises:
+        InputError: one of them is no number, where the setting wants numbers.
+    """
+    kind = _NUMBERS.get(name, str)
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        return list(dict.fromkeys(kind(part) for part in parts))
+    except ValueError:
+        wanted = "whole numbers between commas, such as 1, 2" if kind is int else "numbers between commas, as in 0.5, 1"
+        raise InputError(f"'{text}' are no values of {name}. Write {wanted}.") from None
+
+
+def check_axes(request: GenerationRequest, axes: Mapping[str, Sequence[Any]]) -> None:
+    """Hold that a request can be compared over the axes.
+
+    Raises:
+        InputError: a setting cannot be compared, a value is out of range, or there are too many.
+    """
+    if not 1 <= len(axes) <= MAX_AXES:
+        raise InputError(f"One or two settings can be compared at a time; got {len(axes)}. Fix the others.")
+    for name, values in axes.items():
+        if name not in AXES:
+            raise InputError(f"The setting '{name}' cannot be compared. Choose one of: {', '.join(AXES)}.")
+        if not values:
+            raise InputError(f"There is no value of '{name}' to compare. Give at least one.")
+    cells = math.prod(len(values) for values in axes.values())
+    if cells > MAX_CELLS:
+        raise InputError(f"{cells} clips are more than the {MAX_CELLS} that are compared at once. Give fewer values.")
+    known = models_for(request).video_models
+    for video_model in axes.get("video_model", ()):
+        if video_model not in known:
+            raise InputError(f"Unknown video model '{video_model}'. Choose one of: {', '.join(known)}.")
+    for values in product(*axes.values()):
+        replace(request, **dict(zip(axes, values, strict=True)))  # which refuses what is out of range
+
+
+def order_of(axes: Mapping[str, Sequence[Any]]) -> list[tuple[Any, ...]]:
+    """The cells in the order in which they are made, each as its values.
+
+    Extremes come first, then the middle of the widest gap, again and again; in a grid the corners come first. Settings
+    that change the frames themselves, or the video model, are the exception: one of their values is finished after the
+    other, in the order given, so that nothing is made twice or loaded twice.
+    """
+    names = list(axes)
+    places = {name: {value: place for place, value in enumerate(_extremes_first(name, axes[name]))} for name in names}
+
+    def turn(cell: tuple[Any, ...]) -> tuple[Any, ...]:
+        ranks = {name: places[name][value] for name, value in zip(names, cell, strict=True)}
+        early = tuple(ranks[name] for name in EARLY if name in ranks)
+        late = tuple(rank for name, rank in ranks.items() if name not in EARLY)
+        return early, max(late, default=0), late
+
+    return sorted(product(*axes.values()), key=turn)
+
+
+def _extremes_first(name: str, values: Sequence[Any]) -> list[Any]:
+    if name in _UNORDERED or len(values) < 3:
+        return list(values)
+    left = sorted(values)
+    chosen = [left.pop(0), left.pop()]
+    while left:
+        # Of several equal gaps the lower one, so that the order does not depend on rounding.
+        farthest = max(left, key=lambda value: (round(min(abs(value - other) for other in chosen), 9), -value))
+        left.remove(farthest)
+        chosen.append(farthest)
+    return chosen

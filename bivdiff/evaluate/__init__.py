@@ -1,0 +1,1 @@
+"""The bridge, scored against the toybox world's truth, and timed."""

@@ -1,0 +1,448 @@
+"""What an output file carries of its run: all settings, and the pictures that the run was given, without loss.
+
+An archive is a zip: `pictures/index.json` names the clips and their size, each frame is a PNG beside it, and
+`settings.json` says what was run. What is read may come from anybody. So its size is known before it is read, its
+pictures' before they are decoded, and nothing in it is executed. Names of models in it are only data.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from bivdiff.errors import InputError
+from bivdiff.media.reading import CARRY_BOX, CARRY_CHUNK, CARRY_NAME, MAX_FPS, Carry
+from bivdiff.types import MAX_AXES, GenerationRequest
+
+FORMAT = 1  # to be raised when older versions could not restore what is written
+MAX_BYTES = 32 * 2**20
+"""Of an archive inside another file. Pictures that need more stay at home, and the settings travel alone."""
+
+MAX_PIXELS = 2**26
+"""Of all pictures in an archive together, each clip's counted; they take three bytes of memory each."""
+
+MAX_TEXT = 2**18  # bytes of settings
+MAX_ENTRIES = 2**14  # files of a zip
+MAX_DIRECTORY = 2**21  # bytes of its table of contents
+MAX_BOXES = 2**16  # parts of a file that are looked at in search of ours
+MAX_CONTROLS = 16
+MAX_AXIS_VALUES = 64
+NO_PICTURES = (
+    "The source clip did not travel with these settings: the file has no place for it, or the clip is too large. "
+    "Choose the clip again, and its mask or control clips where there were any."
+)
+
+_SETTINGS = "settings.json"
+_INDEX = "pictures/index.json"
+_DATE = (1980, 1, 1, 0, 0, 0)
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_START = _PNG + b"\0\0\0\rIHDR"
+_ZIP_END = struct.Struct("<4s4H2LH")
+_COMMENT = (b"moov", b"udta", b"meta", b"ilst", b"\xa9cmt", b"data")
+_EXTRA = ("fps", "axes")  # what settings of a run have beside those of its request
+
+
+class _DamagedError(Exception):
+    """What is carried is not as it was written."""
+
+
+class Pictures(NamedTuple):
+    """The clips of a request: `frames` `(F, H, W, 3)`, `masks` `(F, H, W)`, `control_frames` by the control's place."""
+
+    frames: np.ndarray
+    masks: np.ndarray | None
+    control_frames: tuple[np.ndarray | None, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """What a file carried.
+
+    Attributes:
+        settings: as `settings_of` gives them; each value is one that a request accepts.
+        request: all of it, pictures included; None where the pictures did not travel.
+    """
+
+    settings: dict[str, Any]
+    request: GenerationRequest | None
+
+
+def settings_of(request: GenerationRequest, fps: float, axes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The settings of a run: the request's, `fps`, and for a comparison the values that are compared as `axes`."""
+    settings = {**request.settings(), "fps": fps}
+    return settings if axes is None else {**settings, "axes": {name: list(values) for name, values in axes.items()}}
+
+
+def request_of(settings: Mapping[str, Any], pictures: Pictures) -> GenerationRequest:
+    """The request with settings as `settings_of` gives them.
+
+    Raises:
+        InputError: a setting cannot be used, see `GenerationRequest.from_settings`.
+    """
+    own = {name: value for name, value in settings.items() if name not in _EXTRA}
+    return GenerationRequest.from_settings(own, pictures.frames, pictures.masks, pictures.control_frames)
+
+
+# Writing
+
+
+def pack(request: GenerationRequest) -> bytes:
+    """The request's pictures as an archive: source, masks and the control clips that were given."""
+    clips = {"frames": request.frames}
+    if request.masks is not None:
+        clips["masks"] = request.masks
+    for number, control in enumerate(request.controls, 1):
+        if control.frames is not None:
+            clips[f"control-{number}"] = control.frames
+    count, height, width = request.frames.shape[:3]
+    index = {"names": list(clips), "count": count, "width": width, "height": height}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(_INDEX, _DATE), json.dumps(index))
+        for name, frames in clips.items():
+            for number, frame in enumerate(frames):
+                archive.writestr(zipfile.ZipInfo(_frame_name(name, number), _DATE), _png(frame))
+    return buffer.getvalue()
+
+
+def carry_of(request: GenerationRequest, fps: float, axes: Mapping[str, Any] | None = None) -> Carry:
+    """What the files of a run carry: its settings and its pictures, see `settings_of`."""
+    return carry(settings_of(request, fps, axes), pack(request))
+
+
+def carry(settings: Mapping[str, Any], pictures: bytes = b"") -> Carry:
+    """What a file is given to carry.
+
+    Args:
+        settings: as `settings_of` gives them.
+        pictures: as `pack` gives them; they are left out where they exceed `MAX_BYTES` or `MAX_PIXELS`.
+    """
+    text = settings_text(settings)
+    if pictures:
+        with zipfile.ZipFile(io.BytesIO(pictures)) as archive:
+            index = json.loads(archive.read(_INDEX))
+        if len(pictures) + len(text) > MAX_BYTES or _pixels(index) > MAX_PIXELS:
+            pictures = b""
+    buffer = io.BytesIO(pictures)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr(zipfile.ZipInfo(_SETTINGS, _DATE), text)
+    return Carry(text, buffer.getvalue())
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Settings as JSON, with the mark and version of this format."""
+    written = {CARRY_NAME: FORMAT, "settings": settings}
+    text = json.dumps(written, ensure_ascii=False, default=lambda number: number.item())
+    # Half a surrogate pair, which some keyboards send, is no text in UTF-8, but JSON can spell it.
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _png(picture: np.ndarray) -> bytes:
+    import cv2  # five times as fast as Pillow here
+
+    # It takes blue first.
+    ordered = picture if picture.ndim == 2 else picture[..., ::-1]
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    options += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB]
+    return cv2.imencode(".png", ordered, options)[1].tobytes()
+
+
+def _frame_name(clip: str, number: int) -> str:
+    return f"pictures/{clip}-{number:05d}.png"
+
+
+def _pixels(index: Mapping[str, Any]) -> int:
+    return len(index["names"]) * index["count"] * index["width"] * index["height"]
+
+
+# Reading
+
+
+def read(path: str | Path) -> Carried:
+    """Take out of a file what it carries: an mp4, PNG, GIF or zip, of this machine or a foreign one.
+
+    Raises:
+        InputError: it carries nothing, or what cannot be restored: damaged, changed, too large, of a newer version.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return _read(file)
+    except OSError as error:
+        raise InputError(
+            f"The file could not be opened: {error.strerror or 'the system refused'}. Drop it again."
+        ) from error
+    except (_DamagedError, struct.error, UnicodeDecodeError) as error:
+        raise InputError(
+            "The settings in this file are damaged or were changed, so they cannot be restored. "
+            "Take the file as the studio wrote it."
+        ) from error
+
+
+def unpack(path: Path) -> Pictures:
+    """The pictures of an archive that `pack` made on this machine, of any size.
+
+    Raises:
+        InputError: it is not there, or damaged.
+    """
+    try:
+        with path.open("rb") as file, _opened_zip(file) as archive:
+            return _pictures(archive, math.inf)
+    except (OSError, _DamagedError) as error:
+        raise InputError(
+            "The source clip of this run is no longer there or is damaged, so the run cannot be restored. "
+            "Choose the clip again."
+        ) from error
+
+
+def _read(file: IO[bytes]) -> Carried:
+    head = file.read(12)
+    finder = {b"\x89PNG": _in_png, b"PK\3\4": _in_zip, b"GIF8": _in_gif}.get(head[:4])
+    if finder is None and head[4:8] == b"ftyp":
+        finder = _in_mp4
+    found = finder(file) if finder else None
+    if found is None:
+        raise InputError(
+            "This file carries no settings of a run. Drop an mp4, PNG, GIF or zip that the studio made; "
+            "one that another program has saved again may have lost them."
+        )
+    return found
+
+
+def _in_mp4(file: IO[bytes]) -> Carried | None:
+    size = file.seek(0, io.SEEK_END)
+    for kind, start, end in _boxes(file, 0, size):
+        if kind == b"uuid" and _part(file, start, start + 16) == CARRY_BOX:
+            return _from_archive(_part(file, start + 16, end))
+    start, end = 0, size
+    for wanted in _COMMENT:
+        # A "meta" box counts its version first.
+        inside = _boxes(file, start + 4 * (wanted == b"ilst"), end)
+        place = next(((first, last) for kind, first, last in inside if kind == wanted), None)
+        if place is None:
+            return None
+        start, end = place
+    text = _part(file, start + 8, end)
+    return _from_text(text) if CARRY_NAME.encode() in text[:20] else None
+
+
+def _boxes(file: IO[bytes], start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, and start and end of the content, of each box of an ISO media file between two places.
+
+    No box reaches out of the one that it is in, nor out of the file, whatever it says of its size.
+    """
+    for _ in range(MAX_BOXES):
+        if start + 8 > end:
+            return
+        header = _part(file, start, start + 8)
+        size, kind, content = int.from_bytes(header[:4], "big"), header[4:], start + 8
+        if size == 1:
+            size, content = int.from_bytes(_part(file, content, content + 8), "big"), content + 8
+        last = end if size == 0 else min(start + size, end)
+        if last < content:
+            return
+        yield kind, content, last
+        start = last
+
+
+def _in_png(file: IO[bytes]) -> Carried | None:
+    start, text = len(_PNG), None
+    for _ in range(MAX_BOXES):
+        header = _part(file, start, start + 8)
+        if len(header) < 8:
+            break
+        content, kind = start + 8, header[4:]
+        start = content + int.from_bytes(header[:4], "big") + 4
+        if kind == CARRY_CHUNK:
+            return _from_archive(_chunk(file, kind, content, start))
+        if kind == b"iTXt" and _part(file, content, content + len(CARRY_NAME) + 1) == CARRY_NAME.encode() + b"\0":
+            text = _chunk(file, kind, content, start)
+    if text is None:
+        return None
+    # Keyword, a flag and a method of compression, language, translated keyword.
+    flag, rest = text[len(CARRY_NAME) + 1 :][:2], text[len(CARRY_NAME) + 3 :].split(b"\0", 2)
+    if flag != b"\0\0" or len(rest) != 3:
+        raise _DamagedError
+    return _from_text(rest[2])
+
+
+def _chunk(file: IO[bytes], kind: bytes, start: int, end: int) -> bytes:
+    data = _part(file, start, end)
+    content, check = data[:-4], data[-4:]
+    if zlib.crc32(kind + content) != int.from_bytes(check, "big"):
+        raise _DamagedError
+    return content
+
+
+def _in_gif(file: IO[bytes]) -> Carried | None:
+    size = file.seek(0, io.SEEK_END)
+    tail = _part(file, max(size - 2 * MAX_TEXT, 0), size)
+    name = CARRY_NAME.encode()
+    mark = b"\x21\xfe" + bytes([len(name)]) + name
+    place = tail.rfind(mark)
+    if place < 0:
+        return None
+    place, blocks = place + len(mark), []
+    while place < len(tail) and tail[place]:
+        blocks.append(tail[place + 1 : place + 1 + tail[place]])
+        place += 1 + tail[place]
+    return _from_text(b"".join(blocks))
+
+
+def _in_zip(file: IO[bytes]) -> Carried | None:
+    with _opened_zip(file) as archive:
+        return _from_zip(archive) if _SETTINGS in archive.namelist() else None
+
+
+def _from_archive(data: bytes) -> Carried:
+    with _opened_zip(io.BytesIO(data)) as archive:
+        return _from_zip(archive)
+
+
+def _from_zip(archive: zipfile.ZipFile) -> Carried:
+    settings = _settings(_member(archive, _SETTINGS, MAX_TEXT))
+    if _INDEX not in archive.namelist():
+        return _checked(settings, None)
+    return _checked(settings, _pictures(archive, MAX_PIXELS))
+
+
+def _from_text(text: bytes) -> Carried:
+    return _checked(_settings(text), None)
+
+
+def _settings(text: bytes) -> dict[str, Any]:
+    written = _json(text)
+    if not isinstance(written, dict) or not isinstance(written.get("settings"), dict):
+        raise _DamagedError
+    version = written.get(CARRY_NAME)
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise _DamagedError
+    if version > FORMAT:
+        raise InputError("This file was made by a newer version of the studio. Update this one and drop it again.")
+    return written["settings"]
+
+
+def _checked(settings: dict[str, Any], pictures: Pictures | None) -> Carried:
+    """The settings, once a request has accepted them, with the file's own pictures or with blank ones."""
+    fps, axes, controls = settings.get("fps"), settings.get("axes", {}), settings.get("controls", [])
+    right = isinstance(fps, int | float) and not isinstance(fps, bool) and 0 < fps <= MAX_FPS
+    if not right or not _are_axes(axes) or not isinstance(controls, list) or len(controls) > MAX_CONTROLS:
+        raise _DamagedError
+    given = pictures or Pictures(np.zeros((1, 8, 8, 3), np.uint8), None, ())
+    request = request_of(settings, given)
+    return Carried({**settings, **request.settings()}, request if pictures else None)
+
+
+def _are_axes(axes: Any) -> bool:
+    return isinstance(axes, dict) and len(axes) <= MAX_AXES and all(
+        isinstance(values, list)
+        and len(values) <= MAX_AXIS_VALUES
+        and all(isinstance(value, str | int | float) for value in values)
+        for values in axes.values()
+    )  # fmt: skip
+
+
+def _pictures(archive: zipfile.ZipFile, max_pixels: float) -> Pictures:
+    index = _json(_member(archive, _INDEX, MAX_TEXT))
+    if not isinstance(index, dict):
+        raise _DamagedError
+    names, sides = index.get("names"), [index.get(key) for key in ("count", "height", "width")]
+    whole = all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides)
+    known = ["frames", "masks", *(f"control-{number}" for number in range(1, MAX_CONTROLS + 1))]
+    if not whole or not isinstance(names, list) or "frames" not in names or len(names) != len({*map(str, names)}):
+        raise _DamagedError
+    if not {*map(str, names)} <= set(known):
+        raise _DamagedError
+    if _pixels(index) > max_pixels:
+        raise InputError(
+            f"The pictures in this file have {_pixels(index) / 1e6:.0f} megapixels, more than the "
+            f"{max_pixels / 1e6:.0f} that are read. Choose the source clip itself, and set the settings by hand."
+        )
+    clips = {name: _clip(archive, name, sides) for name in names}
+    last = max((number for number in range(1, MAX_CONTROLS + 1) if f"control-{number}" in clips), default=0)
+    maps = tuple(clips.get(f"control-{number}") for number in range(1, last + 1))
+    return Pictures(clips["frames"], clips.get("masks"), maps)
+
+
+def _clip(archive: zipfile.ZipFile, name: str, sides: list[int]) -> np.ndarray:
+    count, *size = sides
+    shape = (*size, 3) if name != "masks" else (*size,)
+    bound = 2 * math.prod(shape) + 2**16
+    # One by one, so that a count that is not true costs nothing.
+    frames = (_member(archive, _frame_name(name, number), bound) for number in range(count))
+    return np.stack([_decoded(frame, shape) for frame in frames])
+
+
+def _decoded(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    """One PNG, once its header has said that it is of that shape, with 8 bits a channel and not interlaced."""
+    kind = 0 if len(shape) == 2 else 2
+    header = struct.pack(">2I5B", shape[1], shape[0], 8, kind, 0, 0, 0)
+    if data[: len(_PNG_START) + len(header)] != _PNG_START + header:
+        raise _DamagedError
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+            pixels = np.array(picture)
+    except (OSError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError) as error:
+        raise _DamagedError from error
+    if pixels.shape != shape or pixels.dtype != np.uint8:
+        raise _DamagedError
+    return pixels
+
+
+def _opened_zip(file: IO[bytes]) -> zipfile.ZipFile:
+    """Open an archive whose table of contents says itself that it is small: it is read whole."""
+    size = file.seek(0, io.SEEK_END)
+    tail = _part(file, max(size - _ZIP_END.size - 20, 0), size)
+    if len(tail) < _ZIP_END.size:
+        raise _DamagedError
+    mark, _, _, _, entries, directory, _, comment = _ZIP_END.unpack(tail[-_ZIP_END.size :])
+    # A second, larger table would stand 20 bytes before.
+    if mark != b"PK\5\6" or comment or tail[:4] == b"PK\6\7" or entries > MAX_ENTRIES or directory > MAX_DIRECTORY:
+        raise _DamagedError
+    try:
+        return zipfile.ZipFile(file)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
+        raise _DamagedError from error
+
+
+def _member(archive: zipfile.ZipFile, name: str, bound: int) -> bytes:
+    """A file of an archive, not read at all if it is larger than `bound` bytes."""
+    try:
+        entry = archive.getinfo(name)
+        plain = entry.compress_type in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+        if entry.file_size > bound or not plain:
+            raise _DamagedError
+        with archive.open(entry) as file:
+            data = file.read(entry.file_size + 1)
+    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError) as error:
+        raise _DamagedError from error
+    if len(data) != entry.file_size:
+        raise _DamagedError
+    return data
+
+
+def _json(text: bytes) -> Any:
+    if len(text) > MAX_TEXT:
+        raise _DamagedError
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _DamagedError from error
+
+
+def _part(file: IO[bytes], start: int, end: int) -> bytes:
+    """The bytes between two places of a file, at most `MAX_BYTES` and what an archive's wrapping adds."""
+    if end - start > MAX_BYTES + MAX_TEXT:
+        raise _DamagedError
+    file.seek(start)
+    return file.read(max(end - start, 0))

@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: masks, tracking, the canvas, metrics and control maps."""

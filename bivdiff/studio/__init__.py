@@ -1,0 +1,1 @@
+"""What outlives a request: jobs, limits, the lent card, the history."""

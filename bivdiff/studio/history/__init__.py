@@ -1,0 +1,1 @@
+"""Every run on the disk, with its files, and presets."""

@@ -1,0 +1,44 @@
+"""What the owner of a copy allows those who use its page, in words."""
+
+from __future__ import annotations
+
+from bivdiff.catalog.own import are_allowed
+from bivdiff.errors import InputError
+from bivdiff.settings import Settings
+from bivdiff.studio.zerogpu import MOST_SECONDS, on_zerogpu
+from bivdiff.types import GenerationRequest
+
+
+def limits_sentence(settings: Settings) -> str:
+    """The bounds of a clip, a run and a visitor in one or a few sentences, for the page."""
+    told = [
+        f"A clip has up to {settings.max_frames} frames.",
+        f"You may have {_jobs(settings.max_jobs)} waiting or running, and {settings.max_queue} may wait in all.",
+    ]
+    if on_zerogpu():
+        most = 60 * settings.max_minutes or MOST_SECONDS
+        told.append(f"Hugging Face lends the card: a run takes {most} s at most, and counts against your quota there.")
+    elif settings.max_minutes:
+        told.append(f"A run may be expected to take up to {_minutes(settings.max_minutes)}.")
+    if not are_allowed(settings):
+        told.append("Which models there are is the owner's choice.")
+    return " ".join(told)
+
+
+def check_length(request: GenerationRequest, settings: Settings) -> None:
+    """Refuse a clip that is longer than the owner allows, wherever its frames come from.
+
+    Raises:
+        InputError: it is.
+    """
+    if len(request.frames) > settings.max_frames:
+        most, found = settings.max_frames, len(request.frames)
+        raise InputError(f"Here a clip may have up to {most} frames, and this one has {found}. Take fewer.")
+
+
+def _jobs(count: int) -> str:
+    return f"{count} job" if count == 1 else f"{count} jobs"
+
+
+def _minutes(count: int) -> str:
+    return f"{count} minute" if count == 1 else f"{count} minutes"
