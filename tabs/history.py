@@ -6,7 +6,7 @@ import base64
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from functools import partial
 from html import escape
 from itertools import product
@@ -451,7 +451,8 @@ def _about(context: AppContext, run: Run) -> str:
     family = FAMILIES[run.family].title.partition(":")[0] if run.family in FAMILIES else run.family
     known = STATES.get(run.state, "")
     told = {"dropped": run.message or known, "interrupted": known}.get(run.state, f"{known} {run.message}".strip())
-    when = f"{datetime.fromtimestamp(run.created, UTC):%-d %B %Y, %H:%M} UTC"
+    made = datetime.fromtimestamp(run.created, timezone.utc)
+    when = f"{made.day} {made:%B %Y, %H:%M} UTC"
     place = _elsewhere(context, run) if run.family != context.family else ""
     said_last = escape(_asks_for_models(run)), place
     paragraphs = "".join(f'<p class="bd-history-told">{text}</p>' for text in (escape(told), *said_last) if text)
