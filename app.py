@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from bivdiff.catalog.requests import extend
+from bivdiff.catalog.families import extend
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.settings import Settings
 

@@ -18,7 +18,8 @@ import torch
 
 from bivdiff.bridge.pipeline import last, run
 from bivdiff.bridge.reuse import StageCache
-from bivdiff.catalog.requests import models_for, networks_of
+from bivdiff.catalog.families import models_for
+from bivdiff.catalog.requests import networks_of
 from bivdiff.errors import BIVDiffError
 from bivdiff.evaluate.bench import Load, bench
 from bivdiff.evaluate.evaluation import case_of, score

@@ -13,7 +13,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bivdiff.bridge.reuse import StageCache
-from bivdiff.catalog.requests import IMAGE_MODELS, TASKS
+from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import BIVDiffError
 from bivdiff.evaluate.evaluation import case_of, score
 from bivdiff.models.manager import ModelManager

@@ -23,7 +23,9 @@ from smoothing import Variant, finished, smoothed
 
 from bivdiff.bridge.pipeline import blend, control_maps, framewise_frames, opened, settled
 from bivdiff.bridge.reuse import StageCache
-from bivdiff.catalog.requests import IMAGE_MODELS, TASKS, settings_of
+from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.requests import settings_of
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.compare.scores import MOST_SHARPNESS_LOST, MOST_SSIM_LOST, map_agreement, recommend
 from bivdiff.errors import BIVDiffError
 from bivdiff.evaluate.evaluation import Case, case_of

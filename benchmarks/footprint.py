@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bivdiff.catalog.requests import FAMILIES
+from bivdiff.catalog.families import FAMILIES
 from bivdiff.models.architectures import SD15_UNET, architecture_of, build_empty
 from bivdiff.models.estimate import FOOTPRINTS
 

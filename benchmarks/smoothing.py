@@ -35,7 +35,7 @@ from bivdiff.bridge.pipeline import Bench, blend, opened, settled
 from bivdiff.bridge.prompts import smoothing_prompt
 from bivdiff.bridge.reuse import StageCache
 from bivdiff.bridge.smoothing import Known
-from bivdiff.catalog.requests import TASKS
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import BIVDiffError
 from bivdiff.evaluate.evaluation import Case, case_of
 from bivdiff.models.manager import ModelManager

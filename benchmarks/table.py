@@ -13,7 +13,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bivdiff.catalog.requests import FAMILIES, IMAGE_MODELS, TASKS, family
+from bivdiff.catalog.families import FAMILIES, family_named
+from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import BIVDiffError
 from bivdiff.evaluate.evaluation import evaluate
 from bivdiff.models.manager import ModelManager
@@ -28,7 +30,7 @@ def ways(task: str, family_name: str) -> Iterator[tuple[str, dict[str, Any]]]:
         if task != "control":
             yield IMAGE_MODELS[image_model], {"image_model": image_model}
             continue
-        for control_type in family(family_name).steering(image_model):
+        for control_type in family_named(family_name).steering(image_model):
             controls = (Control(control_type=control_type),)
             yield f"{IMAGE_MODELS[image_model]}, {control_type}", {"image_model": image_model, "controls": controls}
 

@@ -18,8 +18,10 @@ from typing import Any, NamedTuple
 import gradio as gr
 import numpy as np
 
+from bivdiff.catalog.families import family_named
 from bivdiff.catalog.own import check_allowed
-from bivdiff.catalog.requests import TASKS, default_request, family
+from bivdiff.catalog.requests import default_request
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
 from bivdiff.media import reading as media
 from bivdiff.pixels.canvas import parse_size
@@ -177,8 +179,8 @@ def read_source(context: AppContext, values: Values, size: tuple[int, int] | Non
     if earlier := restored(context, values):
         return media.Clip(earlier.request.frames, earlier.fps)
     chosen = {name: whole(values[name]) for name in TRIM if values.get(name) is not None}
-    wanted = parse_size(values["size"]) if values.get("size") else family(context.family).size
-    size, num_frames = size or wanted, family(context.family).num_frames
+    wanted = parse_size(values["size"]) if values.get("size") else family_named(context.family).size
+    size, num_frames = size or wanted, family_named(context.family).num_frames
     asked, most = chosen.get("num_frames", num_frames), context.settings.max_frames
     if isinstance(asked, int) and asked > most:
         raise InputError(f"Here a clip may have up to {most} frames, and {asked} are asked for. Take fewer.")

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from bivdiff.bridge.reuse import FRAMEWISE_FIELDS, stage_key
+from bivdiff.catalog.image_models import IMAGE_MODELS, paper_ratio
 from bivdiff.catalog.own import check_allowed
-from bivdiff.catalog.requests import IMAGE_MODELS, TASKS, paper_ratio
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.compare.axes import check_axes, label_of, read_values
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.studio.jobs import Job, State

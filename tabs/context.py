@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
+from bivdiff.catalog.families import FAMILIES, family_named, models_for
 from bivdiff.catalog.own import check_allowed, check_may_manage, parse_list
-from bivdiff.catalog.requests import FAMILIES, family, models_for
 from bivdiff.errors import InputError, ModelUnavailableError, OutOfMemoryError
 from bivdiff.models import hub
 from bivdiff.models.inventory import IN_MEMORY, Entry, find_spec
@@ -276,7 +276,7 @@ class AppContext:
         models = ManagedModels(settings, manager)
         families = tuple(FAMILIES) if settings.families == "all" else parse_list(settings.families)
         for name in families:
-            family(name)  # an unknown one is told now, and not by a page that is not there
+            family_named(name)  # an unknown one is told now, and not by a page that is not there
         if zerogpu.on_zerogpu():
             zerogpu.place_models(manager(), settings, families[0])
         device = threading.Lock()

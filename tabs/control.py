@@ -9,7 +9,9 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from bivdiff.catalog.requests import IMAGE_MODELS, TASKS, family
+from bivdiff.catalog.families import family_named
+from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
 from bivdiff.media.reading import Clip
 from bivdiff.types import Control, GenerationRequest
@@ -159,7 +161,7 @@ def preview_control(context: AppContext, values: common.Values) -> Iterator[dict
         controls = request.controls
         yield player_value(preview_tiles(controls, frames, None), fps)
         # Edges need no model. Depth does, and a run that has the device may take minutes.
-        needy = any(family(context.family).annotator(item) for item in controls)
+        needy = any(family_named(context.family).annotator(item) for item in controls)
         if needy and not context.device.acquire(blocking=False):
             note = "The models are busy: this map is shown when you generate, or change a setting here later."
             yield player_value(preview_tiles(controls, frames, None, note), fps)
@@ -178,7 +180,7 @@ def preview_control(context: AppContext, values: common.Values) -> Iterator[dict
 
 
 def _control_choice(context: AppContext, defaults: GenerationRequest) -> shared.Controls:
-    kinds = family(context.family).steering(defaults.image_model)
+    kinds = family_named(context.family).steering(defaults.image_model)
     controls: shared.Controls = {"image_model": shared.model_choice(TASK)}
     with shared.fields():
         controls["control_type"] = _choice(
@@ -190,7 +192,7 @@ def _control_choice(context: AppContext, defaults: GenerationRequest) -> shared.
 
 
 def _control_details(context: AppContext, defaults: GenerationRequest) -> shared.Controls:
-    kinds = family(context.family).steering(defaults.image_model)
+    kinds = family_named(context.family).steering(defaults.image_model)
     controls: shared.Controls = {}
     with gr.Accordion("More on the control", open=False):
         controls["map_source"] = gr.Radio(
@@ -255,7 +257,7 @@ def follow_model(context: AppContext, image_model: str, control_type: str, secon
     if image_model not in TASKS[TASK].image_models:
         known = ", ".join(IMAGE_MODELS[model] for model in TASKS[TASK].image_models)
         raise gr.Error(f"Choose one of these image models: {known}.", print_exception=False)
-    kinds = family(context.family).steering(image_model)
+    kinds = family_named(context.family).steering(image_model)
     first = control_type if control_type in kinds else next(iter(kinds))
     other = second if second in kinds else NO_SECOND
     return (

@@ -10,8 +10,11 @@ import gradio as gr
 import numpy as np
 from gradio.components import Component
 
+from bivdiff.catalog.families import family_named
+from bivdiff.catalog.image_models import IMAGE_MODELS, PAPER
 from bivdiff.catalog.own import are_allowed
-from bivdiff.catalog.requests import IMAGE_MODELS, PAPER, TASKS, family, settings_of
+from bivdiff.catalog.requests import settings_of
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.media import reading as media
 from bivdiff.toybox import world
 from bivdiff.toybox.data import vocabulary
@@ -47,7 +50,7 @@ def defaults_of(context: AppContext, task: str, image_model: str | None = None) 
     """The values that a task's controls start with: those of one of its image models, the first unless it is named."""
     model = image_model or TASKS[task].image_models[0]
     settings = settings_of(task, model, context.family)
-    video_model = next(iter(family(context.family).video_models))
+    video_model = next(iter(family_named(context.family).video_models))
     return GenerationRequest(
         frames=np.zeros((1, 8, 8, 3), np.uint8), prompt="", task=task, family=context.family, image_model=model,
         video_model=video_model, **settings,
@@ -117,7 +120,7 @@ def upload(label: str, **options: Any) -> gr.File:
 
 def trim_controls(context: AppContext, shape: bool = True) -> Controls:
     """Which part of the clip to use, and, unless `shape` is off, what happens where it is not square."""
-    usual = family(context.family).num_frames
+    usual = family_named(context.family).num_frames
     with gr.Accordion("Trim and shape" if shape else "Trim", open=False):
         with fields():
             controls: Controls = {
@@ -213,7 +216,7 @@ def bridge_controls(context: AppContext, task: str, image_model: Component | Non
             show_progress="hidden", queue=False, api_visibility="private",
         )  # fmt: skip
     controls: Controls = {"mixing_ratio": ratio}
-    videos = list(family(context.family).video_models)
+    videos = list(family_named(context.family).video_models)
     if len(videos) > 1:
         controls["video_model"] = gr.Dropdown(
             [(VIDEO_LABELS.get(name, name), name) for name in videos], value=videos[0], label="Video model",
@@ -289,7 +292,7 @@ def advanced_controls(context: AppContext, defaults: GenerationRequest, with_noi
         controls["frame_batch_size"] = slider(
             1, 16, defaults.frame_batch_size, 1, "Frames at once", "Fewer need less memory"
         )
-        window = family(context.family).video_models[defaults.video_model].window
+        window = family_named(context.family).video_models[defaults.video_model].window
         controls["window"] = slider(
             0, 32, 0, 1, "Window", f"Frames the video model sees at once; 0 = its own, {window}"
         )

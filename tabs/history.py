@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gradio as gr
 import numpy as np
 
-from bivdiff.catalog.requests import FAMILIES, IMAGE_MODELS, TASKS
+from bivdiff.catalog.families import FAMILIES
+from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.media import reading as media
 from bivdiff.settings import ASSETS

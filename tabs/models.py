@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 
-from bivdiff.catalog.requests import FAMILIES
+from bivdiff.catalog.families import FAMILIES
 from bivdiff.models.inventory import IN_MEMORY, Entry, named_specs
 from bivdiff.units import say_bytes
 from tabs import common

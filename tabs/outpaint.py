@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 import numpy as np
 
-from bivdiff.catalog.requests import family
+from bivdiff.catalog.families import family_named
 from bivdiff.media import reading as media
 from bivdiff.pixels.canvas import Plan, plan_canvas
 from bivdiff.types import MAX_FEATHER
@@ -96,7 +96,7 @@ def read_canvas(context: AppContext, values: common.Values) -> Canvas:
     if (earlier := common.restored(context, values)) and earlier.request.masks is not None:
         return Canvas(media.Clip(earlier.request.frames, earlier.fps), earlier.request.masks, None)
     info = media.probe(common.source_path(context, values))
-    plan = plan_canvas(extension(values), info.width, info.height, family(context.family).size)
+    plan = plan_canvas(extension(values), info.width, info.height, family_named(context.family).size)
     clip = common.read_source(context, values, (plan.width, plan.height))
     frames, masks = extend_canvas(clip.frames, *plan.sides)
     return Canvas(clip._replace(frames=frames), masks, plan)

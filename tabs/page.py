@@ -11,7 +11,8 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from bivdiff.catalog.requests import TASKS, family
+from bivdiff.catalog.families import family_named
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.media import reading as media
 from bivdiff.settings import ASSETS, Settings
 from bivdiff.studio.limits import limits_sentence
@@ -130,7 +131,7 @@ def rerun(context: AppContext, run_id: str, visitor: str) -> str:
 
 def _short(name: str) -> str:
     """A family's title without what is said of it."""
-    return family(name).title.partition(":")[0]
+    return family_named(name).title.partition(":")[0]
 
 
 def _name_for(event: Any, name: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from browser import find_browser
 
-from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.requests import default_request
 from bivdiff.models.manager import ModelManager
 from bivdiff.settings import Settings
 from bivdiff.toybox import networks, world
@@ -62,9 +62,7 @@ def request_of(source_frames: np.ndarray):
     """Makes a two-step request for the control task, with changes."""
 
     def make(**changes: object) -> GenerationRequest:
-        base = catalog.default_request(
-            "control", "toybox", source_frames, "a red cube on a green floor at noon", seed=1
-        )
+        base = default_request("control", "toybox", source_frames, "a red cube on a green floor at noon", seed=1)
         steps = {"num_inference_steps": 2, "num_inversion_steps": 2, "num_smoothing_steps": 2}
         return replace(base, **{**steps, **changes})
 
@@ -79,7 +77,7 @@ def task_request(source_frames: np.ndarray):
     needs = {"inpainting": {"masks": masks}, "prompt2prompt": {"source_prompt": "a red cube on a green floor at noon"}}
 
     def make(task: str, image_model: str, **changes: object) -> GenerationRequest:
-        base = catalog.default_request(
+        base = default_request(
             task, "toybox", source_frames, "a blue cube on a green floor at noon", seed=1, image_model=image_model,
             **needs.get(image_model, {}),
         )  # fmt: skip

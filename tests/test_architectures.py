@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bivdiff.catalog.requests import FAMILIES
+from bivdiff.catalog.families import FAMILIES
 from bivdiff.errors import InputError
 from bivdiff.models.architectures import architecture_of, build_empty
 from bivdiff.pixels.annotators import loading

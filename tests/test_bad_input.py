@@ -33,7 +33,9 @@ from test_media import HEIGHT, LOSSY, WIDTH, counting_frames, encode, error, ffm
 
 from bivdiff.bridge.pipeline import run
 from bivdiff.bridge.reuse import StageCache
-from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.families import family_named
+from bivdiff.catalog.requests import default_request
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.cli import main as cli
 from bivdiff.errors import BIVDiffError, InputError, ModelUnavailableError
 from bivdiff.media import reading as media
@@ -551,7 +553,7 @@ def test_the_bounds_are_stated_on_the_page(address):
     config = httpx.get(f"{address}config").json()
     labels = [part["props"].get("label") or "" for part in config["components"] if part["type"] == "file"]
     own = [label for label in labels if label.startswith("Or a clip of your own")]
-    assert len(own) == len(catalog.TASKS)
+    assert len(own) == len(TASKS)
     for label in own:
         assert f"{limits.file_bytes // 2**30} GB" in label
         assert f"{limits.seconds / 3600:g} hours" in label
@@ -683,7 +685,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(settings, tmp
         pickled.write_bytes(pickle.dumps({"weight": Bomb(trace)}))
     else:
         torch.save({"weight": torch.zeros(2), "callbacks": Bomb(trace)}, pickled)
-    family = catalog.family("toybox")
+    family = family_named("toybox")
     spec = family.controlnets["canny"] if component.startswith("controlnet") else getattr(family, component)
     manager = ModelManager(replace(settings, toybox_folder=folder))
     with pytest.raises(ModelUnavailableError, match=r"fetch them again|run code"), manager.use(spec):
@@ -753,7 +755,7 @@ def clean(manager, source_frames):
     """A request that runs every stage, and its clip where nothing runs over."""
     few = dict.fromkeys(("num_inference_steps", "num_inversion_steps", "num_smoothing_steps"), 2)
     few |= {"mixing_ratio": 0.5, "guidance_scale": 1.0, "smoothing_guidance_scale": 1.0, "seed": 1}
-    request = catalog.default_request("control", "toybox", source_frames, "a red cube on a green floor at noon", **few)
+    request = default_request("control", "toybox", source_frames, "a red cube on a green floor at noon", **few)
     *_, result = run(request, manager)
     return result
 
@@ -764,7 +766,7 @@ def clean(manager, source_frames):
 def test_a_number_that_runs_over_is_caught_and_named_in_every_stage(clean, manager, stage, value):
     """One number of one evaluation is enough: no frame of it is shown, kept or handed on."""
     name, at, words = STAGES[stage]
-    family = catalog.family("toybox")
+    family = family_named("toybox")
     specs = (family.vae, family.text_encoder, family.unet, family.video_models["toybox-video"].unet)
     cache, calls, seen = StageCache(), [], []
 
@@ -816,7 +818,7 @@ def test_no_number_of_a_request_may_be_anything_else(source_frames, value):
     assert len(names) > 12
     for name in set(names) - optional:
         with pytest.raises(InputError, match=f"{name} must be a (whole )?number"):
-            catalog.default_request("control", "toybox", source_frames, "").__class__(
+            default_request("control", "toybox", source_frames, "").__class__(
                 frames=source_frames, prompt="", task="control", family="toybox", image_model="controlnet",
                 video_model="toybox-video", **{name: value},
             )  # fmt: skip

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from bivdiff.bridge.pipeline import last, run
-from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.families import family_named
+from bivdiff.catalog.requests import default_request
 from bivdiff.models.manager import ModelManager, free_memory
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")]
@@ -32,7 +33,7 @@ def on_card(settings):
 def _request(frames, **changes):
     steps = {"num_inference_steps": 2, "num_inversion_steps": 2, "num_smoothing_steps": 2}
     changes = {"mixing_ratio": 0.5, **steps, **changes}
-    return catalog.default_request("control", "toybox", frames, "a red cube", seed=1, **changes)
+    return default_request("control", "toybox", frames, "a red cube", seed=1, **changes)
 
 
 def _allocated():
@@ -113,7 +114,7 @@ def test_a_card_that_others_fill_is_met_with_a_leaner_policy(on_card, source_fra
 
 def test_many_swaps_leak_nothing(on_card):
     manager = on_card(offload="model", device_memory="60MB")
-    family = catalog.family("toybox")
+    family = family_named("toybox")
     specs = [family.unet, family.vae, family.text_encoder]
 
     def turn():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.families import FAMILIES
 from bivdiff.catalog.specs import ModelSpec
 from bivdiff.models import memory
 from bivdiff.models.counting import numbers_of
@@ -17,7 +17,7 @@ from bivdiff.models.memory import Memory, MemoryProbe
 from bivdiff.models.planning import expected
 from bivdiff.settings import Settings
 
-SD15 = catalog.FAMILIES["sd15"]
+SD15 = FAMILIES["sd15"]
 PARTS = {
     "unet": ("model.diffusion_model.", 70), "vae": ("first_stage_model.", 20),
     "text_encoder": ("cond_stage_model.transformer.", 10),

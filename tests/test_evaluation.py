@@ -17,7 +17,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.families import FAMILIES, family_named
+from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
 from bivdiff.evaluate import bench, evaluation
 from bivdiff.evaluate.evaluation import EDITS, Case, case_of, evaluate
@@ -28,7 +30,7 @@ from bivdiff.types import Control, GenerationResult
 SIZE = (128, 128)
 MIXED = 8  # levels: where a shadow begins, more samples are taken of the floor's own edges too
 ONE_STEP = {"num_inference_steps": 1, "num_inversion_steps": 1, "num_smoothing_steps": 1}
-WAYS = [(task, image_model) for task, known in catalog.TASKS.items() for image_model in known.image_models]
+WAYS = [(task, image_model) for task, known in TASKS.items() for image_model in known.image_models]
 FILL = ("known_psnr", "fill_psnr", "seam")
 OWN_SCORES = {
     "controlnet": (),
@@ -58,7 +60,7 @@ def inside(masks: np.ndarray) -> np.ndarray:
     return masks[..., None] > 0
 
 
-@pytest.mark.parametrize("task", catalog.TASKS)
+@pytest.mark.parametrize("task", TASKS)
 def test_every_task_has_cases_whose_parts_fit(task):
     for index in (2, 3):
         made = case(task, index)
@@ -71,7 +73,7 @@ def test_every_task_has_cases_whose_parts_fit(task):
             assert set(np.unique(masks)) <= {0, 255}
 
 
-@pytest.mark.parametrize("task", catalog.TASKS)
+@pytest.mark.parametrize("task", TASKS)
 def test_cases_repeat_and_differ_from_scene_to_scene(task):
     one, again, other = case(task, 3), case_of(task, 3, "toybox"), case(task, 2)
     for name in ("truth", "masks", "background"):
@@ -298,7 +300,7 @@ def test_masks_are_scored_where_they_were_tracked(monkeypatch, manager):
 @pytest.fixture
 def small_family(monkeypatch) -> str:
     """The toybox at a quarter of its size and half its length, which is enough for random models."""
-    monkeypatch.setitem(catalog.FAMILIES, "small", replace(catalog.family("toybox"), size=(64, 64), num_frames=4))
+    monkeypatch.setitem(FAMILIES, "small", replace(family_named("toybox"), size=(64, 64), num_frames=4))
     return "small"
 
 
@@ -356,9 +358,9 @@ def script(name: str) -> ModuleType:
 
 
 def test_the_table_has_every_image_model_and_control():
-    ways = {task: list(script("table").ways(task, "toybox")) for task in catalog.TASKS}
-    family = catalog.family("toybox")
-    for task, known in catalog.TASKS.items():
+    ways = {task: list(script("table").ways(task, "toybox")) for task in TASKS}
+    family = family_named("toybox")
+    for task, known in TASKS.items():
         assert {changes["image_model"] for _, changes in ways[task]} == set(known.image_models)
     assert len(ways["control"]) == len(family.controlnets) + len(family.t2i_adapters)
     assert all(len(dict(group)) == len(group) for group in ways.values())  # every row has a label of its own
@@ -366,9 +368,9 @@ def test_the_table_has_every_image_model_and_control():
 
 def test_every_default_that_is_tried_fits_a_request():
     defaults = script("defaults")
-    assert set(defaults.OWN) == set(catalog.IMAGE_MODELS)
+    assert set(defaults.OWN) == set(IMAGE_MODELS)
     request = case("smooth", 2).request
-    for image_model in catalog.IMAGE_MODELS:
+    for image_model in IMAGE_MODELS:
         for name, values in defaults.variants([], image_model).items():
             for value in values:
                 assert getattr(replace(request, **{name: value}), name) == value

@@ -22,8 +22,10 @@ from small_networks import small_architecture
 from bivdiff.bridge import latents
 from bivdiff.bridge.pipeline import last, run
 from bivdiff.bridge.reuse import StageCache
-from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.families import FAMILIES, family_named, models_for
 from bivdiff.catalog.own import parse_loras, read_catalog
+from bivdiff.catalog.requests import default_request
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.models import hub, loaders
 from bivdiff.models import pulling as pulls
@@ -35,8 +37,8 @@ from bivdiff.settings import Settings
 from bivdiff.toybox import networks
 from bivdiff.types import Control, GenerationResult, StepEvent
 
-SD15 = catalog.family("sd15")
-IMAGE_MODELS = [(name, model) for name, task in catalog.TASKS.items() for model in task.image_models]
+SD15 = family_named("sd15")
+IMAGE_MODELS = [(name, model) for name, task in TASKS.items() for model in task.image_models]
 STEPS = {"num_inference_steps": 2, "num_inversion_steps": 2, "num_smoothing_steps": 2}
 ON_HUB = [
     spec for spec in SD15.components if spec.on_hub and spec.kind not in {"body_pose", "hed", "lineart", "normalbae",
@@ -177,7 +179,7 @@ def request_for(task, image_model, frames, **changes):
     masks = np.zeros(frames.shape[:3], np.uint8)
     masks[:, 16:48, 16:48] = 255
     needs = {"masks": masks if image_model == "inpainting" else None, "source_prompt": "a red cube", "seed": 3}
-    return catalog.default_request(
+    return default_request(
         task, "sd15", frames, "a blue cube", image_model=image_model, **{**STEPS, **needs, **changes}
     )
 
@@ -331,7 +333,7 @@ def test_a_video_model_may_decode_with_its_own_autoencoder(sd15, source_frames, 
     request = request_for("smooth", "given", source_frames, video_model="vidrd")
     own = last(run(request, sd15)).frames
     model = replace(SD15.video_models["vidrd"], vae=None)
-    monkeypatch.setitem(catalog.FAMILIES, "sd15", replace(SD15, video_models={"vidrd": model}))
+    monkeypatch.setitem(FAMILIES, "sd15", replace(SD15, video_models={"vidrd": model}))
     assert not np.array_equal(last(run(request, sd15)).frames, own)
 
 
@@ -342,7 +344,7 @@ class TestOwnModels:
         request = request_for("control", "controlnet", source_frames, video_model="animatediff-v1-5-3")
         usual, own = (last(run(replace(request, base_model=base), sd15)) for base in ("", str(tmp_path)))
         assert not np.array_equal(usual.framewise_frames, own.framewise_frames)
-        chosen = catalog.models_for(replace(request, base_model=str(tmp_path)))
+        chosen = models_for(replace(request, base_model=str(tmp_path)))
         assert chosen.video_models["animatediff-v1-5-3"].unet.base == chosen.unet
         assert chosen.video_models["animatediff-v1-5-3"].text_encoder == chosen.text_encoder
         assert chosen.video_models["zeroscope"] == SD15.video_models["zeroscope"]
@@ -365,7 +367,7 @@ class TestOwnModels:
                               video_model=video_model)  # fmt: skip
         noise = last(run(request, sd15))
         predict_velocities(tmp_path)
-        chosen = catalog.models_for(request)
+        chosen = models_for(request)
         schedules = chosen.scheduler, chosen.video_models[video_model].scheduler
         with sd15.hold(*schedules) as (image, video):
             assert image.config.prediction_type == "v_prediction"
@@ -447,7 +449,7 @@ class TestOwnModels:
         assert np.array_equal(frames[""], frames[f"{file}:0"])
         assert not np.array_equal(frames[""], frames[f"{file}:1"])
         assert not np.array_equal(frames[f"{file}:-1"], frames[f"{file}:1"])
-        chosen = catalog.models_for(replace(request, loras=str(file)))
+        chosen = models_for(replace(request, loras=str(file)))
         with sd15.hold(chosen.unet, chosen.text_encoder, SD15.unet, SD15.text_encoder) as models:
             for own, plain, part in ((models[0], models[2], "unet"), (models[1], models[3], "text_encoder")):
                 assert [name for name, _ in own.named_parameters()] == [name for name, _ in plain.named_parameters()]
@@ -484,7 +486,7 @@ class TestOwnModels:
         torch.save({"string_to_param": {"*": torch.randn(1, 24)}, "name": "other"}, tmp_path / "other.pt")
         both = f"{tmp_path / 'mine.safetensors'}, {tmp_path / 'other.pt'}"
         request = request_for("control", "controlnet", source_frames)
-        chosen = catalog.models_for(replace(request, embeddings=both))
+        chosen = models_for(replace(request, embeddings=both))
         with sd15.hold(chosen.tokenizer, chosen.text_encoder, SD15.tokenizer) as (tokenizer, text_encoder, plain):
             assert len(tokenizer) == len(plain) + 3
             rows = text_encoder.get_input_embeddings().weight
@@ -511,7 +513,7 @@ class TestOwnModels:
 class TestCatalogFile:
     def read(self, tmp_path, text):
         (tmp_path / "mine.toml").write_text(text)
-        return read_catalog(tmp_path / "mine.toml", catalog.FAMILIES)
+        return read_catalog(tmp_path / "mine.toml", FAMILIES)
 
     def test_it_adds_a_family_a_network_and_a_video_model(self, tmp_path):
         found = self.read(tmp_path, """
@@ -570,7 +572,7 @@ def test_a_repository_that_cannot_be_had_is_told_by_name(tmp_path, source_frames
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    request = catalog.default_request("smooth", "sd15", source_frames, "a cube")
+    request = default_request("smooth", "sd15", source_frames, "a cube")
     with pytest.raises(ModelUnavailableError, match=r"stable-diffusion-v1-5.*BIVDIFF_MODELS_FOLDER"):
         last(run(request, ModelManager(Settings(device="cpu", models_folder=tmp_path))))
 

@@ -9,7 +9,7 @@ from fake_run import FakeRun, fake_context
 from gradio_client import Client
 from playwright.sync_api import expect
 
-from bivdiff.catalog.requests import family
+from bivdiff.catalog.families import family_named
 from bivdiff.errors import InputError, OutOfMemoryError
 from bivdiff.settings import Settings
 from tabs import common, control
@@ -116,6 +116,6 @@ def test_one_comes_from_one_family_to_the_other_and_sees_what_is_its_own(address
 
 @pytest.mark.parametrize("name", BOTH)
 def test_every_video_model_of_a_family_can_be_chosen(context, name):
-    for video_model in family(name).video_models:
+    for video_model in family_named(name).video_models:
         job = control.read_job(replace(context, family=name), {**VALUES, "video_model": video_model})
         assert job.request.video_model == video_model

@@ -17,7 +17,7 @@ import pytest
 from huggingface_hub import close_session, constants, file_download
 from huggingface_hub.utils._xet_progress_reporting import XetDownloadProgressReporter
 
-from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.families import FAMILIES
 from bivdiff.catalog.specs import ModelSpec
 from bivdiff.errors import ModelUnavailableError
 from bivdiff.models import hub
@@ -70,7 +70,7 @@ REPOSITORIES = {
 }  # fmt: skip
 """Files of the catalog's repositories, by what the repository's name starts with."""
 
-COMPONENTS = [spec for spec in catalog.FAMILIES["sd15"].components if spec.on_hub]
+COMPONENTS = [spec for spec in FAMILIES["sd15"].components if spec.on_hub]
 UNET = ModelSpec(key="sd15/unet", kind="unet", repo="owner/name", folder="unet", variant="fp16")
 TEXT_ENCODER = replace(UNET, key="sd15/text-encoder", kind="text_encoder", folder="text_encoder")
 TOKENS = replace(UNET, key="sd15/tokenizer", kind="tokenizer", folder="tokenizer", variant="")
@@ -121,7 +121,7 @@ def test_every_component_of_the_catalog_is_found_in_the_cache(spec, settings):
     assert bytes_on_disk(spec, root) > 0
 
 
-@pytest.mark.parametrize("spec", catalog.FAMILIES["toybox"].components, ids=lambda spec: spec.key)
+@pytest.mark.parametrize("spec", FAMILIES["toybox"].components, ids=lambda spec: spec.key)
 def test_the_toybox_is_found_among_the_assets(spec, settings):
     assert find(spec, settings) == ASSETS / "toybox"
     if spec.kind not in ("tokenizer", "scheduler"):
@@ -480,13 +480,13 @@ def test_offline_mode_is_told(served, settings, monkeypatch):
 
 
 def test_what_is_on_no_hub_is_not_asked_for(settings, served, tmp_path):
-    vidrd = catalog.FAMILIES["sd15"].video_models["vidrd"].unet
+    vidrd = FAMILIES["sd15"].video_models["vidrd"].unet
     message = refusal(vidrd, settings)
     assert "'ModelT2V.pth' of VidRD is not on the model hub" in message
     assert vidrd.checked in message
     assert f"put it at {settings.models_folder / 'VidRD' / 'ModelT2V.pth'}" in message
 
-    toy = replace(catalog.FAMILIES["toybox"].unet, folder="gone")
+    toy = replace(FAMILIES["toybox"].unet, folder="gone")
     assert "'gone' is not among the app's files" in refusal(toy, settings)
     assert "There is no file 'mine.safetensors'" in refusal(replace(UNET, repo="mine.safetensors"), settings)
     lay_out(tmp_path / "mine", FILES[:1])
@@ -496,7 +496,7 @@ def test_what_is_on_no_hub_is_not_asked_for(settings, served, tmp_path):
 
 
 def test_a_file_put_there_by_hand_is_found(settings):
-    vidrd = catalog.FAMILIES["sd15"].video_models["vidrd"].unet
+    vidrd = FAMILIES["sd15"].video_models["vidrd"].unet
     lay_out(settings.models_folder, ["VidRD/ModelT2V.pth"])
     assert pull(vidrd, settings) == settings.models_folder / "VidRD"
 

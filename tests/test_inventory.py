@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bivdiff.catalog.requests import FAMILIES, SCORING, TASKS, extend
+from bivdiff.catalog.families import FAMILIES, extend
+from bivdiff.catalog.scoring import SCORING
 from bivdiff.catalog.specs import ModelSpec
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import CancelledError, InputError, ModelUnavailableError
 from bivdiff.models import hub
 from bivdiff.models import inventory as rooms

@@ -15,7 +15,7 @@ from bivdiff.bridge.inversion import (
 )
 from bivdiff.bridge.prompts import cut_off, encode_prompt
 from bivdiff.bridge.sampling import initial_noise, walk
-from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.families import family_named
 from bivdiff.errors import InputError
 from bivdiff.toybox import networks
 
@@ -25,7 +25,7 @@ SAME_MATHS = 1e-4  # two orders of the same float32 sums
 
 @pytest.fixture(scope="module")
 def models(manager):
-    family = catalog.family("toybox")
+    family = family_named("toybox")
     specs = {
         "unet": family.unet,
         "video_unet": family.video_models["toybox-video"].unet,

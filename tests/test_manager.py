@@ -14,8 +14,10 @@ import pytest
 import torch
 
 from bivdiff.bridge.pipeline import last, run
-from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.families import family_named
+from bivdiff.catalog.requests import default_request
 from bivdiff.catalog.specs import ModelSpec
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError, ModelUnavailableError, OutOfMemoryError
 from bivdiff.models import placement
 from bivdiff.models.manager import ModelManager
@@ -24,7 +26,7 @@ from bivdiff.models.placement import POLICIES
 from bivdiff.settings import Settings
 from bivdiff.toybox import world
 
-FAMILY = catalog.family("toybox")
+FAMILY = family_named("toybox")
 KILO = 1000  # bytes of a fake component, in thousands
 
 
@@ -348,7 +350,7 @@ def reference(settings, source_frames):
 
 def _request(frames):
     steps = {"num_inference_steps": 2, "num_inversion_steps": 2, "num_smoothing_steps": 2}
-    return catalog.default_request("control", "toybox", frames, "a red cube", seed=1, **steps)
+    return default_request("control", "toybox", frames, "a red cube", seed=1, **steps)
 
 
 class TestWholeRuns:
@@ -383,7 +385,7 @@ class TestWholeRuns:
     ):
         """What compiling changes of a run, without the minutes that it takes to write code for a processor."""
         steps = {"num_inference_steps": 2, "num_inversion_steps": 1, "num_smoothing_steps": 1}
-        request = catalog.default_request(
+        request = default_request(
             task, "toybox", source_frames, "a red cube", source_prompt="a red cone", image_model=image_model, seed=1,
             mixing_ratio=0.5, **steps,
         )  # fmt: skip
@@ -442,7 +444,7 @@ class TestWholeRuns:
             last(run(_request(source_frames), manager))
 
 
-TASKS_AND_MODELS = [(name, model) for name, task in catalog.TASKS.items() for model in task.image_models]
+TASKS_AND_MODELS = [(name, model) for name, task in TASKS.items() for model in task.image_models]
 
 
 @pytest.mark.parametrize(("task", "image_model"), TASKS_AND_MODELS)

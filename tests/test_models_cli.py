@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from bivdiff.catalog.requests import FAMILIES
+from bivdiff.catalog.families import FAMILIES
 from bivdiff.cli import main as cli
 from bivdiff.models import hub, inventory
 

@@ -12,7 +12,7 @@ from fake_run import FakeRun, fake_context
 from playwright.sync_api import Page, expect
 
 from bivdiff.bridge.prompts import describe_edit
-from bivdiff.catalog.requests import TASKS
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import ModelUnavailableError
 from bivdiff.media import reading as media
 from bivdiff.toybox.clips import load_index

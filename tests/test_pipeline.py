@@ -12,12 +12,13 @@ from bivdiff.bridge import pipeline
 from bivdiff.bridge.pipeline import framewise_frames, last, run
 from bivdiff.bridge.prompts import smoothing_prompt
 from bivdiff.bridge.reuse import StageCache
-from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.families import family_named
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import BIVDiffError, OutOfMemoryError
 from bivdiff.types import Control, GenerationResult, StepEvent
 
 ORDER = ["load", "control", "framewise", "inversion", "smoothing"]
-EVERY_IMAGE_MODEL = [(name, model) for name, task in catalog.TASKS.items() for model in task.image_models]
+EVERY_IMAGE_MODEL = [(name, model) for name, task in TASKS.items() for model in task.image_models]
 ONE_LEVEL = 1  # a rounding at half a level may fall either way
 
 
@@ -33,7 +34,7 @@ def hooks_of(manager) -> int:
 @pytest.fixture
 def calls(manager):
     """How many frames each U-Net was asked for."""
-    family = catalog.family("toybox")
+    family = family_named("toybox")
     counted = {}
     with manager.use(family.unet, family.video_models["toybox-video"].unet) as models:
         handles = []
@@ -205,7 +206,7 @@ def test_known_latents_are_put_back_after_every_step(manager):
     """At the last smoothing step the latents outside the hole are the source's own."""
     from bivdiff.bridge.smoothing import Known, smooth
 
-    family = catalog.family("toybox")
+    family = family_named("toybox")
     with manager.use(family.video_models["toybox-video"].unet, family.scheduler) as (unet, scheduler), torch.no_grad():
         torch.manual_seed(0)
         clean, noise, embeds = torch.randn(1, 4, 2, 8, 8), torch.randn(1, 4, 2, 8, 8), torch.randn(1, 32, 128)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bivdiff.bridge.pipeline import last, run
-from bivdiff.catalog import requests as catalog
-from bivdiff.catalog.requests import networks_of
+from bivdiff.catalog.families import FAMILIES, models_for
+from bivdiff.catalog.requests import default_request, networks_of
 from bivdiff.compare.planning import expected_of_all, fitted_for_all
 from bivdiff.errors import OutOfMemoryError
 from bivdiff.models import estimate as estimating
@@ -59,7 +59,7 @@ def _offline(tmp_path, monkeypatch):
 
 
 def big_request(size=512, frames=8, **changes):
-    return catalog.default_request(
+    return default_request(
         "control", "sd15", np.zeros((frames, size, size, 3), np.uint8), "a cube", controls=(Control(),), **changes
     )
 
@@ -68,7 +68,7 @@ def test_weights_are_counted_as_the_policy_places_them(tmp_path):
     found = {policy: expected(big_request(), manager_of(24, tmp_path, policy)) for policy in ("none", "model", "group")}
     sizes = {policy: estimate.device_bytes / GIGA for policy, estimate in found.items()}
     # U-Net 1.72, ControlNet 0.72, VAE 0.17, text encoders 0.25 and 0.68, ZeroScope 2.82
-    activations = activation_bytes(big_request(), catalog.FAMILIES["sd15"], manager_of(24, tmp_path)) / GIGA
+    activations = activation_bytes(big_request(), FAMILIES["sd15"], manager_of(24, tmp_path)) / GIGA
     assert sizes["none"] == pytest.approx(6.36 + activations, abs=0.05)
     assert sizes["model"] == pytest.approx(2.82 + 0.17 + activations, abs=0.05)
     assert sizes["group"] == pytest.approx(0.25 + activations, abs=0.05)
@@ -78,7 +78,7 @@ def test_weights_are_counted_as_the_policy_places_them(tmp_path):
 def test_what_is_computed_grows_with_frames_and_size_and_not_beyond_the_window(tmp_path):
     def activations(**changes):
         request = big_request(**changes)
-        return activation_bytes(request, catalog.FAMILIES["sd15"], manager)
+        return activation_bytes(request, FAMILIES["sd15"], manager)
 
     manager = manager_of(24, tmp_path)
     assert activations(size=512) == pytest.approx(4 * activations(size=256), rel=0.01)
@@ -90,7 +90,7 @@ def test_what_is_computed_grows_with_frames_and_size_and_not_beyond_the_window(t
 
 def test_operations_are_those_of_every_stage():
     request = big_request(num_inference_steps=2, num_inversion_steps=3, num_smoothing_steps=4, mixing_ratio=0.5)
-    chosen = catalog.models_for(request)
+    chosen = models_for(request)
     networks = networks_of(request, chosen)
     cost = {kind: footprint.gflop for kind, footprint in FOOTPRINTS.items()}
     denoising = 8 * (2 * 2 * (cost["unet"] + cost["controlnet"]) + 3 * cost["unet"] + 3 * cost["video_unet"]
@@ -183,11 +183,11 @@ def test_a_run_teaches_how_long_the_next_takes(request_of, settings):
     assert not after.rough
     spent = sum(result.seconds[stage] for stage in ("framewise", "inversion", "smoothing"))
     assert after.seconds == pytest.approx(spent, rel=0.01)
-    assert after.device_bytes > sum(manager.weight_bytes(spec) for spec in catalog.FAMILIES["toybox"].shared)
+    assert after.device_bytes > sum(manager.weight_bytes(spec) for spec in FAMILIES["toybox"].shared)
 
 
 def test_weights_in_memory_are_counted_as_they_are(settings):
-    manager, spec = ModelManager(settings), catalog.FAMILIES["toybox"].unet
+    manager, spec = ModelManager(settings), FAMILIES["toybox"].unet
     guessed = manager.weight_bytes(spec)
     with manager.hold(spec) as (unet,):
         exact = sum(parameter.numel() * 4 for parameter in unet.parameters())

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 
 from bivdiff.bridge import latents, previews
-from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.families import family_named
 from bivdiff.models.manager import ModelManager
 from bivdiff.settings import Settings
 from bivdiff.toybox import world
 
-TOYBOX = catalog.family("toybox")
+TOYBOX = family_named("toybox")
 
 
 def test_colors_are_weighted_by_the_channels(settings):

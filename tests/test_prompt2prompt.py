@@ -22,7 +22,7 @@ from bivdiff.bridge.makers.prompt2prompt import (
 )
 from bivdiff.bridge.prompts import encode_prompt
 from bivdiff.bridge.sampling import unfold_step, walk
-from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.families import family_named
 from bivdiff.errors import InputError
 
 SAME_MATHS = 1e-4  # other orders of the same float32 sums, over a few steps
@@ -33,7 +33,7 @@ LENGTH = 32
 
 @pytest.fixture(scope="module")
 def models(manager):
-    family = catalog.family("toybox")
+    family = family_named("toybox")
     specs = {name: getattr(family, name) for name in ("unet", "scheduler", "tokenizer", "text_encoder")}
     with manager.use(*specs.values()) as components, torch.inference_mode():
         yield dict(zip(specs, components, strict=True))

@@ -11,7 +11,8 @@ import torch
 from small_networks import small_architecture
 
 from bivdiff.bridge.pipeline import last, run
-from bivdiff.catalog.requests import FAMILIES, default_request
+from bivdiff.catalog.families import FAMILIES
+from bivdiff.catalog.requests import default_request
 from bivdiff.cli import main as cli
 from bivdiff.models import random_weights
 from bivdiff.models.architectures import architecture_of

@@ -19,11 +19,11 @@ from bivdiff.bridge.makers.inpaint import generate_with_inpainting, latent_holes
 from bivdiff.bridge.makers.instruct import generate_with_instruct_pix2pix
 from bivdiff.bridge.prompts import encode_prompt
 from bivdiff.bridge.sampling import initial_noise
-from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.families import family_named
 
 SAME_MATHS = 1e-4  # two orders of the same float32 sums
 PROMPT, NEGATIVE, STEPS, GUIDANCE, SCALE = "a red cube", "dark", 3, 5.0, 0.7
-FAMILY = catalog.family("toybox")
+FAMILY = family_named("toybox")
 
 
 @pytest.fixture(scope="module")

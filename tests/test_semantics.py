@@ -16,8 +16,8 @@ from PIL import Image
 from torch.nn.functional import cosine_similarity
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, ViTConfig, ViTImageProcessor, ViTModel
 
-from bivdiff.catalog import requests as catalog
-from bivdiff.catalog.requests import SCORING
+from bivdiff.catalog.requests import default_request
+from bivdiff.catalog.scoring import SCORING
 from bivdiff.compare.scores import TITLES, Scorer
 from bivdiff.compare.semantics import semantic_scores
 from bivdiff.errors import ModelUnavailableError
@@ -196,9 +196,7 @@ def test_scores_keep_their_digits_where_models_run_in_half_precision(settings, c
 
 def test_a_comparison_shows_them_against_what_the_clip_should_show(manager, clip_frames):
     frames = np.ascontiguousarray(clip_frames[:, :, :48])
-    request = catalog.default_request(
-        "edit", "toybox", frames, "make the cube blue", source_prompt="a red cube at noon"
-    )
+    request = default_request("edit", "toybox", frames, "make the cube blue", source_prompt="a red cube at noon")
     scores = Scorer(request, (), manager)(frames, frames)
     assert set(scores) >= KEYS
     assert set(scores) <= set(TITLES)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bivdiff.catalog.requests import FAMILIES
+from bivdiff.catalog.families import FAMILIES
 from bivdiff.errors import ModelUnavailableError
 from bivdiff.models import single_file
 from bivdiff.models.architectures import CLIP_VIT_L, SD15_UNET, SD15_VAE

@@ -15,7 +15,7 @@ import torch
 from bivdiff.bridge.pipeline import last, run
 from bivdiff.bridge.reuse import StageCache
 from bivdiff.bridge.store import ENDING, UNFINISHED, StageStore
-from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.families import family_named
 from bivdiff.catalog.specs import ModelSpec
 from bivdiff.models.manager import ModelManager
 from bivdiff.settings import Settings
@@ -164,7 +164,7 @@ def test_models_are_told_apart_by_their_files(tmp_path, toybox_folder):
     def identity(*specs: ModelSpec, **changes: object) -> str:
         return ModelManager(Settings(device="cpu", **changes)).identity(specs)
 
-    family = catalog.family("toybox")
+    family = family_named("toybox")
     assert identity(*family.shared) != identity(*family.shared, toybox_folder=toybox_folder)
     assert identity(*family.shared, toybox_folder=toybox_folder) == identity(
         *family.shared, toybox_folder=toybox_folder

@@ -14,7 +14,7 @@ import torch
 from bivdiff.bridge.pipeline import last as last_of_run
 from bivdiff.bridge.pipeline import run
 from bivdiff.bridge.reuse import StageCache
-from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.requests import default_request
 from bivdiff.compare import scores as scoring
 from bivdiff.compare import sweep as sweeping
 from bivdiff.compare.axes import order_of
@@ -32,7 +32,7 @@ STAGE = FRAMES * STEPS  # single-frame evaluations of a stage without guidance
 
 @pytest.fixture(scope="module")
 def request_small(source_frames):
-    base = catalog.default_request(
+    base = default_request(
         "control", "toybox", np.ascontiguousarray(source_frames[:FRAMES, :32, :32]), "a red cube", seed=1
     )
     return replace(
@@ -290,7 +290,7 @@ def blurred(frames):
 def test_scores_point_the_right_way(still, manager):
     masks = np.zeros(still.shape[:3], np.uint8)
     masks[:, :24] = 255
-    request = catalog.default_request("control", "toybox", still, "", controls=(Control(),))
+    request = default_request("control", "toybox", still, "", controls=(Control(),))
     maps = np.stack([np.repeat(cv2.Canny(frame, 40, 100)[..., None], 3, 2) for frame in still])
     score = Scorer(replace(request, masks=masks), (maps,), manager, still)
     noise = np.random.default_rng(0).integers(0, 256, still.shape, np.uint8)
@@ -311,7 +311,7 @@ def test_scores_point_the_right_way(still, manager):
 
 
 def test_a_control_that_cannot_be_drawn_anew_has_no_agreement(still, manager):
-    request = catalog.default_request("control", "toybox", still, "")
+    request = default_request("control", "toybox", still, "")
     given = replace(request, controls=(Control(control_type="segmentation", frames=still),))
     assert math.isnan(Scorer(given, (still,), manager)(still, still)["control_agreement"])
 

@@ -12,7 +12,8 @@ import pytest
 from fake_run import FakeRun, fake_context
 from PIL import Image
 
-from bivdiff.catalog.requests import TASKS, family
+from bivdiff.catalog.families import family_named
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
 from bivdiff.media import reading as media
 from bivdiff.types import GenerationResult, StepEvent
@@ -233,7 +234,7 @@ def test_a_map_that_is_too_short_is_refused(context, clip_file):
 
 def test_the_control_types_follow_the_image_model(context):
     first, second = control.follow_model(context, "t2i-adapter", "canny", "none")
-    kinds = list(family("toybox").t2i_adapters)
+    kinds = list(family_named("toybox").t2i_adapters)
     assert [key for _, key in first["choices"]] == kinds
     assert [key for _, key in second["choices"]] == ["none", *kinds]
     assert (first["value"], second["value"]) == ("canny", "none")

@@ -14,7 +14,8 @@ import torch
 from bivdiff.bridge import latents
 from bivdiff.bridge.pipeline import last, run
 from bivdiff.bridge.reuse import StageCache
-from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.families import family_named
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.evaluate.evaluation import case_of, score
 from bivdiff.models.manager import ModelManager
 from bivdiff.pixels import metrics
@@ -23,7 +24,7 @@ from bivdiff.settings import Settings
 from bivdiff.toybox import data, world
 from bivdiff.types import Control
 
-FAMILY = catalog.family("toybox")
+FAMILY = family_named("toybox")
 VAE_PSNR, VAE_OBJECT_PSNR = 30.0, 26.0  # dB
 KNOWN_PSNR = 38.0  # dB
 
@@ -87,7 +88,7 @@ def test_the_prompt_decides_the_colour(shipped):
         assert errors[wanted] < errors[unwanted]
 
 
-@pytest.mark.parametrize("image_model", catalog.TASKS["edit"].image_models)
+@pytest.mark.parametrize("image_model", TASKS["edit"].image_models)
 def test_an_edit_changes_what_it_names_and_leaves_the_rest(shipped, image_model):
     framewise, bridged = scores("edit", shipped, (2, 3), image_model=image_model)  # one shape, one colour
     assert bridged["color_error"] < 25

@@ -53,9 +53,9 @@ def test_every_stage_runs_and_export_is_a_family_that_loads(folder, tmp_path, mo
     sizes = [path.stat().st_size for path in tmp_path.rglob("*.safetensors")]
     assert max(sizes) < 10e6
     from bivdiff.bridge import previews
-    from bivdiff.catalog import requests as catalog
+    from bivdiff.catalog.families import family_named
 
-    family = catalog.family("toybox")
+    family = family_named("toybox")
     settings = Settings(device="cpu", toybox_folder=tmp_path / "toybox")
     manager = ModelManager(settings)
     assert [weight.shape[1] for weight, _ in previews.layers_of(family, settings)] == [4, 24, 24]

@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bivdiff.catalog import requests as catalog
-from bivdiff.catalog.requests import networks_of
+from bivdiff.catalog.families import FAMILIES
+from bivdiff.catalog.requests import default_request, networks_of
+from bivdiff.catalog.tasks import TASKS
+from bivdiff.catalog.toybox import PRESETS
 from bivdiff.errors import InputError
 from bivdiff.models.loaders import LOADERS
 from bivdiff.types import MAX_PROMPT_CHARACTERS, Control
@@ -76,21 +78,19 @@ def test_settings_hold_everything_but_pictures(request_of):
 
 
 def test_the_default_request_is_the_preset_plus_changes(source_frames):
-    request = catalog.default_request("control", "toybox", source_frames, "a cube", mixing_ratio=0.125, seed=None)
-    preset = catalog.PRESETS["controlnet", "toybox"]
+    request = default_request("control", "toybox", source_frames, "a cube", mixing_ratio=0.125, seed=None)
+    preset = PRESETS["controlnet", "toybox"]
     assert request.mixing_ratio == 0.125
     assert request.num_smoothing_steps == preset["num_smoothing_steps"]
     assert request.seed is None
 
 
-@pytest.mark.parametrize(("family_name", "family"), catalog.FAMILIES.items())
+@pytest.mark.parametrize(("family_name", "family"), FAMILIES.items())
 def test_every_image_model_of_a_family_has_a_request_and_its_networks(family_name, family, source_frames):
     needs = {"masks": np.full(source_frames.shape[:3], 255, np.uint8), "source_prompt": "a cube"}
-    for task_name, task in catalog.TASKS.items():
+    for task_name, task in TASKS.items():
         for image_model in task.image_models:
-            request = catalog.default_request(
-                task_name, family_name, source_frames, "", image_model=image_model, **needs
-            )
+            request = default_request(task_name, family_name, source_frames, "", image_model=image_model, **needs)
             specs = networks_of(request, family)
             assert all(spec.kind in LOADERS for spec in specs)
             assert len(specs) == (0 if image_model in {"given", "prompt2prompt"} else 1)
@@ -98,9 +98,9 @@ def test_every_image_model_of_a_family_has_a_request_and_its_networks(family_nam
 
 @pytest.mark.parametrize("image_model", ["controlnet", "t2i-adapter"])
 def test_every_control_type_of_a_family_has_its_network(image_model, source_frames):
-    for family_name, family in catalog.FAMILIES.items():
+    for family_name, family in FAMILIES.items():
         for control_type, spec in family.steering(image_model).items():
-            request = catalog.default_request(
+            request = default_request(
                 "control", family_name, source_frames, "", image_model=image_model,
                 controls=(Control(control_type=control_type, frames=source_frames),),
             )  # fmt: skip
@@ -134,29 +134,29 @@ def test_a_control_out_of_range_is_refused(wrong, said):
 )
 def test_masks_that_do_not_fit_are_refused(source_frames, masks, said):
     with pytest.raises(InputError, match=said):
-        catalog.default_request("inpaint", "toybox", source_frames, "", masks=masks)
+        default_request("inpaint", "toybox", source_frames, "", masks=masks)
 
 
 def test_what_a_task_needs_is_asked_for(source_frames):
     with pytest.raises(InputError, match="no mask"):
-        catalog.default_request("outpaint", "toybox", source_frames, "")
+        default_request("outpaint", "toybox", source_frames, "")
     with pytest.raises(InputError, match="source prompt"):
-        catalog.default_request("edit", "toybox", source_frames, "a cube", image_model="prompt2prompt")
+        default_request("edit", "toybox", source_frames, "a cube", image_model="prompt2prompt")
     with pytest.raises(InputError, match="at least one control"):
-        catalog.default_request("control", "toybox", source_frames, "a cube", controls=())
+        default_request("control", "toybox", source_frames, "a cube", controls=())
 
 
 def test_unknown_names_list_the_known_ones(source_frames):
     with pytest.raises(InputError, match="toybox"):
-        catalog.default_request("control", "nobody", source_frames, "")
+        default_request("control", "nobody", source_frames, "")
     with pytest.raises(InputError, match="control"):
-        catalog.default_request("paint", "toybox", source_frames, "")
+        default_request("paint", "toybox", source_frames, "")
     with pytest.raises(InputError, match="canny"):
-        catalog.default_request("control", "toybox", source_frames, "", controls=(Control(control_type="smell"),))
+        default_request("control", "toybox", source_frames, "", controls=(Control(control_type="smell"),))
     with pytest.raises(InputError, match="instruct-pix2pix"):
-        catalog.default_request("edit", "toybox", source_frames, "", image_model="controlnet")
+        default_request("edit", "toybox", source_frames, "", image_model="controlnet")
     with pytest.raises(InputError, match="toybox-video"):
-        catalog.default_request("control", "toybox", source_frames, "", video_model="sora")
+        default_request("control", "toybox", source_frames, "", video_model="sora")
 
 
 def test_a_request_cannot_be_changed_in_place(request_of):

@@ -8,14 +8,14 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, MotionAdapter, UNet2DConditionModel, UNetMotionModel
 
-from bivdiff.catalog import requests as catalog
+from bivdiff.catalog.families import family_named
 from bivdiff.catalog.specs import ModelSpec
 from bivdiff.errors import ModelUnavailableError
 from bivdiff.models.loaders import Source, load_component
 from bivdiff.models.video import VideoDenoiser
 from bivdiff.toybox import networks
 
-MODEL = catalog.family("toybox").video_models["toybox-video"]
+MODEL = family_named("toybox").video_models["toybox-video"]
 WIDTHS = (16, 32)
 
 
@@ -114,7 +114,7 @@ def test_animatediff_is_diffusers_own_and_shares_the_image_models_weights(motion
     with torch.no_grad():
         expected = theirs(clip, 301, embeds.repeat_interleave(3, 0)).sample
         model = VideoDenoiser(
-            catalog.family("sd15").video_models["animatediff-v1-5-3"], ours, None, None, networks.build_scheduler()
+            family_named("sd15").video_models["animatediff-v1-5-3"], ours, None, None, networks.build_scheduler()
         )
         found = model.noise_pred(clip, torch.tensor(301), embeds)
     assert torch.allclose(found, expected, atol=1e-5)

@@ -65,11 +65,11 @@ def test_the_window_of_a_request_decides(request_of, manager, source_frames):
 
 
 def test_the_video_model_never_sees_more_than_a_window(request_of, manager, source_frames):
-    from bivdiff.catalog import requests as catalog
+    from bivdiff.catalog.families import family_named
 
     clip = np.ascontiguousarray(np.tile(source_frames, (3, 1, 1, 1))[:10])
     seen = []
-    with manager.use(catalog.family("toybox").video_models["toybox-video"].unet) as (unet,):
+    with manager.use(family_named("toybox").video_models["toybox-video"].unet) as (unet,):
         hook = unet.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[2]))
         last(run(replace(request_of(mixing_ratio=0.5, window=4), frames=clip), manager))
         hook.remove()

@@ -23,7 +23,8 @@ from bivdiff.bridge.prompts import cut_off, encode_prompt, inversion_prompt, smo
 from bivdiff.bridge.reuse import FRAMEWISE_FIELDS, IMAGE_INVERSION_FIELDS, VIDEO_INVERSION_FIELDS, StageCache, stage_key
 from bivdiff.bridge.sampling import Step
 from bivdiff.bridge.windows import over_windows
-from bivdiff.catalog.requests import models_for, networks_of
+from bivdiff.catalog.families import models_for
+from bivdiff.catalog.requests import networks_of
 from bivdiff.catalog.specs import ModelSpec, VideoModel
 from bivdiff.errors import InputError, ModelUnavailableError, OutOfMemoryError
 from bivdiff.models.estimate import activation_bytes, operations

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bivdiff.catalog.requests import FAMILIES, IMAGE_MODELS, TASKS, default_request, extend, family
+from bivdiff.catalog.families import FAMILIES, extend, family_named
+from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.requests import default_request
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.compare.axes import read_values
 from bivdiff.errors import BIVDiffError, CancelledError, InputError, OutOfMemoryError
 from bivdiff.media import reading as media
@@ -273,7 +276,7 @@ def _planned(
 
 def _read_source(args: argparse.Namespace) -> tuple[media.Clip, dict[str, Any]]:
     """The source clip, and what else the task reads from files: control maps, masks, the canvas."""
-    chosen = family(args.family)
+    chosen = family_named(args.family)
     trim = {"start": args.start, "stride": args.frame_stride, "num_frames": args.num_frames or chosen.num_frames}
     if args.task == "outpaint":
         info = media.probe(args.video)

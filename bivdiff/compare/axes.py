@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from bivdiff.catalog.requests import models_for
+from bivdiff.catalog.families import models_for
 from bivdiff.errors import InputError
 from bivdiff.types import MAX_AXES, GenerationRequest
 

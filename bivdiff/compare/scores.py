@@ -14,7 +14,7 @@ import torch
 
 from bivdiff.bridge.pipeline import control_maps
 from bivdiff.bridge.prompts import smoothing_prompt
-from bivdiff.catalog.requests import models_for
+from bivdiff.catalog.families import models_for
 from bivdiff.compare.semantics import semantic_scores
 from bivdiff.errors import BIVDiffError
 from bivdiff.models.manager import ModelManager

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bivdiff.bridge.sampling import in_batches
-from bivdiff.catalog.requests import SCORING
+from bivdiff.catalog.scoring import SCORING
 from bivdiff.models.manager import ModelManager
 
 _AT_ONCE = 8  # frames

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from bivdiff.bridge.pipeline import Bench, blend, opened, settled, smoothed, with_leaner_policy
 from bivdiff.bridge.reuse import StageCache
-from bivdiff.catalog.requests import models_for, paper_ratio
+from bivdiff.catalog.families import models_for
+from bivdiff.catalog.image_models import paper_ratio
 from bivdiff.compare.axes import AXES, BLENDED, check_axes, label_of, order_of
 from bivdiff.compare.scores import Recommendation, Scorer, recommend
 from bivdiff.models.estimate import activation_bytes, smoothing_bytes

@@ -11,7 +11,8 @@ import numpy as np
 
 from bivdiff.bridge.pipeline import framewise_frames, last, run
 from bivdiff.bridge.reuse import StageCache
-from bivdiff.catalog.requests import default_request, family
+from bivdiff.catalog.families import family_named
+from bivdiff.catalog.requests import default_request
 from bivdiff.errors import InputError
 from bivdiff.models.manager import ModelManager
 from bivdiff.pixels import metrics
@@ -278,7 +279,7 @@ def _request(
 
 
 def _rendered(scene: Scene, family_name: str) -> world.Rendering:
-    chosen = family(family_name)
+    chosen = family_named(family_name)
     return world.render(scene, *chosen.size, chosen.num_frames)
 
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bivdiff.catalog.requests import FAMILIES, SCORING, TASKS
-from bivdiff.catalog.requests import family as family_of_that_name
+from bivdiff.catalog.families import FAMILIES, family_named
+from bivdiff.catalog.scoring import SCORING
 from bivdiff.catalog.specs import TOYBOX_REPO, ModelSpec
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.models import hub
 from bivdiff.settings import Settings
@@ -122,7 +123,7 @@ def inventory(manager: ModelManager | None, settings: Settings, family: str | No
         InputError: there is no such family.
     """
     if family is not None:
-        family_of_that_name(family)
+        family_named(family)
     families: dict[ModelSpec, list[str]] = {}
     for name, each in FAMILIES.items():
         for spec in each.components:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bivdiff.catalog.requests import models_for, networks_of
+from bivdiff.catalog.families import models_for
+from bivdiff.catalog.requests import networks_of
 from bivdiff.errors import OutOfMemoryError
 from bivdiff.models.estimate import Estimate, estimate, fit
 from bivdiff.models.manager import ModelManager

@@ -15,7 +15,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bivdiff.catalog.requests import FAMILIES, TASKS, models_for
+from bivdiff.catalog.families import FAMILIES, models_for
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import BIVDiffError, InputError, ModelUnavailableError
 from bivdiff.models import hub
 from bivdiff.models.inventory import find_specs

@@ -15,11 +15,11 @@ from torch import nn
 
 from bivdiff.bridge import latents
 from bivdiff.bridge.previews import Layers, convolved
-from bivdiff.catalog.requests import family
+from bivdiff.catalog.families import family_named
 from bivdiff.settings import ASSETS
 from bivdiff.toybox import world
 
-FILE = str(family("toybox").preview)
+FILE = str(family_named("toybox").preview)
 SCENES, HELD_OUT = 600, 60
 MOMENTS = (1, 5)  # frames of each
 WIDTH, SHUFFLE = 24, 2

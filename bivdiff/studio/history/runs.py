@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bivdiff.catalog.requests import TASKS
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
 from bivdiff.media import carried
 from bivdiff.media import reading as media

@@ -1,0 +1,39 @@
+"""The families of models there are, those of a catalog file of one's own among them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bivdiff.catalog.own import read_catalog, with_own_base
+from bivdiff.catalog.sd15 import SD15
+from bivdiff.catalog.specs import Family
+from bivdiff.catalog.toybox import TOYBOX
+from bivdiff.errors import InputError
+from bivdiff.types import GenerationRequest
+
+FAMILIES: dict[str, Family] = {"toybox": TOYBOX, "sd15": SD15}
+
+
+def extend(path: Path) -> None:
+    """Add the families of a catalog file of one's own, see `own.read_catalog`, or change those there are.
+
+    Raises:
+        InputError: the file cannot be read, or names what there is not.
+    """
+    FAMILIES.update(read_catalog(path, FAMILIES))
+
+
+def family_named(name: str) -> Family:
+    """The family of that name.
+
+    Raises:
+        InputError: there is none; the message lists those there are.
+    """
+    if name not in FAMILIES:
+        raise InputError(f"Unknown family '{name}'. Choose one of: {', '.join(FAMILIES)}.")
+    return FAMILIES[name]
+
+
+def models_for(request: GenerationRequest) -> Family:
+    """The family of a request, with the request's own base model in the place of the family's."""
+    return with_own_base(family_named(request.family), request)
