@@ -20,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bivdiff.bridge.pipeline import blended_picture
-from bivdiff.media.reading import sprite_sheet
+from bivdiff.media.sheets import sprite_sheet
 from bivdiff.models.manager import ModelManager
 from bivdiff.settings import Settings
 from bivdiff.types import GenerationResult

@@ -1,5 +1,7 @@
 """The errors a user may meet. Each message says what happened, why, and what to do."""
 
+from pathlib import Path
+
 
 class BIVDiffError(Exception):
     """Base of every error that is meant to be read by a user."""
@@ -19,3 +21,9 @@ class OutOfMemoryError(BIVDiffError):
 
 class CancelledError(BIVDiffError):
     """The user stopped the job."""
+
+
+def quoted_name(path: Path) -> str:
+    """The file's name, fit for a sentence: no folders of this machine, nothing unprintable, not too long."""
+    name = "".join(letter if letter.isprintable() else "?" for letter in path.name)
+    return f'"{name if len(name) <= 80 else name[:77] + "..."}"'

@@ -23,7 +23,8 @@ from bivdiff.catalog.own import check_allowed
 from bivdiff.catalog.requests import default_request
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
-from bivdiff.media import reading as media
+from bivdiff.media import reading
+from bivdiff.media.reading import Clip, read_clip
 from bivdiff.pixels.canvas import parse_size
 from bivdiff.studio.jobs import Job as QueuedJob
 from bivdiff.studio.limits import check_length
@@ -109,7 +110,7 @@ class Preview:
 # From the page to a request
 
 
-def make_job(context: AppContext, task: str, values: Values, clip: media.Clip, **own: Any) -> Job:
+def make_job(context: AppContext, task: str, values: Values, clip: Clip, **own: Any) -> Job:
     """Turn a filled-in page and its clip into a request.
 
     Args:
@@ -168,7 +169,7 @@ def chosen_sample(context: AppContext, values: Values) -> SampleClip:
     return context.samples[max(index, 0)]
 
 
-def read_source(context: AppContext, values: Values, size: tuple[int, int] | None = None) -> media.Clip:
+def read_source(context: AppContext, values: Values, size: tuple[int, int] | None = None) -> Clip:
     """The frames that the source controls choose, at the size they choose or another `(width, height)`.
 
     A restored run's are as they were.
@@ -177,20 +178,20 @@ def read_source(context: AppContext, values: Values, size: tuple[int, int] | Non
         InputError: the clip cannot be used.
     """
     if earlier := restored(context, values):
-        return media.Clip(earlier.request.frames, earlier.fps)
+        return Clip(earlier.request.frames, earlier.fps)
     chosen = {name: whole(values[name]) for name in TRIM if values.get(name) is not None}
     wanted = parse_size(values["size"]) if values.get("size") else family_named(context.family).size
     size, num_frames = size or wanted, family_named(context.family).num_frames
     asked, most = chosen.get("num_frames", num_frames), context.settings.max_frames
     if isinstance(asked, int) and asked > most:
         raise InputError(f"Here a clip may have up to {most} frames, and {asked} are asked for. Take fewer.")
-    return media.read_clip(source_path(context, values), size=size, **{"num_frames": num_frames, **chosen})
+    return read_clip(source_path(context, values), size=size, **{"num_frames": num_frames, **chosen})
 
 
 def read_beside(values: Values, path: Any, frames: np.ndarray) -> np.ndarray:
-    """A clip that goes with the source `frames` one by one and is trimmed as they are; see `media.read_beside`."""
+    """A clip that goes with the source `frames` one by one and is trimmed as they are; see `reading.read_beside`."""
     chosen = {name: whole(values[name]) for name in TRIM if name != "num_frames" and values.get(name) is not None}
-    return media.read_beside(path, frames, **chosen)
+    return reading.read_beside(path, frames, **chosen)
 
 
 def whole(value: Any) -> Any:

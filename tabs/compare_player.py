@@ -17,7 +17,7 @@ import gradio as gr
 import numpy as np
 from gradio.utils import get_upload_folder
 
-from bivdiff.media.reading import sprite_sheet
+from bivdiff.media.sheets import sprite_sheet
 from bivdiff.settings import ASSETS
 from tabs.player import served
 

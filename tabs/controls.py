@@ -15,7 +15,7 @@ from bivdiff.catalog.image_models import IMAGE_MODELS, PAPER
 from bivdiff.catalog.own import are_allowed
 from bivdiff.catalog.requests import settings_of
 from bivdiff.catalog.tasks import TASKS
-from bivdiff.media import reading as media
+from bivdiff.media.reading import KNOWN_KINDS, LIMITS
 from bivdiff.toybox import world
 from bivdiff.toybox.data import vocabulary
 from bivdiff.types import MAX_PROMPT_CHARACTERS, MAX_SEED, MIXING_RULES, GenerationRequest
@@ -37,7 +37,7 @@ RULE_LABELS = {
     "variance_preserving": "Variance preserving",
     "slerp": "Spherical",
 }
-FILE_TYPES = [f".{kind.strip()}" for kind in media.KNOWN_KINDS.split(",")]
+FILE_TYPES = [f".{kind.strip()}" for kind in KNOWN_KINDS.split(",")]
 RESTORED = (
     "An earlier run is restored: its clip, its mask and its control maps are used as they were. Choose a clip to go on "
     "with another."
@@ -96,7 +96,7 @@ def clip_controls(context: AppContext, task: str, visitor: gr.Textbox) -> Contro
         lambda run_id: gr.update(visible=bool(run_id)), earlier, told, show_progress="hidden", queue=False,
         api_visibility="private",
     )  # fmt: skip
-    limits = media.LIMITS
+    limits = LIMITS
     length = f"{limits.seconds / 3600:g} hours, {limits.source_frames:,} frames"
     bounds = f"up to {limits.file_bytes // 2**30} GB, {length}, 8K"
     return {

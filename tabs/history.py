@@ -20,7 +20,7 @@ from bivdiff.catalog.families import FAMILIES
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import BIVDiffError, InputError
-from bivdiff.media import reading as media
+from bivdiff.media.reading import probe, read_clip
 from bivdiff.settings import ASSETS
 from bivdiff.types import Control
 from tabs import common, control
@@ -565,7 +565,7 @@ def read_all(path: Path) -> np.ndarray:
     Raises:
         InputError: it cannot be read.
     """
-    return media.read_clip(path, num_frames=media.probe(path).num_frames).frames
+    return read_clip(path, num_frames=probe(path).num_frames).frames
 
 
 def _scores(run: Run) -> dict[str, dict[str, float]]:

@@ -14,7 +14,7 @@ import gradio as gr
 import numpy as np
 
 from bivdiff.errors import InputError
-from bivdiff.media import reading as media
+from bivdiff.media.reading import read_clip
 from bivdiff.types import MAX_FEATHER
 from tabs import common
 from tabs import controls as shared
@@ -190,7 +190,7 @@ def painted_mask(painted: Any, frames: np.ndarray) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "paint.png"
         path.write_bytes(data)
-        picture = media.read_clip(path, num_frames=1, size=(width, height)).frames[0]
+        picture = read_clip(path, num_frames=1, size=(width, height)).frames[0]
     return np.where(picture.max(-1) > 127, 255, 0).astype(np.uint8)
 
 

@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 
 from bivdiff.catalog.families import family_named
-from bivdiff.media import reading as media
+from bivdiff.media.reading import Clip, probe
 from bivdiff.pixels.canvas import Plan, plan_canvas
 from bivdiff.types import MAX_FEATHER
 from tabs import common
@@ -32,7 +32,7 @@ class Canvas(NamedTuple):
     A restored run's canvas has no plan any more.
     """
 
-    clip: media.Clip
+    clip: Clip
     masks: np.ndarray
     plan: Plan | None
 
@@ -94,8 +94,8 @@ def read_canvas(context: AppContext, values: common.Values) -> Canvas:
     from bivdiff.pixels.masks import extend_canvas
 
     if (earlier := common.restored(context, values)) and earlier.request.masks is not None:
-        return Canvas(media.Clip(earlier.request.frames, earlier.fps), earlier.request.masks, None)
-    info = media.probe(common.source_path(context, values))
+        return Canvas(Clip(earlier.request.frames, earlier.fps), earlier.request.masks, None)
+    info = probe(common.source_path(context, values))
     plan = plan_canvas(extension(values), info.width, info.height, family_named(context.family).size)
     clip = common.read_source(context, values, (plan.width, plan.height))
     frames, masks = extend_canvas(clip.frames, *plan.sides)

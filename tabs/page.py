@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 
 from bivdiff.catalog.families import family_named
 from bivdiff.catalog.tasks import TASKS
-from bivdiff.media import reading as media
+from bivdiff.media.reading import LIMITS
 from bivdiff.settings import ASSETS, Settings
 from bivdiff.studio.limits import limits_sentence
 from bivdiff.units import read_bytes
@@ -152,7 +152,7 @@ def launch_options(settings: Settings | None = None) -> dict[str, Any]:
         "theme": theme(),
         # As part of the head: Gradio rewrites the rules it is given as CSS, and loses those for containers.
         "head": f"<style>{(ASSETS / 'style.css').read_text('utf-8')}</style><script>{VISITOR}</script>",
-        "max_file_size": media.LIMITS.file_bytes,
+        "max_file_size": LIMITS.file_bytes,
         "app_kwargs": {"middleware": [Middleware(BoundedUploads, most=most)]},
         "footer_links": ["api", "settings"],
         "ssr_mode": False,

@@ -15,7 +15,7 @@ import gradio as gr
 import numpy as np
 from gradio.data_classes import FileData
 
-from bivdiff.media.reading import sprite_sheet
+from bivdiff.media.sheets import sprite_sheet
 from bivdiff.settings import ASSETS
 from bivdiff.toybox.clips import SampleClip
 

@@ -25,7 +25,7 @@ from PIL import Image
 
 import app
 from bivdiff.errors import InputError, ModelUnavailableError
-from bivdiff.media import reading as media
+from bivdiff.media.reading import probe
 from bivdiff.types import StepEvent
 from tabs import boards, common, control, controls, edit, inpaint, outpaint, player, queue, smooth
 from tabs.context import AppContext
@@ -183,7 +183,7 @@ def test_a_finished_run_is_in_the_history_with_its_clips(run, context):
     (kept,) = context.runs.find("a" * 32)
     assert (kept.state, kept.task, kept.prompt) == ("done", "control", "a red cube")
     assert kept.seed == run.requests[-1].seed
-    assert media.probe(kept.files["bridged"]).num_frames == 8
+    assert probe(kept.files["bridged"]).num_frames == 8
     assert kept.scores["flicker"] > 0
     assert context.runs.find("b" * 32) == []
 
@@ -262,7 +262,7 @@ def test_cancelling_stops_the_run_and_keeps_what_was_made(run, context):
     assert [bool(tile["sheet"]) for tile in last.player["tiles"]][:3] == [True] * 3
     (kept,) = context.runs.find("a" * 32)
     assert kept.state == "cancelled"
-    assert media.probe(kept.files["framewise"]).num_frames == 8
+    assert probe(kept.files["framewise"]).num_frames == 8
 
 
 def test_a_second_run_waits_its_turn_and_says_for_how_long(run, context):
@@ -452,7 +452,7 @@ def test_control_gives_files_and_a_record(client, served_run):
     upload = handle_file(str(fake_context(served_run).samples[1].file))
     *files, record = client.predict(video=upload, prompt="a red cube", random_seed=False, seed=5, api_name="/control")
     bridged, framewise, (maps,), gif, pngs = files
-    assert [media.probe(path).num_frames for path in (bridged, framewise, maps)] == [8, 8, 8]
+    assert [probe(path).num_frames for path in (bridged, framewise, maps)] == [8, 8, 8]
     assert Path(gif).read_bytes().startswith(b"GIF8")
     assert len([name for name in zipfile.ZipFile(pngs).namelist() if name.startswith("frame_")]) == 8
     assert record["seed"] == record["settings"]["seed"] == 5
@@ -473,7 +473,7 @@ def test_control_gives_files_and_a_record(client, served_run):
 )
 def test_every_task_gives_files_and_a_record(client, served_run, task, given, steering):
     bridged, framewise, others, _, _, record = client.predict(**given, api_name=f"/{task}")
-    assert [media.probe(path).num_frames for path in (bridged, framewise, *(others or ()))] == [8] * (2 + steering)
+    assert [probe(path).num_frames for path in (bridged, framewise, *(others or ()))] == [8] * (2 + steering)
     assert record["settings"]["task"] == task
     assert record["settings"]["num_smoothing_steps"] == 20
     kept = {name: value for name, value in given.items() if name in record["settings"]}
@@ -550,7 +550,7 @@ def test_the_real_pipeline_answers_with_random_weights(settings):
     context = AppContext.from_settings(settings)
     few = values(num_frames=2, **dict.fromkeys(FEW_STEPS, 1))
     *_, last = common.generate_files(context, control.read_job, "control", few)
-    assert media.probe(last[0]).num_frames == 2
+    assert probe(last[0]).num_frames == 2
     assert set(last[-1]["seconds"]) >= {"framewise", "inversion", "smoothing"}
 
 

@@ -38,8 +38,9 @@ from bivdiff.catalog.requests import default_request
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.cli import main as cli
 from bivdiff.errors import BIVDiffError, InputError, ModelUnavailableError
-from bivdiff.media import reading as media
-from bivdiff.media.reading import probe, read_clip
+from bivdiff.media.ffmpeg import encode as encode_fully
+from bivdiff.media.reading import LIMITS, probe, read_clip
+from bivdiff.media.writing import write_mp4
 from bivdiff.models.manager import ModelManager
 from bivdiff.settings import Settings
 from bivdiff.toybox.clips import load_index
@@ -290,7 +291,7 @@ def test_a_mask_of_another_size_is_brought_to_size_and_one_of_another_length_is_
     def mask(name: str, count: int, width: int, height: int) -> Path:
         pictures = np.zeros((count, height, width, 3), np.uint8)
         pictures[:, : height // 2] = 255
-        media.write_mp4(tmp_path / name, pictures, 8)
+        write_mp4(tmp_path / name, pictures, 8)
         return tmp_path / name
 
     upload = {"mask_source": "upload", "grow": 0}
@@ -307,8 +308,8 @@ def test_a_mask_of_another_size_is_brought_to_size_and_one_of_another_length_is_
 
 def test_masks_that_do_not_go_with_the_clip_are_told_on_the_command_line(tmp_path, capsys):
     clip = str(load_index()[0].file)
-    media.write_mp4(tmp_path / "short.mp4", np.full((3, 128, 128, 3), 255, np.uint8), 8)
-    media.write_mp4(tmp_path / "black.mp4", np.zeros((8, 128, 128, 3), np.uint8), 8)
+    write_mp4(tmp_path / "short.mp4", np.full((3, 128, 128, 3), 255, np.uint8), 8)
+    write_mp4(tmp_path / "black.mp4", np.zeros((8, 128, 128, 3), np.uint8), 8)
     for name, words in (("short.mp4", "3 frames"), ("black.mp4", "nothing to regenerate")):
         given = ["--task", "inpaint", "--video", clip, "--prompt", "", "--mask", str(tmp_path / name)]
         assert cli.main(["run", *given, "--output", str(tmp_path / "out.mp4")]) == 1
@@ -514,7 +515,7 @@ def test_what_one_visitor_made_is_reached_only_by_an_address_that_cannot_be_gues
 
 
 def test_uploads_are_bounded_in_bytes_with_a_sentence_and_nothing_is_kept(tmp_path, monkeypatch):
-    assert launch_options()["max_file_size"] == media.LIMITS.file_bytes
+    assert launch_options()["max_file_size"] == LIMITS.file_bytes
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     page = build_page(fake_context(FakeRun()))
     _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **{**launch_options(), "max_file_size": 10_000})
@@ -549,7 +550,7 @@ def test_all_uploads_together_are_bounded_with_a_sentence(tmp_path, monkeypatch)
 
 def test_the_bounds_are_stated_on_the_page(address):
     """Bytes, seconds, frames and pixels of what may be uploaded, beside every place for a clip."""
-    limits = media.LIMITS
+    limits = LIMITS
     config = httpx.get(f"{address}config").json()
     labels = [part["props"].get("label") or "" for part in config["components"] if part["type"] == "file"]
     own = [label for label in labels if label.startswith("Or a clip of your own")]
@@ -623,7 +624,7 @@ def test_a_folder_that_refuses_at_the_end_is_told(random_toybox, capsys):
 def test_a_disk_that_fills_up_ends_the_command_with_a_sentence_and_no_half_file(
     random_toybox, capsys, tmp_path, monkeypatch
 ):
-    written, encode_fully = [], media._encode
+    written = []
 
     def encode_one(frames, rate, path, options):
         written.append(path)
@@ -632,7 +633,7 @@ def test_a_disk_that_fills_up_ends_the_command_with_a_sentence_and_no_half_file(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         encode_fully(frames, rate, path, options)
 
-    monkeypatch.setattr(media, "_encode", encode_one)
+    monkeypatch.setattr("bivdiff.media.ffmpeg.encode", encode_one)
     assert cli.main([*random_toybox, "--output", str(tmp_path / "out.mp4")]) == 1
     err = capsys.readouterr().err
     assert "could not be written: No space left on device" in err
@@ -647,7 +648,7 @@ def test_a_disk_that_fills_up_is_told_on_the_page_and_nothing_is_left(client, mo
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     folders = set(Path(get_upload_folder()).iterdir())
-    monkeypatch.setattr(media, "_encode", full)
+    monkeypatch.setattr("bivdiff.media.ffmpeg.encode", full)
     with pytest.raises(AppError, match=r"No space left on device.*has free space"):
         client.predict(api_name="/smooth")
     panel, shown, *_ = client.predict(api_name="/smooth_page")

@@ -16,7 +16,8 @@ from PIL import Image
 
 from bivdiff.errors import InputError
 from bivdiff.media import carried
-from bivdiff.media import reading as media
+from bivdiff.media.reading import read_clip
+from bivdiff.media.writing import Carry, write_gif, write_mp4, write_png, write_png_zip
 from bivdiff.types import Control, GenerationRequest
 
 
@@ -32,14 +33,14 @@ def request_(task_request, source_frames) -> GenerationRequest:
 
 
 @pytest.fixture
-def carry(request_) -> media.Carry:
+def carry(request_) -> Carry:
     return carried.carry(carried.settings_of(request_, 7.5), carried.pack(request_))
 
 
 @pytest.fixture
 def mp4(tmp_path: Path, source_frames, carry) -> Path:
     path = tmp_path / "clip.mp4"
-    media.write_mp4(path, source_frames, 7.5, carry)
+    write_mp4(path, source_frames, 7.5, carry)
     return path
 
 
@@ -53,7 +54,7 @@ def assert_same(first: GenerationRequest, second: GenerationRequest) -> None:
             np.testing.assert_array_equal(one, other)
 
 
-def with_archive(carry: media.Carry, changes: dict[str, bytes | None], compression: int = zipfile.ZIP_STORED) -> bytes:
+def with_archive(carry: Carry, changes: dict[str, bytes | None], compression: int = zipfile.ZIP_STORED) -> bytes:
     """The archive with other files, or without those that are None."""
     with zipfile.ZipFile(io.BytesIO(carry.archive)) as archive:
         files = {entry.filename: archive.read(entry) for entry in archive.infolist()} | changes
@@ -81,8 +82,8 @@ def test_an_mp4_gives_back_the_request_exactly(mp4, request_):
 
 
 def test_an_mp4_that_carries_still_plays_and_is_read(tmp_path, mp4, source_frames):
-    media.write_mp4(tmp_path / "plain.mp4", source_frames, 7.5)
-    kept, plain = media.read_clip(mp4, num_frames=4), media.read_clip(tmp_path / "plain.mp4", num_frames=4)
+    write_mp4(tmp_path / "plain.mp4", source_frames, 7.5)
+    kept, plain = read_clip(mp4, num_frames=4), read_clip(tmp_path / "plain.mp4", num_frames=4)
     np.testing.assert_array_equal(kept.frames, plain.frames)
     assert kept.fps == plain.fps == 7.5
     # Any complaint of a decoder that checks everything would be printed.
@@ -92,7 +93,7 @@ def test_an_mp4_that_carries_still_plays_and_is_read(tmp_path, mp4, source_frame
 
 
 def test_the_same_run_gives_the_same_bytes(tmp_path, mp4, source_frames, carry):
-    media.write_mp4(tmp_path / "again.mp4", source_frames, 7.5, carry)
+    write_mp4(tmp_path / "again.mp4", source_frames, 7.5, carry)
     assert (tmp_path / "again.mp4").read_bytes() == mp4.read_bytes()
 
 
@@ -106,15 +107,15 @@ def test_settings_survive_a_program_that_copies_the_streams_only(tmp_path, mp4, 
 
 
 def test_a_png_and_a_zip_give_back_the_request_exactly(tmp_path, source_frames, carry, request_):
-    media.write_png(tmp_path / "picture.png", source_frames[0], carry)
-    media.write_png_zip(tmp_path / "frames.zip", source_frames, carry)
+    write_png(tmp_path / "picture.png", source_frames[0], carry)
+    write_png_zip(tmp_path / "frames.zip", source_frames, carry)
     for name in ("picture.png", "frames.zip"):
         assert_same(carried.read(tmp_path / name).request, request_)
-    np.testing.assert_array_equal(media.read_clip(tmp_path / "picture.png", num_frames=1).frames[0], source_frames[0])
+    np.testing.assert_array_equal(read_clip(tmp_path / "picture.png", num_frames=1).frames[0], source_frames[0])
 
 
 def test_each_picture_of_a_zip_carries_the_settings_alone(tmp_path, source_frames, carry, request_):
-    media.write_png_zip(tmp_path / "frames.zip", source_frames, carry)
+    write_png_zip(tmp_path / "frames.zip", source_frames, carry)
     with zipfile.ZipFile(tmp_path / "frames.zip") as archive:
         archive.extract("frame_00002.png", tmp_path)
     found = carried.read(tmp_path / "frame_00002.png")
@@ -123,23 +124,23 @@ def test_each_picture_of_a_zip_carries_the_settings_alone(tmp_path, source_frame
 
 
 def test_a_gif_carries_the_settings_and_still_plays(tmp_path, source_frames, carry, request_):
-    media.write_gif(tmp_path / "clip.gif", source_frames, 7.5, carry)
+    write_gif(tmp_path / "clip.gif", source_frames, 7.5, carry)
     assert carried.read(tmp_path / "clip.gif").settings == carried.settings_of(request_, 7.5)
-    assert media.read_clip(tmp_path / "clip.gif", num_frames=4).frames.shape == source_frames.shape
+    assert read_clip(tmp_path / "clip.gif", num_frames=4).frames.shape == source_frames.shape
     with Image.open(tmp_path / "clip.gif") as picture:
         assert picture.n_frames == 4
 
 
 def test_a_comparison_travels_with_its_values(tmp_path, source_frames, request_):
     settings = carried.settings_of(request_, 8, {"mixing_ratio": (0, 0.5, 1.0), "mixing_rule": ("linear",)})
-    media.write_png(tmp_path / "sheet.png", source_frames[0], carried.carry(settings))
+    write_png(tmp_path / "sheet.png", source_frames[0], carried.carry(settings))
     found = carried.read(tmp_path / "sheet.png").settings
     assert found["axes"] == {"mixing_ratio": [0, 0.5, 1.0], "mixing_rule": ["linear"]}
 
 
 def test_names_of_models_come_back_as_they_are(tmp_path, source_frames, request_):
     foreign = replace(request_, base_model="/elsewhere/base.safetensors", loras="style:0.8", embeddings="a,b")
-    media.write_png(tmp_path / "picture.png", source_frames[0], carried.carry(carried.settings_of(foreign, 8)))
+    write_png(tmp_path / "picture.png", source_frames[0], carried.carry(carried.settings_of(foreign, 8)))
     found = carried.read(tmp_path / "picture.png").settings
     assert [found[name] for name in ("base_model", "loras", "embeddings")] == [
         "/elsewhere/base.safetensors", "style:0.8", "a,b",
@@ -151,7 +152,7 @@ def test_pictures_that_are_too_large_stay_at_home(tmp_path, monkeypatch, source_
     monkeypatch.setattr(carried, "MAX_BYTES", len(pictures))
     light = carried.carry(carried.settings_of(request_, 8), pictures)
     assert len(light.archive) < 10_000
-    media.write_mp4(tmp_path / "clip.mp4", source_frames, 8, light)
+    write_mp4(tmp_path / "clip.mp4", source_frames, 8, light)
     found = carried.read(tmp_path / "clip.mp4")
     assert found.request is None
     assert found.settings["prompt"] == request_.prompt
@@ -174,10 +175,10 @@ def test_a_file_without_settings_says_so(tmp_path, data):
 
 
 def test_plain_clips_and_pictures_of_ours_say_so_too(tmp_path, source_frames):
-    media.write_mp4(tmp_path / "clip.mp4", source_frames, 8)
-    media.write_png_zip(tmp_path / "frames.zip", source_frames)
-    media.write_gif(tmp_path / "clip.gif", source_frames, 8)
-    media.write_png(tmp_path / "picture.png", source_frames[0])
+    write_mp4(tmp_path / "clip.mp4", source_frames, 8)
+    write_png_zip(tmp_path / "frames.zip", source_frames)
+    write_gif(tmp_path / "clip.gif", source_frames, 8)
+    write_png(tmp_path / "picture.png", source_frames[0])
     for path in tmp_path.iterdir():
         with pytest.raises(InputError, match="carries no settings"):
             carried.read(path)
@@ -218,7 +219,7 @@ def test_a_damaged_archive_gives_a_sentence_or_the_truth(tmp_path, mp4, request_
 
 
 def test_a_png_whose_check_sum_is_wrong_is_refused(tmp_path, source_frames, carry):
-    media.write_png(tmp_path / "picture.png", source_frames[0], media.Carry(carry.text))
+    write_png(tmp_path / "picture.png", source_frames[0], Carry(carry.text))
     data = (tmp_path / "picture.png").read_bytes()
     refused(tmp_path / "picture.png", data.replace(b'"fps": 7.5', b'"fps": 9.5'), "damaged")
 
@@ -292,7 +293,7 @@ def test_a_mask_that_was_taken_out_is_missed(tmp_path, carry):
 )
 def test_settings_that_no_request_accepts_are_refused(tmp_path, source_frames, request_, change, words):
     settings = {**carried.settings_of(request_, 8), **change}
-    media.write_png(tmp_path / "picture.png", source_frames[0], carried.carry(settings))
+    write_png(tmp_path / "picture.png", source_frames[0], carried.carry(settings))
     with pytest.raises(InputError, match=words):
         carried.read(tmp_path / "picture.png")
 
@@ -300,7 +301,7 @@ def test_settings_that_no_request_accepts_are_refused(tmp_path, source_frames, r
 def test_settings_that_an_older_version_did_not_have_keep_their_default(tmp_path, source_frames, request_):
     settings = carried.settings_of(request_, 8)
     del settings["feather"], settings["loras"]
-    media.write_png(tmp_path / "picture.png", source_frames[0], carried.carry(settings))
+    write_png(tmp_path / "picture.png", source_frames[0], carried.carry(settings))
     assert carried.read(tmp_path / "picture.png").settings["feather"] == 4
 
 

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from bivdiff.cli import main as cli
-from bivdiff.media import reading as media
+from bivdiff.media.reading import probe, read_clip
+from bivdiff.media.writing import write_mp4, write_png_zip
 from bivdiff.pixels.metrics import SCORES
 from bivdiff.toybox.clips import load_index
 
@@ -38,10 +39,10 @@ def test_a_run_writes_its_clips_and_tells_all_in_json(clip, tmp_path, capsys):
     assert set(report["paths"]) == {"result", "framewise", "control"}
     assert report["paths"]["result"] == str(output)
     for path in report["paths"].values():
-        assert media.read_clip(path, num_frames=4).frames.shape == (4, 128, 128, 3)
+        assert read_clip(path, num_frames=4).frames.shape == (4, 128, 128, 3)
     assert report["settings"]["mixing_ratio"] == 0.25
     assert report["settings"]["seed"] == report["seed"]
-    assert report["fps"] == media.probe(clip).fps / 2
+    assert report["fps"] == probe(clip).fps / 2
     assert report["evaluations"]["smoothing"] == 8
     assert {"load", "control", "framewise", "inversion", "smoothing"} == set(report["seconds"])
     assert report["peak_memory_bytes"] > 0
@@ -74,7 +75,7 @@ def test_every_task_runs_and_writes_what_it_made(clip, tmp_path, capsys, task):
     assert cli.main(arguments) == 0
     report = json.loads(capsys.readouterr().out)
     assert set(report["paths"]) == {"result", "framewise", *shown}
-    sizes = {media.read_clip(path, num_frames=2).frames.shape for path in report["paths"].values()}
+    sizes = {read_clip(path, num_frames=2).frames.shape for path in report["paths"].values()}
     assert sizes == {(2, report["height"], report["width"], 3)}
     assert report["width"] % 8 == report["height"] % 8 == 0
     kinds = [control["control_type"] for control in report["settings"]["controls"]]
@@ -84,9 +85,9 @@ def test_every_task_runs_and_writes_what_it_made(clip, tmp_path, capsys, task):
 def test_a_mask_is_read_turned_around_and_carried(clip, tmp_path, capsys):
     """The shipped mask, its opposite with the switch, and its first frame carried over the clip, agree."""
     sample = load_index()[0]
-    masks = media.read_clip(sample.masks, num_frames=8).frames
-    media.write_mp4(tmp_path / "opposite.mp4", 255 - masks, 8)
-    media.write_png_zip(tmp_path / "frames.zip", masks)
+    masks = read_clip(sample.masks, num_frames=8).frames
+    write_mp4(tmp_path / "opposite.mp4", 255 - masks, 8)
+    write_png_zip(tmp_path / "frames.zip", masks)
     Image.fromarray(masks[0]).save(tmp_path / "first.png")
     given = {
         "mask": ["--mask", str(sample.masks)],
@@ -111,7 +112,7 @@ def test_given_control_maps_are_read(clip, tmp_path, capsys):
     arguments = ["run", "--video", clip, "--prompt", "a cube", "--control-video", clip, "--num-frames", "2"]
     assert cli.main([*arguments, *TWO_STEPS, "--output", str(output), "--json"]) == 0
     path = json.loads(capsys.readouterr().out)["paths"]["control"]
-    source, used = (media.read_clip(name, num_frames=2).frames.astype(int) for name in (clip, path))
+    source, used = (read_clip(name, num_frames=2).frames.astype(int) for name in (clip, path))
     assert np.abs(source - used).mean() < 3  # written and read as mp4 once more
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bivdiff.errors import InputError
-from bivdiff.media import reading as media
+from bivdiff.media.reading import probe, read_clip
 from bivdiff.pixels.metrics import psnr
 from bivdiff.toybox import clips, data, world
 
@@ -42,16 +42,16 @@ def test_the_samples_are_varied():
 
 @every_clip
 def test_a_clip_shows_what_the_world_renders(clip):
-    read = media.read_clip(clip.file, num_frames=world.NUM_FRAMES)
+    read = read_clip(clip.file, num_frames=world.NUM_FRAMES)
     truth = world.render(clips.SAMPLES[clip.name].scene, clips.SIZE, clips.SIZE)
     assert read.frames.shape == (8, 128, 128, 3)
     assert read.fps == world.FPS
-    assert media.probe(clip.file).num_frames == world.NUM_FRAMES
+    assert probe(clip.file).num_frames == world.NUM_FRAMES
     assert psnr(read.frames, truth.frames) > LEAST_PSNR
-    inside = media.read_clip(clip.masks, num_frames=world.NUM_FRAMES).frames[..., 0] >= 128
+    inside = read_clip(clip.masks, num_frames=world.NUM_FRAMES).frames[..., 0] >= 128
     expected = truth.masks[0] > 0
     assert (inside & expected).sum() / (inside | expected).sum() > LEAST_IOU
-    depth = media.read_clip(clip.depth, num_frames=world.NUM_FRAMES).frames[..., 0].astype(float)
+    depth = read_clip(clip.depth, num_frames=world.NUM_FRAMES).frames[..., 0].astype(float)
     near = truth.depth < 20  # metres: nearer is brighter
     assert np.corrcoef(depth[near], 1 / truth.depth[near])[0, 1] > 0.99
     assert depth.max() > 240

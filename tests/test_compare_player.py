@@ -16,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 from test_page import LOWEST_CONTRAST, SLIM, WIDE, overflow
 
-from bivdiff.media import reading as media
+from bivdiff.media.reading import read_clip
 from bivdiff.settings import ASSETS
 from bivdiff.toybox.clips import load_index
 from tabs.compare_player import Cell, compare_player, compare_value
@@ -169,7 +169,7 @@ def test_a_value_says_all_about_its_cells():
 
 
 def test_frames_are_encoded_once_and_served_from_a_file():
-    frames = media.read_clip(load_index()[0].file).frames
+    frames = read_clip(load_index()[0].file).frames
     first = Cell("0", frames)
     value = compare_value([first], 8)
     assert compare_value([first, Cell("1")], 8)["cells"][0]["sheet"] is value["cells"][0]["sheet"]
@@ -210,7 +210,7 @@ def test_all_cells_show_the_same_frame_at_any_instant(open_file):
 
 @pytest.mark.browser
 def test_twelve_clips_of_512_pixels_keep_up_with_the_clock(open_file):
-    frames = media.read_clip(load_index()[0].file, num_frames=COUNT, size=(512, 512)).frames
+    frames = read_clip(load_index()[0].file, num_frames=COUNT, size=(512, 512)).frames
     frames[:, 240:272, 240:272] = clip()[:, :32, :32]
     pair = [Cell("one", frames), Cell("other", frames[:, :, ::-1])]
     page = open_file(in_a_file(pair * 6, FPS))
@@ -479,7 +479,7 @@ def test_a_click_chooses_and_nothing_is_markup(open_file):
 @pytest.mark.browser
 @pytest.mark.parametrize(("viewport", "theme"), [(WIDE, "dark"), (SLIM, "light")], ids=["wide", "slim"])
 def test_everything_fits_has_a_name_and_can_be_read(open_file, viewport, theme):
-    frames = [media.read_clip(sample.file).frames for sample in load_index()[:5]]
+    frames = [read_clip(sample.file).frames for sample in load_index()[:5]]
     cells = [Cell(f"{i / 4:g}", f, "a rather long sublabel", scores={"Flicker": 3}) for i, f in enumerate(frames)]
     value = in_a_file([*cells, Cell("wait", pending=True)], 8, recommended=1, paper=2)
     page = open_file(value, viewport=viewport, color_scheme=theme)

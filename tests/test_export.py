@@ -24,7 +24,7 @@ from bivdiff.compare.export import contact_sheet, export, labelled_grid, player_
 from bivdiff.compare.scores import RULE, Recommendation
 from bivdiff.compare.sweep import Cell, SweepResult, paper_cell
 from bivdiff.errors import BIVDiffError, InputError
-from bivdiff.media import reading as media
+from bivdiff.media.reading import probe, read_clip
 from bivdiff.toybox.clips import load_index
 
 COUNT, HEIGHT, WIDTH, FPS = 3, 64, 96, 6.0
@@ -91,19 +91,19 @@ def test_all_is_written_and_the_zip_holds_all_else(paths):
 
 def test_every_cell_plays_as_it_was(paths, result):
     for cell in result.cells:
-        read = media.read_clip(paths[f"cell {cell.index + 1}"], num_frames=COUNT)
+        read = read_clip(paths[f"cell {cell.index + 1}"], num_frames=COUNT)
         assert read.fps == FPS
         assert np.abs(read.frames.astype(int) - cell.frames).max() <= 3  # H.264 is not lossless
-    assert np.abs(media.read_clip(paths["framewise"], num_frames=COUNT).frames.astype(int) - clip(50)).max() <= 3
+    assert np.abs(read_clip(paths["framewise"], num_frames=COUNT).frames.astype(int) - clip(50)).max() <= 3
 
 
 def test_the_grid_shows_each_clip_at_its_place(paths, result):
     frames = labelled_grid(result)
     for path in (paths["grid"], paths["gif"]):
-        info = media.probe(path)
+        info = probe(path)
         assert (info.num_frames, round(info.fps)) == (COUNT, FPS)
         assert abs(info.height - frames.shape[1]) <= 1
-        read = media.read_clip(path, num_frames=COUNT).frames
+        read = read_clip(path, num_frames=COUNT).frames
         for place, cell in enumerate(result.cells):
             row, column = divmod(place, 2)
             top, left = 4 + row * (HEIGHT + 16 + 4) + 16, 4 + column * (WIDTH + 4)
@@ -261,7 +261,7 @@ def test_the_command_writes_what_it_tells_and_starts_from_what_is_kept(compare, 
     assert [cell["values"]["mixing_ratio"] for cell in told["cells"]] == [1.0, 0.0]
     assert {name for name in told["paths"] if name.startswith("cell")} == {"cell 1", "cell 2"}
     assert (tmp_path / "out" / "index.html").is_file()
-    assert media.probe(told["paths"]["grid"]).num_frames == 2
+    assert probe(told["paths"]["grid"]).num_frames == 2
     assert told["recommended"]["index"] in {0, 1}
     assert 5 < told["cells"][0]["scores"]["psnr"] < 60  # the world knows the truth of a sample
     assert "ratio 0: " in err

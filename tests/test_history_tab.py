@@ -17,6 +17,7 @@ from test_page import LOWEST_CONTRAST, SLIM, WIDE, overflow
 from bivdiff.catalog.requests import default_request
 from bivdiff.errors import InputError
 from bivdiff.media import carried
+from bivdiff.media.writing import write_mp4
 from bivdiff.studio.jobs import Jobs
 from bivdiff.types import Control
 from tabs import common, compare, control, edit, history, inpaint, outpaint, restoring, smooth
@@ -247,7 +248,7 @@ def test_what_is_under_way_can_neither_be_deleted_nor_run_again(context, page, c
 def test_a_comparison_shows_its_clips_by_their_values(context, page, clip):
     run_id = context.runs.begin(asked(clip), 8.0, OWN, kind="comparison", axes={"mixing_ratio": [0.0, 1.0]})
     path = context.runs.folder(run_id) / "0.mp4"
-    history.media.write_mp4(path, clip, 8)
+    write_mp4(path, clip, 8)
     context.runs.finish_comparison(run_id, asked(clip), {"cell 1": path}, {"warp_error": [1, 2]}, clip)
     view = history.show(page, values(run_id))
     assert [tile["label"] for tile in view.player["tiles"]] == ["Source", "Mixing ratio 0", "Mixing ratio 1"]

@@ -19,8 +19,9 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 
 from bivdiff.errors import InputError
-from bivdiff.media import reading as media
-from bivdiff.media.reading import Limits, fit_frames, probe, read_clip, write_gif, write_mp4, write_png_zip
+from bivdiff.media.reading import Limits, probe, read_clip
+from bivdiff.media.writing import write_gif, write_mp4, write_png_zip
+from bivdiff.pixels.fitting import FITS, fit_frames
 
 BITS = 6
 WIDTH, HEIGHT = 96, 64
@@ -351,7 +352,7 @@ def test_ffmpeg_never_sees_a_disguised_text(
     tmp_path: Path, counting: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_bad(kind, tmp_path, counting)
-    monkeypatch.setattr(media, "subprocess", None)
+    monkeypatch.setattr("bivdiff.media.ffmpeg.subprocess", None)
     with pytest.raises(InputError, match="playlists and text are refused"):
         read_clip(path)
 
@@ -452,7 +453,7 @@ def test_no_process_and_no_frame_is_left_behind(counting: Path, monkeypatch: pyt
             started.append(self)
 
     monkeypatch.setattr(subprocess, "Popen", Recorded)
-    monkeypatch.setattr(media, "fit_frames", lambda *_: 1 / 0)
+    monkeypatch.setattr("bivdiff.media.reading.fit_frames", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         read_clip(counting, num_frames=40, size=(8, 8))
     assert len(started) == 2
@@ -481,7 +482,7 @@ def test_pad_keeps_everything_between_black_bars() -> None:
     assert (padded[:, 40:] == 0).all()
 
 
-@pytest.mark.parametrize("fit", media.FITS)
+@pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("size", [(96, 64), (33, 17), (1, 1), (200, 3), (3, 200)])
 def test_fit_meets_any_size(fit: str, size: tuple[int, int]) -> None:
     frames = smooth_frames(2)

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from bivdiff.bridge.prompts import describe_edit
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import ModelUnavailableError
-from bivdiff.media import reading as media
+from bivdiff.media.reading import read_clip
 from bivdiff.toybox.clips import load_index
 from tabs.page import build_page, launch_options
 
@@ -224,7 +224,7 @@ def test_an_upload_is_shown_and_used(open_page, run):
     expect(page.locator('#control-samples [aria-pressed="true"]')).to_have_count(0)
     expect(page.locator("#control-preview .bd-tiles canvas[data-frame]")).to_have_count(2)
     generate(page)
-    np.testing.assert_array_equal(run.requests[-1].frames, media.read_clip(load_index()[4].file).frames)
+    np.testing.assert_array_equal(run.requests[-1].frames, read_clip(load_index()[4].file).frames)
 
 
 def test_a_file_that_is_no_video_is_refused_with_a_sentence(open_page, tmp_path):

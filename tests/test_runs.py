@@ -23,7 +23,8 @@ from PIL import Image
 
 from bivdiff.errors import InputError
 from bivdiff.media import carried
-from bivdiff.media import reading as media
+from bivdiff.media.reading import read_clip
+from bivdiff.media.writing import write_mp4, write_png
 from bivdiff.settings import Settings
 from bivdiff.studio.history import runs
 from bivdiff.studio.history.runs import Runs
@@ -180,7 +181,7 @@ def test_how_a_run_failed_is_kept_and_so_is_what_it_made(history, request_of):
     failed = history.get(made, ANNA)
     assert (failed.state, failed.message) == ("failed", "The device ran out of memory.")
     assert list(failed.files) == ["framewise"]
-    assert media.read_clip(failed.files["framewise"], num_frames=4).frames.shape == request.frames.shape
+    assert read_clip(failed.files["framewise"], num_frames=4).frames.shape == request.frames.shape
     np.testing.assert_array_equal(history.job(made, ANNA)[0].frames, request.frames)
     with pytest.raises(ValueError, match="done"):
         history.end(made, "done")
@@ -190,7 +191,7 @@ def test_a_comparison_keeps_its_files_and_its_values(history, request_of, source
     made = history.begin(request_of(seed=None), 8, ANNA, kind="comparison", axes={"mixing_ratio": (0, 0.5)})
     cell = history.folder(made) / "cells" / "01.mp4"
     cell.parent.mkdir()
-    media.write_mp4(cell, source_frames, 8)
+    write_mp4(cell, source_frames, 8)
     history.finish_comparison(
         made, request_of(seed=9), {"cell 1": cell}, {"rows": [{"flicker": float("nan")}]}, source_frames
     )
@@ -386,7 +387,7 @@ def test_a_dropped_gif_says_that_the_clip_is_missing(history, request_of):
 
 def test_a_dropped_comparison_stays_one(history, request_of, tmp_path, source_frames):
     settings = carried.settings_of(request_of(), 8, {"mixing_ratio": (0, 1)})
-    media.write_png(tmp_path / "sheet.png", source_frames[0], carried.carry(settings))
+    write_png(tmp_path / "sheet.png", source_frames[0], carried.carry(settings))
     run = history.get(history.adopt(tmp_path / "sheet.png", ANNA), ANNA)
     assert (run.kind, run.settings["axes"]) == ("comparison", {"mixing_ratio": [0, 1]})
 
@@ -394,7 +395,7 @@ def test_a_dropped_comparison_stays_one(history, request_of, tmp_path, source_fr
 @pytest.mark.parametrize("change", [{"task": "dance"}, {"task": "edit"}, {"task": ""}])
 def test_a_dropped_file_of_an_unknown_task_is_refused(history, request_of, tmp_path, source_frames, change):
     settings = {**carried.settings_of(request_of(), 8), **change}
-    media.write_png(tmp_path / "picture.png", source_frames[0], carried.carry(settings))
+    write_png(tmp_path / "picture.png", source_frames[0], carried.carry(settings))
     with pytest.raises(InputError, match="Update"):
         history.adopt(tmp_path / "picture.png", ANNA)
     assert history.find(ANNA) == []
@@ -541,7 +542,7 @@ def test_a_database_of_a_newer_version_is_left_alone(settings, history, request_
 def works_for_now(history: Runs, request: GenerationRequest) -> None:
     """Where the folder cannot be used, all works until the process ends."""
     made = finished(history, request)
-    assert media.read_clip(history.get(made, ANNA).files["bridged"], num_frames=4).fps == 8
+    assert read_clip(history.get(made, ANNA).files["bridged"], num_frames=4).fps == 8
     history.set_favourite(made, ANNA, True)
     assert [run.id for run in history.find(ANNA, favourites=True)] == [made]
 
@@ -644,7 +645,7 @@ def test_a_full_disk_at_the_end_of_a_run_leaves_nothing_of_the_result(history, m
     made = history.begin(request_of(), 8, ANNA)
     before = files_in(history.files_folder)
     with monkeypatch.context() as patch:
-        patch.setattr(media, writer, full)
+        patch.setattr(runs, writer, full)
         with pytest.raises(InputError, match="the disk is full"):
             history.finish(made, result_of(request_of()), {})
     assert files_in(history.files_folder) == before
@@ -656,7 +657,7 @@ def test_a_full_disk_at_the_end_of_a_run_leaves_nothing_of_the_result(history, m
 def test_a_full_disk_while_frames_of_a_failed_run_are_kept_does_not_hide_the_failure(history, monkeypatch, request_of):
     made = history.begin(request_of(), 8, ANNA)
     with monkeypatch.context() as patch:
-        patch.setattr(media, "write_mp4", full)
+        patch.setattr(runs, "write_mp4", full)
         history.end(made, "failed", "Why.", framewise=request_of().frames)
         assert "the disk is full" in history.trouble
     run = history.get(made, ANNA)

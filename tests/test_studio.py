@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from test_page import LABELS, WIDE, generate, open_tab
 
 from bivdiff.media import carried
-from bivdiff.media import reading as media
+from bivdiff.media.reading import read_clip
 from bivdiff.settings import Settings
 from tabs.context import AppContext
 from tabs.page import build_page, launch_options
@@ -61,7 +61,7 @@ def plays(page: Page, task: str) -> None:
     with page.expect_download() as download:
         page.locator(f"#{task}-player .bd-tile:last-child .bd-keep").click()
     path = download.value.path()
-    frames = media.read_clip(path).frames
+    frames = read_clip(path).frames
     count, height, width, _ = frames.shape
     assert (count, height * width) == (8, 128 * 130 if task == "outpaint" else 128 * 128)
     assert frames.std() > 10

@@ -15,7 +15,8 @@ from PIL import Image
 from bivdiff.catalog.families import family_named
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
-from bivdiff.media import reading as media
+from bivdiff.media.reading import read_clip
+from bivdiff.media.writing import write_mp4
 from bivdiff.types import GenerationResult, StepEvent
 from tabs import common, control, controls, edit, inpaint, outpaint, presets, results, smooth
 from tabs.running import Meter, stages_of
@@ -34,7 +35,7 @@ def clip_file(tmp_path):
     """Writes frames as an mp4 and gives its path."""
 
     def write(frames: np.ndarray, name: str = "clip.mp4") -> str:
-        media.write_mp4(tmp_path / name, frames, 8)
+        write_mp4(tmp_path / name, frames, 8)
         return str(tmp_path / name)
 
     return write
@@ -182,7 +183,7 @@ def test_a_sample_brings_its_true_depth(context):
     chosen = values(map_source="sample", control_type="depth", sample=1, stride=1, num_frames=4)
     request = control.read_job(context, chosen).request
     (only,) = request.controls
-    drawn = media.read_clip(context.samples[1].depth, num_frames=4, size=(128, 128)).frames
+    drawn = read_clip(context.samples[1].depth, num_frames=4, size=(128, 128)).frames
     assert np.array_equal(only.frames, drawn)
     *_, shown = control.preview_control(context, chosen)
     assert all(is_filled(shown))
@@ -290,7 +291,7 @@ def masks_of(context, **changes):
 
 def test_the_samples_moving_object_is_the_mask_to_begin_with(context):
     masks = masks_of(context)
-    want = media.read_clip(context.samples[0].masks).frames[..., 0] >= 128
+    want = read_clip(context.samples[0].masks).frames[..., 0] >= 128
     np.testing.assert_array_equal(masks > 0, want)
 
 

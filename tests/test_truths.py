@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bivdiff.catalog.requests import default_request
-from bivdiff.media import reading as media
+from bivdiff.media.reading import read_clip
 from bivdiff.pixels.masks import grow
 from bivdiff.toybox import world
 from bivdiff.toybox.clips import SAMPLES, SIZE, load_index
@@ -16,7 +16,7 @@ CLIPS = load_index()
 
 
 def request_of(place: int, task: str, prompt: str, stride: int = 1, **changes):
-    frames = media.read_clip(CLIPS[place].file).frames[::stride]
+    frames = read_clip(CLIPS[place].file).frames[::stride]
     return default_request(task, "toybox", frames, prompt, **changes)
 
 
@@ -70,6 +70,6 @@ def test_another_clip_has_no_truth():
     request = request_of(0, "control", CLIPS[0].prompt)
     touched = request.frames.copy()
     touched[3, 5, 5] ^= 1
-    mixed = np.concatenate([request.frames[:4], media.read_clip(CLIPS[1].file).frames[4:]])
+    mixed = np.concatenate([request.frames[:4], read_clip(CLIPS[1].file).frames[4:]])
     for frames in (touched, mixed, request.frames[:, :64]):
         assert truth_of(default_request("control", "toybox", frames, CLIPS[0].prompt)) is None

@@ -21,10 +21,12 @@ from bivdiff.catalog.requests import default_request
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.compare.axes import read_values
 from bivdiff.errors import BIVDiffError, CancelledError, InputError, OutOfMemoryError
-from bivdiff.media import reading as media
 from bivdiff.media.carried import carry_of
+from bivdiff.media.reading import Clip, probe, read_beside, read_clip
+from bivdiff.media.writing import write_gif, write_mp4, write_png_zip
 from bivdiff.pixels import masks
 from bivdiff.pixels.canvas import parse_size, plan_canvas
+from bivdiff.pixels.fitting import FITS
 from bivdiff.pixels.tracking import track
 from bivdiff.settings import Settings
 from bivdiff.types import MIXING_RULES, Control, GenerationRequest, GenerationResult, StepEvent
@@ -274,18 +276,18 @@ def _planned(
     return request, asdict(found)
 
 
-def _read_source(args: argparse.Namespace) -> tuple[media.Clip, dict[str, Any]]:
+def _read_source(args: argparse.Namespace) -> tuple[Clip, dict[str, Any]]:
     """The source clip, and what else the task reads from files: control maps, masks, the canvas."""
     chosen = family_named(args.family)
     trim = {"start": args.start, "stride": args.frame_stride, "num_frames": args.num_frames or chosen.num_frames}
     if args.task == "outpaint":
-        info = media.probe(args.video)
+        info = probe(args.video)
         plan = plan_canvas(args.extend, info.width, info.height, chosen.size)
-        clip = media.read_clip(args.video, size=(plan.width, plan.height), fit=args.fit, **trim)
+        clip = read_clip(args.video, size=(plan.width, plan.height), fit=args.fit, **trim)
         canvas, holes = masks.extend_canvas(clip.frames, *plan.sides)
         return clip._replace(frames=canvas), {"masks": holes}
     size = parse_size(args.size) if args.size else chosen.size
-    clip = media.read_clip(args.video, size=size, fit=args.fit, **trim)
+    clip = read_clip(args.video, size=size, fit=args.fit, **trim)
     if args.task == "inpaint":
         return clip, {"masks": _read_masks(args, clip.frames)}
     if args.task == "control":
@@ -324,7 +326,7 @@ def _controls(args: argparse.Namespace, frames: np.ndarray | None = None) -> tup
 
 
 def _read_beside(args: argparse.Namespace, path: Path, frames: np.ndarray) -> np.ndarray:
-    return media.read_beside(path, frames, start=args.start, stride=args.frame_stride, fit=args.fit)
+    return read_beside(path, frames, start=args.start, stride=args.frame_stride, fit=args.fit)
 
 
 def _one_each(values: list[float], count: int) -> list[float]:
@@ -515,7 +517,7 @@ def _add_source_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-frames", type=int, help="frames to make (default: the video model's window)")
     parser.add_argument("--frame-stride", type=int, default=1, help="take every n-th source frame (default: 1)")
     parser.add_argument("--start", type=float, default=0.0, help="seconds into the source (default: 0)")
-    parser.add_argument("--fit", choices=media.FITS, default="crop", help="how the source comes to size (default: "
+    parser.add_argument("--fit", choices=FITS, default="crop", help="how the source comes to size (default: "
                         "crop)")  # fmt: skip
     parser.add_argument("--size", help="width and height to generate at, such as 576x320 (default: the family's)")
     parser.add_argument("--control-video", type=Path, nargs="+", metavar="MAP", help="clips that are the control maps")
@@ -608,9 +610,9 @@ def _manager(settings: Settings) -> ModelManager:
 def _writer(path: Path) -> Any:
     """The writer for a path's ending, found before anything is computed."""
     writers = {
-        ".mp4": media.write_mp4,
-        ".gif": media.write_gif,
-        ".zip": lambda path, frames, _, carry: media.write_png_zip(path, frames, carry),
+        ".mp4": write_mp4,
+        ".gif": write_gif,
+        ".zip": lambda path, frames, _, carry: write_png_zip(path, frames, carry),
     }
     if path.suffix.lower() not in writers:
         raise BIVDiffError(f"The output '{path.name}' must end in {', '.join(writers)}. Rename it.")

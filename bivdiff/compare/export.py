@@ -22,8 +22,9 @@ from bivdiff.compare.axes import AXES, label_of, say
 from bivdiff.compare.scores import RULE, SHORT_TITLES, TITLES, Recommendation
 from bivdiff.compare.sweep import Cell, SweepResult, paper_cell
 from bivdiff.errors import InputError
-from bivdiff.media import reading as media
 from bivdiff.media.carried import carry_of
+from bivdiff.media.sheets import fits_sprite_sheet, sprite_sheet
+from bivdiff.media.writing import MAX_GIF_FPS, ZIP_DATE, write_gif, write_mp4, write_png
 from bivdiff.settings import ASSETS
 
 PLAYER = ("compare_player.js", "compare_player.css")
@@ -34,7 +35,6 @@ SMALLEST_TEXT = 9
 PAPER_WHITE = (250, 250, 250)
 INK = (24, 24, 27)
 MUTED = (82, 82, 91)
-_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def export(folder: Path, result: SweepResult, fps: float) -> dict[str, Path]:
@@ -87,20 +87,20 @@ def _export(folder: Path, result: SweepResult, fps: float) -> dict[str, Path]:
         "scores_csv": folder / "scores.csv", "scores_json": folder / "scores.json", "plot": folder / "trade-off.svg",
     }  # fmt: skip
     frames, carry = labelled_grid(result), carry_of(result.request, fps, result.axes)
-    media.write_mp4(paths["grid"], frames, fps, carry)
-    media.write_gif(paths["gif"], frames, min(fps, media.MAX_GIF_FPS), carry)
-    media.write_png(paths["contact_sheet"], contact_sheet(result), carry)
+    write_mp4(paths["grid"], frames, fps, carry)
+    write_gif(paths["gif"], frames, min(fps, MAX_GIF_FPS), carry)
+    write_png(paths["contact_sheet"], contact_sheet(result), carry)
     paths["scores_csv"].write_text(scores_csv(result), "utf-8")
     paths["scores_json"].write_text(json.dumps({"fps": fps, **report(result)}, indent=2), "utf-8")
     paths["plot"].write_text(trade_off_svg(result), "utf-8")
     framewise = _shared_framewise(result.cells)
     if framewise is not None:
         paths["framewise"] = folder / "cells" / "frame-wise.mp4"
-        media.write_mp4(paths["framewise"], framewise, fps)
+        write_mp4(paths["framewise"], framewise, fps)
     clips = []
     for cell in result.cells:
         clips.append(folder / "cells" / f"{cell.index + 1:02}-{_file_name(cell.label)}.mp4")
-        media.write_mp4(clips[-1], cell.frames, fps, carry_of(cell.request, fps))
+        write_mp4(clips[-1], cell.frames, fps, carry_of(cell.request, fps))
         paths[f"cell {cell.index + 1}"] = clips[-1]
     paths["page"] = write_page(
         folder, result.cells, fps, recommended=result.recommended,
@@ -382,7 +382,7 @@ def write_page(
         settings: what all cells have in common.
     """
     script, style = (_asset(name) for name in PLAYER)
-    script = script if media.fits_sprite_sheet(cells[0].frames) else ""
+    script = script if fits_sprite_sheet(cells[0].frames) else ""
     videos = "".join(_video(folder, path, cell) for path, cell in zip(clips, cells, strict=False))
     chosen = recommended.index if recommended else None
     data = json.dumps(player_data(cells, fps, chosen, paper)).replace("<", "\\u003c") if script else ""
@@ -416,7 +416,7 @@ def player_data(
         "cells": [
             {
                 "label": cell.label, "sublabel": "",
-                "sheet": media.sprite_sheet(cell.frames, lossless=lossless, quality=QUALITY),
+                "sheet": sprite_sheet(cell.frames, lossless=lossless, quality=QUALITY),
                 "scores": {SHORT_TITLES[name]: value for name, value in _finite(cell.scores).items()},
             }
             for cell in cells
@@ -504,5 +504,5 @@ def _file_name(label: str) -> str:
 def _write_zip(path: Path, folder: Path, files: Iterable[Path]) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in files:
-            entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), date_time=_ZIP_DATE)
+            entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), date_time=ZIP_DATE)
             archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from bivdiff.errors import InputError
-from bivdiff.media.reading import CARRY_BOX, CARRY_CHUNK, CARRY_NAME, MAX_FPS, Carry
+from bivdiff.media.writing import CARRY_BOX, CARRY_CHUNK, CARRY_NAME, MAX_FPS, ZIP_DATE, Carry
 from bivdiff.types import MAX_AXES, GenerationRequest
 
 FORMAT = 1  # to be raised when older versions could not restore what is written
@@ -45,7 +45,6 @@ NO_PICTURES = (
 
 _SETTINGS = "settings.json"
 _INDEX = "pictures/index.json"
-_DATE = (1980, 1, 1, 0, 0, 0)
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_START = _PNG + b"\0\0\0\rIHDR"
 _ZIP_END = struct.Struct("<4s4H2LH")
@@ -109,10 +108,10 @@ def pack(request: GenerationRequest) -> bytes:
     index = {"names": list(clips), "count": count, "width": width, "height": height}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(zipfile.ZipInfo(_INDEX, _DATE), json.dumps(index))
+        archive.writestr(zipfile.ZipInfo(_INDEX, ZIP_DATE), json.dumps(index))
         for name, frames in clips.items():
             for number, frame in enumerate(frames):
-                archive.writestr(zipfile.ZipInfo(_frame_name(name, number), _DATE), _png(frame))
+                archive.writestr(zipfile.ZipInfo(_frame_name(name, number), ZIP_DATE), _png(frame))
     return buffer.getvalue()
 
 
@@ -136,7 +135,7 @@ def carry(settings: Mapping[str, Any], pictures: bytes = b"") -> Carry:
             pictures = b""
     buffer = io.BytesIO(pictures)
     with zipfile.ZipFile(buffer, "a") as archive:
-        archive.writestr(zipfile.ZipInfo(_SETTINGS, _DATE), text)
+        archive.writestr(zipfile.ZipInfo(_SETTINGS, ZIP_DATE), text)
     return Carry(text, buffer.getvalue())
 
 

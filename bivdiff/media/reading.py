@@ -1,4 +1,4 @@
-"""Reading and writing media files: the only module that opens one.
+"""Reading media files: the only module that opens a file of a stranger.
 
 How a file is read, and why so:
 
@@ -10,42 +10,31 @@ How a file is read, and why so:
 
 moviepy's reader can restrict neither the container nor the protocol, repeats the last frame where a file ends early,
 and lets a damaged file block on an unread pipe; therefore the ffmpeg that it ships with is called directly.
+
+Not here: the arguments that hold ffmpeg back (see ffmpeg), what a file carries of its run (see carried).
 """
 
-import base64
-import errno
-import io
+from __future__ import annotations
+
 import math
-import operator
 import os
-import subprocess
-import uuid
-import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, NamedTuple
 
 import numpy as np
-from imageio_ffmpeg import get_ffmpeg_exe
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from bivdiff.errors import InputError
+from bivdiff.errors import InputError, quoted_name
+from bivdiff.media import ffmpeg
+from bivdiff.media.ffmpeg import SCALER_FLAGS, exact_rate
+from bivdiff.pixels.fitting import MAX_SIDE, checked_size, fit_frames, whole_number
 
-FITS = ("crop", "pad")
 STILL_FPS = 1.0
 """The playback rate given to a picture, which has none."""
-
-MAX_SHEET_SIDE = 16383  # pixels of a WebP picture
-MAX_FPS = 1000.0
-MAX_GIF_FPS = 50.0
-"""Browsers slow a GIF down whose frames last less than two hundredths of a second."""
-
-MAX_SIDE = 16384
-FFMPEG_CPU_SECONDS = 600
-"""Processor time after which ffmpeg gives up on a file, so that a malicious one cannot occupy the machine."""
 
 SEEK_MARGIN = 20.0
 """Seconds by which to jump short in a container without an index, where ffmpeg may land on a key frame too late."""
@@ -55,8 +44,6 @@ _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # ffmpeg's own decoder
 _NO_TIMESTAMP = -(2**63)
 _NO_STREAMS = b"matches no streams"
 _PICTURES_ONLY = ("-map", "0:V:0")
-_SCALER_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
-_PNG_DATE = (1980, 1, 1, 0, 0, 0)
 _PICTURES = ("PNG", "JPEG", "WEBP")
 _SIGNATURES: dict[str, tuple[tuple[int, bytes], ...]] = {
     "gif": ((0, b"GIF87a"), (0, b"GIF89a")),
@@ -70,15 +57,6 @@ _SIGNATURES: dict[str, tuple[tuple[int, bytes], ...]] = {
     "JPEG": ((0, b"\xff\xd8\xff"),),
 }
 """First bytes of the containers that are read, by the name ffmpeg (or, for pictures, Pillow) has for them."""
-
-CARRY_BOX = bytes.fromhex("6b1d0f5c3e8a4b7e9c0ad1f2b83a57e4")
-"""The identity of the `uuid` box at the end of an mp4 that holds a `Carry`'s archive."""
-
-CARRY_CHUNK = b"bdPx"
-"""The PNG chunk with the archive: private, and no editor need understand it to keep the picture right."""
-
-CARRY_NAME = "bivdiff"
-"""The keyword of a PNG's text and, as its first sub-block, of a GIF's comment."""
 
 KNOWN_KINDS = "mp4, m4v, mov, webm, mkv, avi, gif, apng, ts, mts, m2ts, mpg, mpeg, flv, ogv, wmv, png, jpg, jpeg, webp"
 
@@ -114,17 +92,6 @@ class Clip(NamedTuple):
     fps: float
 
 
-class Carry(NamedTuple):
-    """What a file holds beside its pictures, unseen by players: `text`, JSON, and `archive`, a zip archive or nothing.
-
-    An mp4 has the text as its comment and the archive in a box of its own at the end; a PNG has the text in an iTXt
-    chunk and the archive in a private one; a GIF has the text as a comment; a zip of pictures has the archive's files.
-    """
-
-    text: str
-    archive: bytes = b""
-
-
 class ClipInfo(NamedTuple):
     """What a file holds: its size as shown (rotated, square pixels), mean rate, seconds, count of frames.
 
@@ -156,7 +123,7 @@ class _Source:
 
     @property
     def name(self) -> str:
-        return _name(self.path)
+        return quoted_name(self.path)
 
     def index_at(self, start: float) -> int:
         """The frame on screen `start` seconds after the first."""
@@ -215,12 +182,12 @@ def read_clip(
     Raises:
         InputError: the file cannot be used, holds fewer frames than asked for, or an argument is out of range.
     """
-    stride = _whole("stride", stride, limits.source_frames)
-    num_frames = _whole("num_frames", num_frames, limits.num_frames)
+    stride = whole_number("stride", stride, limits.source_frames)
+    num_frames = whole_number("num_frames", num_frames, limits.num_frames)
     if not (isinstance(start, (int, float)) and 0 <= start <= limits.seconds):
         raise InputError(f"The start must be a number of seconds from 0 to {limits.seconds:g}; it is {start!r:.60}.")
     if size is not None:
-        size = _checked_size(size, fit)
+        size = checked_size(size, fit)
     source = _open(Path(path), limits)
     _check_amount(source, size, num_frames, limits)
     first = _checked_first(source, start, stride, num_frames)
@@ -265,175 +232,6 @@ def read_beside(
         raise InputError(f"This clip must go with the source frame by frame, and does not. {error}") from error
 
 
-def fit_frames(frames: np.ndarray, size: tuple[int, int], fit: str) -> np.ndarray:
-    """Bring frames to a size without distorting them, with Lanczos resampling.
-
-    Args:
-        frames: uint8 `(F, H, W, 3)`.
-        size: `(width, height)` in pixels.
-        fit: "crop" fills the size and cuts what stands over, evenly on both sides; "pad" shows everything and
-            leaves black bars, evenly on both sides.
-
-    Returns:
-        uint8 `(F, height, width, 3)`; `frames` itself where it has that size already.
-
-    Raises:
-        InputError: `size` or `fit` is not usable.
-    """
-    width, height = _checked_size(size, fit)
-    source_height, source_width = _checked_frames(frames).shape[1:3]
-    if (source_width, source_height) == (width, height):
-        return frames
-    if fit == "crop":
-        scale = max(width / source_width, height / source_height)
-        left, top = (source_width - width / scale) / 2, (source_height - height / scale) / 2
-        # Rounding must not carry the box out of the picture.
-        left, top = max(left, 0.0), max(top, 0.0)
-        box = (left, top, source_width - left, source_height - top)
-        return np.stack([_resize(frame, (width, height), box) for frame in frames])
-    scale = min(width / source_width, height / source_height)
-    inner = (min(max(round(source_width * scale), 1), width), min(max(round(source_height * scale), 1), height))
-    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
-    fitted = np.zeros((len(frames), height, width, 3), np.uint8)
-    whole = (0.0, 0.0, float(source_width), float(source_height))
-    for target, frame in zip(fitted, frames, strict=True):
-        target[top : top + inner[1], left : left + inner[0]] = _resize(frame, inner, whole)
-    return fitted
-
-
-def write_mp4(path: str | Path, frames: np.ndarray, fps: float, carry: Carry | None = None) -> None:
-    """Write H.264 that every browser plays: yuv420p, BT.709, even sides, index at the front.
-
-    The same frames give the same bytes. An odd side grows by one repeated line. The file appears whole or not at all.
-
-    Args:
-        path: where to; an existing file is replaced.
-        frames: uint8 `(F, H, W, 3)`, F >= 1.
-        fps: playback rate.
-        carry: what the file carries besides.
-
-    Raises:
-        InputError: the rate is not usable, or the file cannot be written there.
-    """
-    height, width = _checked_frames(frames).shape[1:3]
-    even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    filters = (
-        f"scale=out_color_matrix=bt709:out_range=limited:flags={_SCALER_FLAGS},format=yuv420p,"
-        "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=limited"
-    )
-    # One thread and no version strings: the bytes then depend on the frames alone.
-    options = ["-vf", filters, "-c:v", "libx264", "-preset", "medium", "-crf", "16", "-threads", "1"]
-    options += ["-fflags", "+bitexact", "-flags:v", "+bitexact", "-movflags", "+faststart", "-f", "mp4"]
-    if carry:
-        options += ["-metadata", f"comment={carry.text}"]
-    with _replacing(Path(path)) as temporary:
-        _encode(even, _checked_rate(fps, MAX_FPS), temporary, options)
-        if carry and carry.archive:
-            with temporary.open("ab") as file:
-                file.write((24 + len(carry.archive)).to_bytes(4, "big") + b"uuid" + CARRY_BOX + carry.archive)
-
-
-def write_gif(path: str | Path, frames: np.ndarray, fps: float, carry: Carry | None = None) -> None:
-    """Write an endless GIF with one palette for the whole clip, so that colours do not flicker between frames.
-
-    Args:
-        path: where to; an existing file is replaced.
-        frames: uint8 `(F, H, W, 3)`, F >= 1.
-        fps: playback rate, at most 50; a GIF counts hundredths of a second, so others are met on average.
-        carry: what the file carries besides; of it, the text.
-
-    Raises:
-        InputError: the rate is not usable, or the file cannot be written there.
-    """
-    # Ordered dither stays in place from frame to frame; error diffusion would shimmer.
-    filters = "split[a][b];[a]palettegen=stats_mode=full[p];[b][p]paletteuse=dither=bayer:bayer_scale=4"
-    options = ["-filter_complex", filters, "-threads", "1", "-loop", "0", "-fflags", "+bitexact", "-f", "gif"]
-    rate = _checked_rate(fps, MAX_GIF_FPS)
-    with _replacing(Path(path)) as temporary:
-        _encode(_checked_frames(frames), rate, temporary, options)
-        if carry:
-            content = temporary.read_bytes()
-            first = _gif_blocks_start(content)  # behind the last picture ffmpeg takes a comment for one more
-            temporary.write_bytes(content[:first] + _gif_comment(carry.text) + content[first:])
-
-
-def write_png_zip(path: str | Path, frames: np.ndarray, carry: Carry | None = None) -> None:
-    """Write frames without loss as `frame_00000.png`, `frame_00001.png`, ... in a zip file.
-
-    Args:
-        path: where to; an existing file is replaced.
-        frames: uint8 `(F, H, W, 3)`, F >= 1.
-        carry: what the file carries besides: the archive's files stand beside the frames, each of which has the text.
-
-    Raises:
-        InputError: the file cannot be written there.
-    """
-    _checked_frames(frames)
-    text = _png_info(Carry(carry.text)) if carry else None
-    with _replacing(Path(path)) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-        for index, frame in enumerate(frames):
-            buffer = io.BytesIO()
-            Image.fromarray(frame).save(buffer, format="PNG", pnginfo=text)
-            archive.writestr(zipfile.ZipInfo(f"frame_{index:05d}.png", date_time=_PNG_DATE), buffer.getvalue())
-        if carry and carry.archive:
-            with zipfile.ZipFile(io.BytesIO(carry.archive)) as carried:
-                for entry in carried.infolist():
-                    archive.writestr(entry, carried.read(entry))
-
-
-def write_png(path: str | Path, picture: np.ndarray, carry: Carry | None = None) -> None:
-    """Write one picture without loss.
-
-    Args:
-        path: where to; an existing file is replaced.
-        picture: uint8 `(H, W, 3)`.
-        carry: what the file carries besides.
-
-    Raises:
-        InputError: the file cannot be written there.
-    """
-    (checked,) = _checked_frames(picture[None])
-    with _replacing(Path(path)) as temporary:
-        Image.fromarray(checked).save(temporary, format="PNG", pnginfo=_png_info(carry) if carry else None)
-
-
-# Checks of arguments
-
-
-def _name(path: Path) -> str:
-    """The file's name, fit for a sentence: no folders of this machine, nothing unprintable, not too long."""
-    name = "".join(letter if letter.isprintable() else "?" for letter in path.name)
-    return f'"{name if len(name) <= 80 else name[:77] + "..."}"'
-
-
-def _whole(name: str, value: int, maximum: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if not 1 <= number <= maximum:
-        raise InputError(f"{name} must be a whole number from 1 to {maximum}; it is {value!r:.60}.")
-    return number
-
-
-def _checked_size(size: tuple[int, int], fit: str) -> tuple[int, int]:
-    if fit not in FITS:
-        raise InputError(f"The way to fit a clip must be one of {', '.join(FITS)}; it is {fit!r}.")
-    return _whole("The width", size[0], MAX_SIDE), _whole("The height", size[1], MAX_SIDE)
-
-
-def _checked_frames(frames: np.ndarray) -> np.ndarray:
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
-        raise ValueError(f"frames must be uint8 (F, H, W, 3) and not empty, not {frames.dtype} {frames.shape}")
-    return frames
-
-
-def _checked_rate(fps: float, maximum: float) -> Fraction:
-    if not (isinstance(fps, (int, float)) and 0 < fps <= maximum):
-        raise InputError(f"The playback rate must be above 0 and at most {maximum:g} frames a second; it is {fps!r}.")
-    return _rate(fps)
-
-
 def _check_amount(source: _Source, size: tuple[int, int] | None, num_frames: int, limits: Limits) -> None:
     pixels = source.pixels if size is None else size[0] * size[1]
     if pixels * num_frames > limits.clip_pixels:
@@ -461,9 +259,6 @@ def _checked_first(source: _Source, start: float, stride: int, num_frames: int) 
     return first
 
 
-# Reading
-
-
 def _damaged(name: str) -> InputError:
     return InputError(
         f"{name} could not be decoded: it is damaged, incomplete or uses an unknown codec. "
@@ -477,7 +272,7 @@ def _open(path: Path, limits: Limits) -> _Source:
     container = _sniff(head)
     if container is None:
         raise InputError(
-            f"{_name(path)} is not a video or a picture that can be read here, whatever it is named. "
+            f"{quoted_name(path)} is not a video or a picture that can be read here, whatever it is named. "
             f"Known kinds are {KNOWN_KINDS}; playlists and text are refused. Convert it to mp4 and try again."
         )
     if container in _PICTURES:
@@ -487,13 +282,13 @@ def _open(path: Path, limits: Limits) -> _Source:
         if not animated:
             return _Source(path, container, np.zeros(1), 0.0, STILL_FPS, pixels)
         if container != "PNG":
-            raise InputError(f"{_name(path)} is an animated {container}. Convert it to mp4 or gif and try again.")
+            raise InputError(f"{quoted_name(path)} is an animated {container}. Convert it to mp4 or gif and try again.")
         container = "apng"
     return _scan(path, container, limits)
 
 
 def _read_head(path: Path, limits: Limits) -> bytes:
-    name = _name(path)
+    name = quoted_name(path)
     try:
         # Asked before opening: opening a pipe or a device could wait for ever.
         if path.is_dir():
@@ -532,24 +327,15 @@ def _sniff(head: bytes) -> str | None:
     return None
 
 
-def _ffmpeg_input(path: Path, container: str, limits: Limits) -> list[str]:
-    """The start of every ffmpeg command that reads: nothing guessed, no other file, no address, bounded work."""
-    bounds = ["-timelimit", str(FFMPEG_CPU_SECONDS), "-max_pixels", str(limits.pixels)]
-    # Only fatal messages: a damaged file can make ffmpeg print without end.
-    start = [get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-loglevel", "fatal", *bounds]
-    # The prefix keeps a name such as "concat:a" from being taken for a protocol.
-    return [*start, "-protocol_whitelist", "file", "-f", container, "-i", f"file:{path.absolute()}"]
-
-
 def _scan(path: Path, container: str, limits: Limits) -> _Source:
     """Read the times of all frames from the packets, which costs reading the file but no decoding."""
-    command = _ffmpeg_input(path, container, limits)
+    command = ffmpeg.reading_command(path, container, limits.pixels)
     count = str(limits.source_frames + 1)
-    done = _finished([*command, *_PICTURES_ONLY, "-c", "copy", "-frames:v", count, "-f", "framecrc", "-"])
+    done = ffmpeg.run([*command, *_PICTURES_ONLY, "-c", "copy", "-frames:v", count, "-f", "framecrc", "-"])
     if _NO_STREAMS in done.stderr:
-        if _NO_STREAMS in _finished([*command, "-map", "0", "-c", "copy", "-t", "0", "-f", "null", "-"]).stderr:
-            raise _damaged(_name(path))
-        raise InputError(f"{_name(path)} has no picture, only sound or text. Choose a file with a video in it.")
+        if _NO_STREAMS in ffmpeg.run([*command, "-map", "0", "-c", "copy", "-t", "0", "-f", "null", "-"]).stderr:
+            raise _damaged(quoted_name(path))
+        raise InputError(f"{quoted_name(path)} has no picture, only sound or text. Choose a file with a video in it.")
     header: dict[str, str] = {}
     rows: list[tuple[int, int, int]] = []
     has_side_data = False
@@ -564,10 +350,10 @@ def _scan(path: Path, container: str, limits: Limits) -> _Source:
             if not _is_discarded(fields[6:]):
                 rows.append((int(fields[1]), int(fields[2]), int(fields[3])))
     if not rows or "dimensions 0" not in header:
-        raise _damaged(_name(path))
+        raise _damaged(quoted_name(path))
     if header["dimensions 0"] == "0x0":
         raise InputError(
-            f"The size of the frames of {_name(path)} cannot be told: it is damaged, or beyond the "
+            f"The size of the frames of {quoted_name(path)} cannot be told: it is damaged, or beyond the "
             f"{limits.pixels / 1e6:.1f} megapixels that are accepted. Shrink it, or convert it to mp4, and try again."
         )
     tick = Fraction(header["tb 0"])
@@ -584,11 +370,6 @@ def _scan(path: Path, container: str, limits: Limits) -> _Source:
     )
     _check_limits(source, limits)
     return source
-
-
-def _finished(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
-    """What a command that reads nothing from its input has put out, whether or not it succeeded."""
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
 def _is_discarded(extras: list[str]) -> bool:
@@ -649,17 +430,12 @@ def _check_limits(source: _Source, limits: Limits) -> None:
     raise InputError(f"{source.name} has {reason} that are accepted. Cut or shrink it and try again.")
 
 
-def _rate(fps: float) -> Fraction:
-    """The rate as ffmpeg wants it; 1001 is the denominator of the NTSC rates."""
-    return max(Fraction(fps).limit_denominator(1001), Fraction(1, 1001))
-
-
 def _decode(source: _Source, first: int, stride: int, count: int, limits: Limits) -> Iterator[np.ndarray]:
     """Yield at most `count` frames `(H, W, 3)`, every `stride`-th from frame `first`; fewer where the file ends."""
     if source.container in _PICTURES:
         yield _read_picture(source, limits)
         return
-    command = _ffmpeg_input(source.path, source.container, limits)
+    command = ffmpeg.reading_command(source.path, source.container, limits.pixels)
     begin = 0.0
     if first > 0:
         # Between two frames, so that no rounding of a time decides which of them comes first.
@@ -672,19 +448,14 @@ def _decode(source: _Source, first: int, stride: int, count: int, limits: Limits
         where = command.index("-i")
         command[where:where] = ["-c:v", source.decoder]
     filters = (
-        f"trim=start={begin:.6f},setpts=PTS-STARTPTS,fps={_rate(source.fps)},select='not(mod(n,{stride}))',"
-        f"scale=w='clip(iw*sar,1,{MAX_SIDE})':h=ih:flags={_SCALER_FLAGS},format=rgba"
+        f"trim=start={begin:.6f},setpts=PTS-STARTPTS,fps={exact_rate(source.fps)},select='not(mod(n,{stride}))',"
+        f"scale=w='clip(iw*sar,1,{MAX_SIDE})':h=ih:flags={SCALER_FLAGS},format=rgba"
     )
     command += [*_PICTURES_ONLY, "-vf", filters, "-fps_mode", "passthrough", "-frames:v", str(count)]
     command += ["-c:v", "pam", "-f", "image2pipe", "-"]
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, stdin=quiet, stdout=subprocess.PIPE, stderr=quiet) as process:
-        try:
-            output = cast("IO[bytes]", process.stdout)
-            while (frame := _read_pam(output)) is not None:
-                yield _over_white(frame)
-        finally:
-            process.kill()
+    with ffmpeg.streaming(command) as output:
+        while (frame := _read_pam(output)) is not None:
+            yield _over_white(frame)
 
 
 def _read_pam(stream: IO[bytes]) -> np.ndarray | None:
@@ -719,11 +490,11 @@ def _opened_picture(path: Path, kind: str, limits: Limits) -> Iterator[Image.Ima
             yield picture
     except Image.DecompressionBombError as error:
         raise InputError(
-            f"{_name(path)} has more than the {limits.pixels / 1e6:.1f} megapixels that are accepted. "
+            f"{quoted_name(path)} has more than the {limits.pixels / 1e6:.1f} megapixels that are accepted. "
             "Shrink it and try again."
         ) from error
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
-        raise _damaged(_name(path)) from error
+        raise _damaged(quoted_name(path)) from error
 
 
 def _read_picture(source: _Source, limits: Limits) -> np.ndarray:
@@ -735,101 +506,3 @@ def _read_picture(source: _Source, limits: Limits) -> np.ndarray:
         if upright.has_transparency_data:
             return _over_white(np.asarray(upright.convert("RGBA")))
         return np.array(upright.convert("RGB"))
-
-
-def _resize(frame: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float]) -> np.ndarray:
-    """Resample the part `box` (left, top, right, bottom) of one frame to `size` (width, height)."""
-    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS, box=box))
-
-
-# Writing
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a new file beside `path` to write to; it takes that name only if all went well."""
-    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
-    try:
-        temporary.touch(exist_ok=False)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"{_name(path)} could not be written: {error.strerror or 'the system refused'}. "
-            "Check that its folder exists, may be written to and has free space."
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _png_info(carry: Carry) -> PngImagePlugin.PngInfo:
-    info = PngImagePlugin.PngInfo()
-    info.add_itxt(CARRY_NAME, carry.text)
-    if carry.archive:
-        info.add(CARRY_CHUNK, carry.archive)
-    return info
-
-
-def _gif_blocks_start(content: bytes) -> int:
-    """Where a GIF's blocks begin: behind its header, and the palette that it may have for all of them."""
-    flags = content[10]
-    return 13 + (3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0)
-
-
-def _gif_comment(text: str) -> bytes:
-    """A comment extension: a chain of sub-blocks of at most 255 bytes, the first of which is the keyword."""
-    data = text.encode()
-    blocks = [CARRY_NAME.encode(), *(data[start : start + 255] for start in range(0, len(data), 255))]
-    return b"\x21\xfe" + b"".join(bytes([len(block)]) + block for block in blocks) + b"\0"
-
-
-def _encode(frames: np.ndarray, rate: Fraction, path: Path, options: Sequence[str]) -> None:
-    """Have ffmpeg write frames to `path`. Raises OSError where it could not."""
-    height, width = frames.shape[1:3]
-    raw = ["-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}", "-framerate", str(rate)]
-    command = [get_ffmpeg_exe(), "-hide_banner", "-loglevel", "fatal", *raw, "-i", "pipe:0", *options]
-    command += ["-y", f"file:{path.absolute()}"]
-    pixels = memoryview(np.ascontiguousarray(frames)).cast("B")
-    done = subprocess.run(command, input=pixels, capture_output=True, check=False)
-    if done.returncode != 0:
-        raise OSError(errno.EIO, "the encoder stopped early, most often because the disk is full")
-
-
-def fits_sprite_sheet(frames: np.ndarray) -> bool:
-    """Whether `(F, H, W, 3)` frames fit into one picture of the sheets' format."""
-    count, height, width = frames.shape[:3]
-    columns, rows = _sheet_shape(count)
-    return max(columns * width, rows * height) <= MAX_SHEET_SIDE
-
-
-def _sheet_shape(count: int) -> tuple[int, int]:
-    """Columns and rows of a sheet of so many frames."""
-    columns = math.ceil(math.sqrt(count))
-    return columns, math.ceil(count / columns)
-
-
-def sprite_sheet(frames: np.ndarray, *, lossless: bool, quality: int) -> dict[str, Any]:
-    """All frames in one picture, row by row, as a data address with what is needed to cut it up again.
-
-    Args:
-        frames: uint8 `(F, H, W, 3)`.
-        lossless: keep every pixel as it is.
-        quality: of the picture where it is not lossless, 0 to 100; where it is, the effort to make it small.
-
-    Raises:
-        InputError: they do not fit, see `fits_sprite_sheet`.
-    """
-    count, height, width = frames.shape[:3]
-    if not fits_sprite_sheet(frames):
-        raise InputError(
-            f"{count} frames of {width}x{height} are too many to be shown side by side. Make a shorter clip."
-        )
-    columns, rows = _sheet_shape(count)
-    canvas = np.zeros((rows * columns, height, width, 3), np.uint8)
-    canvas[:count] = frames
-    grid = canvas.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
-    buffer = io.BytesIO()
-    Image.fromarray(grid).save(buffer, "WEBP", lossless=lossless, quality=quality, method=2)
-    address = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-    return {"src": address, "columns": columns, "count": count, "width": width, "height": height}

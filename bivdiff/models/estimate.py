@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from bivdiff.catalog.specs import Family, ModelSpec, VideoModel
-from bivdiff.media.reading import fit_frames
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.placement import OffloadPolicy
+from bivdiff.pixels.fitting import fit_frames
 from bivdiff.types import GenerationRequest
 from bivdiff.units import say_bytes
 

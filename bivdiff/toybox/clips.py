@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bivdiff.errors import InputError
-from bivdiff.media import reading as media
+from bivdiff.media.writing import write_mp4
 from bivdiff.settings import ASSETS
 from bivdiff.toybox import data, world
 from bivdiff.toybox.world import Scene, Solid
@@ -212,9 +212,9 @@ def _write(folder: Path, name: str, sample: Sample) -> SampleClip:
         depth=folder / f"{stem}-depth.mp4",
     )
     depth = np.rint(data.depth_maps(data.inverse_depth(rendering.depth))).astype(np.uint8)
-    media.write_mp4(clip.file, rendering.frames, world.FPS)
+    write_mp4(clip.file, rendering.frames, world.FPS)
     for file, maps in ((clip.masks, rendering.masks[0]), (clip.depth, depth)):
-        media.write_mp4(file, np.repeat(maps[..., None], 3, axis=-1), world.FPS)
+        write_mp4(file, np.repeat(maps[..., None], 3, axis=-1), world.FPS)
     return clip
 
 

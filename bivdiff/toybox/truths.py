@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bivdiff.errors import InputError
-from bivdiff.media import reading as media
+from bivdiff.media.reading import read_clip
 from bivdiff.toybox import world
 from bivdiff.toybox.clips import SAMPLES, SIZE, Sample, load_index
 from bivdiff.toybox.world import Scene
@@ -38,7 +38,7 @@ def _sample_of(frames: np.ndarray) -> tuple[Sample, Sequence[int]] | None:
     if frames.shape[1:] != (SIZE, SIZE, 3):
         return None
     for clip in load_index():
-        places = {frame.tobytes(): place for place, frame in enumerate(media.read_clip(clip.file).frames)}
+        places = {frame.tobytes(): place for place, frame in enumerate(read_clip(clip.file).frames)}
         found = [places.get(frame.tobytes(), -1) for frame in frames]
         if min(found) >= 0:
             return SAMPLES[clip.name], found

@@ -34,7 +34,7 @@ from PIL import Image
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
 from bivdiff.media import carried
-from bivdiff.media import reading as media
+from bivdiff.media.writing import MAX_GIF_FPS, Carry, write_gif, write_mp4, write_png_zip
 from bivdiff.settings import Settings
 from bivdiff.types import GenerationRequest, GenerationResult
 from bivdiff.units import read_bytes
@@ -229,8 +229,8 @@ class Runs:
             self._keep_pictures(folder, result.request)
             carry = carried.carry(settings, (folder / _PICTURES).read_bytes())
             _write_clips(folder, files, result, row["fps"], carry)
-            media.write_gif(folder / files["gif"], result.frames, min(row["fps"], media.MAX_GIF_FPS), carry)
-            media.write_png_zip(folder / files["pngs"], result.frames, carry)
+            write_gif(folder / files["gif"], result.frames, min(row["fps"], MAX_GIF_FPS), carry)
+            write_png_zip(folder / files["pngs"], result.frames, carry)
             self._update(
                 run_id, state="done", message="", settings=_json(settings), words=_words(settings),
                 seed=settings["seed"], scores=_json(_finite(scores)), seconds=_json(_finite(result.seconds)),
@@ -622,7 +622,7 @@ class Runs:
         files = {"framewise": "frame-by-frame.mp4"}
         with self._written(run_id, files) as folder:
             carry = carried.carry(json.loads(row["settings"]), (folder / _PICTURES).read_bytes())
-            media.write_mp4(folder / files["framewise"], framewise, row["fps"], carry)
+            write_mp4(folder / files["framewise"], framewise, row["fps"], carry)
             self._update(run_id, files=_json(files), thumbnail=_thumbnail(framewise, row["fps"]))
 
     def _bound(self) -> int:
@@ -754,16 +754,14 @@ def _names_of(result: GenerationResult) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _write_clips(
-    folder: Path, files: Mapping[str, str], result: GenerationResult, fps: float, carry: media.Carry
-) -> None:
+def _write_clips(folder: Path, files: Mapping[str, str], result: GenerationResult, fps: float, carry: Carry) -> None:
     clips = {"bridged": result.frames, "framewise": result.framewise_frames}
     clips |= {f"control-{number}" if number > 1 else "control": frames
               for number, frames in enumerate(result.control_frames, 1)}  # fmt: skip
     if result.request.masks is not None:
         clips["mask"] = np.repeat(result.request.masks[..., None], 3, axis=-1)
     for name, frames in clips.items():
-        media.write_mp4(folder / files[name], frames, fps, carry)
+        write_mp4(folder / files[name], frames, fps, carry)
 
 
 def _thumbnail(frames: np.ndarray, fps: float) -> bytes:

@@ -1,0 +1,64 @@
+"""The one place that starts ffmpeg: which binary, how it is held back, and how frames go in.
+
+Not here: what may be read at all (see reading).
+"""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, cast
+
+import numpy as np
+from imageio_ffmpeg import get_ffmpeg_exe
+
+CPU_SECONDS = 600
+"""Processor time after which ffmpeg gives up on a file, so that a malicious one cannot occupy the machine."""
+
+SCALER_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+
+
+def reading_command(path: Path, container: str, max_pixels: int) -> list[str]:
+    """The start of every ffmpeg command that reads: nothing guessed, no other file, no address, bounded work."""
+    bounds = ["-timelimit", str(CPU_SECONDS), "-max_pixels", str(max_pixels)]
+    # Only fatal messages: a damaged file can make ffmpeg print without end.
+    start = [get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-loglevel", "fatal", *bounds]
+    # The prefix keeps a name such as "concat:a" from being taken for a protocol.
+    return [*start, "-protocol_whitelist", "file", "-f", container, "-i", f"file:{path.absolute()}"]
+
+
+def run(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+    """What a command that reads nothing from its input has put out, whether or not it succeeded."""
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+
+@contextmanager
+def streaming(command: Sequence[str]) -> Iterator[IO[bytes]]:
+    """The output of a command while it runs; on leaving, the process is gone, whether or not it had finished."""
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=quiet, stdout=subprocess.PIPE, stderr=quiet) as process:
+        try:
+            yield cast("IO[bytes]", process.stdout)
+        finally:
+            process.kill()
+
+
+def encode(frames: np.ndarray, rate: Fraction, path: Path, options: Sequence[str]) -> None:
+    """Have ffmpeg write frames to `path`. Raises OSError where it could not."""
+    height, width = frames.shape[1:3]
+    raw = ["-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}", "-framerate", str(rate)]
+    command = [get_ffmpeg_exe(), "-hide_banner", "-loglevel", "fatal", *raw, "-i", "pipe:0", *options]
+    command += ["-y", f"file:{path.absolute()}"]
+    pixels = memoryview(np.ascontiguousarray(frames)).cast("B")
+    done = subprocess.run(command, input=pixels, capture_output=True, check=False)
+    if done.returncode != 0:
+        raise OSError(errno.EIO, "the encoder stopped early, most often because the disk is full")
+
+
+def exact_rate(fps: float) -> Fraction:
+    """The rate as ffmpeg wants it; 1001 is the denominator of the NTSC rates."""
+    return max(Fraction(fps).limit_denominator(1001), Fraction(1, 1001))
