@@ -181,7 +181,7 @@ def test_commands_of_the_readme_are_understood():
 
 
 def understood(words: list[str]) -> bool:
-    from bivdiff.cli.main import build_parser
+    from bivdiff.cli.parser import build_parser
 
     try:
         build_parser().parse_args(words)

@@ -1,0 +1,137 @@
+"""`compare`: make a clip for each value of a setting."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bivdiff.catalog.requests import default_request
+from bivdiff.cli.flags import add_request_flags, add_source_flags, changes_of, flag_of
+from bivdiff.cli.output import tell
+from bivdiff.cli.planning import manager_of, planned
+from bivdiff.cli.source import controls_of, read_source
+from bivdiff.compare.axes import read_values
+from bivdiff.errors import BIVDiffError, CancelledError, InputError
+from bivdiff.settings import Settings
+from bivdiff.types import GenerationRequest, StepEvent
+
+if TYPE_CHECKING:
+    from bivdiff.compare.sweep import Cell, CellEvent, SweepResult
+
+
+DEFAULT_RATIOS = "0,0.25,0.5,0.75,1"
+
+
+def add_compare_command(commands: Any) -> None:
+    """Add the command and its flags to the parser's commands."""
+    compare = commands.add_parser(
+        "compare", help="make a clip for each value of a setting, beside each other",
+        description="Make a clip for each mixing ratio, or each value of one or two other settings, and score them.",
+    )  # fmt: skip
+    source = compare.add_mutually_exclusive_group(required=True)
+    source.add_argument("--video", type=Path, help="source clip: any video, GIF or picture")
+    source.add_argument("--scene", type=int, help="instead: a scene of the evaluation, whose true clip is known")
+    compare.add_argument("--prompt", help="what the new clip shows; a scene has its own")
+    compare.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the clips, grid, scores "
+                         "and page; made if need be")  # fmt: skip
+    compare.add_argument("--mixing-ratios", metavar="R1,R2,...", help="ratios to compare (default: "
+                         f"{DEFAULT_RATIOS}, unless --vary names something else)")  # fmt: skip
+    compare.add_argument("--vary", action="append", default=[], metavar="FIELD=V1,V2,...", help="another setting to "
+                         "compare, such as seed=1,2 or mixing_rule=linear,slerp; two settings make a grid")  # fmt: skip
+    add_source_flags(compare)
+    add_request_flags(compare)
+    compare.set_defaults(carry_out=compare_command)
+
+
+def compare_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    """Make a clip for each value of a setting, and write what shows and scores them."""
+    from bivdiff.bridge.store import StageStore
+    from bivdiff.compare.export import check_folder, export, report
+    from bivdiff.compare.sweep import gathered, last, sweep
+    from bivdiff.toybox.truths import truth_of
+
+    check_folder(args.output)
+    axes = _axes(args)
+    request, truth, fps = _compared_source(args)
+    manager = manager_of(settings)
+    request, found = planned(request, manager, args.fit_memory, axes)
+    truth = truth_of(request) if truth is None else truth
+    cells: list[Cell] = []
+    try:
+        result = last(_followed_cells(sweep(request, axes, manager, StageStore(settings), truth), cells))
+    except (KeyboardInterrupt, BIVDiffError) as error:
+        if not cells:
+            raise
+        stopped = gathered(request, axes, cells)
+        export(args.output, stopped, fps)
+        told = "Stopped." if isinstance(error, KeyboardInterrupt) else str(error)
+        ready = f"The {len(cells)} of {stopped.size} clips that were ready are in '{args.output}'."
+        raise CancelledError(f"{told} {ready}") from None
+    paths = {name: str(path) for name, path in export(args.output, result, fps).items()}
+    return {**report(result), "estimate": found, "fps": fps, "paths": paths}
+
+
+def _followed_cells(
+    events: Iterator[CellEvent | Cell | SweepResult], cells: list[Cell]
+) -> Iterator[CellEvent | Cell | SweepResult]:
+    """The events of a sweep as they come, shown on standard error; `cells` grows by those that are ready."""
+    from bivdiff.compare.sweep import Cell
+
+    for event in events:
+        if isinstance(event, StepEvent):
+            tell(f"\r\033[K{event.message} {event.step}/{event.total}", end="")
+            if event.note:
+                tell(f"\r\033[K{event.note}")
+        elif isinstance(event, Cell):
+            cells.append(event)
+            reused = f", reused: {', '.join(event.reused)}" if event.reused else ""
+            tell(f"\r\033[K{event.label}: {event.seconds['total']:.1f} s{reused}")
+        yield event
+
+
+def _compared_source(args: argparse.Namespace) -> tuple[GenerationRequest, np.ndarray | None, float]:
+    """What is to be made, the true clip where there is one, and the playback rate."""
+    if args.scene is not None:
+        from bivdiff.evaluate.evaluation import case_of
+        from bivdiff.toybox.world import FPS
+
+        _refuse_beside_a_scene(args)
+        changes = {**changes_of(args), "controls": controls_of(args) if args.task == "control" else None}
+        case = case_of(args.task, args.scene, args.family, **changes)
+        return case.request, case.truth, FPS
+    if args.prompt is None:
+        raise InputError("There is no prompt. Say with --prompt what the new clip shows.")
+    source, changes = read_source(args)
+    request = default_request(args.task, args.family, source.frames, args.prompt, **{**changes_of(args), **changes})
+    return request, None, source.fps
+
+
+def _refuse_beside_a_scene(args: argparse.Namespace) -> None:
+    """Refuse what a scene of the evaluation has of its own.
+
+    Raises:
+        InputError: such a flag was given.
+    """
+    own = ("prompt", "num_frames", "size", "control_video", "mask", "box", "color_key", "fit_memory")
+    given = [flag_of(name) for name in own if getattr(args, name)]
+    if given:
+        raise InputError(f"A scene has its own clip, prompt and masks, and {', '.join(given)} would change them. Leave "
+                         "that out, or give a clip with --video.")  # fmt: skip
+
+
+def _axes(args: argparse.Namespace) -> dict[str, list[Any]]:
+    """The settings that are compared, each with its values."""
+    axes: dict[str, list[Any]] = {}
+    if args.mixing_ratios or not args.vary:
+        axes["mixing_ratio"] = read_values("mixing_ratio", args.mixing_ratios or DEFAULT_RATIOS)
+    for given in args.vary:
+        name, found, values = given.partition("=")
+        if not found:
+            raise InputError(f"'{given}' names no values. Write it as in seed=1,2.")
+        name = name.strip().replace("-", "_")
+        axes[name] = [*axes.get(name, []), *read_values(name, values)]
+    return axes

@@ -1,0 +1,26 @@
+"""The parser of all commands; each command adds itself."""
+
+from __future__ import annotations
+
+import argparse
+
+from bivdiff.cli.bench import add_bench_command
+from bivdiff.cli.compare import add_compare_command
+from bivdiff.cli.evaluate import add_evaluate_command
+from bivdiff.cli.models import add_models_commands
+from bivdiff.cli.output import report_as_text
+from bivdiff.cli.run import add_run_command
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands. What it returns carries a command out: `args.carry_out(args, settings)`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bivdiff",
+        description="Make a video with an image diffusion model, bridged to a video model by Mixed Inversion.",
+    )
+    parser.add_argument("--device", help="auto, cpu, cuda or mps (default: auto, or BIVDIFF_DEVICE)")
+    parser.set_defaults(as_text=report_as_text)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for add in (add_run_command, add_compare_command, add_evaluate_command, add_bench_command, add_models_commands):
+        add(commands)
+    return parser

@@ -1,0 +1,54 @@
+"""Whether what is asked for fits, told before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from bivdiff.cli.output import tell
+from bivdiff.errors import OutOfMemoryError
+from bivdiff.settings import Settings
+from bivdiff.types import GenerationRequest
+
+if TYPE_CHECKING:
+    from bivdiff.models.manager import ModelManager
+
+
+def manager_of(settings: Settings) -> ModelManager:
+    """The models of this process; torch is imported only now."""
+    from bivdiff.models.manager import ModelManager
+
+    return ModelManager(settings)
+
+
+def planned(
+    request: GenerationRequest, manager: ModelManager, to_fit: bool, axes: Mapping[str, Sequence[Any]] | None = None
+) -> tuple[GenerationRequest, Any]:
+    """The request, made to fit if that is wanted, and what it is expected to take, told on standard error.
+
+    Args:
+        request: of a run, or of a comparison.
+        manager: knows the budgets.
+        to_fit: whether to make it fit.
+        axes: what a comparison varies.
+
+    Raises:
+        InputError: a setting cannot be compared.
+        OutOfMemoryError: it does not fit.
+    """
+    from bivdiff.compare.axes import check_axes
+    from bivdiff.compare.planning import expected_of_all, fitted_for_all
+    from bivdiff.models.planning import expected, fitted
+
+    if axes:
+        check_axes(request, axes)
+    if to_fit:
+        request, changed = fitted_for_all(request, axes, manager) if axes else fitted(request, manager)
+        if changed:
+            tell(changed)
+    found = expected_of_all(request, axes, manager) if axes else expected(request, manager)
+    if not found.fits:
+        raise OutOfMemoryError(f"{found.advice} Or let --fit-memory do it.")
+    tell(found.sentence)
+    return request, asdict(found)

@@ -1,0 +1,98 @@
+"""`run`: make a clip and write it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bivdiff.catalog.requests import default_request
+from bivdiff.cli.flags import add_request_flags, add_source_flags, changes_of
+from bivdiff.cli.planning import manager_of, planned
+from bivdiff.cli.source import read_source
+from bivdiff.errors import BIVDiffError
+from bivdiff.media.carried import carry_of
+from bivdiff.media.writing import write_gif, write_mp4, write_png_zip
+from bivdiff.pixels import masks
+from bivdiff.settings import Settings
+from bivdiff.types import GenerationResult, StepEvent
+
+
+def add_run_command(commands: Any) -> None:
+    """Add the command and its flags to the parser's commands."""
+    run = commands.add_parser("run", help="regenerate a clip", description="Regenerate a clip under a new prompt.")
+    run.add_argument("--video", required=True, type=Path, help="source clip: any video, GIF or picture")
+    run.add_argument("--prompt", required=True, help="what the new clip shows")
+    run.add_argument("--output", type=Path, default=Path("out.mp4"), help="where the clip goes: .mp4, .gif or .zip")
+    add_source_flags(run)
+    add_request_flags(run)
+    run.set_defaults(carry_out=run_command)
+
+
+def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    """Make a clip and write it, its frame-wise and its control clips."""
+    write = _writer(args.output)
+    source, changes = read_source(args)
+    request = default_request(args.task, args.family, source.frames, args.prompt, **{**changes_of(args), **changes})
+    from bivdiff.bridge.pipeline import last, run
+
+    manager = manager_of(settings)
+    request, found = planned(request, manager, args.fit_memory)
+    result = last(followed(run(request, manager)))
+    shown = {"result": result.frames, "framewise": result.framewise_frames}
+    for number, control_frames in enumerate(result.control_frames):
+        shown[f"control-{number + 1}" if number else "control"] = control_frames
+    if request.masks is not None:
+        shown["mask"] = masks.overlay(request.frames, request.masks)
+    carry = carry_of(replace(request, seed=result.seed), source.fps)
+    paths = {}
+    for name, frames in shown.items():
+        path = args.output if name == "result" else args.output.with_stem(f"{args.output.stem}-{name}")
+        write(path, frames, source.fps, carry)
+        paths[name] = str(path)
+    return {**_summary(result), "estimate": found, "fps": source.fps, "paths": paths}
+
+
+def _writer(path: Path) -> Any:
+    """The writer for a path's ending, found before anything is computed."""
+    writers = {
+        ".mp4": write_mp4,
+        ".gif": write_gif,
+        ".zip": lambda path, frames, _, carry: write_png_zip(path, frames, carry),
+    }
+    if path.suffix.lower() not in writers:
+        raise BIVDiffError(f"The output '{path.name}' must end in {', '.join(writers)}. Rename it.")
+    if not path.parent.is_dir():
+        raise BIVDiffError(f"The folder of the output, '{path.parent}', does not exist. Make it first.")
+    if not os.access(path.parent, os.W_OK):
+        raise BIVDiffError(f"The folder of the output, '{path.parent}', may not be written to. Choose another.")
+    return writers[path.suffix.lower()]
+
+
+def followed(events: Iterator[StepEvent | GenerationResult]) -> Iterator[StepEvent | GenerationResult]:
+    """The events of a run as they come, shown on standard error."""
+    for event in events:
+        if isinstance(event, GenerationResult):
+            print(file=sys.stderr)
+        else:
+            print(f"\r\033[K{event.message} {event.step}/{event.total}", end="", file=sys.stderr, flush=True)
+        yield event
+
+
+def _summary(result: GenerationResult) -> dict[str, Any]:
+    frames, height, width = result.frames.shape[:3]
+    return {
+        "num_frames": frames,
+        "width": width,
+        "height": height,
+        "seed": result.seed,
+        "seconds": {stage: round(value, 3) for stage, value in result.seconds.items()},
+        "evaluations": result.evaluations,
+        "forward_seconds": round(result.forward_seconds, 3),
+        "peak_memory_bytes": result.peak_memory_bytes,
+        "settings": result.request.settings(),
+    }
