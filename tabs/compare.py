@@ -23,8 +23,9 @@ from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.studio.jobs import Job, State
 from bivdiff.studio.limits import check_length
 from bivdiff.types import GenerationRequest, StepEvent
-from tabs import common
 from tabs import controls as shared
+from tabs import following
+from tabs.binding import Values, bind
 from tabs.boards import (
     NOT_KEPT,
     Visitor,
@@ -39,9 +40,12 @@ from tabs.boards import (
 )
 from tabs.compare_player import Cell, compare_player, compare_value
 from tabs.context import AppContext
+from tabs.following import TaskTab
 from tabs.player import progress_panel
 from tabs.queue import queue_value
+from tabs.requests import Submission, make_job
 from tabs.restoring import filled
+from tabs.source import read_source
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +80,7 @@ class Pending(NamedTuple):
     """What is to be compared: a task's job."""
 
     task: str
-    job: common.Job
+    job: Submission
 
 
 class View(NamedTuple):
@@ -91,7 +95,7 @@ class View(NamedTuple):
     queue: Any = gr.skip()
 
 
-def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[common.TaskTab], page: common.PageParts) -> None:
+def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[TaskTab], page: following.PageParts) -> None:
     """Lay the tab out and connect it with the tabs of the tasks. Call it inside a `gr.Tab` of the page."""
     pending, made = gr.State(None), gr.State(None)
     with shared.columns(), shared.card():
@@ -126,26 +130,26 @@ def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[common.TaskTab
     given = [pending, ratios, other, values, page.visitor]
     shown = [panel, player, findings, download, made, stop, page.queue]
     start.click(
-        partial(compare, context), given, shown, api_name=NAME, trigger_mode="multiple", **common.WATCHING,
-        js=common.SHOW_RESULT % (NAME, given.index(page.visitor)),
+        partial(compare, context), given, shown, api_name=NAME, trigger_mode="multiple", **following.WATCHING,
+        js=following.SHOW_RESULT % (NAME, given.index(page.visitor)),
     )  # fmt: skip
-    stop.click(partial(common.cancel, context, NAME), page.visitor, None, queue=False, api_name=f"{NAME}_stop")
+    stop.click(partial(following.cancel, context, NAME), page.visitor, None, queue=False, api_name=f"{NAME}_stop")
     page.visitor.change(
-        partial(resume, context), page.visitor, shown, api_visibility="private", **common.WATCHING
+        partial(resume, context), page.visitor, shown, api_visibility="private", **following.WATCHING
     )  # fmt: skip
     _wire_back(context, tabs, task_tabs, send, [player, made, page.visitor])
 
 
-def _wire(context: AppContext, task_tabs: Sequence[common.TaskTab], outputs: Sequence[Any]) -> None:
+def _wire(context: AppContext, task_tabs: Sequence[TaskTab], outputs: Sequence[Any]) -> None:
     for tab in task_tabs:
         tab.compare.click(
-            common.bind(partial(take_over, context, tab), tab.controls), list(tab.controls.values()), list(outputs),
+            bind(partial(take_over, context, tab), tab.controls), list(tab.controls.values()), list(outputs),
             show_progress="hidden", api_name=f"{tab.task}_compare", concurrency_id="preview",
         )  # fmt: skip
 
 
 def _wire_back(
-    context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[common.TaskTab], send: gr.Button, given: Sequence[Any]
+    context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[TaskTab], send: gr.Button, given: Sequence[Any]
 ) -> None:
     """Let the chosen cell's settings go back to the tab of its task."""
     filled_in = [each for tab in task_tabs for name, each in tab.controls.items() if name != "visitor"]
@@ -158,7 +162,7 @@ def _wire_back(
 # What comes from a task's tab, and what goes back
 
 
-def take_over(context: AppContext, tab: common.TaskTab, values: common.Values) -> tuple[Any, ...]:
+def take_over(context: AppContext, tab: TaskTab, values: Values) -> tuple[Any, ...]:
     """Take a tab's settings for the next comparison, the tab's ratio and the paper's among its own, and show this tab.
 
     Raises:
@@ -190,12 +194,12 @@ def _first(context: AppContext) -> Pending:
     """The first task with its defaults on the first sample, where nothing has come from a tab."""
     task = next(iter(TASKS))
     values = {"sample": 0, "prompt": context.samples[0].prompt, "random_seed": True}
-    clip = common.read_source(context, values)
-    return Pending(task, common.make_job(context, task, values, clip))
+    clip = read_source(context, values)
+    return Pending(task, make_job(context, task, values, clip))
 
 
 def send_back(
-    context: AppContext, task_tabs: Sequence[common.TaskTab], shown: Mapping[str, Any], made: Any, visitor: str
+    context: AppContext, task_tabs: Sequence[TaskTab], shown: Mapping[str, Any], made: Any, visitor: str
 ) -> list[Any]:
     """The tab of the chosen cell's task, and for its controls all settings of that cell, pictures included.
 
@@ -274,7 +278,7 @@ def submit(context: AppContext, pending: Pending, axes: Mapping[str, Sequence[An
     title = f"Comparison, {TASKS[pending.task].title.lower()}: {job.request.prompt or job.request.video_prompt}"
     return begin_job(
         context, owner, lambda: Board(context, pending._replace(job=job), axes, owner),
-        lambda _: context.sweep(job.request, axes, job.to_fit), place=common.place_of(context, NAME), title=title,
+        lambda _: context.sweep(job.request, axes, job.to_fit), place=following.place_of(context, NAME), title=title,
     )  # fmt: skip
 
 
@@ -301,7 +305,7 @@ def resume(context: AppContext, visitor: str) -> Iterator[View]:
 def followed(context: AppContext, visitor: Visitor) -> Iterator[View]:
     """Views of the visitor's comparisons until none of them waits any more."""
     drawn: Any = None
-    for job in watch(context, visitor, common.place_of(context, NAME)):
+    for job in watch(context, visitor, following.place_of(context, NAME)):
         board, panel = job.board, panel_of(context, job)
         if job.state == "queued":
             panel["headline"] = waiting_words(context, job)

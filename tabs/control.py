@@ -15,12 +15,16 @@ from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
 from bivdiff.media.reading import Clip
 from bivdiff.types import Control, GenerationRequest
-from tabs import common
 from tabs import controls as shared
+from tabs.binding import Values
+from tabs.boards import sentence
 from tabs.context import AppContext
+from tabs.following import PageParts, TaskTab, add_result
 from tabs.player import player_value, sync_player, tile
 from tabs.presets import preset_controls
+from tabs.requests import Submission, make_job, restored
 from tabs.results import CONTROL_LABELS
+from tabs.source import Preview, chosen_sample, read_beside, read_source, wire_source
 
 TASK = "control"
 NO_SECOND = "none"
@@ -32,7 +36,7 @@ MAP_SOURCES = [
 ]
 
 
-def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: common.PageParts) -> common.TaskTab:
+def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> TaskTab:
     """Lay the tab out and connect it. Call it inside a `gr.Tab` of the page."""
     defaults = shared.defaults_of(context, TASK)
     controls: shared.Controls = {}
@@ -55,37 +59,37 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: common.PageParts) 
                 controls |= shared.advanced_controls(context, defaults)
             preset_controls(context, TASK, controls)
             buttons = shared.run_controls(TASK)
-    built = common.add_result(context, read_job, TASK, controls, buttons, page.queue)
+    built = add_result(context, read_job, TASK, controls, buttons, page.queue)
     watched = [
         "start", "stride", "num_frames", "fit", "control_type", "second_control_type", "map_source", "control_video",
         "low_threshold", "high_threshold",
     ]  # fmt: skip
     _wire_choices(context, controls)
-    shown = common.Preview(partial(preview_control, context), [preview], watched, api_name="control_map")
-    common.wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.prompt}, TASK)
+    shown = Preview(partial(preview_control, context), [preview], watched, api_name="control_map")
+    wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.prompt}, TASK)
     return built
 
 
 # From the page to a request
 
 
-def read_job(context: AppContext, values: common.Values) -> common.Job:
+def read_job(context: AppContext, values: Values) -> Submission:
     """Turn the filled-in tab into a request.
 
     Raises:
         InputError: a value or a clip cannot be used.
     """
-    return _job_of(context, values, common.read_source(context, values))
+    return _job_of(context, values, read_source(context, values))
 
 
-def _job_of(context: AppContext, values: common.Values, clip: Clip) -> common.Job:
-    return common.make_job(context, TASK, values, clip, controls=_read_controls(context, values, clip.frames))
+def _job_of(context: AppContext, values: Values, clip: Clip) -> Submission:
+    return make_job(context, TASK, values, clip, controls=_read_controls(context, values, clip.frames))
 
 
-def _read_controls(context: AppContext, values: common.Values, frames: np.ndarray) -> tuple[Control, ...]:
-    earlier = common.restored(context, values)
+def _read_controls(context: AppContext, values: Values, frames: np.ndarray) -> tuple[Control, ...]:
+    earlier = restored(context, values)
     path = None if earlier else _map_path(context, values)
-    maps = None if path is None else common.read_beside(values, path, frames)
+    maps = None if path is None else read_beside(values, path, frames)
     span = {
         name: values[f"control_{name}"] for name in ("start", "end") if values.get(f"control_{name}") is not None
     }  # fmt: skip
@@ -103,12 +107,12 @@ def _read_controls(context: AppContext, values: common.Values, frames: np.ndarra
     )  # fmt: skip
 
 
-def _kept_map(earlier: common.Job, kind: str) -> np.ndarray | None:
+def _kept_map(earlier: Submission, kind: str) -> np.ndarray | None:
     """The map that a restored run was given for a control; None where it was drawn."""
     return next((control.frames for control in earlier.request.controls if control.control_type == kind), None)
 
 
-def _map_path(context: AppContext, values: common.Values) -> Any:
+def _map_path(context: AppContext, values: Values) -> Any:
     """The clip that is the first control's map; None if it is to be drawn."""
     source = values.get("map_source") or "drawn"
     if source not in (known := [key for _, key in MAP_SOURCES]):
@@ -123,7 +127,7 @@ def _map_path(context: AppContext, values: common.Values) -> Any:
         raise InputError("Only the samples come with their true depth. Let the map be drawn from your clip instead.")
     if values.get("control_type") != "depth":
         raise InputError("The true map of a sample is its depth. Keep its depth, or let the map be drawn.")
-    return common.chosen_sample(context, values).depth
+    return chosen_sample(context, values).depth
 
 
 def _given(value: Any, default: float) -> Any:
@@ -151,11 +155,11 @@ def preview_tiles(
     ]  # fmt: skip
 
 
-def preview_control(context: AppContext, values: common.Values) -> Iterator[dict[str, Any]]:
+def preview_control(context: AppContext, values: Values) -> Iterator[dict[str, Any]]:
     """Show the trimmed source at once, then its control maps: what the image model will be given."""
     frames, controls, fps = None, (), 8.0
     try:
-        clip = common.read_source(context, values)
+        clip = read_source(context, values)
         frames, fps = clip.frames, clip.fps
         request = _job_of(context, values, clip).request
         controls = request.controls
@@ -173,7 +177,7 @@ def preview_control(context: AppContext, values: common.Values) -> Iterator[dict
                 context.device.release()
         yield player_value(preview_tiles(controls, frames, maps), fps)
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
-        yield player_value(preview_tiles(controls, frames, None, common.sentence(error)), fps)
+        yield player_value(preview_tiles(controls, frames, None, sentence(error)), fps)
 
 
 # The controls

@@ -10,17 +10,20 @@ import gradio as gr
 
 from bivdiff.toybox.clips import SampleClip
 from bivdiff.types import GenerationRequest
-from tabs import common
 from tabs import controls as shared
+from tabs.binding import Values
 from tabs.context import AppContext
+from tabs.following import PageParts, TaskTab, add_result
 from tabs.player import player_value, sync_player, tile
 from tabs.presets import preset_controls
+from tabs.requests import Submission, make_job
+from tabs.source import TRIM, Preview, preview_source, read_source, wire_source
 
 TASK = "edit"
 BY_INSTRUCTION, BY_PROMPTS = "instruct-pix2pix", "prompt2prompt"
 
 
-def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: common.PageParts) -> common.TaskTab:
+def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> TaskTab:
     """Lay the tab out and connect it. Call it inside a `gr.Tab` of the page."""
     defaults = shared.defaults_of(context, TASK)
     controls: shared.Controls = {}
@@ -50,14 +53,14 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: common.PageParts) 
                 controls |= shared.advanced_controls(context, defaults)
             preset_controls(context, TASK, controls)
             buttons = shared.run_controls(TASK)
-    built = common.add_result(context, read_job, TASK, controls, buttons, page.queue)
-    show = partial(common.preview_source, context, "Source")
-    shown = common.Preview(show, [preview], list(common.TRIM), api_name="edit_source")
+    built = add_result(context, read_job, TASK, controls, buttons, page.queue)
+    show = partial(preview_source, context, "Source")
+    shown = Preview(show, [preview], list(TRIM), api_name="edit_source")
     texts = {
         "source_prompt": lambda sample: sample.caption, "instruction": lambda sample: sample.instruction,
         "prompt": edited_prompt,
     }  # fmt: skip
-    common.wire_source(context, tab, controls, shown, texts, TASK)
+    wire_source(context, tab, controls, shown, texts, TASK)
     _wire_description(tab, controls, told)
     # Composed once the tab is opened, and not while the page is built, which should be quick.
     tab.select(
@@ -67,18 +70,18 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: common.PageParts) 
     return built
 
 
-def read_job(context: AppContext, values: common.Values) -> common.Job:
+def read_job(context: AppContext, values: Values) -> Submission:
     """Turn the filled-in tab into a request.
 
     Raises:
         InputError: a value or the clip cannot be used.
     """
-    clip = common.read_source(context, values)
+    clip = read_source(context, values)
     if values.get("image_model") == BY_PROMPTS:
         prompt = values.get("prompt") or describe(values.get("source_prompt"), values.get("instruction"))
     else:
         prompt = values.get("instruction")
-    return common.make_job(context, TASK, {**values, "prompt": prompt}, clip)
+    return make_job(context, TASK, {**values, "prompt": prompt}, clip)
 
 
 def edited_prompt(sample: SampleClip) -> str:

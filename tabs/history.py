@@ -23,11 +23,13 @@ from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.media.reading import probe, read_clip
 from bivdiff.settings import ASSETS
 from bivdiff.types import Control
-from tabs import common, control
+from tabs import control
 from tabs import controls as shared
+from tabs.binding import Values, bind
 from tabs.boards import LOOK_AGAIN, sentence, telling, visitor_of
 from tabs.compare_player import Cell, compare_player, compare_value
 from tabs.context import AppContext
+from tabs.following import TaskTab
 from tabs.player import player_value, served, sync_player, tile
 from tabs.restoring import filled
 from tabs.results import CONTROL_LABELS, result_tiles, shown_masks
@@ -123,7 +125,7 @@ class Page(NamedTuple):
     """What the handlers need: the app, the tabs of the tasks, and what gives a stored run to the queue."""
 
     context: AppContext
-    task_tabs: Sequence[common.TaskTab]
+    task_tabs: Sequence[TaskTab]
     rerun: Rerun
 
 
@@ -131,7 +133,7 @@ def build(
     context: AppContext,
     tab: gr.Tab,
     tabs: gr.Tabs,
-    task_tabs: Sequence[common.TaskTab],
+    task_tabs: Sequence[TaskTab],
     visitor: gr.Textbox,
     rerun: Rerun,
 ) -> None:
@@ -223,22 +225,22 @@ def _detail_parts() -> tuple[Any, ...]:
 def _wire_list(page: Page, tab: gr.Tab, tabs: gr.Tabs, inputs: shared.Controls, shown: View) -> None:
     """The list, its filters and its stars; it is looked at again while the tab is open."""
     given, outputs = list(inputs.values()), [shown.cards, shown.more, shown.limit, shown.seen]
-    show_list = common.bind(partial(look, page), inputs)
+    show_list = bind(partial(look, page), inputs)
     changes = [inputs["search"].change, inputs["task"].change, inputs["favourites"].change]
     gr.on(changes, show_list, given, outputs, api_name="history_list", trigger_mode="always_last", **QUICK)
     tab.select(show_list, given, outputs, **QUICK, **PRIVATE)
-    shown.more.click(common.bind(partial(show_more, page), inputs), given, outputs, **QUICK, **PRIVATE)
+    shown.more.click(bind(partial(show_more, page), inputs), given, outputs, **QUICK, **PRIVATE)
     timer = gr.Timer(REFRESH, active=False)
     tabs.select(_is_open, None, timer, **QUICK, **PRIVATE)
     timer.tick(
-        common.bind(partial(refresh, page), inputs, "seen"), [*given, shown.seen], outputs, **QUICK, **PRIVATE
+        bind(partial(refresh, page), inputs, "seen"), [*given, shown.seen], outputs, **QUICK, **PRIVATE
     )  # fmt: skip
     starred, favourite = gr.Textbox(visible=False), gr.Checkbox(visible=False)
     pressed = shown.cards.star(
         None, shown.cards, [starred, favourite], js="(value) => [value.starred, value.favourite]", **PRIVATE
     )
     pressed.then(
-        common.bind(partial(set_favourite, page), inputs, "starred", "favourite"), [*given, starred, favourite],
+        bind(partial(set_favourite, page), inputs, "starred", "favourite"), [*given, starred, favourite],
         outputs, api_name="history_favourite", **QUICK,
     )  # fmt: skip
 
@@ -252,21 +254,21 @@ def _wire_details(page: Page, inputs: shared.Controls, drop: gr.File, shown: Vie
     given, outputs = list(inputs.values()), list(shown)
     reveal: dict[str, Any] = {"fn": None, "js": REVEAL % f"{NAME}-details", **PRIVATE}
     picked = shown.cards.pick(None, shown.cards, shown.run_id, js="(value) => value.chosen", **PRIVATE)
-    picked.then(common.bind(partial(show, page), inputs), given, outputs, **SLOW, **PRIVATE).success(**reveal)
+    picked.then(bind(partial(show, page), inputs), given, outputs, **SLOW, **PRIVATE).success(**reveal)
     dropped = drop.upload(
-        common.bind(partial(adopt, page), inputs, "file"), [*given, drop], outputs, api_name="history_adopt", **SLOW
+        bind(partial(adopt, page), inputs, "file"), [*given, drop], outputs, api_name="history_adopt", **SLOW
     )
     dropped.then(lambda: None, None, drop, **QUICK, **PRIVATE)
     dropped.success(**reveal)
-    restarted = shown.again.click(common.bind(partial(again, page), inputs), given, outputs, **SLOW, **PRIVATE)
+    restarted = shown.again.click(bind(partial(again, page), inputs), given, outputs, **SLOW, **PRIVATE)
     look_again = f"(visitor) => `${{visitor.split('{LOOK_AGAIN}')[0]}}{LOOK_AGAIN}${{Date.now()}}`"
     restarted.success(None, inputs["visitor"], inputs["visitor"], js=look_again, **PRIVATE)
     shown.delete.click(
-        common.bind(partial(press_delete, page), inputs, "doomed"), [*given, shown.doomed], outputs, **QUICK, **PRIVATE
+        bind(partial(press_delete, page), inputs, "doomed"), [*given, shown.doomed], outputs, **QUICK, **PRIVATE
     )
     shown.keep.click(keep, None, [shown.delete, shown.keep, shown.doomed], **QUICK, **PRIVATE)
     gr.Button(visible=False).click(
-        common.bind(partial(delete, page), inputs), given, outputs, api_name="history_delete", **QUICK
+        bind(partial(delete, page), inputs), given, outputs, api_name="history_delete", **QUICK
     )
 
 
@@ -289,7 +291,7 @@ def _add_comparison(page: Page, cards: gr.HTML, visitor: gr.Textbox) -> None:
     compared.success(None, js=REVEAL % f"{NAME}-comparison", **PRIVATE)
 
 
-def _owner(values: common.Values) -> str:
+def _owner(values: Values) -> str:
     return visitor_of(values.get("visitor")).owner
 
 
@@ -297,7 +299,7 @@ def _owner(values: common.Values) -> str:
 
 
 @telling
-def look(page: Page, values: common.Values) -> tuple[Any, ...]:
+def look(page: Page, values: Values) -> tuple[Any, ...]:
     """The runs that the filters leave, and whether there are more: the first parts of a `View`."""
     limit, runs = values.get("limit") or PAGE, page.context.runs
     chosen = {
@@ -316,16 +318,16 @@ def look(page: Page, values: common.Values) -> tuple[Any, ...]:
     return cards, gr.update(visible=more), limit, seen
 
 
-def _filters(values: common.Values) -> list[Any]:
+def _filters(values: Values) -> list[Any]:
     return [values.get(name) or None for name in ("search", "task", "favourites")]
 
 
-def show_more(page: Page, values: common.Values) -> tuple[Any, ...]:
+def show_more(page: Page, values: Values) -> tuple[Any, ...]:
     """The list with one page more of it."""
     return look(page, {**values, "limit": (values.get("limit") or PAGE) + PAGE})
 
 
-def refresh(page: Page, values: common.Values, seen: Mapping[str, Any]) -> tuple[Any, ...]:
+def refresh(page: Page, values: Values, seen: Mapping[str, Any]) -> tuple[Any, ...]:
     """The list again, where it differs from what was `seen`. With other filters a look of its own is on its way.
 
     It leaves the choice to the page, where another may have been made since this was asked. Where the history cannot be
@@ -341,7 +343,7 @@ def refresh(page: Page, values: common.Values, seen: Mapping[str, Any]) -> tuple
 
 
 @telling
-def set_favourite(page: Page, values: common.Values, starred: str, favourite: bool) -> tuple[Any, ...]:
+def set_favourite(page: Page, values: Values, starred: str, favourite: bool) -> tuple[Any, ...]:
     """Give the run `starred` a star, or take it away. Favourites stay when the history grows too large."""
     page.context.runs.set_favourite(starred or "", _owner(values), bool(favourite))
     return look(page, values)
@@ -371,14 +373,14 @@ def _inline(picture: bytes) -> str:
 
 
 @telling
-def show(page: Page, values: common.Values) -> View:
+def show(page: Page, values: Values) -> View:
     """The chosen run with its clips, its settings, and what can be done with it."""
     owner = _owner(values)
     return _details(page, page.context.runs.get(values.get("run_id") or "", owner), owner)
 
 
 @telling
-def adopt(page: Page, values: common.Values, file: str | None) -> View:
+def adopt(page: Page, values: Values, file: str | None) -> View:
     """Take the run that a file carries into the history, and show it."""
     if not file:
         raise InputError("There is no file. Give an mp4, PNG, GIF or zip that was made here.")
@@ -389,14 +391,14 @@ def adopt(page: Page, values: common.Values, file: str | None) -> View:
 
 
 @telling
-def again(page: Page, values: common.Values) -> View:
+def again(page: Page, values: Values) -> View:
     """Run exactly the stored request of the chosen run once more."""
     run = page.context.runs.get(values.get("run_id") or "", _owner(values))
     gr.Info(page.rerun(run.id, values.get("visitor") or ""), duration=8)
     return View(**_listed(page, values))
 
 
-def press_delete(page: Page, values: common.Values, doomed: str) -> View:
+def press_delete(page: Page, values: Values, doomed: str) -> View:
     """Ask at the first press, delete at the second."""
     if doomed == values.get("run_id"):
         return delete(page, values)
@@ -405,7 +407,7 @@ def press_delete(page: Page, values: common.Values, doomed: str) -> View:
 
 
 @telling
-def delete(page: Page, values: common.Values) -> View:
+def delete(page: Page, values: Values) -> View:
     """Delete the chosen run and its files."""
     page.context.runs.delete(values.get("run_id") or "", _owner(values))
     button, hidden, none = keep()
@@ -415,7 +417,7 @@ def delete(page: Page, values: common.Values) -> View:
     )  # fmt: skip
 
 
-def _listed(page: Page, values: common.Values) -> dict[str, Any]:
+def _listed(page: Page, values: Values) -> dict[str, Any]:
     """The parts of a `View` that are the list."""
     return dict(zip(View._fields, look(page, values), strict=False))
 

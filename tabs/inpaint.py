@@ -16,12 +16,16 @@ import numpy as np
 from bivdiff.errors import InputError
 from bivdiff.media.reading import read_clip
 from bivdiff.types import MAX_FEATHER
-from tabs import common
 from tabs import controls as shared
+from tabs.binding import Values, bind
+from tabs.boards import sentence
 from tabs.context import AppContext
+from tabs.following import PageParts, TaskTab, add_result
 from tabs.player import painter, player_value, sheet, sync_player, tile
 from tabs.presets import preset_controls
+from tabs.requests import Submission, make_job, restored, whole
 from tabs.results import shown_masks
+from tabs.source import TRIM, Preview, chosen_sample, read_beside, read_source, wire_source
 
 TASK = "inpaint"
 MAX_GROW = 32
@@ -38,7 +42,7 @@ SOURCES = [
 POLARITIES = [("White", "white"), ("Black", "black")]
 
 
-def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: common.PageParts) -> common.TaskTab:
+def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> TaskTab:
     """Lay the tab out and connect it. Call it inside a `gr.Tab` of the page."""
     defaults = shared.defaults_of(context, TASK)
     controls: shared.Controls = {}
@@ -64,14 +68,14 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: common.PageParts) 
                 controls |= keep_control(defaults.preserve_known)
             preset_controls(context, TASK, controls)
             buttons = shared.run_controls(TASK)
-    built = common.add_result(context, read_job, TASK, controls, buttons, page.queue)
+    built = add_result(context, read_job, TASK, controls, buttons, page.queue)
     own = ["mask_source", "boxes", "color", "tolerance", "mask_video", "polarity", "grow"]
     outputs = [preview, controls["painted"]]
-    shown = common.Preview(partial(preview_mask, context), outputs, [*common.TRIM, *own], api_name="inpaint_mask")
-    common.wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.erased}, TASK)
+    shown = Preview(partial(preview_mask, context), outputs, [*TRIM, *own], api_name="inpaint_mask")
+    wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.erased}, TASK)
     # An event of our own, which Gradio lets stand only alone.
     controls["painted"].paint(
-        common.bind(shown.show, controls), list(controls.values()), outputs, show_progress="hidden",
+        bind(shown.show, controls), list(controls.values()), outputs, show_progress="hidden",
         trigger_mode="always_last", concurrency_id="preview", api_visibility="private",
     )  # fmt: skip
     return built
@@ -89,17 +93,17 @@ def keep_control(value: bool) -> shared.Controls:
 # From the page to a request
 
 
-def read_job(context: AppContext, values: common.Values) -> common.Job:
+def read_job(context: AppContext, values: Values) -> Submission:
     """Turn the filled-in tab into a request.
 
     Raises:
         InputError: a value, the clip or the mask cannot be used.
     """
-    clip = common.read_source(context, values)
-    return common.make_job(context, TASK, values, clip, masks=read_masks(context, values, clip.frames))
+    clip = read_source(context, values)
+    return make_job(context, TASK, values, clip, masks=read_masks(context, values, clip.frames))
 
 
-def read_masks(context: AppContext, values: common.Values, frames: np.ndarray) -> np.ndarray:
+def read_masks(context: AppContext, values: Values, frames: np.ndarray) -> np.ndarray:
     """The masks that the page describes, grown as it says, uint8 `(F, H, W)`.
 
     Raises:
@@ -107,30 +111,30 @@ def read_masks(context: AppContext, values: common.Values, frames: np.ndarray) -
     """
     from bivdiff.pixels.masks import grow
 
-    if (earlier := common.restored(context, values)) and earlier.request.masks is not None:
+    if (earlier := restored(context, values)) and earlier.request.masks is not None:
         return earlier.request.masks
     source = values.get("mask_source") or "object"
     if source not in READERS:
         raise InputError(f"Unknown mask_source '{source}'. Choose one of: {', '.join(READERS)}.")
-    masks = grow(READERS[source](context, values, frames), common.whole(values.get("grow") or 0))
+    masks = grow(READERS[source](context, values, frames), whole(values.get("grow") or 0))
     if not masks.any():
         raise InputError("The mask is empty, so there is nothing to make anew. Mark more of the picture.")
     return masks
 
 
-def _of_object(context: AppContext, values: common.Values, frames: np.ndarray) -> np.ndarray:
+def _of_object(context: AppContext, values: Values, frames: np.ndarray) -> np.ndarray:
     from bivdiff.pixels.masks import fit_masks
 
-    sample = common.chosen_sample(context, values)
+    sample = chosen_sample(context, values)
     if values.get("video"):
         raise InputError(
             "Only the samples come with a mask of their moving object. Paint a mask on your clip, draw boxes, choose "
             "a colour or upload one."
         )
-    return fit_masks(common.read_beside(values, sample.masks, frames), *frames.shape[:3])
+    return fit_masks(read_beside(values, sample.masks, frames), *frames.shape[:3])
 
 
-def _painted(_: AppContext, values: common.Values, frames: np.ndarray) -> np.ndarray:
+def _painted(_: AppContext, values: Values, frames: np.ndarray) -> np.ndarray:
     from bivdiff.pixels.tracking import track
 
     first = painted_mask(values.get("painted"), frames)
@@ -139,30 +143,30 @@ def _painted(_: AppContext, values: common.Values, frames: np.ndarray) -> np.nda
     return track(frames, first)
 
 
-def _boxes(_: AppContext, values: common.Values, frames: np.ndarray) -> np.ndarray:
+def _boxes(_: AppContext, values: Values, frames: np.ndarray) -> np.ndarray:
     from bivdiff.pixels.masks import box_masks, parse_boxes
 
     count, height, width = frames.shape[:3]
     return box_masks(parse_boxes(values.get("boxes") or "", width, height), count, height, width)
 
 
-def _colored(_: AppContext, values: common.Values, frames: np.ndarray) -> np.ndarray:
+def _colored(_: AppContext, values: Values, frames: np.ndarray) -> np.ndarray:
     from bivdiff.pixels.masks import color_key_masks
 
     tolerance = values.get("tolerance")
     return color_key_masks(frames, str(values.get("color") or ""), TOLERANCE if tolerance is None else tolerance)
 
 
-def _uploaded(_: AppContext, values: common.Values, frames: np.ndarray) -> np.ndarray:
+def _uploaded(_: AppContext, values: Values, frames: np.ndarray) -> np.ndarray:
     from bivdiff.pixels.masks import fit_masks
 
     if not values.get("mask_video"):
         raise InputError("There is no mask yet. Upload a clip or a picture that is white where to make anew.")
-    pictures = common.read_beside(values, values["mask_video"], frames)
+    pictures = read_beside(values, values["mask_video"], frames)
     return fit_masks(pictures, *frames.shape[:3], white_regenerates=values.get("polarity") != "black")
 
 
-READERS: Mapping[str, Callable[[AppContext, common.Values, np.ndarray], np.ndarray]] = {
+READERS: Mapping[str, Callable[[AppContext, Values, np.ndarray], np.ndarray]] = {
     "object": _of_object,
     "paint": _painted,
     "boxes": _boxes,
@@ -206,11 +210,11 @@ def preview_tiles(frames: np.ndarray | None, masked: np.ndarray | None, note: st
     ]
 
 
-def preview_mask(context: AppContext, values: common.Values) -> Iterator[tuple[dict[str, Any], Any]]:
+def preview_mask(context: AppContext, values: Values) -> Iterator[tuple[dict[str, Any], Any]]:
     """Show the trimmed source with its mask over it, and give the painter the first frame."""
     frames, fps, canvas = None, 8.0, gr.skip()
     try:
-        clip = common.read_source(context, values)
+        clip = read_source(context, values)
         frames, fps = clip.frames, clip.fps
         painted, picture = values.get("painted"), sheet(frames[:1])
         if not isinstance(painted, Mapping) or painted.get("sheet") != picture:
@@ -222,7 +226,7 @@ def preview_mask(context: AppContext, values: common.Values) -> Iterator[tuple[d
         share = [("Made anew", f"{100 * (masks > 0).mean():.0f}% of the picture")]
         yield player_value(preview_tiles(frames, shown_masks(frames, masks)), fps, share), canvas
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
-        yield player_value(preview_tiles(frames, None, common.sentence(error)), fps), canvas
+        yield player_value(preview_tiles(frames, None, sentence(error)), fps), canvas
 
 
 # The controls

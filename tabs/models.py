@@ -14,8 +14,9 @@ import gradio as gr
 from bivdiff.catalog.families import FAMILIES
 from bivdiff.models.inventory import IN_MEMORY, Entry, named_specs
 from bivdiff.units import say_bytes
-from tabs import common
 from tabs import controls as shared
+from tabs.binding import Values, bind
+from tabs.boards import sentence
 from tabs.context import AppContext
 from tabs.player import model_list, progress_panel
 from tabs.running import HEARTBEAT
@@ -120,7 +121,7 @@ def _buttons() -> tuple[gr.Button, ...]:
 def _wire_list(context: AppContext, tab: gr.Tab, tabs: gr.Tabs, controls: shared.Controls, shown: View) -> None:
     """The list, its filters, and the memory, which is read while the tab is open."""
     inputs = list(controls.values())
-    show = common.bind(partial(look, context), controls)
+    show = bind(partial(look, context), controls)
     gr.on([controls["family"].change, controls["search"].input], show, inputs, list(shown), api_name="models_list",
           trigger_mode="always_last", **QUICK)  # fmt: skip
     controls["model"].change(show, inputs, list(shown), api_visibility="private", **QUICK)
@@ -128,12 +129,10 @@ def _wire_list(context: AppContext, tab: gr.Tab, tabs: gr.Tabs, controls: shared
         None, shown.rows, controls["model"], js="(value) => value.chosen", api_visibility="private",
         show_progress="hidden",
     )  # fmt: skip
-    tab.select(common.bind(partial(open_tab, context), controls), inputs, list(shown), api_visibility="private", **SLOW)
+    tab.select(bind(partial(open_tab, context), controls), inputs, list(shown), api_visibility="private", **SLOW)
     timer = gr.Timer(REFRESH, active=False)
     tabs.select(_is_open, None, timer, api_visibility="private", **QUICK)
-    timer.tick(
-        common.bind(partial(refresh, context), controls), inputs, list(shown), api_name="models_readout", **QUICK
-    )
+    timer.tick(bind(partial(refresh, context), controls), inputs, list(shown), api_name="models_readout", **QUICK)
 
 
 def _is_open(chosen: gr.SelectData) -> gr.Timer:
@@ -144,7 +143,7 @@ def _wire_actions(context: AppContext, controls: shared.Controls, shown: View) -
     inputs = list(controls.values())
 
     def on_click(button: gr.Button, handler: Any, api_name: str) -> Any:
-        bound = common.bind(partial(handler, context), controls)
+        bound = bind(partial(handler, context), controls)
         return button.click(bound, inputs, list(shown), api_name=api_name, **SLOW)
 
     pulled = on_click(shown.pull, pull, "models_pull")
@@ -153,13 +152,13 @@ def _wire_actions(context: AppContext, controls: shared.Controls, shown: View) -
     on_click(shown.unload_all, unload_all, "models_unload_all")
     halted = shown.stop.click(None, cancels=[pulled], queue=False, api_visibility="private")
     # Through the queue, so that it comes after the last thing the download had to show.
-    halted.then(common.bind(partial(stopped, context), controls), inputs, list(shown), api_name="models_stop", **SLOW)
+    halted.then(bind(partial(stopped, context), controls), inputs, list(shown), api_name="models_stop", **SLOW)
 
 
 # What is shown
 
 
-def look(context: AppContext, values: common.Values) -> View:
+def look(context: AppContext, values: Values) -> View:
     """The list as the filters have it, and the chosen model with what can be done with it."""
     entries = context.models.inventory()
     wanted, words = values.get("family") or ALL, (values.get("search") or "").lower().split()
@@ -174,13 +173,13 @@ def look(context: AppContext, values: common.Values) -> View:
     )
 
 
-def open_tab(context: AppContext, values: common.Values) -> Iterator[View]:
+def open_tab(context: AppContext, values: Values) -> Iterator[View]:
     """The list at once; the memory as soon as the model libraries are there to be asked."""
     yield look(context, values)
     yield refresh(context, values)
 
 
-def refresh(context: AppContext, values: common.Values) -> View:
+def refresh(context: AppContext, values: Values) -> View:
     """The memory and where the models are; the buttons stay, since an action may be under way."""
     return View(rows=look(context, values).rows, readout=_readout(context))
 
@@ -234,7 +233,7 @@ def _readout(context: AppContext) -> str:
     try:
         return _memory(context.models.readout())
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
-        return f'<p class="bd-hint">{escape(common.sentence(error))}</p>'
+        return f'<p class="bd-hint">{escape(sentence(error))}</p>'
 
 
 def _memory(read: Readout) -> str:
@@ -283,7 +282,7 @@ def _panel(state: str, headline: str = "", detail: str = "", *, label: str = "",
 # What is done
 
 
-def pull(context: AppContext, values: common.Values) -> Iterator[View]:
+def pull(context: AppContext, values: Values) -> Iterator[View]:
     """Download the chosen model, if it is not there. Closing this generator stops that."""
     key, begun = str(values.get("model") or ""), time.monotonic()
     yield View(_panel("running", f"Pulling {key}", "Asking the model hub", label="Download", elapsed=0), **_busy(True))
@@ -307,7 +306,7 @@ def _downloading(key: str, done: int, total: int, elapsed: float) -> dict[str, A
     )
 
 
-def stopped(context: AppContext, values: common.Values) -> View:
+def stopped(context: AppContext, values: Values) -> View:
     """What to show once a download is cancelled."""
     panel = _panel(
         "stopped", "Stopped.", "What has arrived is kept: pulling again goes on from there.", label="Download"
@@ -315,7 +314,7 @@ def stopped(context: AppContext, values: common.Values) -> View:
     return look(context, values)._replace(panel=panel, stop=gr.update(interactive=False))
 
 
-def load(context: AppContext, values: common.Values) -> Iterator[View]:
+def load(context: AppContext, values: Values) -> Iterator[View]:
     """Read the chosen model into memory, as soon as no run has the device."""
     key, begun = str(values.get("model") or ""), time.monotonic()
     yield View(_panel("running", f"Loading {key}", label="Load", elapsed=0), **_busy(False))
@@ -333,7 +332,7 @@ def load(context: AppContext, values: common.Values) -> Iterator[View]:
     yield _failed(context, values, failure) if failure else _done(context, values, f"{key} is in memory.")
 
 
-def unload(context: AppContext, values: common.Values) -> View:
+def unload(context: AppContext, values: Values) -> View:
     """Drop the chosen model from memory, unless a run holds it."""
     key = str(values.get("model") or "")
     try:
@@ -343,7 +342,7 @@ def unload(context: AppContext, values: common.Values) -> View:
     return _done(context, values, f"{key} is out of memory.")
 
 
-def unload_all(context: AppContext, values: common.Values) -> View:
+def unload_all(context: AppContext, values: Values) -> View:
     """Drop every model from memory that no run holds."""
     try:
         context.models.unload()
@@ -360,14 +359,14 @@ def _busy(can_stop: bool) -> dict[str, Any]:
     return {**others, "stop": gr.update(interactive=can_stop)}
 
 
-def _done(context: AppContext, values: common.Values, told: str, detail: str = "") -> View:
+def _done(context: AppContext, values: Values, told: str, detail: str = "") -> View:
     return _ended(context, values, _panel("done", told, detail))
 
 
-def _failed(context: AppContext, values: common.Values, error: Exception) -> View:
-    return _ended(context, values, _panel("failed", common.sentence(error)))
+def _failed(context: AppContext, values: Values, error: Exception) -> View:
+    return _ended(context, values, _panel("failed", sentence(error)))
 
 
-def _ended(context: AppContext, values: common.Values, panel: dict[str, Any]) -> View:
+def _ended(context: AppContext, values: Values, panel: dict[str, Any]) -> View:
     view = look(context, values)
     return view._replace(panel=panel, readout=_readout(context), stop=gr.update(interactive=False))

@@ -13,13 +13,17 @@ from bivdiff.catalog.families import family_named
 from bivdiff.media.reading import Clip, probe
 from bivdiff.pixels.canvas import Plan, plan_canvas
 from bivdiff.types import MAX_FEATHER
-from tabs import common
 from tabs import controls as shared
+from tabs.binding import Values
+from tabs.boards import sentence
 from tabs.context import AppContext
+from tabs.following import PageParts, TaskTab, add_result
 from tabs.inpaint import keep_control
 from tabs.player import player_value, sync_player, tile
 from tabs.presets import preset_controls
+from tabs.requests import Submission, make_job, restored, whole
 from tabs.results import shown_masks
+from tabs.source import Preview, read_source, source_path, wire_source
 
 TASK = "outpaint"
 SIDES = ("left", "top", "right", "bottom")
@@ -37,7 +41,7 @@ class Canvas(NamedTuple):
     plan: Plan | None
 
 
-def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: common.PageParts) -> common.TaskTab:
+def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> TaskTab:
     """Lay the tab out and connect it. Call it inside a `gr.Tab` of the page."""
     defaults = shared.defaults_of(context, TASK)
     controls: shared.Controls = {}
@@ -65,27 +69,27 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: common.PageParts) 
                 controls |= keep_control(defaults.preserve_known)
             preset_controls(context, TASK, controls)
             buttons = shared.run_controls(TASK)
-    built = common.add_result(context, read_job, TASK, controls, buttons, page.queue)
+    built = add_result(context, read_job, TASK, controls, buttons, page.queue)
     watched = ["start", "stride", "num_frames", "extend_by", *SIDES, "aspect"]
-    shown = common.Preview(partial(preview_canvas, context), [preview], watched, api_name="outpaint_canvas")
-    common.wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.caption}, TASK)
+    shown = Preview(partial(preview_canvas, context), [preview], watched, api_name="outpaint_canvas")
+    wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.caption}, TASK)
     return built
 
 
 # From the page to a request
 
 
-def read_job(context: AppContext, values: common.Values) -> common.Job:
+def read_job(context: AppContext, values: Values) -> Submission:
     """Turn the filled-in tab into a request, whose frames are the whole canvas.
 
     Raises:
         InputError: a value, the clip or a side cannot be used.
     """
     canvas = read_canvas(context, values)
-    return common.make_job(context, TASK, values, canvas.clip, masks=canvas.masks)
+    return make_job(context, TASK, values, canvas.clip, masks=canvas.masks)
 
 
-def read_canvas(context: AppContext, values: common.Values) -> Canvas:
+def read_canvas(context: AppContext, values: Values) -> Canvas:
     """The clip, at the size at which its canvas suits the models, on that canvas.
 
     Raises:
@@ -93,20 +97,20 @@ def read_canvas(context: AppContext, values: common.Values) -> Canvas:
     """
     from bivdiff.pixels.masks import extend_canvas
 
-    if (earlier := common.restored(context, values)) and earlier.request.masks is not None:
+    if (earlier := restored(context, values)) and earlier.request.masks is not None:
         return Canvas(Clip(earlier.request.frames, earlier.fps), earlier.request.masks, None)
-    info = probe(common.source_path(context, values))
+    info = probe(source_path(context, values))
     plan = plan_canvas(extension(values), info.width, info.height, family_named(context.family).size)
-    clip = common.read_source(context, values, (plan.width, plan.height))
+    clip = read_source(context, values, (plan.width, plan.height))
     frames, masks = extend_canvas(clip.frames, *plan.sides)
     return Canvas(clip._replace(frames=frames), masks, plan)
 
 
-def extension(values: common.Values) -> str:
+def extension(values: Values) -> str:
     """How far to extend, in the words that `plan_canvas` reads."""
     if values.get("extend_by") == "aspect":
         return str(values.get("aspect") or "")
-    return ", ".join(str(common.whole(values.get(side) or 0)).strip() or "0" for side in SIDES)
+    return ", ".join(str(whole(values.get(side) or 0)).strip() or "0" for side in SIDES)
 
 
 # The preview
@@ -117,7 +121,7 @@ def preview_tiles(canvas: np.ndarray | None, note: str = "") -> list[dict[str, A
     return [tile("Canvas", canvas, note=note)]
 
 
-def preview_canvas(context: AppContext, values: common.Values) -> Iterator[dict[str, Any]]:
+def preview_canvas(context: AppContext, values: Values) -> Iterator[dict[str, Any]]:
     """Show the clip on its canvas, with what will be made in colour, and say how large both are."""
     try:
         canvas = read_canvas(context, values)
@@ -130,7 +134,7 @@ def preview_canvas(context: AppContext, values: common.Values) -> Iterator[dict[
         ]
         yield player_value(preview_tiles(shown_masks(frames, canvas.masks)), canvas.clip.fps, facts)
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
-        yield player_value(preview_tiles(None, common.sentence(error)), 8)
+        yield player_value(preview_tiles(None, sentence(error)), 8)
 
 
 # The controls

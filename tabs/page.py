@@ -17,13 +17,14 @@ from bivdiff.media.reading import LIMITS
 from bivdiff.settings import ASSETS, Settings
 from bivdiff.studio.limits import limits_sentence
 from bivdiff.units import read_bytes
-from tabs import common, compare, control, edit, history, inpaint, models, outpaint, smooth
+from tabs import compare, control, edit, following, history, inpaint, models, outpaint, smooth
 from tabs import controls as shared
 from tabs.boards import visitor_of
 from tabs.context import AppContext
 from tabs.examples import how_it_works
 from tabs.queue import queue_strip
 from tabs.refusals import tell_refusals
+from tabs.requests import Submission
 from tabs.uploads import BoundedUploads
 
 TITLE = "BIVDiff Studio"
@@ -96,7 +97,7 @@ def _fill(context: AppContext, page: gr.Blocks) -> None:
         if "SPACE_ID" in os.environ:
             gr.DuplicateButton(size="sm", min_width=140, scale=0)
     visitor = gr.Textbox("", visible="hidden", label="Visitor", elem_id="visitor")
-    parts = common.PageParts(visitor, queue_strip(context, visitor))
+    parts = following.PageParts(visitor, queue_strip(context, visitor))
     with gr.Tabs(elem_id="tabs") as tabs:
         built = []
         for number, (task, build) in enumerate(TABS.items()):
@@ -121,11 +122,11 @@ def rerun(context: AppContext, run_id: str, visitor: str) -> str:
     owner = visitor_of(visitor).owner
     run = context.runs.get(run_id, owner)
     # What fitted then may not fit now; where it does, nothing is changed.
-    job, there = common.Job(*context.runs.job(run_id, owner)), replace(context, family=run.family)
+    job, there = Submission(*context.runs.job(run_id, owner)), replace(context, family=run.family)
     if run.kind == "comparison":
         compare.submit(there, compare.Pending(run.task, job), run.settings["axes"], owner)
     else:
-        common.submit(there, run.task, job, owner)
+        following.submit(there, run.task, job, owner)
     return "It waits for its turn; its tab shows how far it is."
 
 

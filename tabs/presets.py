@@ -10,8 +10,8 @@ import gradio as gr
 
 from bivdiff.errors import BIVDiffError
 from tabs import controls as shared
+from tabs.binding import Values, bind
 from tabs.boards import telling, visitor_of
-from tabs.common import Values, bind
 from tabs.context import AppContext
 
 # What belongs to a clip, and not to the way in which clips are made.

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs import common, control, edit
+from tabs import control, edit
 from tabs.context import AppContext
+from tabs.following import TaskTab
 
 if TYPE_CHECKING:
     from bivdiff.studio.history.runs import Run
@@ -44,7 +45,7 @@ def _restored_controls(controls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def filled(context: AppContext, tab: common.TaskTab, run: Run) -> tuple[dict[str, Any], list[str]]:
+def filled(context: AppContext, tab: TaskTab, run: Run) -> tuple[dict[str, Any], list[str]]:
     """What fills the controls of a tab so that they are as in a run.
 
     Returns:

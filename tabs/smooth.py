@@ -6,11 +6,14 @@ from functools import partial
 
 import gradio as gr
 
-from tabs import common
 from tabs import controls as shared
+from tabs.binding import Values
 from tabs.context import AppContext
+from tabs.following import PageParts, TaskTab, add_result
 from tabs.player import player_value, sync_player, tile
 from tabs.presets import preset_controls
+from tabs.requests import Submission, make_job
+from tabs.source import TRIM, Preview, preview_source, read_source, wire_source
 
 TASK = "smooth"
 ABOUT = (
@@ -19,7 +22,7 @@ ABOUT = (
 )
 
 
-def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: common.PageParts) -> common.TaskTab:
+def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> TaskTab:
     """Lay the tab out and connect it. Call it inside a `gr.Tab` of the page."""
     defaults = shared.defaults_of(context, TASK)
     controls: shared.Controls = {}
@@ -43,17 +46,17 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: common.PageParts) 
                 controls |= shared.advanced_controls(context, defaults, with_noise=False)
             preset_controls(context, TASK, controls)
             buttons = shared.run_controls(TASK)
-    built = common.add_result(context, read_job, TASK, controls, buttons, page.queue)
-    show = partial(common.preview_source, context, "Your frames")
-    shown = common.Preview(show, [preview], list(common.TRIM), api_name="smooth_source")
-    common.wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.caption}, TASK)
+    built = add_result(context, read_job, TASK, controls, buttons, page.queue)
+    show = partial(preview_source, context, "Your frames")
+    shown = Preview(show, [preview], list(TRIM), api_name="smooth_source")
+    wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.caption}, TASK)
     return built
 
 
-def read_job(context: AppContext, values: common.Values) -> common.Job:
+def read_job(context: AppContext, values: Values) -> Submission:
     """Turn the filled-in tab into a request.
 
     Raises:
         InputError: a value or the clip cannot be used.
     """
-    return common.make_job(context, TASK, values, common.read_source(context, values))
+    return make_job(context, TASK, values, read_source(context, values))

@@ -27,10 +27,11 @@ import app
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.media.reading import probe
 from bivdiff.types import StepEvent
-from tabs import boards, common, control, controls, edit, inpaint, outpaint, player, queue, smooth
+from tabs import boards, control, controls, edit, following, inpaint, outpaint, player, queue, smooth
 from tabs.context import AppContext
 from tabs.page import build_page, launch_options
 from tabs.running import Meter
+from tabs.source import pick_sample
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 20  # seconds a thread may take on a busy machine
@@ -116,7 +117,7 @@ def test_unknown_words_are_named(prompt, strange):
 def test_picking_a_sample_drops_the_upload_and_fills_in_its_prompt(context):
     texts = {"prompt": lambda sample: sample.prompt, "source_prompt": lambda sample: sample.caption}
     sample = context.samples[2]
-    assert common.pick_sample(context, texts, 2) == (None, "", sample.prompt, sample.caption)
+    assert pick_sample(context, texts, 2) == (None, "", sample.prompt, sample.caption)
 
 
 # How far a run is
@@ -152,7 +153,7 @@ ADA, BOB = "a" * 32 + ".1", "b" * 32 + ".1"
 
 def test_generate_shows_progress_previews_and_the_result(run, context):
     run.pause = 0.1
-    views = list(common.generate(context, control.read_job, "control", values(visitor=ADA)))
+    views = list(following.generate(context, control.read_job, "control", values(visitor=ADA)))
     panels = [view.panel for view in views]
     assert panels[0]["headline"] == "Waiting for the models to be free"
     assert "running" in [panel["state"] for panel in panels]
@@ -172,14 +173,14 @@ def test_generate_shows_progress_previews_and_the_result(run, context):
 
 
 def test_a_given_seed_is_used_and_shown(run, context):
-    *_, last = common.generate(context, control.read_job, "control", values(random_seed=False, seed=99, visitor=ADA))
+    *_, last = following.generate(context, control.read_job, "control", values(random_seed=False, seed=99, visitor=ADA))
     assert run.requests[-1].seed == 99
     assert last.seed == 99
     assert ["Seed", "99"] in last.player["facts"]
 
 
 def test_a_finished_run_is_in_the_history_with_its_clips(run, context):
-    *_, _ = common.generate(context, control.read_job, "control", values(visitor=ADA))
+    *_, _ = following.generate(context, control.read_job, "control", values(visitor=ADA))
     (kept,) = context.runs.find("a" * 32)
     assert (kept.state, kept.task, kept.prompt) == ("done", "control", "a red cube")
     assert kept.seed == run.requests[-1].seed
@@ -200,9 +201,9 @@ def test_a_finished_run_is_in_the_history_with_its_clips(run, context):
 )
 @pytest.mark.filterwarnings("ignore:The weights are missing", "ignore:Something failed")
 def test_a_failure_is_a_sentence_and_the_last_result_stays(run, context, error, said):
-    *_, before = common.generate(context, control.read_job, "control", values(visitor=ADA))
+    *_, before = following.generate(context, control.read_job, "control", values(visitor=ADA))
     run.error = error
-    *_, last = common.generate(context, control.read_job, "control", values(visitor=ADA))
+    *_, last = following.generate(context, control.read_job, "control", values(visitor=ADA))
     assert last.panel["state"] == "failed"
     assert last.panel["headline"] == said
     assert last.player == before.player
@@ -213,9 +214,9 @@ def test_a_failure_is_a_sentence_and_the_last_result_stays(run, context, error, 
 @pytest.mark.filterwarnings("ignore:The ")
 def test_the_log_has_a_line_for_each_stage_and_for_the_end(run, context, caplog):
     caplog.set_level("INFO", logger="tabs.boards")
-    list(common.generate(context, control.read_job, "control", values(mixing_ratio=0.0, visitor=ADA)))
+    list(following.generate(context, control.read_job, "control", values(mixing_ratio=0.0, visitor=ADA)))
     run.error = ModelUnavailableError("The weights are missing.")
-    list(common.generate(context, control.read_job, "control", values(visitor=ADA)))
+    list(following.generate(context, control.read_job, "control", values(visitor=ADA)))
     begun = ["load: Loading the models", "control: Control map"]
     assert [record.getMessage() for record in caplog.records if record.name == "tabs.boards"] == [
         *begun, "framewise: Frame by frame", "inversion: Inverting with the video model",
@@ -226,7 +227,7 @@ def test_the_log_has_a_line_for_each_stage_and_for_the_end(run, context, caplog)
 
 @pytest.mark.filterwarnings("ignore:There are")
 def test_a_bad_page_leaves_the_player_alone(run, context):
-    (only,) = common.generate(context, control.read_job, "control", values(sample=99))
+    (only,) = following.generate(context, control.read_job, "control", values(sample=99))
     assert only.panel["state"] == "failed"
     assert "player" not in shown(only)
     assert not run.started.is_set()
@@ -234,26 +235,26 @@ def test_a_bad_page_leaves_the_player_alone(run, context):
 
 def test_leaving_the_page_leaves_the_run_and_coming_back_shows_it(run, context):
     run.pause = 0.02
-    views = common.generate(context, control.read_job, "control", values(num_inference_steps=20, visitor=ADA))
+    views = following.generate(context, control.read_job, "control", values(num_inference_steps=20, visitor=ADA))
     next(views)
     views.close()
-    *_, last = common.resume(context, "control", ADA.replace(".1", ".2"))
+    *_, last = following.resume(context, "control", ADA.replace(".1", ".2"))
     assert last.panel["state"] == "done"
     assert last.player["tiles"][-1]["sheet"]
-    _, again = common.resume(context, "control", ADA)
+    _, again = following.resume(context, "control", ADA)
     assert again.player == last.player
     for task, visitor in (("control", BOB), ("edit", ADA), ("control", "")):
-        (only,) = common.resume(context, task, visitor)
+        (only,) = following.resume(context, task, visitor)
         assert list(shown(only)) == ["queue"]
 
 
 def test_cancelling_stops_the_run_and_keeps_what_was_made(run, context):
     run.pause = 0.05
-    views = common.generate(context, control.read_job, "control", values(num_smoothing_steps=200, visitor=ADA))
+    views = following.generate(context, control.read_job, "control", values(num_smoothing_steps=200, visitor=ADA))
     for view in views:
         if view.panel["headline"].startswith("Smoothing"):
-            common.cancel(context, "control", BOB)  # which is not theirs
-            common.cancel(context, "control", ADA)
+            following.cancel(context, "control", BOB)  # which is not theirs
+            following.cancel(context, "control", ADA)
             break
     *_, last = views
     assert run.closed.wait(PATIENCE)
@@ -267,8 +268,8 @@ def test_cancelling_stops_the_run_and_keeps_what_was_made(run, context):
 
 def test_a_second_run_waits_its_turn_and_says_for_how_long(run, context):
     run.pause = 0.05
-    common.submit(context, "edit", control.read_job(context, values()), "b" * 32)
-    views = common.generate(context, control.read_job, "control", values(visitor=ADA))
+    following.submit(context, "edit", control.read_job(context, values()), "b" * 32)
+    views = following.generate(context, control.read_job, "control", values(visitor=ADA))
     assert "1 job before it; starts in about" in next(views).panel["headline"]
     *_, last = views
     assert last.panel["state"] == "done"
@@ -277,9 +278,9 @@ def test_a_second_run_waits_its_turn_and_says_for_how_long(run, context):
 
 def test_a_newer_watch_of_the_same_window_ends_the_older_one(run, context):
     run.pause = 0.02
-    older = common.generate(context, control.read_job, "control", values(visitor=ADA))
+    older = following.generate(context, control.read_job, "control", values(visitor=ADA))
     next(older)
-    newer = common.generate(context, control.read_job, "control", values(visitor=ADA))
+    newer = following.generate(context, control.read_job, "control", values(visitor=ADA))
     assert next(newer).panel["state"] == "running"
     assert len(list(older)) <= 1
     *_, last = newer
@@ -289,7 +290,7 @@ def test_a_newer_watch_of_the_same_window_ends_the_older_one(run, context):
 
 def test_an_end_that_comes_while_one_looks_is_shown(run, context, monkeypatch):
     run.pause = 0.05
-    views = common.generate(context, control.read_job, "control", values(visitor=ADA))
+    views = following.generate(context, control.read_job, "control", values(visitor=ADA))
     next(views)
     before = context.jobs.before
 
@@ -309,7 +310,7 @@ def test_clips_that_cannot_be_written_are_still_shown(context, monkeypatch):
         raise InputError("The disk is full. Make room.")
 
     monkeypatch.setattr(context.runs, "finish", refuse)
-    *_, last = common.generate(context, control.read_job, "control", values(visitor=ADA))
+    *_, last = following.generate(context, control.read_job, "control", values(visitor=ADA))
     assert last.panel["state"] == "done"
     assert last.panel["detail"] == "The disk is full. Make room."
     assert all(tile["sheet"] and not tile.get("file") for tile in last.player["tiles"])
@@ -336,7 +337,7 @@ def test_a_restored_run_gives_the_same_request_whatever_the_page_says_of_its_cli
 
 def test_jobs_can_be_cancelled_and_moved_by_their_owner_alone(run, context):
     run.pause = 0.05
-    jobs = [common.submit(context, "control", control.read_job(context, values()), "a" * 32) for _ in range(3)]
+    jobs = [following.submit(context, "control", control.read_job(context, values()), "a" * 32) for _ in range(3)]
     listed = queue.list_jobs(context, ADA)["jobs"]
     assert [item["id"] for item in listed] == [job.id for job in jobs]
     assert [item["forward"] for item in listed] == [False, False, True]
@@ -549,7 +550,7 @@ def test_no_file_of_the_server_can_be_fetched(address):
 def test_the_real_pipeline_answers_with_random_weights(settings):
     context = AppContext.from_settings(settings)
     few = values(num_frames=2, **dict.fromkeys(FEW_STEPS, 1))
-    *_, last = common.generate_files(context, control.read_job, "control", few)
+    *_, last = following.generate_files(context, control.read_job, "control", few)
     assert probe(last[0]).num_frames == 2
     assert set(last[-1]["seconds"]) >= {"framewise", "inversion", "smoothing"}
 

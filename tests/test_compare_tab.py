@@ -12,7 +12,7 @@ from fake_run import DRAWN_SEED, FakeRun, fake_context
 from playwright.sync_api import expect
 
 from bivdiff.errors import InputError, ModelUnavailableError
-from tabs import common, compare, control
+from tabs import compare, control, following
 from tabs.page import build_page, launch_options
 
 VALUES = {"sample": 1, "prompt": "a red cube", "random_seed": True, "num_smoothing_steps": 7}
@@ -114,7 +114,7 @@ def test_a_cancelled_comparison_has_files_and_findings_of_what_was_ready(run, co
     views = compare.compare(context, pending, "0, 0.5, 1", "", "", "a" * 32)
     for view in views:
         if "cells" in view.player and view.player["cells"][0]["sheet"]:
-            common.cancel(context, compare.NAME, "a" * 32)
+            following.cancel(context, compare.NAME, "a" * 32)
     last = view._asdict()
     assert last["panel"]["state"] == "stopped"
     ready = sum(cell["sheet"] is not None for cell in last["player"]["cells"])
@@ -151,7 +151,7 @@ def test_a_clip_longer_than_the_owner_allows_is_refused_wherever_it_comes_from(r
     (view,) = comparison(context, pending, "0, 1", "", "")
     assert "up to 4 frames, and this one has 8" in view["panel"]["headline"]
     with pytest.raises(InputError, match="up to 4 frames"):
-        common.submit(context, "control", pending.job, "a" * 32)
+        following.submit(context, "control", pending.job, "a" * 32)
     assert run.fitted == run.requests == []
 
 
@@ -197,14 +197,14 @@ def test_a_tabs_settings_are_taken_over_and_a_chosen_cells_go_back(context):
         "visitor": gr.Textbox(), "restored": gr.Textbox(), "prompt": gr.Textbox(), "mixing_ratio": gr.Slider(0, 1),
         "num_smoothing_steps": gr.Slider(1, 50), "seed": gr.Number(), "random_seed": gr.Checkbox(),
     }  # fmt: skip
-    tab = common.TaskTab("control", control.read_job, controls, None)
+    tab = following.TaskTab("control", control.read_job, controls, None)
     taken, summary, ratios, tabs = compare.take_over(context, tab, VALUES | {"mixing_ratio": 0.3})
     assert ratios == "0, 0.25, 0.3, 0.5, 0.75, 1"
     assert taken.job.request.num_smoothing_steps == 7
     assert "a red cube" in summary
     assert tabs["selected"] == compare.NAME
     made = comparison(context, taken, "0, 0.75", "", "")[-1]["made"]
-    other = common.TaskTab("edit", control.read_job, {"visitor": gr.Textbox(), "prompt": gr.Textbox()}, None)
+    other = following.TaskTab("edit", control.read_job, {"visitor": gr.Textbox(), "prompt": gr.Textbox()}, None)
     back = partial(compare.send_back, context, [other, tab])
     selected, untouched, *updates = back({"chosen": 1}, made, "a" * 32)
     assert selected["selected"] == "control"

@@ -20,10 +20,11 @@ from bivdiff.media import carried
 from bivdiff.media.writing import write_mp4
 from bivdiff.studio.jobs import Jobs
 from bivdiff.types import Control
-from tabs import common, compare, control, edit, history, inpaint, outpaint, restoring, smooth
+from tabs import compare, control, edit, following, history, inpaint, outpaint, restoring, smooth
 from tabs.boards import LOOK_AGAIN, visitor_of
 from tabs.page import launch_options
 from tabs.queue import queue_strip
+from tabs.requests import Submission
 from tabs.results import scores_of
 
 PATIENCE = 30  # seconds the page may take on a busy machine
@@ -85,8 +86,8 @@ def test_a_run_that_the_history_cannot_keep_is_made_all_the_same(context, clip, 
         raise InputError("The history is locked.")
 
     monkeypatch.setattr(context.runs, "begin", locked)
-    common.submit(context, "control", common.Job(asked(clip), 8.0), OWN)
-    *_, view = common.followed(context, "control", visitor_of(VISITOR))
+    following.submit(context, "control", Submission(asked(clip), 8.0), OWN)
+    *_, view = following.followed(context, "control", visitor_of(VISITOR))
     assert view.panel["state"] == "done"
     assert "could not keep this run" in view.panel["detail"]
     assert len(view.player["tiles"]) == 4
@@ -96,8 +97,8 @@ def test_a_run_that_the_history_cannot_keep_is_made_all_the_same(context, clip, 
 def test_what_is_refused_leaves_nothing_in_the_history(context, page, clip):
     crowded = replace(context, jobs=Jobs(context.device, most=0))
     for give in (
-        lambda: common.submit(crowded, "control", common.Job(asked(clip), 8.0), OWN),
-        lambda: compare.submit(crowded, compare.Pending("control", common.Job(asked(clip), 8.0)),
+        lambda: following.submit(crowded, "control", Submission(asked(clip), 8.0), OWN),
+        lambda: compare.submit(crowded, compare.Pending("control", Submission(asked(clip), 8.0)),
                                {"mixing_ratio": [0.0, 1.0]}, OWN),
     ):  # fmt: skip
         with pytest.raises(InputError, match="wait already"):
@@ -343,7 +344,7 @@ def laid_out():
     context = fake_context(FakeRun())
     with gr.Blocks():
         visitor = gr.Textbox(VISITOR)
-        parts = common.PageParts(visitor, queue_strip(context, visitor))
+        parts = following.PageParts(visitor, queue_strip(context, visitor))
         with gr.Tabs():
             built = []
             for task, tab in TABS.items():
@@ -506,7 +507,7 @@ def address(served):
                     "restored": gr.Textbox("", visible="hidden", label="Restored", elem_id="restored"),
                     "visitor": visitor,
                 }
-                task = common.TaskTab("control", None, controls, gr.Button("Compare"))
+                task = following.TaskTab("control", None, controls, gr.Button("Compare"))
             with gr.Tab(history.TITLE, id=history.NAME, elem_id="history-tab", elem_classes="bd-tab") as tab:
                 history.build(served, tab, tabs, [task], visitor, lambda run_id, _: f"{run_id[:4]} is queued.")
         page.load(None, None, visitor, js="() => new URL(location).searchParams.get('visitor')")

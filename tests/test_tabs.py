@@ -18,8 +18,9 @@ from bivdiff.errors import InputError
 from bivdiff.media.reading import read_clip
 from bivdiff.media.writing import write_mp4
 from bivdiff.types import GenerationResult, StepEvent
-from tabs import common, control, controls, edit, inpaint, outpaint, presets, results, smooth
+from tabs import control, controls, edit, inpaint, outpaint, presets, results, smooth
 from tabs.running import Meter, stages_of
+from tabs.source import read_source
 
 TABS = {tab.TASK: tab for tab in (control, edit, inpaint, outpaint, smooth)}
 SENTENCE = r"\.$"
@@ -311,7 +312,7 @@ def test_boxes_and_growth(context):
 
 
 def test_a_color_is_found_where_it_is(context):
-    color = "#" + common.read_source(context, values()).frames[0, 3, 3].tobytes().hex()
+    color = "#" + read_source(context, values()).frames[0, 3, 3].tobytes().hex()
     masks = masks_of(context, mask_source="color", color=color, tolerance=5)
     assert masks[0, 3, 3] == 255
     assert (masks > 0).mean() < 0.6

@@ -1,0 +1,39 @@
+"""The way from Gradio's list of values to a handler that takes them by the names of their controls.
+
+A tab collects its controls in one dictionary, whose keys are fields of `GenerationRequest` or names that it reads
+itself (every tab reads `sample`, `video`, `restored`, `visitor`, `start`, `stride`, `num_frames`, `fit` and
+`random_seed`). Handlers get the same dictionary, filled with values.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from tabs.controls import Controls
+
+Values = Mapping[str, Any]
+
+
+def bind(handler: Callable[..., Any], controls: Controls, *others: str) -> Callable[..., Any]:
+    """Let Gradio call `handler(values, *others)`, where `values` is keyed like `controls`.
+
+    Without controls there are no values. The names of the controls become the names of the endpoint's parameters.
+    """
+    names = list(controls)
+
+    def call(*given: Any) -> Any:
+        values = [dict(zip(names, given, strict=False))] if names else []
+        return handler(*values, *given[len(names) :])
+
+    def stream(*given: Any) -> Iterator[Any]:
+        yield from call(*given)
+
+    inner = handler.func if isinstance(handler, partial) else handler
+    bound = stream if inspect.isgeneratorfunction(inner) else call
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    bound.__signature__ = inspect.Signature([inspect.Parameter(name, kind, default=None) for name in [*names, *others]])
+    bound.__doc__, bound.__name__ = inner.__doc__, inner.__name__
+    return bound

@@ -1,0 +1,159 @@
+"""The source clip: which it is, its frames, what is shown of it before a run, and the controls that follow it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from bivdiff.catalog.families import family_named
+from bivdiff.errors import InputError
+from bivdiff.media import reading
+from bivdiff.media.reading import Clip, read_clip
+from bivdiff.pixels.canvas import parse_size
+from bivdiff.toybox.clips import SampleClip
+from tabs.binding import Values, bind
+from tabs.boards import sentence
+from tabs.context import AppContext
+from tabs.controls import Controls
+from tabs.player import player_value, tile
+from tabs.requests import restored, whole
+
+TRIM = ("start", "stride", "num_frames", "fit")
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What is shown of a source before a run.
+
+    Attributes:
+        show: handler that takes the values of the controls and yields the values of `outputs`.
+        outputs: where it shows, the player first.
+        watched: names of the controls whose change shows it anew; the source itself always does.
+        api_name: its endpoint.
+    """
+
+    show: Callable[[Values], Iterator[Any]]
+    outputs: Sequence[gr.HTML]
+    watched: Sequence[str]
+    api_name: str
+
+
+def source_path(context: AppContext, values: Values) -> Any:
+    """The path of the clip that the source controls choose.
+
+    Raises:
+        InputError: there is no such sample.
+    """
+    sample = chosen_sample(context, values)
+    return values.get("video") or sample.file
+
+
+def chosen_sample(context: AppContext, values: Values) -> SampleClip:
+    """The sample that is chosen, or was last.
+
+    Raises:
+        InputError: there is no such sample.
+    """
+    index = whole(values.get("sample")) or 0
+    if not isinstance(index, int) or not -1 <= index < len(context.samples):
+        raise InputError(f"There are {len(context.samples)} sample clips, numbered from 0; got {index!r}.")
+    return context.samples[max(index, 0)]
+
+
+def read_source(context: AppContext, values: Values, size: tuple[int, int] | None = None) -> Clip:
+    """The frames that the source controls choose, at the size they choose or another `(width, height)`.
+
+    A restored run's are as they were.
+
+    Raises:
+        InputError: the clip cannot be used.
+    """
+    if earlier := restored(context, values):
+        return Clip(earlier.request.frames, earlier.fps)
+    chosen = {name: whole(values[name]) for name in TRIM if values.get(name) is not None}
+    wanted = parse_size(values["size"]) if values.get("size") else family_named(context.family).size
+    size, num_frames = size or wanted, family_named(context.family).num_frames
+    asked, most = chosen.get("num_frames", num_frames), context.settings.max_frames
+    if isinstance(asked, int) and asked > most:
+        raise InputError(f"Here a clip may have up to {most} frames, and {asked} are asked for. Take fewer.")
+    return read_clip(source_path(context, values), size=size, **{"num_frames": num_frames, **chosen})
+
+
+def read_beside(values: Values, path: Any, frames: np.ndarray) -> np.ndarray:
+    """A clip that goes with the source `frames` one by one and is trimmed as they are; see `reading.read_beside`."""
+    chosen = {name: whole(values[name]) for name in TRIM if name != "num_frames" and values.get(name) is not None}
+    return reading.read_beside(path, frames, **chosen)
+
+
+def preview_source(context: AppContext, label: str, values: Values) -> Iterator[dict[str, Any]]:
+    """Show the trimmed source: what the models will be given."""
+    try:
+        clip = read_source(context, values)
+        yield player_value([tile(label, clip.frames)], clip.fps)
+    except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
+        yield player_value([tile(label, None, note=sentence(error))], 8)
+
+
+def wire_source(
+    context: AppContext,
+    tab: gr.Tab | gr.Blocks,
+    controls: Controls,
+    preview: Preview,
+    texts: Mapping[str, Callable[[SampleClip], str]],
+    task: str,
+) -> None:
+    """Connect samples and upload with each other, with a sample's texts, and with the preview.
+
+    Args:
+        context: knows the samples.
+        tab: shows the preview when it is first opened; the page itself for the tab that the page opens with.
+        controls: the tab's.
+        preview: what to show whenever the source changes.
+        texts: names of the controls that a sample fills in, and what to fill in.
+        task: key of the catalog's tasks.
+    """
+    sample, video, inputs = controls["sample"], controls["video"], list(controls.values())
+    earlier = controls["restored"]  # gives way to another clip
+    show = bind(preview.show, controls)
+    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
+    slow: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "concurrency_id": "preview"}
+    hidden: dict[str, Any] = {"api_visibility": "private"}
+    picked = sample.pick(
+        bind(partial(pick_sample, context, texts), {}, "index"), sample,
+        [video, earlier, *(controls[name] for name in texts)], api_name=f"{task}_sample", **quick,
+    )  # fmt: skip
+    outputs = list(preview.outputs)
+    picked.then(show, inputs, outputs, **slow, **hidden)
+    video.upload(lambda: (-1, ""), None, [sample, earlier], **quick, **hidden)
+    video.clear(lambda: (0, ""), None, [sample, earlier], **quick, **hidden)
+    changes = [video.upload, video.clear, earlier.change, *(controls[name].change for name in preview.watched)]
+    gr.on(changes, show, inputs, outputs, api_name=preview.api_name, **slow)
+    if isinstance(tab, gr.Blocks) and not isinstance(tab, gr.Tab):
+        tab.load(show, inputs, outputs, **slow, **hidden)
+        return
+    opened = gr.State(False)
+    once = bind(partial(_first_time, preview.show, len(outputs)), controls, "opened")
+    tab.select(once, [*inputs, opened], [*outputs, opened], **slow, **hidden)
+
+
+def _first_time(
+    show: Callable[[Values], Iterator[Any]], count: int, values: Values, opened: bool
+) -> Iterator[tuple[Any, ...]]:
+    """Show a preview unless that was done before; it says itself whenever something changes."""
+    if opened:
+        yield (*(gr.skip() for _ in range(count)), True)
+        return
+    for shown in show(values):
+        yield (*(shown if count > 1 else (shown,)), True)
+
+
+def pick_sample(context: AppContext, texts: Mapping[str, Callable[[SampleClip], str]], index: int) -> Any:
+    """Choose a sample clip: no upload and no restored run any more, and the clip's own texts."""
+    if not isinstance(index, int) or not 0 <= index < len(context.samples):
+        raise gr.Error(f"There are {len(context.samples)} sample clips, numbered from 0.", print_exception=False)
+    return None, "", *(text_of(context.samples[index]) for text_of in texts.values())
