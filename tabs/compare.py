@@ -38,14 +38,14 @@ from tabs.boards import (
     watch,
     with_seed,
 )
-from tabs.compare_player import Cell, compare_player, compare_value
 from tabs.context import AppContext
 from tabs.following import TaskTab
-from tabs.player import progress_panel
 from tabs.queue import queue_value
 from tabs.requests import Submission, make_job
 from tabs.restoring import filled
 from tabs.source import read_source
+from tabs.widgets.compare_player import Cell, compare_player, compare_value
+from tabs.widgets.progress import progress_panel
 
 _log = logging.getLogger(__name__)
 

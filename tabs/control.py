@@ -20,11 +20,11 @@ from tabs.binding import Values
 from tabs.boards import sentence
 from tabs.context import AppContext
 from tabs.following import PageParts, TaskTab, add_result
-from tabs.player import player_value, sync_player, tile
 from tabs.presets import preset_controls
 from tabs.requests import Submission, make_job, restored
 from tabs.results import CONTROL_LABELS
 from tabs.source import Preview, chosen_sample, read_beside, read_source, wire_source
+from tabs.widgets.player import player_value, sync_player, tile
 
 TASK = "control"
 NO_SECOND = "none"

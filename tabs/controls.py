@@ -20,8 +20,9 @@ from bivdiff.toybox import world
 from bivdiff.toybox.data import vocabulary
 from bivdiff.types import MAX_PROMPT_CHARACTERS, MAX_SEED, MIXING_RULES, GenerationRequest
 from tabs.context import AppContext
-from tabs.player import progress_panel, sample_strip
 from tabs.running import idle_panel
+from tabs.widgets.progress import progress_panel
+from tabs.widgets.samples import sample_strip
 
 Controls = dict[str, Component]
 

@@ -14,10 +14,10 @@ from tabs import controls as shared
 from tabs.binding import Values
 from tabs.context import AppContext
 from tabs.following import PageParts, TaskTab, add_result
-from tabs.player import player_value, sync_player, tile
 from tabs.presets import preset_controls
 from tabs.requests import Submission, make_job
 from tabs.source import TRIM, Preview, preview_source, read_source, wire_source
+from tabs.widgets.player import player_value, sync_player, tile
 
 TASK = "edit"
 BY_INSTRUCTION, BY_PROMPTS = "instruct-pix2pix", "prompt2prompt"

@@ -18,19 +18,14 @@ from tabs.boards import RunBoard, Visitor, begin_job, panel_of, sentence, visito
 from tabs.context import AppContext
 from tabs.controls import Controls, RunControls, heading
 from tabs.examples import example_player
-from tabs.player import sync_player
 from tabs.queue import queue_value
 from tabs.requests import ReadJob, Submission
 from tabs.results import record_of
 from tabs.running import HEARTBEAT, idle_panel
+from tabs.widgets.player import sync_player
 
 # Runs in the browser before a run starts: the result may be out of sight, and the page not yet told who uses it.
-SHOW_RESULT = """(...values) => {
-  const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-  document.querySelector("#%s-progress")?.scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "start" });
-  values[%d] ||= window.bdVisitor();
-  return values;
-}"""
+SHOW_RESULT = '(...values) => window.bdShowProgress("%s", %d, values)'
 # Many may watch their jobs at a time; what they watch is done one after the other.
 WATCHING: dict[str, Any] = {"concurrency_id": "watch", "concurrency_limit": 32, "show_progress": "hidden"}
 

@@ -27,13 +27,13 @@ from tabs import control
 from tabs import controls as shared
 from tabs.binding import Values, bind
 from tabs.boards import LOOK_AGAIN, sentence, telling, visitor_of
-from tabs.compare_player import Cell, compare_player, compare_value
 from tabs.context import AppContext
 from tabs.following import TaskTab
-from tabs.player import player_value, served, sync_player, tile
 from tabs.restoring import filled
 from tabs.results import CONTROL_LABELS, result_tiles, shown_masks
 from tabs.running import STAGES
+from tabs.widgets.compare_player import Cell, compare_player, compare_value
+from tabs.widgets.player import player_value, served, sync_player, tile
 
 if TYPE_CHECKING:
     from bivdiff.studio.history.runs import Run

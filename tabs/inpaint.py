@@ -21,11 +21,12 @@ from tabs.binding import Values, bind
 from tabs.boards import sentence
 from tabs.context import AppContext
 from tabs.following import PageParts, TaskTab, add_result
-from tabs.player import painter, player_value, sheet, sync_player, tile
 from tabs.presets import preset_controls
 from tabs.requests import Submission, make_job, restored, whole
 from tabs.results import shown_masks
 from tabs.source import TRIM, Preview, chosen_sample, read_beside, read_source, wire_source
+from tabs.widgets.painter import painter
+from tabs.widgets.player import player_value, sheet, sync_player, tile
 
 TASK = "inpaint"
 MAX_GROW = 32

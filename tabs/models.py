@@ -18,8 +18,9 @@ from tabs import controls as shared
 from tabs.binding import Values, bind
 from tabs.boards import sentence
 from tabs.context import AppContext
-from tabs.player import model_list, progress_panel
 from tabs.running import HEARTBEAT
+from tabs.widgets.models import model_list
+from tabs.widgets.progress import progress_panel
 
 if TYPE_CHECKING:
     from bivdiff.models.manager import Readout

@@ -19,11 +19,11 @@ from tabs.boards import sentence
 from tabs.context import AppContext
 from tabs.following import PageParts, TaskTab, add_result
 from tabs.inpaint import keep_control
-from tabs.player import player_value, sync_player, tile
 from tabs.presets import preset_controls
 from tabs.requests import Submission, make_job, restored, whole
 from tabs.results import shown_masks
 from tabs.source import Preview, read_source, source_path, wire_source
+from tabs.widgets.player import player_value, sync_player, tile
 
 TASK = "outpaint"
 SIDES = ("left", "top", "right", "bottom")

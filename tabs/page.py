@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from bivdiff.catalog.families import family_named
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.media.reading import LIMITS
-from bivdiff.settings import ASSETS, Settings
+from bivdiff.settings import Settings
 from bivdiff.studio.limits import limits_sentence
 from bivdiff.units import read_bytes
 from tabs import compare, control, edit, following, history, inpaint, models, outpaint, smooth
@@ -26,24 +26,12 @@ from tabs.queue import queue_strip
 from tabs.refusals import tell_refusals
 from tabs.requests import Submission
 from tabs.uploads import BoundedUploads
+from tabs.widgets.bundle import page_head, page_header
 
 TITLE = "BIVDiff Studio"
 TABS = {tab.TASK: tab.build for tab in (control, edit, inpaint, outpaint, smooth)}
 CACHE_SECONDS = 24 * 3600
 QUEUE_SIZE = 64
-# In the browser: a token that only this browser has, and one for this window.
-VISITOR = """window.bdVisitor = () => {
-  const made = () => crypto.getRandomValues(new Uint32Array(4)).reduce((text, part) => text + part.toString(16).padStart(8, "0"), "");
-  let token = null;
-  try { token = localStorage.getItem("bivdiff-visitor"); } catch { /* kept for this window only */ }
-  if (!token) {
-    token = made();
-    try { localStorage.setItem("bivdiff-visitor", token); } catch { /* as above */ }
-  }
-  const told = `${token}.${made()}`;
-  window.bdVisitor = () => told;
-  return told;
-};"""  # noqa: E501
 
 # Fonts that come with the system: nothing is fetched from elsewhere.
 SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "sans-serif")
@@ -90,7 +78,7 @@ def _fill(context: AppContext, page: gr.Blocks) -> None:
     """One family's page: the header, a tab for each task, the comparison, and the models."""
     if len(context.families) > 1:
         gr.Navbar(main_page_name=_short(context.families[0]))
-    gr.HTML((ASSETS / "header.html").read_text("utf-8"), elem_id="header", apply_default_css=False)
+    gr.HTML(page_header(), elem_id="header", apply_default_css=False)
     gr.HTML(how_it_works(), elem_id="how", apply_default_css=False)
     with gr.Row(elem_classes="bd-limits"):
         shared.remark(limits_sentence(context.settings))
@@ -151,8 +139,7 @@ def launch_options(settings: Settings | None = None) -> dict[str, Any]:
     most = read_bytes(Settings.uploads_size) if bound is None else bound
     return {
         "theme": theme(),
-        # As part of the head: Gradio rewrites the rules it is given as CSS, and loses those for containers.
-        "head": f"<style>{(ASSETS / 'style.css').read_text('utf-8')}</style><script>{VISITOR}</script>",
+        "head": page_head(),
         "max_file_size": LIMITS.file_bytes,
         "app_kwargs": {"middleware": [Middleware(BoundedUploads, most=most)]},
         "footer_links": ["api", "settings"],

@@ -11,7 +11,7 @@ import gradio as gr
 from bivdiff.errors import BIVDiffError
 from tabs.boards import Visitor, sentence, visitor_of, waiting_words
 from tabs.context import AppContext
-from tabs.player import job_strip
+from tabs.widgets.jobs import job_strip
 
 MOVES = {"forward": -1, "back": 1}
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bivdiff.types import Control, GenerationRequest, GenerationResult, StepEvent
-from tabs.player import player_value, served, tile
+from tabs.widgets.player import player_value, served, tile
 
 CONTROL_LABELS = {
     "canny": "Edges", "depth": "Depth", "pose": "Pose", "softedge": "Soft edges", "scribble": "Scribble",

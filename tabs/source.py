@@ -20,8 +20,8 @@ from tabs.binding import Values, bind
 from tabs.boards import sentence
 from tabs.context import AppContext
 from tabs.controls import Controls
-from tabs.player import player_value, tile
 from tabs.requests import restored, whole
+from tabs.widgets.player import player_value, tile
 
 TRIM = ("start", "stride", "num_frames", "fit")
 

@@ -27,11 +27,12 @@ import app
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.media.reading import probe
 from bivdiff.types import StepEvent
-from tabs import boards, control, controls, edit, following, inpaint, outpaint, player, queue, smooth
+from tabs import boards, control, controls, edit, following, inpaint, outpaint, queue, smooth
 from tabs.context import AppContext
 from tabs.page import build_page, launch_options
 from tabs.running import Meter
 from tabs.source import pick_sample
+from tabs.widgets.player import sheet
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 20  # seconds a thread may take on a busy machine
@@ -389,10 +390,10 @@ def test_a_depth_preview_does_not_wait_for_a_run(context):
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 10])
 def test_a_sheet_holds_every_frame_exactly(count):
     frames = np.random.default_rng(0).integers(0, 256, (count, 16, 24, 3), np.uint8)
-    sheet = player.sheet(frames)
-    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet["src"].partition(",")[2]))).convert("RGB"))
+    shown = sheet(frames)
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown["src"].partition(",")[2]))).convert("RGB"))
     for number, frame in enumerate(frames):
-        row, column = divmod(number, sheet["columns"])
+        row, column = divmod(number, shown["columns"])
         np.testing.assert_array_equal(picture[row * 16 :, column * 24 :][:16, :24], frame)
 
 

@@ -16,10 +16,10 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 from test_page import LOWEST_CONTRAST, SLIM, WIDE, overflow
 
+from bivdiff.compare.player import player_script, player_style
 from bivdiff.media.reading import read_clip
-from bivdiff.settings import ASSETS
 from bivdiff.toybox.clips import load_index
-from tabs.compare_player import Cell, compare_player, compare_value
+from tabs.widgets.compare_player import Cell, compare_player, compare_value
 
 PATIENCE = 20_000  # milliseconds the page may take on a busy machine
 COUNT, SIZE, FPS = 8, 64, 8
@@ -63,10 +63,12 @@ def cells(number: int, waiting: tuple[int, ...] = ()) -> list[Cell]:
 
 
 def write_page(folder: Path, value: dict) -> str:
-    script, css = ((ASSETS / f"compare_player.{kind}").read_text("utf-8") for kind in ("js", "css"))
     path = folder / "comparison.html"
     # A "</script>" in a label must not end the data.
-    path.write_text(PLAIN.format(css=css, script=script, data=json.dumps(value).replace("<", "\\u003c")), "utf-8")
+    path.write_text(
+        PLAIN.format(css=player_style(), script=player_script(), data=json.dumps(value).replace("<", "\\u003c")),
+        "utf-8",
+    )
     return path.as_uri()
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 from bivdiff.catalog.requests import default_request
 from bivdiff.cli import main as cli
 from bivdiff.compare import export as exporting
+from bivdiff.compare import player
 from bivdiff.compare import sweep as sweeping
 from bivdiff.compare.export import contact_sheet, export, labelled_grid, player_data, trade_off_svg, write_page
 from bivdiff.compare.scores import RULE, Recommendation
@@ -214,7 +215,7 @@ def test_the_page_holds_every_frame_and_no_markup_of_the_prompt(paths, result):
 
 
 def test_without_the_player_the_page_shows_videos(result, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "ASSETS", tmp_path)
+    monkeypatch.setattr(player, "FOLDER", tmp_path / "none")
     clips = [tmp_path / "cells" / f"{number}.mp4" for number in range(3)]
     page = write_page(tmp_path, result.cells, FPS, clips=clips).read_text("utf-8")
     assert re.findall(r'<video src="([^"]*)"', page) == ["cells/0.mp4", "cells/1.mp4", "cells/2.mp4"]

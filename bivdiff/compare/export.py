@@ -19,15 +19,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from bivdiff.compare.axes import AXES, label_of, say
+from bivdiff.compare.player import player_script, player_style
 from bivdiff.compare.scores import RULE, SHORT_TITLES, TITLES, Recommendation
 from bivdiff.compare.sweep import Cell, SweepResult, paper_cell
 from bivdiff.errors import InputError
 from bivdiff.media.carried import carry_of
 from bivdiff.media.sheets import fits_sprite_sheet, sprite_sheet
 from bivdiff.media.writing import MAX_GIF_FPS, ZIP_DATE, write_gif, write_mp4, write_png
-from bivdiff.settings import ASSETS
 
-PLAYER = ("compare_player.js", "compare_player.css")
 LOSSLESS_PIXELS = 32_000_000  # of all clips of a page; beyond them lossless pictures would make it too heavy to send
 QUALITY = 95
 GAP = 4  # pixels between pictures
@@ -381,8 +380,7 @@ def write_page(
         plot: SVG.
         settings: what all cells have in common.
     """
-    script, style = (_asset(name) for name in PLAYER)
-    script = script if fits_sprite_sheet(cells[0].frames) else ""
+    script = player_script() if fits_sprite_sheet(cells[0].frames) else ""
     videos = "".join(_video(folder, path, cell) for path, cell in zip(clips, cells, strict=False))
     chosen = recommended.index if recommended else None
     data = json.dumps(player_data(cells, fps, chosen, paper)).replace("<", "\\u003c") if script else ""
@@ -397,7 +395,7 @@ def write_page(
     told = "".join(f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in shown.items())
     why = escape(recommended.why) if recommended else ""
     page = _PAGE.format(
-        style=style, player=player if script else videos, why=why, rule=escape(RULE), plot=plot,
+        style=player_style(), player=player if script else videos, why=why, rule=escape(RULE), plot=plot,
         scores=_scores_table(cells, chosen, paper), settings=told,
     )  # fmt: skip
     path = folder / "index.html"
@@ -408,7 +406,7 @@ def write_page(
 def player_data(
     cells: Sequence[Cell], fps: float, recommended: int | None = None, paper: int | None = None
 ) -> dict[str, Any]:
-    """What `assets/compare_player.js` shows: the clips as sheets, their labels and their scores."""
+    """What the player (`assets/player`) shows: the clips as sheets, their labels and their scores."""
     lossless = sum(cell.frames[..., 0].size for cell in cells) <= LOSSLESS_PIXELS
     return {
         "fps": fps,
@@ -425,11 +423,6 @@ def player_data(
         "paper": paper,
         "lossy": not lossless,
     }  # fmt: skip
-
-
-def _asset(name: str) -> str:
-    path = ASSETS / name
-    return path.read_text("utf-8") if path.is_file() else ""
 
 
 def _video(folder: Path, path: Path, cell: Cell) -> str:

@@ -17,9 +17,9 @@ import gradio as gr
 import numpy as np
 from gradio.utils import get_upload_folder
 
+from bivdiff.compare.player import player_script, player_style
 from bivdiff.media.sheets import sprite_sheet
-from bivdiff.settings import ASSETS
-from tabs.player import served
+from tabs.widgets.player import served
 
 EFFORT = 30  # of the lossless encoder, 0 to 100: more takes longer, and gains next to nothing
 MOUNT = """
@@ -92,11 +92,11 @@ def compare_player(value: dict[str, Any], **options: Any) -> gr.HTML:
     Choosing a clip triggers `pick`: its event data have the `index`, and the value has it as `chosen`.
     """
     # The style is part of the script: props of one's own are lost where an update comes before the tab is first opened.
-    style = json.dumps((ASSETS / "compare_player.css").read_text("utf-8"))
+    style = json.dumps(player_style())
     widget = gr.HTML(
         value,
         html_template='<div class="bd-compare"></div>',
-        js_on_load=f"const STYLE = {style};\n" + (ASSETS / "compare_player.js").read_text("utf-8") + MOUNT,
+        js_on_load=f"const STYLE = {style};\n" + player_script() + MOUNT,
         apply_default_css=False,
         **options,
     )

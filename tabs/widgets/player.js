@@ -4,42 +4,12 @@
 
 const root = element.querySelector(".bd-player");
 const SPEEDS = [0.25, 0.5, 1, 2];
-const still = window.matchMedia("(prefers-reduced-motion: reduce)");
-const state = { tiles: [], frame: 0, count: 1, fps: 8, speed: 1, playing: !still.matches, crisp: false, since: 0 };
+const state = { tiles: [], frame: 0, count: 1, fps: 8, speed: 1, playing: !stillness.matches, crisp: false, since: 0 };
 const wipe = { open: false, share: 0.5, names: [null, null], chosen: [null, null] };
 
-const ICONS = {
-  play: "M8 5 L19 12 L8 19 Z",
-  pause: "M7 5 H10.5 V19 H7 Z M13.5 5 H17 V19 H13.5 Z",
-  back: "M16 5 V19 L7.5 12 Z M5 5 H7 V19 H5 Z",
-  on: "M8 5 V19 L16.5 12 Z M17 5 H19 V19 H17 Z",
-  keep: "M11 4 H13 V12 L16 9 L17.4 10.4 L12 15.8 L6.6 10.4 L8 9 L11 12 Z M5 18 H19 V20 H5 Z",
-};
-
-function make(tag, classes, text) {
-  const made = document.createElement(tag);
-  if (classes) made.className = classes;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-function icon(name) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", "0 0 24 24");
-  svg.setAttribute("aria-hidden", "true");
-  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  path.setAttribute("d", ICONS[name]);
-  svg.append(path);
-  return svg;
-}
-
-function button(name, label, act) {
-  const made = make("button", `bd-tool bd-tool-${name}`);
-  made.type = "button";
-  made.setAttribute("aria-label", label);
-  made.title = label;
-  made.append(icon(name));
-  made.addEventListener("click", act);
+function tool(name, label, act) {
+  const made = button(`bd-tool bd-tool-${name}`, name, act);
+  title(made, label);
   return made;
 }
 
@@ -47,7 +17,7 @@ function link(file, label, withText) {
   const made = make("a", withText ? "bd-download" : "bd-keep");
   made.href = file.url;
   made.download = file.orig_name || "";
-  made.append(icon("keep"));
+  made.append(icon("save"));
   if (withText) made.append(make("span", "", label));
   else {
     made.setAttribute("aria-label", label);
@@ -60,7 +30,7 @@ function link(file, label, withText) {
 const tiles = make("div", "bd-tiles");
 const tools = make("div", "bd-tools");
 const extras = make("div", "bd-extras");
-const playing = button("pause", "Pause", () => play(!state.playing));
+const playing = tool("pause", "Pause", () => play(!state.playing));
 const scrubber = make("input", "bd-scrubber");
 const place = make("output", "bd-place");
 const speed = make("select", "bd-speed");
@@ -73,7 +43,7 @@ crisp.type = "button";
 crisp.title = "Show every pixel instead of smoothing between them";
 crisp.setAttribute("aria-pressed", "false");
 tools.append(
-  button("back", "One frame back", () => step(-1)), playing, button("on", "One frame on", () => step(1)),
+  tool("back", "One frame back", () => step(-1)), playing, tool("on", "One frame on", () => step(1)),
   scrubber, place, speed, crisp,
 );
 
@@ -351,5 +321,5 @@ function update() {
 play(state.playing);
 update();
 watch("value", update);
-still.addEventListener("change", () => still.matches && play(false));
+stillness.addEventListener("change", () => stillness.matches && play(false));
 requestAnimationFrame(tick);

@@ -2,25 +2,24 @@
 // Given by Gradio: element, props, watch, trigger.
 
 const root = element.querySelector(".bd-samples");
-const still = window.matchMedia("(prefers-reduced-motion: reduce)");
 root.setAttribute("role", "group");
 root.setAttribute("aria-label", "Sample clips");
 
 // The clips travel once; the strips of other tabs, which are shown later, take them from here.
 if (props.clips.length) window.bdSampleClips = props.clips;
 window.bdSampleClips.forEach((sample, index) => {
-  const button = document.createElement("button");
-  const picture = document.createElement("canvas");
-  const name = document.createElement("span");
-  const clip = document.createElement("video");
-  button.type = "button";
-  button.className = "bd-sample";
-  button.title = sample.caption;
-  button.dataset.index = index;
-  button.setAttribute("aria-label", `${sample.name}: ${sample.caption}`);
+  const chooser = button("bd-sample", "", () => {
+    props.value = index;
+    trigger("pick");
+    update();
+  });
+  const picture = part(chooser, "canvas");
+  const clip = make("video");
+  part(chooser, "span", "", sample.name);
+  chooser.title = sample.caption;
+  chooser.dataset.index = index;
+  chooser.setAttribute("aria-label", `${sample.name}: ${sample.caption}`);
   picture.setAttribute("aria-hidden", "true");
-  name.textContent = sample.name;
-  button.append(picture, name);
 
   // The clip is drawn on a canvas: browsers forget the picture of a video element that does not play.
   const draw = () => picture.getContext("2d").drawImage(clip, 0, 0);
@@ -34,20 +33,15 @@ window.bdSampleClips.forEach((sample, index) => {
   clip.addEventListener("play", follow);
   Object.assign(clip, { muted: true, loop: true, playsInline: true, preload: "auto", src: sample.clip });
 
-  const start = () => still.matches || clip.play().catch(() => {});
+  const start = () => stillness.matches || clip.play().catch(() => {});
   const stop = () => { clip.pause(); clip.currentTime = 0; };
-  for (const event of ["mouseenter", "focus"]) button.addEventListener(event, start);
-  for (const event of ["mouseleave", "blur"]) button.addEventListener(event, stop);
-  button.addEventListener("click", () => {
-    props.value = index;
-    trigger("pick");
-    update();
-  });
-  root.append(button);
+  for (const event of ["mouseenter", "focus"]) chooser.addEventListener(event, start);
+  for (const event of ["mouseleave", "blur"]) chooser.addEventListener(event, stop);
+  root.append(chooser);
 });
 
 function update() {
-  for (const button of root.children) button.setAttribute("aria-pressed", String(Number(button.dataset.index) === props.value));
+  for (const chooser of root.children) press(chooser, Number(chooser.dataset.index) === props.value);
 }
 
 update();

@@ -3,25 +3,15 @@
 
 const root = element.querySelector(".bd-models");
 const heads = part(root, "div", "bd-model-heads");
-const list = document.createElement("ul");
-const note = document.createElement("p");
-list.className = "bd-model-list";
+const list = part(root, "ul", "bd-model-list");
+const note = part(root, "p", "bd-model-note");
 list.setAttribute("aria-label", "Models");
-note.className = "bd-model-note";
 note.setAttribute("role", "status");
-for (const head of ["Model", "State", "Size, and trained at", "Licence"]) part(heads, "span", "").textContent = head;
+for (const head of ["Model", "State", "Size, and trained at", "Licence"]) part(heads, "span", "", head);
 heads.setAttribute("aria-hidden", "true");
-root.append(list, note);
-
-function part(parent, tag, classes) {
-  const made = document.createElement(tag);
-  made.className = classes;
-  parent.append(made);
-  return made;
-}
 
 function row() {
-  const item = document.createElement("li");
+  const item = part(list, "li");
   const button = part(item, "button", "bd-model");
   const name = part(button, "span", "bd-model-name");
   part(name, "strong", "bd-model-key");
@@ -32,26 +22,22 @@ function row() {
   part(facts, "span", "bd-model-native");
   const terms = part(button, "span", "bd-model-terms");
   part(terms, "span", "bd-model-licence");
-  part(terms, "span", "bd-terms").textContent = "non-commercial";
+  part(terms, "span", "bd-terms", "non-commercial");
   button.type = "button";
   button.addEventListener("click", () => {
     props.value = { ...props.value, chosen: button.dataset.key };
     trigger("pick");
     update();
   });
-  list.append(item);
   return item;
 }
 
 // Rows are filled in anew, not made anew: the list keeps its place and its focus while it is refreshed.
 function fill(item, model, chosen) {
   const button = item.firstChild;
-  const set = (name, text) => {
-    const place = button.querySelector(name);
-    if (place.textContent !== text) place.textContent = text;
-  };
+  const set = (selector, text) => write(button.querySelector(selector), text);
   button.dataset.key = model.key;
-  button.setAttribute("aria-pressed", String(model.key === chosen));
+  press(button, model.key === chosen);
   set(".bd-model-key", model.key);
   set(".bd-model-kind", model.kind);
   set(".bd-pill", model.state);
@@ -67,7 +53,7 @@ function update() {
   rows.forEach((model, index) => fill(list.children[index] || row(), model, chosen));
   while (list.children.length > rows.length) list.lastChild.remove();
   heads.hidden = list.hidden = !rows.length;
-  if (note.textContent !== told) note.textContent = told;
+  write(note, told);
 }
 
 update();

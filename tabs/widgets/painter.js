@@ -6,19 +6,7 @@ const root = element.querySelector(".bd-painter");
 const UNDO_STEPS = 20;
 const state = { sheet: "", paint: "", size: 14, erase: false, last: null, cursor: null, past: [] };
 
-function make(tag, classes, text) {
-  const made = document.createElement(tag);
-  if (classes) made.className = classes;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-function button(text, act) {
-  const made = make("button", "bd-tool bd-word", text);
-  made.type = "button";
-  made.addEventListener("click", act);
-  return made;
-}
+const tool = (text, act) => button("bd-tool bd-word", text, act);
 
 // Below the picture, above it what is painted, on top the brush.
 const picture = make("div", "bd-picture bd-easel");
@@ -28,9 +16,9 @@ const brush = make("span", "bd-brush");
 const tools = make("div", "bd-tools");
 const size = make("input", "bd-size");
 const sized = make("label", "bd-sized", "Brush");
-const erase = button("Erase", () => choose(!state.erase));
-const undo = button("Undo", back);
-const clear = button("Clear", () => { remember(); wipe(); commit(); });
+const erase = tool("Erase", () => choose(!state.erase));
+const undo = tool("Undo", back);
+const clear = tool("Clear", () => { remember(); wipe(); commit(); });
 ground.width = ground.height = paint.width = paint.height = 128;
 paint.tabIndex = 0;
 paint.setAttribute("role", "application");
@@ -48,7 +36,7 @@ size.addEventListener("input", () => { state.size = Number(size.value); follow()
 
 function choose(on) {
   state.erase = on;
-  erase.setAttribute("aria-pressed", String(on));
+  press(erase, on);
 }
 
 function tell() {
@@ -128,8 +116,7 @@ paint.addEventListener("keydown", (event) => {
   event.preventDefault();
   const [x, y] = state.cursor || [paint.width / 2, paint.height / 2];
   const by = event.shiftKey ? 1 : 4;
-  const held = (value, end) => Math.min(Math.max(value, 0), end);
-  state.cursor = move ? [held(x + by * move[0], paint.width), held(y + by * move[1], paint.height)] : [x, y];
+  state.cursor = move ? [clamp(x + by * move[0], 0, paint.width), clamp(y + by * move[1], 0, paint.height)] : [x, y];
   if (event.key === " ") {
     remember();
     stroke(state.cursor, state.cursor);

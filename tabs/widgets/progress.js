@@ -2,16 +2,11 @@
 // Given by Gradio: element, props, watch. All text from the server is set as text, never as markup.
 
 const root = element.querySelector(".bd-progress");
-const stages = document.createElement("ol");
-const line = document.createElement("p");
-const detail = document.createElement("p");
-const clock = document.createElement("p");
-stages.className = "bd-stages";
-line.className = "bd-headline";
+const stages = part(root, "ol", "bd-stages");
+const line = part(root, "p", "bd-headline");
+const detail = part(root, "p", "bd-detail");
+const clock = part(root, "p", "bd-clock");
 line.setAttribute("role", "status");
-detail.className = "bd-detail";
-clock.className = "bd-clock";
-root.append(stages, line, detail, clock);
 let arrived = 0;
 
 function span(seconds) {
@@ -20,17 +15,13 @@ function span(seconds) {
 }
 
 function chip(stage) {
-  const item = document.createElement("li");
-  const fill = document.createElement("span");
-  const name = document.createElement("span");
-  fill.className = "bd-fill";
-  name.className = "bd-name";
+  const item = part(stages, "li");
+  part(item, "span", "bd-name");
+  const fill = part(item, "span", "bd-fill");
   item.dataset.stage = stage.key;
-  item.append(name, fill);
   fill.setAttribute("role", "progressbar");
   fill.setAttribute("aria-valuemin", "0");
   fill.setAttribute("aria-valuemax", "100");
-  stages.append(item);
   return item;
 }
 
@@ -47,7 +38,7 @@ function update() {
     fill.style.setProperty("--share", `${stage.percent}%`);
     item.querySelector(".bd-name").textContent = stage.label;
   });
-  if (line.textContent !== value.headline) line.textContent = value.headline;
+  write(line, value.headline);
   line.hidden = !value.headline;
   detail.textContent = value.detail;
   detail.hidden = !value.detail;

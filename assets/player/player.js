@@ -21,18 +21,6 @@ const mountComparePlayer = (() => {
     ["+ − 0", "zoom in, out, reset"], ["Shift + arrows", "move what is shown"],
     ["Drag, wheel, pinch", "move and zoom; a double click resets"],
   ];
-  const ICONS = {
-    play: "M8 5 L19 12 L8 19 Z",
-    pause: "M7 5 H10.5 V19 H7 Z M13.5 5 H17 V19 H13.5 Z",
-    back: "M16 5 V19 L7.5 12 Z M5 5 H7 V19 H5 Z",
-    on: "M8 5 V19 L16.5 12 Z M17 5 H19 V19 H17 Z",
-    loop: "M7 7 H16 V4 L21 8.5 L16 13 V10 H9 V13 H7 Z M17 17 H8 V20 L3 15.5 L8 11 V14 H15 V11 H17 Z",
-    less: "M5 11 H19 V13 H5 Z",
-    more: "M11 5 H13 V11 H19 V13 H13 V19 H11 V13 H5 V11 H11 Z",
-    enlarge: "M5 5 H11 V7 H8.4 L11.7 10.3 L10.3 11.7 L7 8.4 V11 H5 Z M19 19 H13 V17 H15.6 L12.3 13.7 L13.7 12.3 L17 15.6 V13 H19 Z",
-    before: "M15 5 L16.6 6.6 L11.2 12 L16.6 17.4 L15 19 L8 12 Z",
-    after: "M9 5 L7.4 6.6 L12.8 12 L7.4 17.4 L9 19 L16 12 Z",
-  };
   // From nothing to much, even to eyes that see few colours; its first colour must be black, which says "nothing".
   const HEAT = [[0, 0, 0], [66, 10, 104], [147, 38, 103], [221, 81, 58], [252, 165, 10], [252, 255, 164]];
   const NICE = [2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 255];
@@ -44,37 +32,10 @@ const mountComparePlayer = (() => {
   const SWIPE = 36; // pixels that make a swipe
   const OWN_KEYS = "input, textarea, select, [contenteditable], [tabindex], [role=tab], [role=slider]";
 
-  const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
-
-  function make(tag, classes = "", text = undefined) {
-    const made = document.createElement(tag);
-    if (classes) made.className = classes;
-    if (text !== undefined) made.textContent = text;
-    return made;
-  }
-
-  function icon(name) {
-    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-    svg.setAttribute("viewBox", "0 0 24 24");
-    svg.setAttribute("aria-hidden", "true");
-    path.setAttribute("d", ICONS[name]);
-    svg.append(path);
-    return svg;
-  }
-
-  function name(element, label) {
-    element.setAttribute("aria-label", label);
-    element.title = label;
-  }
-
-  function button(classes, content, label, act, title = label) {
-    const made = make("button", classes);
-    made.type = "button";
-    made.append(content in ICONS ? icon(content) : content);
-    name(made, label);
-    made.title = title;
-    made.addEventListener("click", act);
+  function tool(classes, content, label, act, told = label) {
+    const made = button(classes, content, act);
+    title(made, label);
+    made.title = told;
     return made;
   }
 
@@ -95,10 +56,6 @@ const mountComparePlayer = (() => {
       select.replaceChildren(...options.map(([key, text]) => new Option(text, key)));
     }
     select.value = String(value);
-  }
-
-  function press(element, on) {
-    element.setAttribute("aria-pressed", String(on));
   }
 
   function shownNumber(value) {
@@ -329,9 +286,9 @@ const mountComparePlayer = (() => {
       this.mean = make("span", "bdc-mean");
       this.scores = make("dl", "bdc-scores");
       const key = index < 9 ? String(index + 1) : "";
-      this.enlarge = button("bdc-enlarge", "enlarge", "", () => player.enlarge(player.focused ? null : index));
+      this.enlarge = tool("bdc-enlarge", "enlarge", "", () => player.enlarge(player.focused ? null : index));
       this.enlarge.append(make("span", "", key));
-      this.choose = button("bdc-choose", "Choose", "", () => player.choose(index));
+      this.choose = tool("bdc-choose", "Choose", "", () => player.choose(index));
       this.canvas.setAttribute("role", "img");
       this.assemble();
       followPointers(this.picture, player, {
@@ -359,7 +316,7 @@ const mountComparePlayer = (() => {
       this.title.textContent = data.label;
       this.sublabel.textContent = data.sublabel || "";
       this.sublabel.hidden = !data.sublabel;
-      name(this.enlarge, `Enlarge ${this.fullName}${this.index < 9 ? `, key ${this.index + 1}` : ""}`);
+      title(this.enlarge, `Enlarge ${this.fullName}${this.index < 9 ? `, key ${this.index + 1}` : ""}`);
       this.scores.replaceChildren(...Object.entries(data.scores || {}).map(([score, value]) => {
         const pair = make("div");
         pair.append(make("dt", "", score), make("dd", "", shownNumber(value)));
@@ -380,7 +337,7 @@ const mountComparePlayer = (() => {
     markChosen(on) {
       this.box.classList.toggle("is-chosen", on);
       this.choose.textContent = on ? "✓ Chosen" : "Choose";
-      name(this.choose, on ? `${this.fullName}, chosen` : `Choose ${this.fullName}`);
+      title(this.choose, on ? `${this.fullName}, chosen` : `Choose ${this.fullName}`);
       press(this.choose, on);
       this.choose.disabled = !this.bitmap;
     }
@@ -541,7 +498,6 @@ const mountComparePlayer = (() => {
       this.clock = new Clock();
       this.camera = new Camera();
       this.stop = new AbortController();
-      this.still = window.matchMedia("(prefers-reduced-motion: reduce)");
       this.build();
       this.listen();
     }
@@ -577,18 +533,18 @@ const mountComparePlayer = (() => {
       views.setAttribute("role", "group");
       views.setAttribute("aria-label", "What is shown");
       this.viewButtons = Object.entries(VIEWS).map(([view, [text, title]]) => {
-        const made = button("bdc-segment", text, text, () => this.show(view), title);
+        const made = tool("bdc-segment", text, text, () => this.show(view), title);
         made.dataset.view = view;
         return made;
       });
       views.append(...this.viewButtons);
       const zoom = make("div", "bdc-zoom");
-      this.zoomed = button("bdc-tool bdc-percent", "100%", "Show whole pictures", () => this.resetZoom());
+      this.zoomed = tool("bdc-tool bdc-percent", "100%", "Show whole pictures", () => this.resetZoom());
       const crisp = "Show every pixel instead of smoothing between them";
-      this.sharp = button("bdc-tool", "Crisp", "Crisp", () => this.sharpen(), crisp);
+      this.sharp = tool("bdc-tool", "Crisp", "Crisp", () => this.sharpen(), crisp);
       zoom.append(
-        button("bdc-tool", "less", "Zoom out, all clips", () => this.zoomBy(1 / 1.5)), this.zoomed,
-        button("bdc-tool", "more", "Zoom in, all clips", () => this.zoomBy(1.5)), this.sharp,
+        tool("bdc-tool", "less", "Zoom out, all clips", () => this.zoomBy(1 / 1.5)), this.zoomed,
+        tool("bdc-tool", "more", "Zoom in, all clips", () => this.zoomBy(1.5)), this.sharp,
       );
       bar.append(views, zoom);
       return bar;
@@ -616,31 +572,31 @@ const mountComparePlayer = (() => {
     buildPager() {
       this.pager = make("div", "bdc-pager");
       this.dots = make("div", "bdc-dots");
-      this.all = button("bdc-tool bdc-all", "All clips", "All clips", () => this.enlarge(null), "Back to all clips (Esc)");
+      this.all = tool("bdc-tool bdc-all", "All clips", "All clips", () => this.enlarge(null), "Back to all clips (Esc)");
       this.pager.append(
-        button("bdc-tool", "before", "Clip before", () => this.turn(-1)), this.dots,
-        button("bdc-tool", "after", "Clip after", () => this.turn(1)), this.all,
+        tool("bdc-tool", "before", "Clip before", () => this.turn(-1)), this.dots,
+        tool("bdc-tool", "after", "Clip after", () => this.turn(1)), this.all,
       );
       return this.pager;
     }
 
     buildTransport() {
       const bar = make("div", "bdc-bar bdc-transport");
-      this.playing = button("bdc-tool bdc-play", "pause", "Pause", () => this.play(!this.clock.playing));
+      this.playing = tool("bdc-tool bdc-play", "pause", "Pause", () => this.play(!this.clock.playing));
       this.scrubber = make("input", "bdc-scrubber");
       this.place = make("output", "bdc-place");
       this.speed = make("select", "bdc-select bdc-speed");
-      this.looping = button("bdc-tool", "loop", "Play again and again", () => this.repeat(!this.clock.loop));
+      this.looping = tool("bdc-tool", "loop", "Play again and again", () => this.repeat(!this.clock.loop));
       Object.assign(this.scrubber, { type: "range", min: 0, step: 1, value: 0 });
-      name(this.scrubber, "Frame");
-      name(this.speed, "Playback speed");
+      title(this.scrubber, "Frame");
+      title(this.speed, "Playback speed");
       offer(this.speed, SPEEDS.map((speed) => [speed, `${speed}×`]), 1);
       press(this.looping, true);
-      this.keys = button("bdc-tool bdc-keys", "Keys", "Keys", () => this.explain(), "What the keys do");
+      this.keys = tool("bdc-tool bdc-keys", "Keys", "Keys", () => this.explain(), "What the keys do");
       this.keys.setAttribute("aria-expanded", "false");
       bar.append(
-        button("bdc-tool", "back", "One frame back", () => this.step(-1)), this.playing,
-        button("bdc-tool", "on", "One frame on", () => this.step(1)), this.scrubber, this.place, this.speed,
+        tool("bdc-tool", "back", "One frame back", () => this.step(-1)), this.playing,
+        tool("bdc-tool", "on", "One frame on", () => this.step(1)), this.scrubber, this.place, this.speed,
         this.looping, this.keys,
       );
       return bar;
@@ -651,14 +607,14 @@ const mountComparePlayer = (() => {
       this.scrubber.addEventListener("input", () => this.seek(Number(this.scrubber.value)));
       this.speed.addEventListener("change", () => this.setSpeed(Number(this.speed.value)));
       document.addEventListener("keydown", (event) => this.onKey(event), { signal });
-      this.still.addEventListener("change", () => this.still.matches && this.play(false), { signal });
+      stillness.addEventListener("change", () => stillness.matches && this.play(false), { signal });
       // In a turn of its own: an observer that changes what it observes is an error to the browser.
       this.watcher = new ResizeObserver(() => requestAnimationFrame(() => this.arrange()));
       this.watcher.observe(this.root);
     }
 
     start(data) {
-      this.play(!this.still.matches);
+      this.play(!stillness.matches);
       this.update(data);
       const tick = (now) => {
         if (!this.root.isConnected) return this.destroy();
@@ -691,7 +647,7 @@ const mountComparePlayer = (() => {
       // It goes on from the frame one sees, and stays on it.
       this.clock.from = atEnd ? 0 : this.frame;
       this.playing.replaceChildren(icon(on ? "pause" : "play"));
-      name(this.playing, on ? "Pause" : "Play");
+      title(this.playing, on ? "Pause" : "Play");
       this.root.dataset.playing = on;
     }
 
@@ -926,11 +882,11 @@ const mountComparePlayer = (() => {
       while (this.dots.children.length > this.cells.length) this.dots.lastChild.remove();
       while (this.dots.children.length < this.cells.length) {
         const index = this.dots.children.length;
-        this.dots.append(button("bdc-dot", "", "", () => { this.at = index; this.arrange(); }));
+        this.dots.append(tool("bdc-dot", "", "", () => { this.at = index; this.arrange(); }));
       }
       this.cells.forEach((cell, index) => {
         const dot = this.dots.children[index];
-        name(dot, `Show ${cell.fullName}`);
+        title(dot, `Show ${cell.fullName}`);
         dot.classList.toggle("is-recommended", index === this.data.recommended);
         dot.classList.toggle("is-paper", index === this.data.paper);
         if (index === this.at) dot.setAttribute("aria-current", "true");
