@@ -28,9 +28,9 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bivdiff.bridge.guidance import guided
-from bivdiff.bridge.inversion import at_level, noise_level
 from bivdiff.bridge.latents import fold_frames, unfold_frames
 from bivdiff.bridge.makers.inpaint import latent_holes
+from bivdiff.bridge.mixing import at_level, noise_level
 from bivdiff.bridge.pipeline import Bench, blend, opened, settled
 from bivdiff.bridge.prompts import smoothing_prompt
 from bivdiff.bridge.reuse import StageCache

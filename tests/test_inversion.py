@@ -6,13 +6,8 @@ import pytest
 import torch
 from diffusers import DDIMInverseScheduler
 
-from bivdiff.bridge.inversion import (
-    at_level,
-    invert_with_image_model,
-    invert_with_video_model,
-    mix_latents,
-    noise_level,
-)
+from bivdiff.bridge.inversion import invert_with_image_model, invert_with_video_model
+from bivdiff.bridge.mixing import at_level, mix_latents, noise_level
 from bivdiff.bridge.prompts import cut_off, encode_prompt
 from bivdiff.bridge.sampling import initial_noise, walk
 from bivdiff.catalog.families import family_named

@@ -1,4 +1,13 @@
-"""The three stages in order: frame by frame, Mixed Inversion, temporal smoothing."""
+"""BIVDiff (arXiv:2312.02813): three stages, none of them trained, from an image model's frames to a steady clip.
+
+x_t is a clip's latents under noise: x_t = sqrt(alpha_t) x_0 + sqrt(1 - alpha_t) noise, alpha_t falling from 1 to 0.
+1. Frame by frame: the image model makes every frame x_0[i] on its own. They show what is wanted, and flicker.
+2. Mixed Inversion: DDIM, walked backwards, finds the noise x_T that a model would make x_0 of; with the image model,
+   frame by frame, x_T^image, with the video model x_T^video. The blend of the two, by the `mixing_ratio` lambda:
+       x_T = lambda x_T^image + (1 - lambda) x_T^video, both over x_0 at the alpha_T where smoothing begins.
+   Of x_T^image comes what the frames show, of x_T^video that they hang together.
+3. Temporal smoothing: the video model denoises x_T with DDIM to the steady clip x_0'.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +24,10 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from bivdiff.bridge import inversion, latents, smoothing
+from bivdiff.bridge import inversion, latents, mixing, smoothing
 from bivdiff.bridge.makers.framewise import Kit, generate
 from bivdiff.bridge.makers.inpaint import latent_holes
+from bivdiff.bridge.memory import with_leaner_policy
 from bivdiff.bridge.previews import Layers, layers_of, rough_frames
 from bivdiff.bridge.prompts import cut_off, encode_prompt, inversion_prompt, smoothing_prompt
 from bivdiff.bridge.reuse import FRAMEWISE_FIELDS, IMAGE_INVERSION_FIELDS, VIDEO_INVERSION_FIELDS, StageCache, stage_key
@@ -26,9 +36,9 @@ from bivdiff.bridge.windows import over_windows
 from bivdiff.catalog.families import models_for
 from bivdiff.catalog.requests import networks_of
 from bivdiff.catalog.specs import ModelSpec, VideoModel
-from bivdiff.errors import InputError, ModelUnavailableError, OutOfMemoryError
+from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.models.estimate import activation_bytes, operations
-from bivdiff.models.manager import ModelManager, free_memory
+from bivdiff.models.manager import ModelManager
 from bivdiff.models.metering import Meter, peak_memory_bytes
 from bivdiff.models.pulling import pulling_all
 from bivdiff.models.video import VideoDenoiser
@@ -146,48 +156,6 @@ def run(
     """
     request, cache = settled(request), cache or StageCache()
     yield from with_leaner_policy(lambda: _run(request, manager, cache), request, manager)
-
-
-def with_leaner_policy(
-    attempt: Callable[[], Iterator[Any]], request: GenerationRequest, manager: ModelManager
-) -> Iterator[Any]:
-    """The events of an attempt; where the device runs out of memory, of a second one under a leaner offload policy.
-
-    Whatever ends them, memory that nothing refers to any more is given back.
-
-    Raises:
-        OutOfMemoryError: there is no leaner policy, or it did not help.
-    """
-    with manager.policy_restored():
-        try:
-            try:
-                yield from attempt()
-            except (torch.OutOfMemoryError, OutOfMemoryError) as error:
-                leaner = manager.leaner_policy()
-                if leaner is None:
-                    raise _out_of_memory(request) from error
-            else:
-                return
-            # Outside the handler: while an error is handled, all that its frames refer to stays in memory.
-            manager.set_policy(leaner)
-            yield StepEvent("load", 0, 1, f"Starting over with the offload policy '{leaner}'", note=(
-                f"The device ran out of memory, so the run went on with the leaner offload policy '{leaner}', which "
-                "is slower. Fewer frames at once, a shorter window or a smaller size would spare the next one that."
-            ))  # fmt: skip
-            try:
-                yield from attempt()
-            except torch.OutOfMemoryError as error:
-                raise _out_of_memory(request) from error
-        finally:
-            free_memory(manager.device)
-
-
-def _out_of_memory(request: GenerationRequest) -> OutOfMemoryError:
-    frames, height, width = request.frames.shape[:3]
-    return OutOfMemoryError(
-        f"The device ran out of memory with {frames} frames of {width}x{height}. Lower the frame batch size (now "
-        f"{request.frame_batch_size}), the window of the video model, the number of frames or the size."
-    )
 
 
 @torch.inference_mode()
@@ -389,7 +357,7 @@ def _mixed_inversion(bench: Bench, framewise: np.ndarray) -> Iterator[StepEvent]
     clean = once(lambda: kit.encode(framewise))
     num_steps = request.num_inversion_steps
     settings = (request.inversion_guidance_scale, num_steps)
-    wanted = inversion.noise_level(video.scheduler, request.num_smoothing_steps)
+    wanted = mixing.noise_level(video.scheduler, request.num_smoothing_steps)
     image_latents = video_latents = None
 
     def with_image_model() -> Iterator[Step]:
@@ -407,11 +375,11 @@ def _mixed_inversion(bench: Bench, framewise: np.ndarray) -> Iterator[StepEvent]
 
     if request.mixing_ratio > 0:
         found = yield from _inverted(bench, "image", framewise, with_image_model)
-        image_latents = inversion.at_level(found, clean, inversion.noise_level(kit.scheduler, num_steps), wanted)
+        image_latents = mixing.at_level(found, clean, mixing.noise_level(kit.scheduler, num_steps), wanted)
     if request.mixing_ratio < 1:
         found = yield from _inverted(bench, "video", framewise, with_video_model)
-        video_latents = inversion.at_level(found, clean, inversion.noise_level(video.scheduler, num_steps), wanted)
-    return inversion.mix_latents(image_latents, video_latents, request.mixing_ratio, request.mixing_rule).contiguous()
+        video_latents = mixing.at_level(found, clean, mixing.noise_level(video.scheduler, num_steps), wanted)
+    return mixing.mix_latents(image_latents, video_latents, request.mixing_ratio, request.mixing_rule).contiguous()
 
 
 def _inverted(

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bivdiff.bridge.pipeline import Bench, blend, opened, settled, smoothed, with_leaner_policy
+from bivdiff.bridge.memory import with_leaner_policy
+from bivdiff.bridge.pipeline import Bench, blend, opened, settled, smoothed
 from bivdiff.bridge.reuse import StageCache
 from bivdiff.catalog.families import models_for
 from bivdiff.catalog.image_models import paper_ratio
