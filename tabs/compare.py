@@ -483,7 +483,7 @@ def _named(scores: Mapping[str, float]) -> dict[str, float]:
 
 def _findings(result: Any) -> str:
     """The recommendation, its rule and the curves, as HTML of our own words and numbers."""
-    from bivdiff.compare.export import trade_off_svg
+    from bivdiff.compare.figures import trade_off_svg
     from bivdiff.compare.scores import RULE
 
     return (

@@ -19,12 +19,16 @@ from PIL import Image
 from bivdiff.catalog.requests import default_request
 from bivdiff.cli import main as cli
 from bivdiff.compare import export as exporting
-from bivdiff.compare import player
+from bivdiff.compare import figures, player
+from bivdiff.compare import page as paging
 from bivdiff.compare import sweep as sweeping
-from bivdiff.compare.export import contact_sheet, export, labelled_grid, player_data, trade_off_svg, write_page
+from bivdiff.compare.export import export
+from bivdiff.compare.figures import contact_sheet, labelled_grid, trade_off_svg
+from bivdiff.compare.page import player_data, write_page
 from bivdiff.compare.scores import RULE, Recommendation
 from bivdiff.compare.sweep import Cell, SweepResult, paper_cell
 from bivdiff.errors import BIVDiffError, InputError
+from bivdiff.media import carried
 from bivdiff.media.reading import probe, read_clip
 from bivdiff.toybox.clips import load_index
 
@@ -88,6 +92,22 @@ def test_all_is_written_and_the_zip_holds_all_else(paths):
         )
         assert archive.read("scores.csv") == paths["scores_csv"].read_bytes()
     assert paths["cell 2"].name == "02-mixing-ratio-0.25.mp4"
+
+
+def test_the_source_is_packed_once_however_many_cells_carry_it(result, tmp_path, monkeypatch):
+    packed = []
+
+    def counted(request):
+        packed.append(request)
+        return carried.pack(request)
+
+    monkeypatch.setattr(exporting, "pack", counted)
+    paths = export(tmp_path, result, FPS)
+    assert len(packed) == 1
+    for cell in result.cells:
+        kept = carried.read(paths[f"cell {cell.index + 1}"])
+        assert kept.settings["mixing_ratio"] == cell.request.mixing_ratio
+        assert np.array_equal(kept.request.frames, result.request.frames)
 
 
 def test_every_cell_plays_as_it_was(paths, result):
@@ -185,10 +205,10 @@ def test_the_cells_of_a_stopped_comparison_stand_in_their_places(grid):
     stopped = replace(grid, cells=grid.cells[:1] + grid.cells[4:5], recommended=Recommendation(4, ""))
     frames = labelled_grid(stopped)
     assert frames.shape == labelled_grid(grid).shape
-    tall, wide = HEIGHT + 16 + exporting.GAP, WIDTH + exporting.GAP
+    tall, wide = HEIGHT + 16 + figures.GAP, WIDTH + figures.GAP
     middle = frames[0, tall + 60, wide + 40]  # second row, second column: index 4
     assert middle.tolist() == grid.cells[4].frames[0, 0, 0].tolist()
-    assert frames[0, 60, wide + 40].tolist() == list(exporting.PAPER_WHITE)  # its index is 1, and it was not made
+    assert frames[0, 60, wide + 40].tolist() == list(figures.PAPER_WHITE)  # its index is 1, and it was not made
     space = "{http://www.w3.org/2000/svg}"
     drawn = ET.fromstring(trade_off_svg(stopped))  # noqa: S314 - our own
     assert [len(line.get("points").split()) for line in drawn.iter(f"{space}polyline") if line.get("points")] == [1] * 8
@@ -223,7 +243,7 @@ def test_without_the_player_the_page_shows_videos(result, tmp_path, monkeypatch)
 
 
 def test_a_large_comparison_travels_with_loss(result, monkeypatch):
-    monkeypatch.setattr(exporting, "LOSSLESS_PIXELS", 10)
+    monkeypatch.setattr(paging, "LOSSLESS_PIXELS", 10)
     shown = player_data(result.cells, FPS)
     assert shown["lossy"]
     source = shown["cells"][0]["sheet"]["src"]

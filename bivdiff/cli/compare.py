@@ -50,8 +50,9 @@ def add_compare_command(commands: Any) -> None:
 def compare_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     """Make a clip for each value of a setting, and write what shows and scores them."""
     from bivdiff.bridge.store import StageStore
-    from bivdiff.compare.export import check_folder, export, report
+    from bivdiff.compare.export import check_folder, export
     from bivdiff.compare.sweep import gathered, last, sweep
+    from bivdiff.compare.tables import report
     from bivdiff.toybox.truths import truth_of
 
     check_folder(args.output)

@@ -1,0 +1,137 @@
+"""A comparison as a page that opens from disk: the player of the app, the plot, the scores, the settings."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from bivdiff.compare.player import player_script, player_style
+from bivdiff.compare.scores import RULE, SHORT_TITLES, TITLES, Recommendation
+from bivdiff.compare.sweep import Cell
+from bivdiff.compare.tables import digits, finite, measured
+from bivdiff.media.sheets import fits_sprite_sheet, sprite_sheet
+
+LOSSLESS_PIXELS = 32_000_000  # of all clips of a page; beyond them lossless pictures would make it too heavy to send
+QUALITY = 95
+
+
+def write_page(
+    folder: Path, cells: Sequence[Cell], fps: float, *, recommended: Recommendation | None = None,
+    paper: int | None = None, clips: Sequence[Path] = (), plot: str = "", settings: Mapping[str, Any] | None = None,
+) -> Path:  # fmt: skip
+    """Write `index.html`, which opens from disk: the player of the app, the plot, the scores, the settings.
+
+    The pictures are in the page itself, since a browser does not let a page on disk look into those of other files,
+    which the views of differences need. Without scripts, or without the player's files, the clips show as videos, and
+    so they do where they are too long for the player.
+
+    Args:
+        folder: where to.
+        cells: what is compared, at least one.
+        fps: playback rate.
+        recommended: which cell is, and why.
+        paper: index of the one that the paper would take.
+        clips: files of the cells in `folder`, in their order, for a browser without scripts.
+        plot: SVG.
+        settings: what all cells have in common.
+    """
+    script = player_script() if fits_sprite_sheet(cells[0].frames) else ""
+    videos = "".join(_video(folder, path, cell) for path, cell in zip(clips, cells, strict=False))
+    chosen = recommended.index if recommended else None
+    data = json.dumps(player_data(cells, fps, chosen, paper)).replace("<", "\\u003c") if script else ""
+    player = (
+        f'<div class="bd-compare"></div><script>const clips = {data};</script><script>{script}\n'
+        'mountComparePlayer(document.querySelector(".bd-compare"), clips);</script>'
+        f"<noscript>{videos}</noscript>"
+    )  # fmt: skip
+    empty = ("", None, [])
+    shown = {name: value for name, value in (settings or {}).items() if name not in cells[0].values}
+    shown = {name: value for name, value in shown.items() if value not in empty}
+    told = "".join(f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in shown.items())
+    why = escape(recommended.why) if recommended else ""
+    page = _PAGE.format(
+        style=player_style(), player=player if script else videos, why=why, rule=escape(RULE), plot=plot,
+        scores=_scores_table(cells, chosen, paper), settings=told,
+    )  # fmt: skip
+    path = folder / "index.html"
+    path.write_text(page, "utf-8")
+    return path
+
+
+def player_data(
+    cells: Sequence[Cell], fps: float, recommended: int | None = None, paper: int | None = None
+) -> dict[str, Any]:
+    """What the player (`assets/player`) shows: the clips as sheets, their labels and their scores."""
+    lossless = sum(cell.frames[..., 0].size for cell in cells) <= LOSSLESS_PIXELS
+    return {
+        "fps": fps,
+        "numFrames": len(cells[0].frames),
+        "cells": [
+            {
+                "label": cell.label, "sublabel": "",
+                "sheet": sprite_sheet(cell.frames, lossless=lossless, quality=QUALITY),
+                "scores": {SHORT_TITLES[name]: value for name, value in finite(cell.scores).items()},
+            }
+            for cell in cells
+        ],
+        "recommended": recommended,
+        "paper": paper,
+        "lossy": not lossless,
+    }  # fmt: skip
+
+
+def _video(folder: Path, path: Path, cell: Cell) -> str:
+    source = escape(path.relative_to(folder).as_posix())
+    return (
+        f'<figure><video src="{source}" autoplay loop muted playsinline controls></video>'
+        f"<figcaption>{escape(cell.label)}</figcaption></figure>"
+    )
+
+
+def _scores_table(cells: Sequence[Cell], recommended: int | None, paper: int | None) -> str:
+    names = measured(cells)
+    head = "".join(f"<th>{escape(TITLES[name])}</th>" for name in names)
+    rows = []
+    for cell in cells:
+        marks = [text for text, index in (("recommended", recommended), ("paper", paper)) if index == cell.index]
+        label = " · ".join([cell.label, *marks])
+        values = "".join(f"<td>{digits(cell.scores.get(name, math.nan))}</td>" for name in names)
+        rows.append(f"<tr><th>{escape(label)}</th>{values}</tr>")
+    return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Comparison</title>
+<style>{style}</style>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1280px; margin: 0 auto; padding: 24px 16px 64px; }}
+figure {{ display: inline-block; margin: 0 12px 12px 0; }}
+figure video {{ display: block; min-width: 256px; }}
+.scroll {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: 4px 12px 4px 0; text-align: left; vertical-align: top; border-bottom: 1px solid #8884; }}
+svg {{ max-width: none; }}
+</style>
+</head>
+<body>
+<h1>Comparison</h1>
+{player}
+<h2>What the scores say</h2>
+<p>{why}</p>
+<p>The rule: {rule}</p>
+<div class="scroll">{plot}</div>
+<div class="scroll">{scores}</div>
+<h2>Settings of all clips</h2>
+<div class="scroll"><table>{settings}</table></div>
+</body>
+</html>
+"""
