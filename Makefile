@@ -1,7 +1,7 @@
 # What one does with a checkout:
 #   make demo    open the app in the browser
 #   make test    check the style and run all tests
-#   make style   check the style
+#   make style   check the style, the types, and that nothing needs a newer Python than promised
 # Each installs what it needs into .venv first, once. PYTHON is the interpreter that .venv is made with.
 
 PYTHON ?= python3
@@ -20,6 +20,8 @@ test: style
 style: $(VENV)/.tools-installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/vermin app.py bivdiff tabs benchmarks tests
+	$(BIN)/mypy
 
 $(VENV)/.app-installed: requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt

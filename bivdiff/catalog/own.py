@@ -145,7 +145,7 @@ def read_catalog(path: Path, families: Mapping[str, Family]) -> dict[str, Family
         InputError: the file cannot be read, or names what there is not.
     """
     if sys.version_info >= (3, 11):
-        import tomllib
+        import tomllib  # novermin - guarded by the version
     else:
         import tomli as tomllib
     try:
