@@ -86,7 +86,7 @@ def test_what_can_be_imported_is(version):
     assert done.returncode == 0, done.stderr
     imported, broken = json.loads(done.stdout)
     assert broken == {}
-    assert {"bivdiff.errors", "bivdiff.catalog.specs"} <= set(imported)
+    assert "bivdiff.errors" in imported
 
 
 def vermin(folder: Path, *names: str) -> subprocess.CompletedProcess[str]:
