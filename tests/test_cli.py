@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import sys
+from contextlib import closing
 from zipfile import ZipFile
 
 import numpy as np
@@ -10,11 +14,13 @@ import pytest
 from PIL import Image
 
 from bivdiff.cli import main as cli
+from bivdiff.cli.output import Progress, tell
 from bivdiff.media.reading import probe, read_clip
 from bivdiff.media.writing import write_mp4, write_png_zip
 from bivdiff.pixels.metrics import SCORES
 from bivdiff.toybox.clips import load_index
 
+CONTROL_CODES = {"\r", "\x1b"}
 TWO_STEPS = ["--num-inference-steps", "2", "--num-inversion-steps", "2", "--num-smoothing-steps", "2"]
 
 
@@ -30,12 +36,13 @@ def clip():
 
 
 def test_a_run_writes_its_clips_and_tells_all_in_json(clip, tmp_path, capsys):
-    output = tmp_path / "out.mp4"
+    output = tmp_path / "a new folder" / "inside another" / "out.mp4"
     arguments = ["run", "--video", clip, "--prompt", "a red cube", "--num-frames", "4", "--frame-stride", "2"]
     assert cli.main([*arguments, *TWO_STEPS, "--mixing-ratio", "0.25", "--output", str(output), "--json"]) == 0
     out, err = capsys.readouterr()
     report = json.loads(out)
-    assert "Smoothing 2/2" in err
+    assert re.search(r"^Smoothing 2/2 \[", err, re.MULTILINE)
+    assert not CONTROL_CODES & set(err)
     assert set(report["paths"]) == {"result", "framewise", "control"}
     assert report["paths"]["result"] == str(output)
     for path in report["paths"].values():
@@ -139,7 +146,6 @@ def test_a_report_for_people_has_no_braces(clip, tmp_path, capsys):
         (["--mixing-ratio", "7"], "mixing_ratio must be a number from 0 to 1"),
         (["--num-frames", "500"], "frames"),
         (["--output", "out.xyz"], "must end in .mp4"),
-        (["--output", "no/such/folder/out.mp4"], "does not exist"),
         (["--start", "1000"], "start"),
         (["--task", "inpaint"], "mask"),
         (["--task", "inpaint", "--box", "1,2,3"], "3 values"),
@@ -157,6 +163,49 @@ def test_what_cannot_be_done_is_a_sentence_and_status_1(clip, capsys, arguments,
     err = capsys.readouterr().err
     assert sentence in err
     assert "Traceback" not in err
+
+
+def test_an_output_folder_that_cannot_be_made_is_told_before_anything_runs(clip, tmp_path, capsys):
+    (tmp_path / "file").write_text("no folder")
+    output = str(tmp_path / "file" / "folder" / "out.mp4")
+    assert cli.main(["run", "--video", clip, "--prompt", "a red cube", *TWO_STEPS, "--output", output]) == 1
+    err = capsys.readouterr().err
+    assert f"The folder of the output, '{tmp_path / 'file' / 'folder'}', could not be made: Not a directory." in err
+    assert "Loading" not in err
+
+
+class Terminal(io.StringIO):
+    """What is written to a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_progress_is_a_plain_line_every_few_seconds_where_there_is_no_terminal(monkeypatch):
+    seconds = iter(range(100))
+    shown = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+    with closing(Progress(stay=False, clock=lambda: next(seconds))) as progress:
+        for step in range(1, 13):
+            progress.show("smoothing", "Smoothing", step, 12)
+    lines = shown.getvalue().splitlines()
+    assert [re.match(r"Smoothing (\d+)/12 \[", line)[1] for line in lines] == ["4", "9"]
+    assert not CONTROL_CODES & set(shown.getvalue())
+    assert lines[0].endswith("step/s]")
+
+
+def test_progress_is_one_bar_a_stage_on_a_terminal(monkeypatch):
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    with closing(Progress()) as progress:
+        for stage in ("Inverting", "Smoothing"):
+            for step in (1, 2):
+                progress.show(stage, stage, step, 2)
+        tell("A note.")
+    text = shown.getvalue()
+    assert text.count("\n") == 3  # a line for each stage, and the note's own
+    assert re.search(r"\rSmoothing 2/2 \|\S+\| \[00:00<00:00, .*step/s\]", text)
+    assert "A note.\n" in text
 
 
 @pytest.mark.parametrize("arguments", [[], ["run"], ["run", "--mixing-ratio", "x"], ["paint"]])

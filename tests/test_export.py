@@ -287,6 +287,7 @@ def test_the_command_writes_what_it_tells_and_starts_from_what_is_kept(compare, 
     assert 5 < told["cells"][0]["scores"]["psnr"] < 60  # the world knows the truth of a sample
     assert "ratio 0: " in err
     assert "reused" not in err
+    assert not {"\r", "\x1b"} & set(err)
     status, again, err = compare("--task", "smooth", "--vary", "mixing-rule=linear,slerp", "--mixing-ratio", "0.5")
     assert status == 0
     assert [cell["values"] for cell in again["cells"]] == [{"mixing_rule": "linear"}, {"mixing_rule": "slerp"}]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from bivdiff.cli.flags import add_request_flags, changes_of
+from bivdiff.cli.output import hide_bars_of_libraries
 from bivdiff.cli.source import controls_of
 from bivdiff.settings import Settings
 
@@ -34,6 +35,7 @@ def bench_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any
     changes = {**changes_of(args), "controls": controls_of(args) if args.task == "control" else None}
     for name in ("num_inference_steps", "num_inversion_steps", "num_smoothing_steps"):
         changes[name] = args.steps if changes[name] is None else changes[name]
+    hide_bars_of_libraries()
     own = {name: getattr(args, name) for name in ("offload", "dtype") if getattr(args, name)}
     load = Load(args.size, args.frames, args.random_weights)
     if args.sweep:

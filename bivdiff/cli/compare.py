@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from bivdiff.catalog.requests import default_request
 from bivdiff.cli.flags import add_request_flags, add_source_flags, changes_of, flag_of
-from bivdiff.cli.output import tell
+from bivdiff.cli.output import Progress, tell
 from bivdiff.cli.planning import manager_of, planned
 from bivdiff.cli.source import controls_of, read_source
 from bivdiff.compare.axes import read_values
@@ -82,16 +83,17 @@ def _followed_cells(
     """The events of a sweep as they come, shown on standard error; `cells` grows by those that are ready."""
     from bivdiff.compare.sweep import Cell
 
-    for event in events:
-        if isinstance(event, StepEvent):
-            tell(f"\r\033[K{event.message} {event.step}/{event.total}", end="")
-            if event.note:
-                tell(f"\r\033[K{event.note}")
-        elif isinstance(event, Cell):
-            cells.append(event)
-            reused = f", reused: {', '.join(event.reused)}" if event.reused else ""
-            tell(f"\r\033[K{event.label}: {event.seconds['total']:.1f} s{reused}")
-        yield event
+    with closing(Progress(stay=False)) as progress:
+        for event in events:
+            if isinstance(event, StepEvent):
+                progress.show(f"{event.stage} {len(cells)}", event.message, event.step, event.total)
+                if event.note:
+                    tell(event.note)
+            elif isinstance(event, Cell):
+                cells.append(event)
+                reused = f", reused: {', '.join(event.reused)}" if event.reused else ""
+                tell(f"{event.label}: {event.seconds['total']:.1f} s{reused}")
+            yield event
 
 
 def _compared_source(args: argparse.Namespace) -> tuple[GenerationRequest, np.ndarray | None, float]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from bivdiff.catalog.families import FAMILIES
-from bivdiff.cli.output import tell
+from bivdiff.cli.output import Progress, hide_bars_of_libraries, tell
 from bivdiff.errors import CancelledError
 from bivdiff.settings import Settings
 from bivdiff.units import say_bytes
@@ -75,31 +76,31 @@ def _pull(entry: Entry, settings: Settings) -> int:
     """Download a component, followed on standard error; returns its bytes."""
     from bivdiff.models.pulling import pulling
 
-    begun, total = time.monotonic(), 0
+    total = 0
     try:
-        for done, total in pulling(entry.spec, settings):
-            speed = say_bytes(done / max(time.monotonic() - begun, 1e-3))
-            tell(f"\r\033[K{entry.key}: {say_bytes(done)} of {say_bytes(total)}, {speed}/s", end="")
+        with closing(Progress("B")) as progress:
+            for done, total in pulling(entry.spec, settings):
+                progress.show(entry.key, f"{entry.key}:", done, total)
     except KeyboardInterrupt:
         raise CancelledError("Stopped. What has arrived is kept for the next time.") from None
-    finally:
-        tell("")
     return total
 
 
 def _check_models(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     from bivdiff.models.inventory import check, inventory
 
+    if args.thorough:
+        hide_bars_of_libraries()
     named = bool(args.names)
     entries = _entries(args.names, settings) if named else inventory(None, settings)
     checked, wrong = [], {}
-    for entry in entries:
-        if named or entry.state != "absent":
-            tell(f"\r\033[KChecking {entry.key}", end="")
+    chosen = [entry for entry in entries if named or entry.state != "absent"]
+    with closing(Progress("model", stay=False)) as progress:
+        for number, entry in enumerate(chosen, 1):
+            progress.show("check", f"Checking {entry.key}", number, len(chosen))
             checked.append(entry.key)
             if sentence := check(entry.spec, settings, thorough=args.thorough):
                 wrong[entry.key] = sentence
-    tell("\r\033[K", end="")
     return {"checked": checked, "wrong": wrong}
 
 

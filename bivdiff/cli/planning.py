@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bivdiff.cli.output import tell
+from bivdiff.cli.output import hide_bars_of_libraries, tell
 from bivdiff.errors import OutOfMemoryError
 from bivdiff.settings import Settings
 from bivdiff.types import GenerationRequest
@@ -19,6 +19,7 @@ def manager_of(settings: Settings) -> ModelManager:
     """The models of this process; torch is imported only now."""
     from bivdiff.models.manager import ModelManager
 
+    hide_bars_of_libraries()
     return ModelManager(settings)
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bivdiff.catalog.requests import default_request
 from bivdiff.cli.flags import add_request_flags, add_source_flags, changes_of
+from bivdiff.cli.output import Progress, tell
 from bivdiff.cli.planning import manager_of, planned
 from bivdiff.cli.source import read_source
-from bivdiff.errors import BIVDiffError
+from bivdiff.errors import InputError
 from bivdiff.media.carried import carry_of
 from bivdiff.media.writing import write_gif, write_mp4, write_png_zip
 from bivdiff.pixels import masks
@@ -42,7 +43,8 @@ def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
 
     manager = manager_of(settings)
     request, found = planned(request, manager, args.fit_memory)
-    result = last(followed(run(request, manager)))
+    _make_folder(args.output.parent)
+    result = last(_followed(run(request, manager)))
     shown = {"result": result.frames, "framewise": result.framewise_frames}
     for number, control_frames in enumerate(result.control_frames):
         shown[f"control-{number + 1}" if number else "control"] = control_frames
@@ -65,22 +67,36 @@ def _writer(path: Path) -> Any:
         ".zip": lambda path, frames, _, carry: write_png_zip(path, frames, carry),
     }
     if path.suffix.lower() not in writers:
-        raise BIVDiffError(f"The output '{path.name}' must end in {', '.join(writers)}. Rename it.")
-    if not path.parent.is_dir():
-        raise BIVDiffError(f"The folder of the output, '{path.parent}', does not exist. Make it first.")
-    if not os.access(path.parent, os.W_OK):
-        raise BIVDiffError(f"The folder of the output, '{path.parent}', may not be written to. Choose another.")
+        raise InputError(f"The output '{path.name}' must end in {', '.join(writers)}. Rename it.")
     return writers[path.suffix.lower()]
 
 
-def followed(events: Iterator[StepEvent | GenerationResult]) -> Iterator[StepEvent | GenerationResult]:
+def _make_folder(folder: Path) -> None:
+    """Make the folder of the output, before minutes are spent on what it is to hold.
+
+    Raises:
+        InputError: it cannot be made, or may not be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or "the system refused"
+        raise InputError(
+            f"The folder of the output, '{folder}', could not be made: {reason}. Choose another."
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"The folder of the output, '{folder}', may not be written to. Choose another.")
+
+
+def _followed(events: Iterator[StepEvent | GenerationResult]) -> Iterator[StepEvent | GenerationResult]:
     """The events of a run as they come, shown on standard error."""
-    for event in events:
-        if isinstance(event, GenerationResult):
-            print(file=sys.stderr)
-        else:
-            print(f"\r\033[K{event.message} {event.step}/{event.total}", end="", file=sys.stderr, flush=True)
-        yield event
+    with closing(Progress()) as progress:
+        for event in events:
+            if isinstance(event, StepEvent):
+                progress.show(event.stage, event.message, event.step, event.total)
+                if event.note:
+                    tell(event.note)
+            yield event
 
 
 def _summary(result: GenerationResult) -> dict[str, Any]:
