@@ -23,7 +23,7 @@ from smoothing import Variant, finished, smoothed
 
 from bivdiff.bridge.pipeline import blend, control_maps, framewise_frames, opened, settled
 from bivdiff.bridge.reuse import StageCache
-from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.image_models import IMAGE_MODELS, title_of
 from bivdiff.catalog.requests import settings_of
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.compare.scores import MOST_SHARPNESS_LOST, MOST_SSIM_LOST, map_agreement, recommend
@@ -41,7 +41,8 @@ MIXED = {"inpainting": (0.1, 0.25)}  # ratios at which the other rules are tried
 MIXED_OTHERWISE = (0.25, 0.5)
 SHARES = (0.0, 0.5, 1.0)
 PARTS = ("grid", "noise")
-OWN_NOISE = ("controlnet", "t2i-adapter", "instruct-pix2pix", "inpainting")  # others start from the source, or nothing
+# Others start from the source, or from nothing.
+OWN_NOISE = [name for name, model in IMAGE_MODELS.items() if model.makes_frames and not model.inverts_source]
 WAYS = (
     ("control", "controlnet"), ("control", "t2i-adapter"), ("edit", "instruct-pix2pix"), ("edit", "prompt2prompt"),
     ("inpaint", "inpainting"), ("outpaint", "inpainting"), ("smooth", "given"),
@@ -149,7 +150,7 @@ class Way:
     @property
     def title(self) -> str:
         """What it is called."""
-        return f"{TASKS[self.task].title}, {IMAGE_MODELS[self.image_model]}"
+        return f"{TASKS[self.task].title}, {title_of(self.image_model)}"
 
     def rows(self, kind: str = "bridged", **cell: Any) -> dict[str, Row]:
         """The rows of one cell, by scene."""
@@ -396,7 +397,7 @@ CURVES = {
 
 
 def _short(way: Way) -> str:
-    return IMAGE_MODELS[way.image_model] if way.task in {"control", "edit"} else TASKS[way.task].title
+    return title_of(way.image_model) if way.task in {"control", "edit"} else TASKS[way.task].title
 
 
 def _key(ways: Sequence[Way], left: int) -> str:

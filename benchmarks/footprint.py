@@ -120,11 +120,11 @@ def networks() -> Iterator[tuple[str, Callable[[], nn.Module], Callable[..., Any
     videos = SD15.video_models
     yield "unet", built(SD15.unet), forward, picture, 1
     yield (
-        "controlnet", built(SD15.controlnets["canny"]), forward,
+        "controlnet", built(SD15.networks["controlnet"]["canny"]), forward,
         lambda batch: (*picture(batch), torch.empty(batch, 3, pixels, pixels)), 1,
     )  # fmt: skip
     yield (
-        "t2i_adapter", built(SD15.t2i_adapters["depth"]), forward,
+        "t2i_adapter", built(SD15.networks["t2i-adapter"]["depth"]), forward,
         lambda batch: (torch.empty(batch, 3, pixels, pixels),), 1,
     )  # fmt: skip
     yield "video_unet", built(videos["zeroscope"].unet), forward, clip(1024), FRAMES

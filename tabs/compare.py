@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from bivdiff.bridge.reuse import FRAMEWISE_FIELDS, stage_key
-from bivdiff.catalog.image_models import IMAGE_MODELS, paper_ratio
+from bivdiff.catalog.image_models import IMAGE_MODELS, title_of
 from bivdiff.catalog.own import check_allowed
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.compare.axes import check_axes, label_of, read_values
@@ -173,7 +173,7 @@ def take_over(context: AppContext, tab: TaskTab, values: Values) -> tuple[Any, .
     except BIVDiffError as error:
         raise gr.Error(sentence(error), print_exception=False) from None
     request = pending.job.request
-    ratios = {*map(float, RATIOS.split(",")), request.mixing_ratio, paper_ratio(request.image_model)}
+    ratios = {*map(float, RATIOS.split(",")), request.mixing_ratio, IMAGE_MODELS[request.image_model].paper_ratio}
     told = ", ".join(f"{ratio:g}" for ratio in sorted(ratios))
     return pending, say_pending(context, pending), told, gr.update(selected=NAME)
 
@@ -182,10 +182,10 @@ def say_pending(context: AppContext, pending: Pending | None) -> str:
     """What will be compared, as a line of HTML."""
     if pending is None:
         task = TASKS[next(iter(TASKS))]
-        what, words = f"{task.title}, {IMAGE_MODELS[task.image_models[0]]}, the first sample", context.samples[0].prompt
+        what, words = f"{task.title}, {title_of(task.image_models[0])}, the first sample", context.samples[0].prompt
     else:
         request = pending.job.request
-        what = f"{TASKS[pending.task].title}, {IMAGE_MODELS[request.image_model]}, {len(request.frames)} frames"
+        what = f"{TASKS[pending.task].title}, {title_of(request.image_model)}, {len(request.frames)} frames"
         words = request.prompt or request.video_prompt or "no prompt"
     return f'<p class="bd-pending"><strong>{what}</strong>: <q>{html.escape(words)}</q></p>'
 

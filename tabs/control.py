@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 
 from bivdiff.catalog.families import family_named
-from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.image_models import title_of
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
 from bivdiff.media.reading import Clip
@@ -184,7 +184,7 @@ def preview_control(context: AppContext, values: Values) -> Iterator[dict[str, A
 
 
 def _control_choice(context: AppContext, defaults: GenerationRequest) -> shared.Controls:
-    kinds = family_named(context.family).steering(defaults.image_model)
+    kinds = family_named(context.family).networks_of(defaults.image_model)
     controls: shared.Controls = {"image_model": shared.model_choice(TASK)}
     with shared.fields():
         controls["control_type"] = _choice(
@@ -196,7 +196,7 @@ def _control_choice(context: AppContext, defaults: GenerationRequest) -> shared.
 
 
 def _control_details(context: AppContext, defaults: GenerationRequest) -> shared.Controls:
-    kinds = family_named(context.family).steering(defaults.image_model)
+    kinds = family_named(context.family).networks_of(defaults.image_model)
     controls: shared.Controls = {}
     with gr.Accordion("More on the control", open=False):
         controls["map_source"] = gr.Radio(
@@ -259,9 +259,9 @@ def _wire_choices(context: AppContext, controls: shared.Controls) -> None:
 def follow_model(context: AppContext, image_model: str, control_type: str, second: str) -> tuple[Any, Any]:
     """The control types that an image model can read; what was chosen stays where it is one of them."""
     if image_model not in TASKS[TASK].image_models:
-        known = ", ".join(IMAGE_MODELS[model] for model in TASKS[TASK].image_models)
+        known = ", ".join(title_of(model) for model in TASKS[TASK].image_models)
         raise gr.Error(f"Choose one of these image models: {known}.", print_exception=False)
-    kinds = family_named(context.family).steering(image_model)
+    kinds = family_named(context.family).networks_of(image_model)
     first = control_type if control_type in kinds else next(iter(kinds))
     other = second if second in kinds else NO_SECOND
     return (

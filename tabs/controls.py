@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import gradio as gr
-import numpy as np
 from gradio.components import Component
 
 from bivdiff.catalog.families import family_named
-from bivdiff.catalog.image_models import IMAGE_MODELS, PAPER
+from bivdiff.catalog.image_models import IMAGE_MODELS, title_of
 from bivdiff.catalog.own import are_allowed
-from bivdiff.catalog.requests import settings_of
+from bivdiff.catalog.requests import blank_request
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.media.reading import KNOWN_KINDS, LIMITS
 from bivdiff.toybox import world
@@ -49,13 +48,7 @@ INSTRUCTION_WORDS = "make turn paint color colour remove delete erase the it int
 
 def defaults_of(context: AppContext, task: str, image_model: str | None = None) -> GenerationRequest:
     """The values that a task's controls start with: those of one of its image models, the first unless it is named."""
-    model = image_model or TASKS[task].image_models[0]
-    settings = settings_of(task, model, context.family)
-    video_model = next(iter(family_named(context.family).video_models))
-    return GenerationRequest(
-        frames=np.zeros((1, 8, 8, 3), np.uint8), prompt="", task=task, family=context.family, image_model=model,
-        video_model=video_model, **settings,
-    )  # fmt: skip
+    return blank_request(task, context.family, image_model)
 
 
 # Parts of a tab
@@ -154,7 +147,7 @@ def model_choice(task: str) -> gr.Radio:
     """Which image model makes the frames, for tasks that have several."""
     models = TASKS[task].image_models
     return gr.Radio(
-        [(IMAGE_MODELS[model], model) for model in models], value=models[0], label="Image model",
+        [(title_of(model), model) for model in models], value=models[0], label="Image model",
         info="Makes the frames, each on its own", elem_id=f"{task}-image-model", elem_classes="bd-choice",
     )  # fmt: skip
 
@@ -242,8 +235,8 @@ def bridge_controls(context: AppContext, task: str, image_model: Component | Non
 
 def ratio_info(image_model: str) -> str:
     """What the mixing ratio does, and which one the paper takes."""
-    paper = PAPER.get(image_model, {}).get("mixing_ratio", 1.0)
-    known = "" if image_model == "given" else f" The paper takes {paper:g} for {_told_name(image_model)}."
+    model = IMAGE_MODELS[image_model]
+    known = f" The paper takes {model.paper_ratio:g} for {_told_name(model.title)}." if model.makes_frames else ""
     return f"1 = image model only: smoothest, may drift. 0 = video model only: keeps frames, flicker included.{known}"
 
 
@@ -335,8 +328,7 @@ def _steps(value: int, label: str, info: str) -> gr.Slider:
     return slider(1, 100, value, 1, label, info)
 
 
-def _told_name(image_model: str) -> str:
-    label = IMAGE_MODELS[image_model]
+def _told_name(label: str) -> str:
     return f"the {label.lower()}" if label.endswith("model") else label
 
 

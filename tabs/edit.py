@@ -8,6 +8,8 @@ from typing import Any
 
 import gradio as gr
 
+from bivdiff.catalog.image_models import IMAGE_MODELS, ImageModel
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.toybox.clips import SampleClip
 from bivdiff.types import GenerationRequest
 from tabs import controls as shared
@@ -20,7 +22,6 @@ from tabs.source import TRIM, Preview, preview_source, read_source, wire_source
 from tabs.widgets.player import player_value, sync_player, tile
 
 TASK = "edit"
-BY_INSTRUCTION, BY_PROMPTS = "instruct-pix2pix", "prompt2prompt"
 
 
 def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> TaskTab:
@@ -77,10 +78,10 @@ def read_job(context: AppContext, values: Values) -> Submission:
         InputError: a value or the clip cannot be used.
     """
     clip = read_source(context, values)
-    if values.get("image_model") == BY_PROMPTS:
-        prompt = values.get("prompt") or describe(values.get("source_prompt"), values.get("instruction"))
-    else:
+    if _model(values.get("image_model")).by_instruction:
         prompt = values.get("instruction")
+    else:
+        prompt = values.get("prompt") or describe(values.get("source_prompt"), values.get("instruction"))
     return make_job(context, TASK, {**values, "prompt": prompt}, clip)
 
 
@@ -164,5 +165,13 @@ def _prompts(
 
 def follow_model(image_model: str) -> tuple[Any, Any, Any]:
     """Show the controls of the chosen image model: of the instruction, of the prompts, of the second guidance."""
-    by_prompts = image_model == BY_PROMPTS
-    return gr.update(visible=not by_prompts), gr.update(visible=by_prompts), gr.update(visible=not by_prompts)
+    model = _model(image_model)
+    visible = (model.by_instruction, not model.by_instruction, "image_guidance_scale" in model.settings)
+    by_instruction, by_prompts, picture_guidance = (gr.update(visible=each) for each in visible)
+    return by_instruction, by_prompts, picture_guidance
+
+
+def _model(image_model: str | None) -> ImageModel:
+    """The record of the tab's chosen image model; of its first where none, or none of its own, is named."""
+    known = TASKS[TASK].image_models
+    return IMAGE_MODELS[image_model if image_model in known else known[0]]

@@ -17,13 +17,11 @@ import gradio as gr
 import numpy as np
 
 from bivdiff.catalog.families import FAMILIES
-from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.image_models import title_of
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.media.reading import probe, read_clip
 from bivdiff.settings import ASSETS
-from bivdiff.types import Control
-from tabs import control
 from tabs import controls as shared
 from tabs.binding import Values, bind
 from tabs.boards import LOOK_AGAIN, sentence, telling, visitor_of
@@ -361,7 +359,7 @@ def _row(run: Run) -> dict[str, Any]:
 
 def _what(run: Run) -> str:
     task = TASKS[run.task].title if run.task in TASKS else run.task
-    made = IMAGE_MODELS.get(run.image_model, run.image_model)
+    made = title_of(run.image_model)
     return f"Comparison: {task}" if run.kind == "comparison" else task if run.task == "smooth" else f"{task}, {made}"
 
 
@@ -608,8 +606,7 @@ def _usual(context: AppContext, run: Run) -> dict[str, Any]:
     """The settings that a run's task starts with; empty where they are not known here."""
     if run.family not in FAMILIES or run.image_model not in getattr(TASKS.get(run.task), "image_models", ()):
         return {}
-    usual = shared.defaults_of(replace(context, family=run.family), run.task, run.image_model)
-    return replace(usual, controls=(Control(),) if run.task == control.TASK else ()).settings()
+    return shared.defaults_of(replace(context, family=run.family), run.task, run.image_model).settings()
 
 
 def _say(name: str, value: Any) -> str:
@@ -619,7 +616,7 @@ def _say(name: str, value: Any) -> str:
     if name == "axes":
         return "; ".join(f"{axis.replace('_', ' ')} {', '.join(map(str, values))}" for axis, values in value.items())
     if name == "image_model":
-        return IMAGE_MODELS.get(value, str(value))
+        return title_of(str(value))
     if value is None:
         return "the model's own" if name == "window" else "none"
     if isinstance(value, bool):

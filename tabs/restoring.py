@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs import control, edit
+from bivdiff.catalog.image_models import IMAGE_MODELS
+from tabs import control
 from tabs.context import AppContext
 from tabs.following import TaskTab
 
@@ -25,7 +26,7 @@ def restored_values(run: Run) -> dict[str, Any]:
     }
     seed = run.seed if run.seed is not None else values.get("seed")
     values |= {"random_seed": seed is None, "seed": seed or 0, "window": values.get("window") or 0, "restored": run.id}
-    if run.image_model == edit.BY_INSTRUCTION:
+    if run.image_model in IMAGE_MODELS and IMAGE_MODELS[run.image_model].by_instruction:
         values["instruction"] = values.pop("prompt", run.prompt)
     return values | _restored_controls(run.settings.get("controls") or ())
 

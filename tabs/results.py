@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.types import Control, GenerationRequest, GenerationResult, StepEvent
 from tabs.widgets.player import player_value, served, tile
 
@@ -172,7 +173,7 @@ def _scores(frames: np.ndarray, framewise_frames: np.ndarray) -> list[list[str]]
 
 def _facts(result: GenerationResult) -> list[tuple[str, str]]:
     words = {"framewise": "Frame by frame", "inversion": "Inversion", "smoothing": "Smoothing"}
-    if result.request.image_model == "given":
+    if not IMAGE_MODELS[result.request.image_model].makes_frames:
         del words["framewise"]
     stages = [(label, _cost(result, stage)) for stage, label in words.items()]
     memory = [("Peak memory", f"{result.peak_memory_bytes / 2**30:.1f} GB")] if result.peak_memory_bytes else []

@@ -14,14 +14,14 @@ SD15 = FAMILIES["sd15"]
 VIDEO = SD15.video_models
 PUBLISHED = {
     "unet": (SD15.unet, 859_520_964),
-    "instruct-pix2pix": (SD15.instruct_pix2pix, 859_532_484),
-    "inpainting": (SD15.inpainting, 859_535_364),
+    "instruct-pix2pix": (SD15.networks["instruct-pix2pix"]["unet"], 859_532_484),
+    "inpainting": (SD15.networks["inpainting"]["unet"], 859_535_364),
     "vae": (SD15.vae, 83_653_863),
     "text encoder": (SD15.text_encoder, 123_060_480),
-    "controlnet": (SD15.controlnets["canny"], 361_279_120),
-    "canny adapter": (SD15.t2i_adapters["canny"], 77_000_640),
-    "sketch adapter": (SD15.t2i_adapters["sketch"], 77_000_640),
-    "depth adapter": (SD15.t2i_adapters["depth"], 77_369_280),
+    "controlnet": (SD15.networks["controlnet"]["canny"], 361_279_120),
+    "canny adapter": (SD15.networks["t2i-adapter"]["canny"], 77_000_640),
+    "sketch adapter": (SD15.networks["t2i-adapter"]["sketch"], 77_000_640),
+    "depth adapter": (SD15.networks["t2i-adapter"]["depth"], 77_369_280),
     "zeroscope": (VIDEO["zeroscope"].unet, 1_411_233_860),
     "zeroscope's text encoder": (VIDEO["zeroscope"].text_encoder, 340_387_840),
     "modelscope": (VIDEO["modelscope"].unet, 1_411_233_860),
@@ -86,5 +86,5 @@ def test_numbers_that_are_no_weights_are_real():
 
 
 def test_the_shuffling_controlnet_pools_what_it_adds():
-    assert architecture_of(SD15.controlnets["shuffle"]).config["global_pool_conditions"]
-    assert not build_empty(architecture_of(SD15.controlnets["canny"])).config.global_pool_conditions
+    assert architecture_of(SD15.networks["controlnet"]["shuffle"]).config["global_pool_conditions"]
+    assert not build_empty(architecture_of(SD15.networks["controlnet"]["canny"])).config.global_pool_conditions

@@ -687,7 +687,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(settings, tmp
     else:
         torch.save({"weight": torch.zeros(2), "callbacks": Bomb(trace)}, pickled)
     family = family_named("toybox")
-    spec = family.controlnets["canny"] if component.startswith("controlnet") else getattr(family, component)
+    spec = family.networks["controlnet"]["canny"] if component.startswith("controlnet") else getattr(family, component)
     manager = ModelManager(replace(settings, toybox_folder=folder))
     with pytest.raises(ModelUnavailableError, match=r"fetch them again|run code"), manager.use(spec):
         pass
@@ -775,7 +775,7 @@ def test_a_number_that_runs_over_is_caught_and_named_in_every_stage(clean, manag
         calls.append(1)
         return spoiled(output, value) if len(calls) == at else None
 
-    with manager.use(*specs, family.controlnets["canny"]) as models:
+    with manager.use(*specs, family.networks["controlnet"]["canny"]) as models:
         hook = parts_of(models)[name].register_forward_hook(spoil)
         with pytest.raises(BIVDiffError, match=r"ran over \(NaN\).*Lower the guidance scale.*full precision") as told:
             seen.extend(run(clean.request, manager, cache))

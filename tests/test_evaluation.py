@@ -362,7 +362,7 @@ def test_the_table_has_every_image_model_and_control():
     family = family_named("toybox")
     for task, known in TASKS.items():
         assert {changes["image_model"] for _, changes in ways[task]} == set(known.image_models)
-    assert len(ways["control"]) == len(family.controlnets) + len(family.t2i_adapters)
+    assert len(ways["control"]) == len(family.networks["controlnet"]) + len(family.networks["t2i-adapter"])
     assert all(len(dict(group)) == len(group) for group in ways.values())  # every row has a label of its own
 
 

@@ -348,12 +348,12 @@ class TestOwnModels:
         assert chosen.video_models["animatediff-v1-5-3"].unet.base == chosen.unet
         assert chosen.video_models["animatediff-v1-5-3"].text_encoder == chosen.text_encoder
         assert chosen.video_models["zeroscope"] == SD15.video_models["zeroscope"]
-        assert chosen.controlnets == SD15.controlnets
+        assert chosen.networks["controlnet"] == SD15.networks["controlnet"]
 
     def test_a_base_that_does_not_go_with_the_rest_is_refused(self, sd15, source_frames, tmp_path):
         for spec in (SD15.text_encoder, SD15.tokenizer, SD15.vae, SD15.scheduler):
             save(replace(spec, variant=""), tmp_path)
-        small(SD15.inpainting).save_pretrained(tmp_path / "unet")
+        small(SD15.networks["inpainting"]["unet"]).save_pretrained(tmp_path / "unet")
         with pytest.raises(ModelUnavailableError, match="reads 9 channels"):
             last(run(request_for("control", "controlnet", source_frames, base_model=str(tmp_path)), sd15))
 
@@ -532,8 +532,8 @@ class TestCatalogFile:
         assert found["dreams"].title == "My dreams"
         assert found["dreams"].unet.repo == "owner/dreams"
         assert found["dreams"].unet.loras == (("style.safetensors", 0.5),)
-        assert found["sd15"].controlnets["sketchy"].repo == "owner/sketchy"
-        assert found["sd15"].controlnets["canny"] == SD15.controlnets["canny"]
+        assert found["sd15"].networks["controlnet"]["sketchy"].repo == "owner/sketchy"
+        assert found["sd15"].networks["controlnet"]["canny"] == SD15.networks["controlnet"]["canny"]
         video = found["sd15"].video_models["potat1"]
         assert (video.unet.repo, video.unet.size, video.window) == ("camenduru/potat1", (1024, 576), 24)
         assert video.text_encoder.repo == "camenduru/potat1"

@@ -127,7 +127,7 @@ def test_models_of_ones_own_have_names_of_their_own(nowhere):
 
 
 def test_a_key_is_one_component():
-    assert find_specs("sd15/controlnet-canny") == (FAMILIES["sd15"].controlnets["canny"],)
+    assert find_specs("sd15/controlnet-canny") == (FAMILIES["sd15"].networks["controlnet"]["canny"],)
     assert all(find_spec(key) == spec for key, spec in named_specs().items())
 
 
@@ -138,9 +138,9 @@ def test_a_family_is_all_of_it():
 def test_a_family_and_a_task_is_what_a_first_run_needs():
     family = FAMILIES["sd15"]
     zeroscope = family.video_models["zeroscope"].components
-    assert set(find_specs("sd15/control")) == {*family.shared, family.controlnets["canny"], *zeroscope}
-    assert set(find_specs("sd15/edit")) == {*family.shared, family.instruct_pix2pix, *zeroscope}
-    assert set(find_specs("sd15/outpaint")) == {*family.shared, family.inpainting, *zeroscope}
+    assert set(find_specs("sd15/control")) == {*family.shared, family.networks["controlnet"]["canny"], *zeroscope}
+    assert set(find_specs("sd15/edit")) == {*family.shared, family.networks["instruct-pix2pix"]["unet"], *zeroscope}
+    assert set(find_specs("sd15/outpaint")) == {*family.shared, family.networks["inpainting"]["unet"], *zeroscope}
     assert set(find_specs("sd15/smooth")) == {*family.shared, *zeroscope}
 
 

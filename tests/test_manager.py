@@ -486,7 +486,12 @@ def _raise_out_of_memory(*_, **__):
 
 
 class TestFiles:
-    NETWORKS = (*FAMILY.controlnets.values(), *FAMILY.t2i_adapters.values(), FAMILY.instruct_pix2pix, FAMILY.inpainting)
+    NETWORKS = (
+        *FAMILY.networks["controlnet"].values(),
+        *FAMILY.networks["t2i-adapter"].values(),
+        FAMILY.networks["instruct-pix2pix"]["unet"],
+        FAMILY.networks["inpainting"]["unet"],
+    )
 
     @pytest.mark.parametrize("spec", [FAMILY.vae, FAMILY.unet, FAMILY.text_encoder, *NETWORKS], ids=lambda s: s.key)
     def test_models_come_ready_to_infer(self, fresh, spec):

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from bivdiff.bridge.pipeline import last, run
+from bivdiff.catalog.components import components_of
 from bivdiff.catalog.families import FAMILIES, models_for
-from bivdiff.catalog.requests import default_request, networks_of
+from bivdiff.catalog.requests import default_request
 from bivdiff.compare.planning import expected_of_all, fitted_for_all
 from bivdiff.errors import OutOfMemoryError
 from bivdiff.models import estimate as estimating
@@ -91,7 +92,7 @@ def test_what_is_computed_grows_with_frames_and_size_and_not_beyond_the_window(t
 def test_operations_are_those_of_every_stage():
     request = big_request(num_inference_steps=2, num_inversion_steps=3, num_smoothing_steps=4, mixing_ratio=0.5)
     chosen = models_for(request)
-    networks = networks_of(request, chosen)
+    networks = components_of(request).networks
     cost = {kind: footprint.gflop for kind, footprint in FOOTPRINTS.items()}
     denoising = 8 * (2 * 2 * (cost["unet"] + cost["controlnet"]) + 3 * cost["unet"] + 3 * cost["video_unet"]
                      + 2 * 4 * cost["video_unet"])  # fmt: skip

@@ -37,7 +37,7 @@ def small_manager(_small):
 
 def test_a_network_is_full_of_small_numbers_of_its_dtype():
     """At full size: 77 million parameters, of which none starts at zero as it would in training."""
-    adapter = read_random(SD15.t2i_adapters["depth"], None, torch.bfloat16)
+    adapter = read_random(SD15.networks["t2i-adapter"]["depth"], None, torch.bfloat16)
     assert not adapter.training
     for name, parameter in adapter.named_parameters():
         assert parameter.dtype == torch.bfloat16
@@ -54,7 +54,7 @@ def test_a_network_is_full_of_small_numbers_of_its_dtype():
 
 @pytest.mark.usefixtures("_small")
 def test_no_two_entries_have_the_same_weights_and_each_has_always_the_same():
-    canny, depth = (SD15.controlnets[kind] for kind in ("canny", "depth"))
+    canny, depth = (SD15.networks["controlnet"][kind] for kind in ("canny", "depth"))
     one, again, other_seed, other = (
         torch.cat([weight.flatten() for weight in read_random(*made).parameters()])
         for made in (

@@ -30,8 +30,9 @@ FAMILY = family_named("toybox")
 def models(manager):
     specs = {
         "vae": FAMILY.vae, "text_encoder": FAMILY.text_encoder, "tokenizer": FAMILY.tokenizer, "unet": FAMILY.unet,
-        "scheduler": FAMILY.scheduler, "controlnet": FAMILY.controlnets["canny"],
-        "adapter": FAMILY.t2i_adapters["canny"], "instruct": FAMILY.instruct_pix2pix, "inpainting": FAMILY.inpainting,
+        "scheduler": FAMILY.scheduler, "controlnet": FAMILY.networks["controlnet"]["canny"],
+        "adapter": FAMILY.networks["t2i-adapter"]["canny"], "instruct": FAMILY.networks["instruct-pix2pix"]["unet"],
+        "inpainting": FAMILY.networks["inpainting"]["unet"],
     }  # fmt: skip
     with manager.use(*specs.values()) as components, torch.inference_mode():
         yield dict(zip(specs, components, strict=True))

@@ -236,7 +236,7 @@ def test_a_map_that_is_too_short_is_refused(context, clip_file):
 
 def test_the_control_types_follow_the_image_model(context):
     first, second = control.follow_model(context, "t2i-adapter", "canny", "none")
-    kinds = list(family_named("toybox").t2i_adapters)
+    kinds = list(family_named("toybox").networks["t2i-adapter"])
     assert [key for _, key in first["choices"]] == kinds
     assert [key for _, key in second["choices"]] == ["none", *kinds]
     assert (first["value"], second["value"]) == ("canny", "none")

@@ -59,8 +59,13 @@ def test_every_stage_runs_and_export_is_a_family_that_loads(folder, tmp_path, mo
     settings = Settings(device="cpu", toybox_folder=tmp_path / "toybox")
     manager = ModelManager(settings)
     assert [weight.shape[1] for weight, _ in previews.layers_of(family, settings)] == [4, 24, 24]
-    specs = [family.vae, family.text_encoder, family.tokenizer, family.unet, *family.controlnets.values()]
-    specs += [*family.t2i_adapters.values(), family.instruct_pix2pix, family.inpainting, *family.annotators.values()]
+    specs = [family.vae, family.text_encoder, family.tokenizer, family.unet, *family.networks["controlnet"].values()]
+    specs += [
+        *family.networks["t2i-adapter"].values(),
+        family.networks["instruct-pix2pix"]["unet"],
+        family.networks["inpainting"]["unet"],
+        *family.annotators.values(),
+    ]
     with manager.use(*specs, *(video.unet for video in family.video_models.values())) as components:
         vae, unet = components[0], components[3]
         latents = np.load(folder / "latents.npy").astype(np.float32)

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bivdiff.catalog.components import components_of
 from bivdiff.catalog.families import FAMILIES
-from bivdiff.catalog.requests import default_request, networks_of
+from bivdiff.catalog.requests import default_request
 from bivdiff.catalog.tasks import TASKS
-from bivdiff.catalog.toybox import PRESETS
+from bivdiff.catalog.toybox import TOYBOX
 from bivdiff.errors import InputError
 from bivdiff.models.loaders import LOADERS
 from bivdiff.types import MAX_PROMPT_CHARACTERS, Control
@@ -79,19 +80,19 @@ def test_settings_hold_everything_but_pictures(request_of):
 
 def test_the_default_request_is_the_preset_plus_changes(source_frames):
     request = default_request("control", "toybox", source_frames, "a cube", mixing_ratio=0.125, seed=None)
-    preset = PRESETS["controlnet", "toybox"]
+    preset = TOYBOX.presets["controlnet"]
     assert request.mixing_ratio == 0.125
     assert request.num_smoothing_steps == preset["num_smoothing_steps"]
     assert request.seed is None
 
 
-@pytest.mark.parametrize(("family_name", "family"), FAMILIES.items())
-def test_every_image_model_of_a_family_has_a_request_and_its_networks(family_name, family, source_frames):
+@pytest.mark.parametrize("family_name", FAMILIES)
+def test_every_image_model_of_a_family_has_a_request_and_its_networks(family_name, source_frames):
     needs = {"masks": np.full(source_frames.shape[:3], 255, np.uint8), "source_prompt": "a cube"}
     for task_name, task in TASKS.items():
         for image_model in task.image_models:
             request = default_request(task_name, family_name, source_frames, "", image_model=image_model, **needs)
-            specs = networks_of(request, family)
+            specs = components_of(request).networks
             assert all(spec.kind in LOADERS for spec in specs)
             assert len(specs) == (0 if image_model in {"given", "prompt2prompt"} else 1)
 
@@ -99,12 +100,12 @@ def test_every_image_model_of_a_family_has_a_request_and_its_networks(family_nam
 @pytest.mark.parametrize("image_model", ["controlnet", "t2i-adapter"])
 def test_every_control_type_of_a_family_has_its_network(image_model, source_frames):
     for family_name, family in FAMILIES.items():
-        for control_type, spec in family.steering(image_model).items():
+        for control_type, spec in family.networks_of(image_model).items():
             request = default_request(
                 "control", family_name, source_frames, "", image_model=image_model,
                 controls=(Control(control_type=control_type, frames=source_frames),),
             )  # fmt: skip
-            assert networks_of(request, family) == (spec,)
+            assert components_of(request).networks == (spec,)
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,10 @@ from bivdiff.bridge.prompts import cut_off, encode_prompt, inversion_prompt, smo
 from bivdiff.bridge.reuse import FRAMEWISE_FIELDS, IMAGE_INVERSION_FIELDS, VIDEO_INVERSION_FIELDS, StageCache, stage_key
 from bivdiff.bridge.sampling import Step
 from bivdiff.bridge.windows import over_windows
+from bivdiff.catalog.components import components_of
 from bivdiff.catalog.families import models_for
-from bivdiff.catalog.requests import networks_of
-from bivdiff.catalog.specs import ModelSpec, VideoModel
+from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.specs import VideoModel
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.models.estimate import activation_bytes, operations
 from bivdiff.models.manager import ModelManager
@@ -205,7 +206,7 @@ def opened(
 ) -> Iterator[StepEvent]:
     """Take hold of the models until `held` closes, and draw the control maps; returns the `Bench` of the stages."""
     yield StepEvent("load", 0, 1, "Loading the models")
-    for spec, done, total in pulling_all(manager.missing(_components(request)), manager.settings):
+    for spec, done, total in pulling_all(manager.missing(components_of(request).every), manager.settings):
         arrived = f"Downloading '{spec.repo}': {say_bytes(done)} of {say_bytes(total)}"
         yield StepEvent("load", int(100 * done / max(1, total)), 100, arrived)
     bench = _prepare(request, manager, cache, held)
@@ -240,28 +241,18 @@ def settled(request: GenerationRequest) -> GenerationRequest:
     return replace(request, seed=seed, inversion_prompt=inversion_prompt(request))
 
 
-def _components(request: GenerationRequest) -> list[ModelSpec]:
-    """All that a run of the request loads, annotators included."""
-    chosen = models_for(request)
-    annotators = filter(None, map(chosen.annotator, request.controls))
-    video = chosen.video_models[request.video_model]
-    return list(dict.fromkeys((*chosen.shared, *video.components, *networks_of(request, chosen), *annotators)))
-
-
 def _prepare(request: GenerationRequest, manager: ModelManager, cache: StageCache, held: ExitStack) -> Bench:
     """Draw the control maps and take hold of the models until `held` closes."""
     meter = Meter()
     chosen = models_for(request)
     model = chosen.video_models[request.video_model]
-    steering = networks_of(request, chosen)
+    specs = components_of(request)
     _check_window(request, model)
     with meter.stage("load"):
-        specs = (*chosen.shared, *model.components, *steering)
-        found = iter(held.enter_context(manager.hold(*specs)))
-    vae, text_encoder, tokenizer, scheduler, unet, video_unet, *reading = (next(found) for _ in range(9))
-    video = VideoDenoiser(model, video_unet, *reading)
-    video_vae = next(found) if model.vae else vae
-    networks = tuple(found)
+        parts = specs.loaded(held.enter_context(manager.hold(*specs.of_stages)))
+    vae, text_encoder, tokenizer, scheduler, unet = parts.shared
+    networks, video_unet, video_vae = parts.networks, parts.video_unet, parts.video_vae
+    video = VideoDenoiser(model, video_unet, parts.video_text_encoder, parts.video_tokenizer, parts.video_scheduler)
     _check_base(request, unet, text_encoder, scheduler, networks)
     # An image model that is a U-Net of its own denoises; what steers the base U-Net only adds to it.
     denoisers = [unet, video_unet, *(network for network in networks if isinstance(network, UNet2DConditionModel))]
@@ -273,10 +264,9 @@ def _prepare(request: GenerationRequest, manager: ModelManager, cache: StageCach
             maps = control_maps(request, manager)
     running = partial(manager.running, reserve=activation_bytes(request, chosen, manager))
     kit = Kit(request, vae, text_encoder, tokenizer, scheduler, unet, networks, maps, running, manager.device)
-    annotators = [spec for spec in map(chosen.annotator, request.controls) if spec]
     shared = f"{manager.numerics()} {manager.identity(chosen.shared)}"
     named = {
-        "framewise": f"{shared} {manager.identity((*steering, *annotators))}", "image inversion": shared,
+        "framewise": f"{shared} {manager.identity((*specs.networks, *specs.annotators))}", "image inversion": shared,
         "video inversion": f"{shared} {manager.identity(model.components)}",
     }  # fmt: skip
     return Bench(kit, video, video_vae, meter, cache, named, layers_of(chosen, manager.settings))
@@ -297,7 +287,7 @@ def _check_base(
 ) -> None:
     """Refuse a base model that does not go with the models around it."""
     predicts = scheduler.config.prediction_type
-    if request.image_model in {"instruct-pix2pix", "inpainting"} and predicts != "epsilon":
+    if IMAGE_MODELS[request.image_model].denoiser == "own" and predicts != "epsilon":
         raise ModelUnavailableError(
             f"The base model predicts '{predicts}', and the image model '{request.image_model}', which was trained "
             "apart from it, predicts noise. Choose a base model that predicts noise, or another image model."
@@ -315,11 +305,11 @@ def _check_base(
 
 def _note_pace(request: GenerationRequest, manager: ModelManager, meter: Meter) -> None:
     """Remember how fast a whole run was: one that found stages kept tells nothing."""
-    wanted = {"inversion", "smoothing"} | ({"framewise"} if request.image_model != "given" else set())
+    wanted = {"inversion", "smoothing"} | ({"framewise"} if IMAGE_MODELS[request.image_model].makes_frames else set())
     if wanted <= set(meter.evaluations):
         chosen = models_for(request)
         spent = sum(meter.seconds[stage] for stage in wanted)
-        manager.note_pace(request.family, operations(request, chosen, networks_of(request, chosen)), spent)
+        manager.note_pace(request.family, operations(request, chosen, components_of(request).networks), spent)
 
 
 def _distinct(parts: Iterable[Any]) -> list[Any]:
@@ -329,7 +319,7 @@ def _distinct(parts: Iterable[Any]) -> list[Any]:
 def _framewise(bench: Bench) -> Iterator[StepEvent]:
     """Make every frame with the image model; returns uint8 `(F, H, W, 3)`."""
     request = bench.request
-    if request.image_model == "given":
+    if not IMAGE_MODELS[request.image_model].makes_frames:
         return request.frames
     key = stage_key("framewise", request, FRAMEWISE_FIELDS, bench.models["framewise"])
     kept = bench.kept("framewise", key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.models.personal import spell_out
 from bivdiff.types import GenerationRequest
 
@@ -34,11 +35,11 @@ def smoothing_prompt(request: GenerationRequest) -> str:
     """What the video model is told the clip shows.
 
     The request's own video prompt goes first. Without one it is the image model's prompt; but an instruction is no
-    description, so for InstructPix2Pix it is composed from the source prompt, or empty when there is none.
+    description, so from one it is composed from the source prompt, or empty when there is none.
     """
     if request.video_prompt:
         return request.video_prompt
-    if request.image_model == "instruct-pix2pix":
+    if IMAGE_MODELS[request.image_model].by_instruction:
         return describe_edit(request.source_prompt, request.prompt)
     return request.prompt
 

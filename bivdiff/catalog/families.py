@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.own import read_catalog, with_own_base
 from bivdiff.catalog.sd15 import SD15
 from bivdiff.catalog.specs import Family
@@ -32,6 +33,12 @@ def family_named(name: str) -> Family:
     if name not in FAMILIES:
         raise InputError(f"Unknown family '{name}'. Choose one of: {', '.join(FAMILIES)}.")
     return FAMILIES[name]
+
+
+def list_control_types() -> list[str]:
+    """Every control type that some family has a network for, sorted."""
+    steered = [name for name, model in IMAGE_MODELS.items() if model.steering]
+    return sorted({kind for family in FAMILIES.values() for name in steered for kind in family.networks_of(name)})
 
 
 def models_for(request: GenerationRequest) -> Family:

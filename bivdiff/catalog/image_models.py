@@ -1,33 +1,130 @@
-"""The image models: what makes the frames that are bridged."""
+"""The image models: all that is true of each in every family, in one record.
+
+Not here: how a model makes its frames (see bridge/makers), and its networks (see the families).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 from bivdiff.types import GenerationRequest
 
-IMAGE_MODELS: Mapping[str, str] = {
-    "controlnet": "ControlNet",
-    "t2i-adapter": "T2I-Adapter",
-    "instruct-pix2pix": "InstructPix2Pix",
-    "prompt2prompt": "Prompt2Prompt",
-    "inpainting": "Inpainting model",
-    "given": "None: the frames are given",
-}
-
-PAPER: Mapping[str, Mapping[str, Any]] = {
-    "controlnet": {},
-    "t2i-adapter": {},
-    "instruct-pix2pix": {},
-    "prompt2prompt": {"mixing_ratio": 0.25},
-    "inpainting": {"mixing_ratio": 0.1},
-    "given": {},
-}
-"""What an image model starts with in any family, where the paper differs from GenerationRequest's own defaults, which
-are its settings for controllable generation and InstructPix2Pix."""
+OWN_UNET = "unet"
+"""The name of an image model's own U-Net among a family's networks."""
 
 
-def paper_ratio(image_model: str) -> float:
-    """The mixing ratio that the paper has for an image model."""
-    return PAPER[image_model].get("mixing_ratio", GenerationRequest.mixing_ratio)
+class Walk(NamedTuple):
+    """Steps that cost alike: how many there are, and how often each picture is evaluated in one of them."""
+
+    steps: int
+    passes: int
+
+
+def guided_passes(guidance_scale: float) -> int:
+    """How often classifier-free guidance evaluates a picture in one step: with the prompt, and with the negative."""
+    return 2 if guidance_scale > 1 else 1
+
+
+def _guided(request: GenerationRequest) -> tuple[Walk, ...]:
+    return (Walk(request.num_inference_steps, guided_passes(request.guidance_scale)),)
+
+
+def _guided_by_picture(request: GenerationRequest) -> tuple[Walk, ...]:
+    """InstructPix2Pix has two guidances, and evaluates both together whatever their scales."""
+    return (Walk(request.num_inference_steps, 3),)
+
+
+def _beside_the_source(request: GenerationRequest) -> tuple[Walk, ...]:
+    """Prompt2Prompt inverts the source, and denoises the edit beside it for as long as it looks at the source."""
+    steps = request.num_inference_steps
+    inverted = Walk(steps, 1)
+    if not request.reweight.strip() and request.prompt.lower().split() == request.source_prompt.lower().split():
+        return (inverted,)  # no edit: the way back is known
+    if request.reweight.strip() or request.blend_words.strip(" ,"):
+        beside = steps
+    else:
+        beside = max(round(share * steps) for share in (request.cross_replace_steps, request.self_replace_steps))
+    passes = guided_passes(request.guidance_scale)
+    return inverted, Walk(beside, passes + 1), Walk(steps - beside, passes)
+
+
+def _nothing(_: GenerationRequest) -> tuple[Walk, ...]:
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageModel:
+    """What is true of an image model, whatever the family.
+
+    Attributes:
+        title: its name on the page.
+        tasks: keys of TASKS; a task starts with the first of the image models that serve it.
+        denoiser: what makes the frames: the family's base U-Net, a U-Net of its own, or nothing, since they are given.
+        steering: the kind of component that reads control maps and steers the base U-Net; empty if there is none.
+        needs: fields of the request that it cannot do without.
+        settings: fields of the request that it alone reads, or it and its like.
+        by_instruction: whether its prompt is an order, which describes no clip.
+        inverts_source: whether it starts from the source's inversion and not from noise of its own.
+        walks: the steps in which it makes the frames of a request, in their order.
+        batches: what `frame_batch_size` counts: pictures that are evaluated, or frames, each with all its passes.
+        paper: its settings in the paper, where they differ from GenerationRequest's own defaults.
+    """
+
+    title: str
+    tasks: tuple[str, ...]
+    denoiser: Literal["base", "own", "none"] = "base"
+    steering: str = ""
+    needs: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    by_instruction: bool = False
+    inverts_source: bool = False
+    walks: Callable[[GenerationRequest], tuple[Walk, ...]] = _guided
+    batches: Literal["pictures", "frames"] = "pictures"
+    paper: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def makes_frames(self) -> bool:
+        """Whether there is anything to be made."""
+        return self.denoiser != "none"
+
+    @property
+    def paper_ratio(self) -> float:
+        """The mixing ratio that the paper has for it."""
+        ratio: float = self.paper.get("mixing_ratio", GenerationRequest.mixing_ratio)
+        return ratio
+
+
+IMAGE_MODELS: dict[str, ImageModel] = {
+    "controlnet": ImageModel(
+        title="ControlNet", tasks=("control",), steering="controlnet", needs=("controls",),
+        settings=("controls", "low_threshold", "high_threshold"),
+    ),
+    "t2i-adapter": ImageModel(
+        title="T2I-Adapter", tasks=("control",), steering="t2i_adapter", needs=("controls",),
+        settings=("controls", "low_threshold", "high_threshold"),
+    ),
+    "instruct-pix2pix": ImageModel(
+        title="InstructPix2Pix", tasks=("edit",), denoiser="own", settings=("source_prompt", "image_guidance_scale"),
+        by_instruction=True, walks=_guided_by_picture,
+    ),
+    "prompt2prompt": ImageModel(
+        title="Prompt2Prompt", tasks=("edit",), needs=("source_prompt",),
+        settings=("source_prompt", "cross_replace_steps", "self_replace_steps", "blend_words", "reweight"),
+        inverts_source=True, walks=_beside_the_source, batches="frames", paper={"mixing_ratio": 0.25},
+    ),
+    "inpainting": ImageModel(
+        title="Inpainting model", tasks=("inpaint", "outpaint"), denoiser="own", needs=("masks",),
+        settings=("masks", "preserve_known", "feather"), paper={"mixing_ratio": 0.1},
+    ),
+    "given": ImageModel(
+        title="None: the frames are given", tasks=("smooth",), denoiser="none", walks=_nothing,
+    ),
+}  # fmt: skip
+
+
+def title_of(image_model: str) -> str:
+    """An image model's name on the page; of one that is not known here, such as a later version's, its key."""
+    model = IMAGE_MODELS.get(image_model)
+    return image_model if model is None else model.title

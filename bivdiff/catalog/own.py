@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.specs import Family, ModelSpec, VideoModel
 from bivdiff.errors import InputError
 from bivdiff.settings import Settings
@@ -164,16 +165,18 @@ def _read_family(name: str, entry: Mapping[str, Any], families: Mapping[str, Fam
         raise InputError(f"The catalog file's family '{name}' is like '{like}', which there is not. Choose one of: "
                          f"{', '.join(families)}.")  # fmt: skip
     family = families[like]
-    for group, kind in (("controlnets", "controlnet"), ("t2i_adapters", "t2i_adapter")):
+    networks = dict(family.networks)
+    steered = {image_model: record.steering for image_model, record in IMAGE_MODELS.items() if record.steering}
+    for image_model, kind in steered.items():
         added = {
             control_type: _read_component(f"{name}/{kind}-{control_type}", kind, given)
-            for control_type, given in entry.get(group, {}).items()
+            for control_type, given in entry.get(f"{kind}s", {}).items()
         }
-        family = replace(family, **{group: {**getattr(family, group), **added}})
+        networks[image_model] = {**networks.get(image_model, {}), **added}
     videos = {key: _read_video(f"{name}/{key}", given, family) for key, given in entry.get("video_models", {}).items()}
     family = replace(
         family, title=entry.get("title", family.title if like == name else name),
-        video_models={**family.video_models, **videos},
+        video_models={**family.video_models, **videos}, networks=networks,
     )  # fmt: skip
     loras = parse_loras(entry.get("loras", ""))
     return _rebased(family, entry.get("base_model", ""), loras, parse_list(entry.get("embeddings", "")))

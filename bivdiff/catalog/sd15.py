@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from bivdiff.catalog.image_models import OWN_UNET
 from bivdiff.catalog.specs import Family, ModelSpec, VideoModel
 
 _SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -138,22 +139,24 @@ SD15 = Family(
     tokenizer=_TOKENIZER,
     unet=_UNET,
     scheduler=_SCHEDULER,
-    controlnets={kind: _controlnet(kind, repo) for kind, repo in _CONTROLNET_KINDS.items()},
-    t2i_adapters={
-        "canny": _t2i_adapter("canny", 308_013_107),
-        "depth": _t2i_adapter("depth", 309_487_667),
-        "sketch": _t2i_adapter("sketch", 308_013_107),
+    networks={
+        "controlnet": {kind: _controlnet(kind, repo) for kind, repo in _CONTROLNET_KINDS.items()},
+        "t2i-adapter": {
+            "canny": _t2i_adapter("canny", 308_013_107),
+            "depth": _t2i_adapter("depth", 309_487_667),
+            "sketch": _t2i_adapter("sketch", 308_013_107),
+        },
+        "instruct-pix2pix": {OWN_UNET: ModelSpec(
+            key="sd15/instruct-pix2pix", kind="unet", repo="timbrooks/instruct-pix2pix", folder="unet",
+            bytes=3_438_129_936, bytes_per_number=4, licence="mit", size=(512, 512),
+            checked="id; bytes from the number of parameters; not its files and licence",
+        )},
+        "inpainting": {OWN_UNET: ModelSpec(
+            key="sd15/inpainting", kind="unet", repo="stable-diffusion-v1-5/stable-diffusion-inpainting",
+            folder="unet", variant="fp16", bytes=1_719_070_728, licence="creativeml-openrail-m", size=(512, 512),
+            checked="id, files and licence; bytes from the number of parameters",
+        )},
     },
-    instruct_pix2pix=ModelSpec(
-        key="sd15/instruct-pix2pix", kind="unet", repo="timbrooks/instruct-pix2pix", folder="unet",
-        bytes=3_438_129_936, bytes_per_number=4, licence="mit", size=(512, 512),
-        checked="id; bytes from the number of parameters; not its files and licence",
-    ),
-    inpainting=ModelSpec(
-        key="sd15/inpainting", kind="unet", repo="stable-diffusion-v1-5/stable-diffusion-inpainting",
-        folder="unet", variant="fp16", bytes=1_719_070_728, licence="creativeml-openrail-m", size=(512, 512),
-        checked="id, files and licence; bytes from the number of parameters",
-    ),
     video_models={
         # Its weights are float16 under the plain name, and there are no others.
         "zeroscope": _modelscope_like("zeroscope", _ZEROSCOPE, (576, 320), 24, variant=""),

@@ -102,12 +102,14 @@ class Family:
         size: width and height the image models were trained at, in pixels.
         num_frames: frames of a clip, unless one asks for more or fewer.
         vae, text_encoder, tokenizer, unet, scheduler: shared components; `unet` is the plain base image model.
-        controlnets, t2i_adapters: by the control type they read.
-        instruct_pix2pix, inpainting: the base U-Net's relatives of 8 and 9 input channels, if there are.
+        networks: of each image model that needs its own: what steers the base U-Net by the control type that it
+            reads, a U-Net that takes the base's place under OWN_UNET.
         video_models: by key, the default first.
         annotators: control type -> the model that draws its maps; a type without one needs none.
         preview: what shows latents during a run, without the autoencoder: red, green and blue, from -1 to 1, of each
             channel of scaled latents; or a file in the toybox's folder, see previews.py. Without it they are decoded.
+        presets, task_presets: settings that were measured for these models, by image model and, over those, by task,
+            where they differ from the paper's.
     """
 
     title: str
@@ -119,12 +121,11 @@ class Family:
     unet: ModelSpec
     scheduler: ModelSpec
     video_models: Mapping[str, VideoModel]
-    controlnets: Mapping[str, ModelSpec] = field(default_factory=dict)
-    t2i_adapters: Mapping[str, ModelSpec] = field(default_factory=dict)
-    instruct_pix2pix: ModelSpec | None = None
-    inpainting: ModelSpec | None = None
+    networks: Mapping[str, Mapping[str, ModelSpec]] = field(default_factory=dict)
     annotators: Mapping[str, ModelSpec] = field(default_factory=dict)
     preview: tuple[tuple[float, float, float], ...] | str = ()
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    task_presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def shared(self) -> tuple[ModelSpec, ...]:
@@ -134,14 +135,13 @@ class Family:
     @property
     def components(self) -> tuple[ModelSpec, ...]:
         """Every component of the family once, shared ones first."""
-        found = [*self.shared, *self.controlnets.values(), *self.t2i_adapters.values()]
-        found += [spec for spec in (self.instruct_pix2pix, self.inpainting) if spec]
+        found = [*self.shared, *(spec for networks in self.networks.values() for spec in networks.values())]
         found += [spec for video in self.video_models.values() for spec in video.components]
         return tuple(dict.fromkeys([*found, *self.annotators.values()]))
 
-    def steering(self, image_model: str) -> Mapping[str, ModelSpec]:
-        """The networks that read control maps, by control type, for the image model `controlnet` or `t2i-adapter`."""
-        return {"controlnet": self.controlnets, "t2i-adapter": self.t2i_adapters}[image_model]
+    def networks_of(self, image_model: str) -> Mapping[str, ModelSpec]:
+        """The networks of an image model, by name as in `networks`; empty where it needs none or there are none."""
+        return self.networks.get(image_model, {})
 
     def annotator(self, control: Control) -> ModelSpec | None:
         """The model that draws a control's maps; None where they are given, or drawn without a model."""

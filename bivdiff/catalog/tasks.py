@@ -5,19 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bivdiff.catalog.image_models import IMAGE_MODELS
+
 
 @dataclass(frozen=True)
 class Task:
-    """A thing to do with a clip: its title, and the image models that can make its frames, the default first."""
+    """A thing to do with a clip: its key, and its title on the page."""
 
+    name: str
     title: str
-    image_models: tuple[str, ...]
+
+    @property
+    def image_models(self) -> tuple[str, ...]:
+        """Those that can make its frames, keys of IMAGE_MODELS, the default first."""
+        return tuple(name for name, model in IMAGE_MODELS.items() if self.name in model.tasks)
 
 
 TASKS: Mapping[str, Task] = {
-    "control": Task("Controllable generation", ("controlnet", "t2i-adapter")),
-    "edit": Task("Editing", ("instruct-pix2pix", "prompt2prompt")),
-    "inpaint": Task("Inpainting", ("inpainting",)),
-    "outpaint": Task("Outpainting", ("inpainting",)),
-    "smooth": Task("Your own frames", ("given",)),
+    task.name: task
+    for task in (
+        Task("control", "Controllable generation"),
+        Task("edit", "Editing"),
+        Task("inpaint", "Inpainting"),
+        Task("outpaint", "Outpainting"),
+        Task("smooth", "Your own frames"),
+    )
 }

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bivdiff.catalog.families import FAMILIES
+from bivdiff.catalog.families import FAMILIES, list_control_types
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.pixels.fitting import FITS
@@ -53,7 +53,7 @@ CONTROL_FLAGS: dict[str, tuple[float, str]] = {
 
 def add_request_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of the request's own fields, and --json."""
-    control_types = sorted({kind for item in FAMILIES.values() for kind in (*item.controlnets, *item.t2i_adapters)})
+    control_types = list_control_types()
     video_models = [name for item in FAMILIES.values() for name in item.video_models]
     parser.add_argument("--task", choices=TASKS, default="control", help="what to do (default: control)")
     parser.add_argument("--family", choices=FAMILIES, default="toybox", help="models to use (default: toybox)")

@@ -25,7 +25,7 @@ from bivdiff.bridge.memory import with_leaner_policy
 from bivdiff.bridge.pipeline import Bench, blend, opened, settled, smoothed
 from bivdiff.bridge.reuse import StageCache
 from bivdiff.catalog.families import models_for
-from bivdiff.catalog.image_models import paper_ratio
+from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.compare.axes import AXES, BLENDED, check_axes, label_of, order_of
 from bivdiff.compare.scores import Recommendation, Scorer, recommend
 from bivdiff.models.estimate import activation_bytes, smoothing_bytes
@@ -204,7 +204,7 @@ def paper_cell(request: GenerationRequest, cells: Sequence[Cell]) -> int | None:
 
     Where another setting is compared as well, the cell that has that as the request does goes before others.
     """
-    paper = paper_ratio(request.image_model), "linear"
+    paper = IMAGE_MODELS[request.image_model].paper_ratio, "linear"
     found = [
         cell for cell in cells
         if "mixing_ratio" in cell.values and (cell.request.mixing_ratio, cell.request.mixing_rule) == paper

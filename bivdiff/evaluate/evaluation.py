@@ -12,7 +12,9 @@ import numpy as np
 from bivdiff.bridge.pipeline import framewise_frames, last, run
 from bivdiff.bridge.reuse import StageCache
 from bivdiff.catalog.families import family_named
+from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.requests import default_request
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
 from bivdiff.models.manager import ModelManager
 from bivdiff.pixels import metrics
@@ -77,7 +79,8 @@ def edit_case(index: int, family_name: str, **changes: Any) -> Case:
     instruction = _draw_instruction(before, index)
     after = world.edit(before, instruction)
     source, truth = _rendered(before, family_name), _rendered(after, family_name)
-    prompt = after.caption if changes.get("image_model") == "prompt2prompt" else instruction
+    image_model = changes.get("image_model") or TASKS["edit"].image_models[0]
+    prompt = instruction if IMAGE_MODELS[image_model].by_instruction else after.caption
     changes = {**changes, "source_prompt": before.caption}
     request = _request("edit", index, family_name, source.frames, prompt, changes)
     edited = [number for number, solid in enumerate(after.solids) if solid != before.solids[number]]
@@ -263,7 +266,7 @@ def _scores_of_preparation(case: Case, manager: ModelManager, cache: StageCache)
     if case.erased is not None:
         carried = track(request.frames, case.erased[0])
         return {"mask_iou": metrics.mask_iou(carried[1:], case.erased[1:])}
-    if request.image_model == "prompt2prompt":
+    if IMAGE_MODELS[request.image_model].inverts_source:
         # Asked for what is there already, it returns what its source branch makes of the frames.
         unchanged = replace(request, prompt=request.source_prompt, blend_words="", reweight="")
         return {"reconstruction_psnr": metrics.psnr(framewise_frames(unchanged, manager, cache), request.frames)}

@@ -10,16 +10,15 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from bivdiff.catalog.components import components_of
 from bivdiff.catalog.families import FAMILIES, family_named
+from bivdiff.catalog.requests import blank_request
 from bivdiff.catalog.scoring import SCORING
 from bivdiff.catalog.specs import TOYBOX_REPO, ModelSpec
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.models import hub
 from bivdiff.settings import Settings
-from bivdiff.types import Control, GenerationRequest
 
 if TYPE_CHECKING:
     from bivdiff.models.manager import ModelManager
@@ -207,17 +206,7 @@ def _likeness(name: str, known: str) -> float:
 
 def _needed(family_name: str, task: str) -> tuple[ModelSpec, ...]:
     """What a run of a task loads, with the family's and the task's defaults."""
-    from bivdiff.catalog.requests import networks_of  # loads the model libraries
-
-    family = FAMILIES[family_name]
-    image_model, (video_name, video) = TASKS[task].image_models[0], next(iter(family.video_models.items()))
-    controls = (Control(control_type=next(iter(family.controlnets))),) if task == "control" else ()
-    request = GenerationRequest(
-        frames=np.zeros((1, 8, 8, 3), np.uint8), prompt="", task=task, family=family_name, image_model=image_model,
-        video_model=video_name, controls=controls,
-    )  # fmt: skip
-    annotators = [family.annotator(control) for control in controls]
-    specs = [*family.shared, *networks_of(request, family), *(spec for spec in annotators if spec), *video.components]
+    specs = components_of(blank_request(task, family_name)).every
     return tuple(dict.fromkeys([*specs, *(spec.base for spec in specs if spec.base)]))
 
 

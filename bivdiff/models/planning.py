@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bivdiff.catalog.components import components_of
 from bivdiff.catalog.families import models_for
-from bivdiff.catalog.requests import networks_of
 from bivdiff.errors import OutOfMemoryError
 from bivdiff.models.estimate import Estimate, estimate, fit
 from bivdiff.models.manager import ModelManager
@@ -13,7 +13,7 @@ from bivdiff.types import GenerationRequest
 def expected(request: GenerationRequest, manager: ModelManager) -> Estimate:
     """What a run of the request will take."""
     chosen = models_for(request)
-    return estimate(request, chosen, networks_of(request, chosen), manager)
+    return estimate(request, chosen, components_of(request).networks, manager)
 
 
 def fitted(request: GenerationRequest, manager: ModelManager) -> tuple[GenerationRequest, str]:
@@ -29,7 +29,7 @@ def fitted(request: GenerationRequest, manager: ModelManager) -> tuple[Generatio
     if found.fits:
         return request, ""
     chosen = models_for(request)
-    fitting = fit(request, chosen, networks_of(request, chosen), manager)
+    fitting = fit(request, chosen, components_of(request).networks, manager)
     if fitting is None:
         raise OutOfMemoryError(found.advice)
     smaller, policy = fitting

@@ -15,7 +15,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bivdiff.catalog.families import FAMILIES, models_for
+from bivdiff.catalog.components import components_of
+from bivdiff.catalog.families import FAMILIES
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import BIVDiffError, InputError, ModelUnavailableError
 from bivdiff.models import hub
@@ -193,7 +194,7 @@ def map_seconds(request: GenerationRequest, manager: ModelManager) -> float:
     Raises:
         ModelUnavailableError: a model that draws them is not on the disk.
     """
-    _check_on_disk([spec for control in request.controls if (spec := models_for(request).annotator(control))], manager)
+    _check_on_disk(components_of(request).annotators, manager)
     return 0.0
 
 
@@ -203,12 +204,7 @@ def check_present(request: GenerationRequest, manager: ModelManager) -> None:
     Raises:
         ModelUnavailableError: one is not on the disk.
     """
-    from bivdiff.catalog.requests import networks_of
-
-    chosen = models_for(request)
-    annotators = [spec for control in request.controls if (spec := chosen.annotator(control))]
-    video = chosen.video_models[request.video_model]
-    _check_on_disk([*chosen.shared, *networks_of(request, chosen), *annotators, *video.components], manager)
+    _check_on_disk(components_of(request).every, manager)
 
 
 def _check_on_disk(specs: Sequence[Any], manager: ModelManager) -> None:

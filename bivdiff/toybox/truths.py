@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.errors import InputError
 from bivdiff.media.reading import read_clip
 from bivdiff.toybox import world
@@ -52,7 +53,7 @@ def _scene_of(sample: Sample, request: GenerationRequest) -> Scene | None:
         return sample.prompted if request.prompt == sample.prompted.caption else None
     if request.task != "edit":
         return None
-    if request.image_model == "prompt2prompt":
+    if not IMAGE_MODELS[request.image_model].by_instruction:
         edited = world.edit(sample.scene, sample.instruction)
         return edited if request.prompt == edited.caption else None
     try:

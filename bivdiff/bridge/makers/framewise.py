@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,19 @@ import torch
 from torch import Tensor
 
 from bivdiff.bridge import latents
-from bivdiff.bridge.makers.control import Steering, controlnet_residuals, generate_with_control, t2i_adapter_residuals
+from bivdiff.bridge.makers.control import (
+    Residuals,
+    Steering,
+    controlnet_residuals,
+    generate_with_control,
+    t2i_adapter_residuals,
+)
 from bivdiff.bridge.makers.inpaint import generate_with_inpainting, latent_holes, with_holes
 from bivdiff.bridge.makers.instruct import generate_with_instruct_pix2pix
 from bivdiff.bridge.makers.prompt2prompt import edit_with_prompt2prompt
 from bivdiff.bridge.prompts import encode_prompt
 from bivdiff.bridge.sampling import Step, initial_noise
+from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.types import GenerationRequest
 
 
@@ -61,22 +69,21 @@ class Kit:
 
 def generate(kit: Kit) -> Iterator[Step]:
     """Make the frames of a request that are not given; the last step's latents `(1, C, F, h, w)` hold them."""
-    own_unet = kit.request.image_model in {"instruct-pix2pix", "inpainting"}
+    own_unet = IMAGE_MODELS[kit.request.image_model].denoiser == "own"
     denoisers = kit.networks if own_unet else (kit.unet, *kit.networks)
     steps = MAKERS[kit.request.image_model](kit)
     with kit.running(*denoisers):
         yield from steps
 
 
-def _with_control(kit: Kit) -> Iterator[Step]:
+def _with_control(kit: Kit, residuals: Residuals) -> Iterator[Step]:
     request = kit.request
     controls = [
         Steering(network, frames, control.conditioning_scale, control.start, control.end)
         for network, frames, control in zip(kit.networks, kit.control_frames, request.controls, strict=True)
     ]
-    residuals = {"controlnet": controlnet_residuals, "t2i-adapter": t2i_adapter_residuals}
     return generate_with_control(
-        kit.unet, controls, residuals[request.image_model], kit.scheduler, kit.noise(), kit.embed(request.prompt),
+        kit.unet, controls, residuals, kit.scheduler, kit.noise(), kit.embed(request.prompt),
         kit.embed(request.negative_prompt), request.guidance_scale, request.num_inference_steps,
         request.frame_batch_size,
     )  # fmt: skip
@@ -116,8 +123,8 @@ def _by_filling(kit: Kit) -> Iterator[Step]:
 
 
 MAKERS: Mapping[str, Callable[[Kit], Iterator[Step]]] = {
-    "controlnet": _with_control,
-    "t2i-adapter": _with_control,
+    "controlnet": partial(_with_control, residuals=controlnet_residuals),
+    "t2i-adapter": partial(_with_control, residuals=t2i_adapter_residuals),
     "instruct-pix2pix": _by_instruction,
     "prompt2prompt": _by_prompts,
     "inpainting": _by_filling,

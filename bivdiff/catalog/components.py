@@ -1,0 +1,110 @@
+"""What a run of a request is made of, each component by its role."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Generic, TypeVar
+
+from bivdiff.catalog.families import models_for
+from bivdiff.catalog.image_models import IMAGE_MODELS, OWN_UNET
+from bivdiff.catalog.specs import Family, ModelSpec
+from bivdiff.errors import InputError
+from bivdiff.types import GenerationRequest
+
+Part = TypeVar("Part")
+Loaded = TypeVar("Loaded")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Components(Generic[Part]):
+    """The components of a run, as entries of the catalog or loaded.
+
+    Attributes:
+        vae, text_encoder, tokenizer, scheduler, unet: the family's, with the request's own base model; `unet` is the
+            plain image model.
+        video_unet, video_text_encoder, video_tokenizer, video_scheduler: the video model.
+        video_vae: its decoder: the family's where it has none of its own.
+        networks: the image model's own: those of the request's controls in their order, or its U-Net.
+        annotators: what draws the control maps, where that takes a model; none of them runs in a stage.
+    """
+
+    vae: Part
+    text_encoder: Part
+    tokenizer: Part
+    scheduler: Part
+    unet: Part
+    video_unet: Part
+    video_text_encoder: Part
+    video_tokenizer: Part
+    video_scheduler: Part
+    video_vae: Part
+    networks: tuple[Part, ...] = ()
+    annotators: tuple[Part, ...] = ()
+
+    @property
+    def shared(self) -> tuple[Part, ...]:
+        """What every image model of the family is made of."""
+        return (self.vae, self.text_encoder, self.tokenizer, self.scheduler, self.unet)
+
+    @property
+    def of_stages(self) -> tuple[Part, ...]:
+        """All that the stages run with, each once."""
+        video = (self.video_unet, self.video_text_encoder, self.video_tokenizer, self.video_scheduler, self.video_vae)
+        return tuple(dict.fromkeys((*self.shared, *video, *self.networks)))
+
+    @property
+    def every(self) -> tuple[Part, ...]:
+        """All that a run loads, each once."""
+        return tuple(dict.fromkeys((*self.of_stages, *self.annotators)))
+
+    def loaded(self, parts: Sequence[Loaded]) -> Components[Loaded]:
+        """The same roles, filled with what was loaded of `of_stages`, in its order; without annotators."""
+        found = dict(zip(self.of_stages, parts, strict=True))
+        roles: dict[str, Any] = {
+            field.name: found[getattr(self, field.name)]
+            for field in fields(self)
+            if field.name not in {"networks", "annotators"}
+        }
+        return Components(**roles, networks=tuple(found[part] for part in self.networks))
+
+
+def components_of(request: GenerationRequest) -> Components[ModelSpec]:
+    """What a run of a request loads.
+
+    Raises:
+        InputError: its family has no such model.
+    """
+    family = models_for(request)
+    video = family.video_models[request.video_model]
+    annotators = (family.annotator(control) for control in request.controls)
+    return Components(
+        vae=family.vae, text_encoder=family.text_encoder, tokenizer=family.tokenizer, scheduler=family.scheduler,
+        unet=family.unet, video_unet=video.unet, video_text_encoder=video.text_encoder,
+        video_tokenizer=video.tokenizer, video_scheduler=video.scheduler, video_vae=video.vae or family.vae,
+        networks=_networks(request, family),
+        annotators=tuple(dict.fromkeys(spec for spec in annotators if spec is not None)),
+    )  # fmt: skip
+
+
+def _networks(request: GenerationRequest, family: Family) -> tuple[ModelSpec, ...]:
+    model, networks = IMAGE_MODELS[request.image_model], family.networks_of(request.image_model)
+    wanted = tuple(control.control_type for control in request.controls) if model.steering else ()
+    if model.denoiser == "own":
+        wanted = (OWN_UNET,)
+    missing = [name for name in wanted if name not in networks]
+    if missing and model.steering:
+        raise no_network(request.image_model, missing[0], networks)
+    if missing:
+        raise InputError(
+            f"The family '{request.family}' has no model for '{request.image_model}'. Choose another family."
+        )
+    return tuple(networks[name] for name in wanted)
+
+
+def no_network(image_model: str, control_type: str, networks: Mapping[str, ModelSpec]) -> InputError:
+    """What is said where a family has no network for a control type."""
+    return InputError(
+        f"There is no {IMAGE_MODELS[image_model].title} for the control type '{control_type}'. "
+        f"Choose one of: {', '.join(networks)}."
+    )
