@@ -1,4 +1,4 @@
-"""The maths of Mixed Inversion and sampling: by equivalence with diffusers, and by property."""
+"""The maths of inversion and sampling: by equivalence with diffusers, and by property."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import torch
 from diffusers import DDIMInverseScheduler
 
 from bivdiff.bridge.inversion import invert_with_image_model, invert_with_video_model
-from bivdiff.bridge.mixing import at_level, mix_latents, noise_level
 from bivdiff.bridge.prompts import cut_off, encode_prompt
 from bivdiff.bridge.sampling import initial_noise, walk
 from bivdiff.catalog.families import family_named
-from bivdiff.errors import InputError
 from bivdiff.toybox import networks
 
 ROUND_TRIP = 1e-4  # float32 rounding over 50 steps there and 50 back
@@ -74,95 +72,18 @@ def test_video_inversion_is_diffusers(models):
     assert torch.allclose(ours.latents, latents, atol=SAME_MATHS)
 
 
-@pytest.mark.parametrize("steps", [4, 20, 50])
-def test_an_inversion_ends_at_the_noise_level_where_sampling_begins(steps):
-    scheduler = networks.build_scheduler()
-    start, noise = torch.randn(1, 4, 2, 8, 8), torch.randn(1, 4, 2, 8, 8)
-
-    inverse = DDIMInverseScheduler.from_config(scheduler.config)
-    *_, inverted = walk(lambda *_: noise, start, inverse, steps)
-    level = noise_level(scheduler, steps)
-    # The first alpha is not 1, so a trace of the start's own noise is there too.
-    expected = level**0.5 * start + (1 - level) ** 0.5 * noise
-    assert (inverted.latents - expected).abs().max() < 0.15
-    assert level == pytest.approx(scheduler.alphas_cumprod[1 + (steps - 1) * (1000 // steps)].item())
-
-
-def test_latents_at_another_level_have_the_same_noise_over_the_same_clip():
-    clean, noise = torch.randn(1, 4, 2, 8, 8), torch.randn(1, 4, 2, 8, 8)
-    low, high = 0.3, 0.01
-    inverted = low**0.5 * clean + (1 - low) ** 0.5 * noise
-    moved = at_level(inverted, lambda: clean, low, high)
-    assert torch.allclose(moved, high**0.5 * clean + (1 - high) ** 0.5 * noise, atol=1e-6)
-    assert at_level(inverted, lambda: pytest.fail("nothing changes"), low, low) is inverted
-
-
-def test_blending_at_one_level_is_blending_noise():
-    """Why latents of models with other schedules may be mixed once they are at one level: the paper's case is this."""
-    clean, level = torch.randn(1, 4, 2, 8, 8), 0.02
-    noises = torch.randn(2, 1, 4, 2, 8, 8)
-    image, video = (level**0.5 * clean + (1 - level) ** 0.5 * noise for noise in noises)
-    mixed = mix_latents(image, video, 0.3)
-    expected = level**0.5 * clean + (1 - level) ** 0.5 * (0.3 * noises[0] + 0.7 * noises[1])
-    assert torch.allclose(mixed, expected, atol=1e-6)
-
-
-def test_guided_inversion_differs_and_guidance_one_ignores_the_negative_prompt(models):
-    clean, embeds, negative = torch.randn(1, 4, 2, 8, 8), embeds_of(models), embeds_of(models, "blue sphere")
-
-    def inverted(negative_embeds, scale):
-        shared = (models["unet"], models["scheduler"], clean, embeds, negative_embeds)
-        *_, step = invert_with_image_model(*shared, guidance_scale=scale, num_steps=2, batch_size=8)
-        return step.latents
-
-    assert torch.equal(inverted(negative, 1), inverted(embeds, 1))
-    assert not torch.allclose(inverted(negative, 3), inverted(negative, 1), atol=SAME_MATHS)
-
-
-class TestMixLatents:
-    image, video = torch.randn(1, 4, 3, 8, 8), torch.randn(1, 4, 3, 8, 8)
-
-    def test_linear_is_the_papers_sum(self):
-        mixed = mix_latents(self.image, self.video, 0.3)
-        assert torch.allclose(mixed, 0.3 * self.image + 0.7 * self.video, atol=1e-6)
-
-    @pytest.mark.parametrize("rule", ["linear", "variance_preserving", "slerp"])
-    def test_the_ends_are_one_model_alone(self, rule):
-        assert torch.equal(mix_latents(self.image, None, 1.0, rule), self.image)
-        assert torch.equal(mix_latents(None, self.video, 0.0, rule), self.video)
-
-    @pytest.mark.parametrize("rule", ["variance_preserving", "slerp"])
-    def test_the_spread_is_kept_where_linear_loses_it(self, rule):
-        assert mix_latents(self.image, self.video, 0.5).std() < 0.8
-        assert mix_latents(self.image, self.video, 0.5, rule).std() == pytest.approx(1.0, abs=0.05)
-
-    @pytest.mark.parametrize("rule", ["linear", "variance_preserving", "slerp"])
-    def test_equal_latents_stay_as_they_are(self, rule):
-        assert torch.allclose(mix_latents(self.image, self.image.clone(), 0.4, rule), self.image, atol=1e-5)
-
-    def test_the_result_shares_no_memory(self):
-        mixed = mix_latents(self.image, self.video, 1.0)
-        assert mixed.data_ptr() != self.image.data_ptr()
-
-    def test_half_precision_does_not_overflow(self):
-        mixed = mix_latents((40 * self.image).half(), (40 * self.video).half(), 0.5, "slerp")
-        assert mixed.dtype == torch.float16
-        assert torch.isfinite(mixed).all()
-
-    @pytest.mark.parametrize(
-        ("image", "video", "ratio", "rule"),
-        [
-            (image, video[:, :, :2], 0.5, "linear"),
-            (image, None, 0.5, "linear"),
-            (None, video, 1.0, "linear"),
-            (image, video, 1.5, "linear"),
-            (image, video, float("nan"), "linear"),
-            (image, video, 0.5, "cubic"),
-        ],
-    )
-    def test_what_cannot_be_mixed_is_refused(self, image, video, ratio, rule):
-        with pytest.raises(InputError):
-            mix_latents(image, video, ratio, rule)
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_guided_inversion_is_diffusers_walk_with_the_guided_prediction(models, scale):
+    """At scale 1 the negative prompt has no weight, so the walk is that of the prompt alone."""
+    latents, embeds, negative = torch.randn(1, 4, 1, 8, 8), embeds_of(models), embeds_of(models, "blue sphere")
+    shared = (models["unet"], models["scheduler"], latents, embeds, negative)
+    *_, ours = invert_with_image_model(*shared, guidance_scale=scale, num_steps=2, batch_size=8)
+    inverse, picture = DDIMInverseScheduler.from_config(models["scheduler"].config), latents[:, :, 0]
+    inverse.set_timesteps(2)
+    for timestep in inverse.timesteps:
+        towards, away = (models["unet"](picture, timestep, text).sample for text in (embeds, negative))
+        picture = inverse.step(away + scale * (towards - away), timestep, picture).prev_sample
+    assert torch.allclose(ours.latents[:, :, 0], picture, atol=SAME_MATHS)
 
 
 class TestInitialNoise:
