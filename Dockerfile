@@ -11,8 +11,8 @@ ARG PIP_EXTRA_INDEX_URL=""
 RUN useradd --create-home --uid 1000 studio && install --directory --owner=studio /data
 
 WORKDIR /app
-COPY requirements.txt .
-RUN pip install --no-cache-dir --requirement requirements.txt
+COPY requirements.txt constraints.txt ./
+RUN pip install --no-cache-dir --requirement requirements.txt --constraint constraints.txt
 
 COPY app.py .
 COPY bivdiff bivdiff
