@@ -34,7 +34,7 @@ from tabs.widgets.compare_player import Cell, compare_player, compare_value
 from tabs.widgets.player import player_value, served, sync_player, tile
 
 if TYPE_CHECKING:
-    from bivdiff.studio.history.runs import Run
+    from bivdiff.studio.history.records import Run
     from bivdiff.types import GenerationRequest
 
 Rerun = Callable[[str, str], str]

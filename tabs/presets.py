@@ -63,7 +63,7 @@ def preset_controls(context: AppContext, task: str, controls: shared.Controls) -
 def list_presets(context: AppContext, task: str, visitor: str) -> Any:
     """The names of a visitor's presets, as choices; none where they cannot be read, which the history tells."""
     try:
-        names = list(context.runs.presets(visitor_of(visitor).owner, _key(context, task)))
+        names = list(context.runs.presets.of(visitor_of(visitor).owner, _key(context, task)))
     except BIVDiffError:
         names = []
     return gr.update(choices=names, value=None)
@@ -78,8 +78,8 @@ def save_preset(context: AppContext, task: str, values: Values, name: str) -> tu
     """
     owner, key = visitor_of(values.get("visitor")).owner, _key(context, task)
     settings = {field: value for field, value in values.items() if field != "visitor"}
-    context.runs.save_preset(owner, key, (name or "").strip(), settings)
-    names = list(context.runs.presets(owner, key))
+    context.runs.presets.save(owner, key, (name or "").strip(), settings)
+    names = list(context.runs.presets.of(owner, key))
     return gr.update(choices=names, value=name.strip()), _told(context.runs.trouble or "Saved.")
 
 
@@ -90,7 +90,7 @@ def apply_preset(context: AppContext, task: str, names: Sequence[str], visitor: 
     Raises:
         gr.Error: there is none of that name, or they cannot be read.
     """
-    known = context.runs.presets(visitor_of(visitor).owner, _key(context, task))
+    known = context.runs.presets.of(visitor_of(visitor).owner, _key(context, task))
     if chosen not in known:
         raise gr.Error("No preset is chosen. Choose one, or save these settings under a name.", print_exception=False)
     settings = known[chosen]
@@ -105,7 +105,7 @@ def delete_preset(context: AppContext, task: str, visitor: str, chosen: str) -> 
     Raises:
         gr.Error: it cannot be forgotten.
     """
-    context.runs.delete_preset(visitor_of(visitor).owner, _key(context, task), chosen or "")
+    context.runs.presets.delete(visitor_of(visitor).owner, _key(context, task), chosen or "")
     return list_presets(context, task, visitor), _told("Deleted." if chosen else "No preset is chosen.")
 
 

@@ -13,7 +13,7 @@ from tabs.context import AppContext
 from tabs.following import TaskTab
 
 if TYPE_CHECKING:
-    from bivdiff.studio.history.runs import Run
+    from bivdiff.studio.history.records import Run
 
 
 def restored_values(run: Run) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from bivdiff.media import carried
 from bivdiff.media.reading import read_clip
 from bivdiff.media.writing import write_mp4, write_png
 from bivdiff.settings import Settings
-from bivdiff.studio.history import runs
+from bivdiff.studio.history import database as tables
+from bivdiff.studio.history import files, locks, presets
 from bivdiff.studio.history.runs import Runs
 from bivdiff.types import Control, GenerationRequest, GenerationResult
 
@@ -36,7 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
-    monkeypatch.setattr(runs, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -161,7 +162,7 @@ def test_numbers_of_numpy_are_kept_as_numbers(history, request_of):
 @pytest.mark.parametrize("shape", [(8, 512, 512, 3), (1, 8, 8, 3), (4, 16, 1024, 3)])
 def test_a_thumbnail_is_a_small_webp(shape):
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    data = runs._thumbnail(noise, 8)
+    data = files.thumbnail_of(noise, 8)
     assert 0 < len(data) <= 20_000
     with Image.open(io.BytesIO(data)) as picture:
         assert picture.format == "WEBP"
@@ -169,7 +170,7 @@ def test_a_thumbnail_is_a_small_webp(shape):
 
 
 def test_a_thumbnail_moves_where_that_is_small(source_frames):
-    with Image.open(io.BytesIO(runs._thumbnail(source_frames, 8))) as picture:
+    with Image.open(io.BytesIO(files.thumbnail_of(source_frames, 8))) as picture:
         assert picture.n_frames == 4
 
 
@@ -217,17 +218,17 @@ def test_a_comparison_made_smaller_to_fit_is_restored_as_it_was_made(history, re
 
 def test_nobody_sees_or_changes_what_belongs_to_somebody_else(history, request_of):
     made = finished(history, request_of())
-    history.save_preset(ANNA, "control", "mine", {"mixing_ratio": 0.5})
+    history.presets.save(ANNA, "control", "mine", {"mixing_ratio": 0.5})
     assert history.find(BORIS) == []
-    assert history.presets(BORIS, "control") == {}
-    history.delete_preset(BORIS, "control", "mine")
+    assert history.presets.of(BORIS, "control") == {}
+    history.presets.delete(BORIS, "control", "mine")
     for forbidden in (history.get, history.delete, history.job):
         with pytest.raises(InputError, match="not in your history"):
             forbidden(made, BORIS)
     with pytest.raises(InputError, match="not in your history"):
         history.set_favourite(made, BORIS, True)
     assert [run.favourite for run in history.find(ANNA)] == [False]
-    assert list(history.presets(ANNA, "control")) == ["mine"]
+    assert list(history.presets.of(ANNA, "control")) == ["mine"]
 
 
 @pytest.mark.parametrize("owner", ["", " ", "an na", "a" * 201, None, 5, "анна"])
@@ -352,7 +353,7 @@ def test_a_bound_that_cannot_be_read_is_said_and_not_fatal(settings, request_of)
 
 def test_files_that_never_came_into_the_database_are_removed_once_they_are_old(settings, history, request_of):
     kept = finished(history, request_of())
-    for name, age in (("a" * 32, 2 * runs.ABANDONED_SECONDS), ("b" * 32, 0)):
+    for name, age in (("a" * 32, 2 * files.ABANDONED_SECONDS), ("b" * 32, 0)):
         folder = history.files_folder / name
         folder.mkdir()
         os.utime(folder, (time.time() - age,) * 2)
@@ -405,41 +406,41 @@ def test_a_dropped_file_of_an_unknown_task_is_refused(history, request_of, tmp_p
 
 
 def test_presets_are_kept_by_name_and_task(history, settings):
-    history.save_preset(ANNA, "control", " soft ", {"mixing_ratio": 0.3})
-    history.save_preset(ANNA, "control", "Calm", {"mixing_ratio": 0.1})
-    history.save_preset(ANNA, "control", "soft", {"mixing_ratio": 0.4})
-    history.save_preset(ANNA, "edit", "soft", {"mixing_ratio": 1})
+    history.presets.save(ANNA, "control", " soft ", {"mixing_ratio": 0.3})
+    history.presets.save(ANNA, "control", "Calm", {"mixing_ratio": 0.1})
+    history.presets.save(ANNA, "control", "soft", {"mixing_ratio": 0.4})
+    history.presets.save(ANNA, "edit", "soft", {"mixing_ratio": 1})
     again = Runs(settings)
-    assert list(again.presets(ANNA, "control").items()) == [
+    assert list(again.presets.of(ANNA, "control").items()) == [
         ("Calm", {"mixing_ratio": 0.1}), ("soft", {"mixing_ratio": 0.4}),
     ]  # fmt: skip
-    again.delete_preset(ANNA, "control", "soft")
-    assert list(again.presets(ANNA, "control")) == ["Calm"]
-    assert list(again.presets(ANNA, "edit")) == ["soft"]
+    again.presets.delete(ANNA, "control", "soft")
+    assert list(again.presets.of(ANNA, "control")) == ["Calm"]
+    assert list(again.presets.of(ANNA, "edit")) == ["soft"]
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 61, "two\nlines", "a\x00b"])
 def test_a_name_that_no_preset_may_have_is_refused(history, name):
     with pytest.raises(InputError, match="1 to 60"):
-        history.save_preset(ANNA, "control", name, {})
+        history.presets.save(ANNA, "control", name, {})
 
 
 def test_presets_are_bounded(history, monkeypatch):
-    monkeypatch.setattr(runs, "MAX_PRESETS", 2)
+    monkeypatch.setattr(presets, "MAX_PRESETS", 2)
     for name in ("one", "two", "two"):
-        history.save_preset(ANNA, "control", name, {})
+        history.presets.save(ANNA, "control", name, {})
     with pytest.raises(InputError, match="2 presets already"):
-        history.save_preset(ANNA, "edit", "one", {})
-    history.save_preset(BORIS, "edit", "one", {})
+        history.presets.save(ANNA, "edit", "one", {})
+    history.presets.save(BORIS, "edit", "one", {})
     with pytest.raises(InputError, match="too long"):
-        history.save_preset(BORIS, "edit", "long", {"prompt": "x" * 70_000})
+        history.presets.save(BORIS, "edit", "long", {"prompt": "x" * 70_000})
 
 
 # Several threads and processes
 
 
 def test_many_threads_lose_nothing(history, monkeypatch, request_of):
-    monkeypatch.setattr(runs, "WAIT_SECONDS", 30)
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 30)
     made, errors, request = [], [], request_of()
 
     def work() -> None:
@@ -512,15 +513,15 @@ def test_a_database_of_the_first_version_is_upgraded_in_place(settings, history,
         database.execute("PRAGMA user_version = 1")
     upgraded = Runs(settings)
     assert upgraded.get(made, ANNA).prompt == "kept"
-    upgraded.save_preset(ANNA, "control", "new", {})
-    assert list(upgraded.presets(ANNA, "control")) == ["new"]
+    upgraded.presets.save(ANNA, "control", "new", {})
+    assert list(upgraded.presets.of(ANNA, "control")) == ["new"]
     assert upgraded.trouble == ""
 
 
 def test_an_upgrade_that_fails_changes_nothing(settings, history, monkeypatch, request_of):
     finished(history, request_of())
-    failing = (*runs.UPGRADES, ("CREATE TABLE more (x)", "CREATE TABLE no syntax"))
-    monkeypatch.setattr(runs, "UPGRADES", failing)
+    failing = (*tables.UPGRADES, ("CREATE TABLE more (x)", "CREATE TABLE no syntax"))
+    monkeypatch.setattr(tables, "UPGRADES", failing)
     assert "not used" in Runs(settings).trouble
     with closing(database_of(settings)) as database:
         assert database.execute("PRAGMA user_version").fetchone() == (2,)
@@ -616,7 +617,7 @@ def test_a_database_that_is_locked_later_gives_sentences_and_recovers(settings, 
             lambda: history.find(ANNA),
             lambda: history.set_favourite(made, ANNA, True),
             lambda: history.delete(made, ANNA),
-            lambda: history.save_preset(ANNA, "control", "x", {}),
+            lambda: history.presets.save(ANNA, "control", "x", {}),
         ):
             with pytest.raises(InputError, match="another program is using it"):
                 call()
@@ -637,6 +638,8 @@ def test_a_full_disk_at_the_start_of_a_run_leaves_nothing_behind(history, monkey
         assert "the disk is full" in history.trouble
     assert list(history.files_folder.iterdir()) == []
     assert history.find(ANNA) == []
+    assert "the disk is full" in history.trouble  # a look at the list, which reads, must not hide it
+    history.begin(request_of(), 8, ANNA)
     assert history.trouble == ""
 
 
@@ -645,7 +648,7 @@ def test_a_full_disk_at_the_end_of_a_run_leaves_nothing_of_the_result(history, m
     made = history.begin(request_of(), 8, ANNA)
     before = files_in(history.files_folder)
     with monkeypatch.context() as patch:
-        patch.setattr(runs, writer, full)
+        patch.setattr(files, writer, full)
         with pytest.raises(InputError, match="the disk is full"):
             history.finish(made, result_of(request_of()), {})
     assert files_in(history.files_folder) == before
@@ -657,7 +660,7 @@ def test_a_full_disk_at_the_end_of_a_run_leaves_nothing_of_the_result(history, m
 def test_a_full_disk_while_frames_of_a_failed_run_are_kept_does_not_hide_the_failure(history, monkeypatch, request_of):
     made = history.begin(request_of(), 8, ANNA)
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "write_mp4", full)
+        patch.setattr(files, "write_mp4", full)
         history.end(made, "failed", "Why.", framewise=request_of().frames)
         assert "the disk is full" in history.trouble
     run = history.get(made, ANNA)
@@ -666,18 +669,18 @@ def test_a_full_disk_while_frames_of_a_failed_run_are_kept_does_not_hide_the_fai
 
 def test_a_database_on_a_full_disk_says_so(history, monkeypatch, request_of):
     made = finished(history, request_of())
-    real = Runs._connection
+    real = tables.Database.connect
 
-    def bounded(self: Runs) -> sqlite3.Connection:
+    def bounded(self: tables.Database) -> sqlite3.Connection:
         database = real(self)
         pages = database.execute("PRAGMA page_count").fetchone()[0]
         database.execute(f"PRAGMA max_page_count = {pages}")
         return database
 
     with monkeypatch.context() as patch:
-        patch.setattr(Runs, "_connection", bounded)
+        patch.setattr(tables.Database, "connect", bounded)
         with pytest.raises(InputError, match="the disk is full"):
-            history.save_preset(ANNA, "control", "long", {"prompt": "x" * 50_000})
+            history.presets.save(ANNA, "control", "long", {"prompt": "x" * 50_000})
         assert "the disk is full" in history.trouble
     assert history.get(made, ANNA).state == "done"
 

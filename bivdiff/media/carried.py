@@ -13,7 +13,8 @@ import math
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -130,8 +131,8 @@ def carry(settings: Mapping[str, Any], pictures: bytes = b"") -> Carry:
     text = settings_text(settings)
     if pictures:
         with zipfile.ZipFile(io.BytesIO(pictures)) as archive:
-            index = json.loads(archive.read(_INDEX))
-        if len(pictures) + len(text) > MAX_BYTES or _pixels(index) > MAX_PIXELS:
+            names, shape = _index(archive)
+        if len(pictures) + len(text) > MAX_BYTES or _pixels(names, shape) > MAX_PIXELS:
             pictures = b""
     buffer = io.BytesIO(pictures)
     with zipfile.ZipFile(buffer, "a") as archive:
@@ -161,8 +162,8 @@ def _frame_name(clip: str, number: int) -> str:
     return f"pictures/{clip}-{number:05d}.png"
 
 
-def _pixels(index: Mapping[str, Any]) -> int:
-    return len(index["names"]) * index["count"] * index["width"] * index["height"]
+def _pixels(names: Sequence[str], shape: tuple[int, int, int]) -> int:
+    return len(names) * math.prod(shape)
 
 
 # Reading
@@ -194,9 +195,25 @@ def unpack(path: Path) -> Pictures:
     Raises:
         InputError: it is not there, or damaged.
     """
+    with _packed(path) as archive:
+        return _pictures(archive, math.inf)
+
+
+def packed_shape(path: Path) -> tuple[int, int, int]:
+    """`(F, H, W)` of the clips of an archive that `pack` made on this machine; decodes none of them.
+
+    Raises:
+        InputError: it is not there, or damaged.
+    """
+    with _packed(path) as archive:
+        return _index(archive)[1]
+
+
+@contextmanager
+def _packed(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with path.open("rb") as file, _opened_zip(file) as archive:
-            return _pictures(archive, math.inf)
+            yield archive
     except (OSError, _DamagedError) as error:
         raise InputError(
             "The source clip of this run is no longer there or is damaged, so the run cannot be restored. "
@@ -352,6 +369,20 @@ def _are_axes(axes: Any) -> bool:
 
 
 def _pictures(archive: zipfile.ZipFile, max_pixels: float) -> Pictures:
+    names, shape = _index(archive)
+    if _pixels(names, shape) > max_pixels:
+        raise InputError(
+            f"The pictures in this file have {_pixels(names, shape) / 1e6:.0f} megapixels, more than the "
+            f"{max_pixels / 1e6:.0f} that are read. Choose the source clip itself, and set the settings by hand."
+        )
+    clips = {name: _clip(archive, name, shape) for name in names}
+    last = max((number for number in range(1, MAX_CONTROLS + 1) if f"control-{number}" in clips), default=0)
+    maps = tuple(clips.get(f"control-{number}") for number in range(1, last + 1))
+    return Pictures(clips["frames"], clips.get("masks"), maps)
+
+
+def _index(archive: zipfile.ZipFile) -> tuple[list[str], tuple[int, int, int]]:
+    """The names of an archive's clips, and `(F, H, W)` of each."""
     index = _json(_member(archive, _INDEX, MAX_TEXT))
     if not isinstance(index, dict):
         raise _DamagedError
@@ -362,18 +393,10 @@ def _pictures(archive: zipfile.ZipFile, max_pixels: float) -> Pictures:
         raise _DamagedError
     if not {*map(str, names)} <= set(known):
         raise _DamagedError
-    if _pixels(index) > max_pixels:
-        raise InputError(
-            f"The pictures in this file have {_pixels(index) / 1e6:.0f} megapixels, more than the "
-            f"{max_pixels / 1e6:.0f} that are read. Choose the source clip itself, and set the settings by hand."
-        )
-    clips = {name: _clip(archive, name, sides) for name in names}
-    last = max((number for number in range(1, MAX_CONTROLS + 1) if f"control-{number}" in clips), default=0)
-    maps = tuple(clips.get(f"control-{number}") for number in range(1, last + 1))
-    return Pictures(clips["frames"], clips.get("masks"), maps)
+    return names, tuple(sides)
 
 
-def _clip(archive: zipfile.ZipFile, name: str, sides: list[int]) -> np.ndarray:
+def _clip(archive: zipfile.ZipFile, name: str, sides: tuple[int, int, int]) -> np.ndarray:
     count, *size = sides
     shape = (*size, 3) if name != "masks" else (*size,)
     bound = 2 * math.prod(shape) + 2**16

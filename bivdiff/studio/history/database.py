@@ -1,0 +1,264 @@
+"""The tables of the history: their versions, and every question that is asked of the runs.
+
+Several threads and processes may use one file: each transaction opens a connection of its own, and a journal that is
+rolled back works on any kind of disk. Every statement is a constant; all that was given goes in as values.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bivdiff.errors import InputError
+from bivdiff.studio.history import locks
+from bivdiff.studio.history.records import NOT_THERE, Changes, checked_id, checked_owner, storable
+from bivdiff.studio.history.trouble import NewerError, Part, Trouble
+
+MAX_LIMIT = 500
+MAX_SEARCH = 200  # characters
+
+UPGRADES: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE runs (
+            number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, process TEXT NOT NULL,
+            created REAL NOT NULL, kind TEXT NOT NULL, task TEXT NOT NULL, family TEXT NOT NULL,
+            image_model TEXT NOT NULL, video_model TEXT NOT NULL, prompt TEXT NOT NULL, state TEXT NOT NULL,
+            message TEXT NOT NULL DEFAULT '', settings TEXT NOT NULL, words TEXT NOT NULL,
+            scores TEXT NOT NULL DEFAULT '{}', seconds TEXT NOT NULL DEFAULT '{}',
+            favourite INTEGER NOT NULL DEFAULT 0, fps REAL NOT NULL, seed INTEGER, files TEXT NOT NULL DEFAULT '{}',
+            thumbnail BLOB NOT NULL DEFAULT x'', bytes INTEGER NOT NULL DEFAULT 0
+        )""",
+        "CREATE INDEX runs_of_owner ON runs (owner, created)",
+        "CREATE INDEX unfinished_runs ON runs (process) WHERE state IN ('queued', 'running')",
+    ),
+    (
+        """CREATE TABLE presets (
+            owner TEXT NOT NULL, task TEXT NOT NULL, name TEXT NOT NULL, settings TEXT NOT NULL,
+            PRIMARY KEY (owner, task, name)
+        )""",
+    ),
+)
+"""Statements that lead from each version of the database to the next. A new database goes through all of them."""
+
+_INSERT = """
+    INSERT INTO runs (
+        id, owner, process, created, kind, task, family, image_model, video_model, prompt, state, message, settings,
+        words, fps, seed, thumbnail, bytes
+    ) VALUES (
+        :id, :owner, :process, :created, :kind, :task, :family, :image_model, :video_model, :prompt, :state, :message,
+        :settings, :words, :fps, :seed, :thumbnail, :bytes
+    )"""
+_UPDATE = """
+    UPDATE runs SET
+        state = coalesce(:state, state), message = coalesce(:message, message),
+        settings = coalesce(:settings, settings), words = coalesce(:words, words), seed = coalesce(:seed, seed),
+        scores = coalesce(:scores, scores), seconds = coalesce(:seconds, seconds), files = coalesce(:files, files),
+        thumbnail = coalesce(:thumbnail, thumbnail),
+        bytes = :size + length(coalesce(:settings, settings)) + length(coalesce(:thumbnail, thumbnail))
+    WHERE id = :id"""
+_FIND = r"""
+    SELECT * FROM runs WHERE owner = :owner
+        AND (:task = '' OR task = :task) AND (:state = '' OR state = :state) AND (NOT :favourites OR favourite)
+        AND NOT EXISTS (SELECT 1 FROM json_each(:patterns) WHERE words NOT LIKE value ESCAPE '\')
+    ORDER BY created DESC, number DESC LIMIT :limit OFFSET :offset"""
+# The states that the index of unfinished runs names, word for word, or SQLite does not use it.
+_OTHERS_UNFINISHED = "SELECT DISTINCT process FROM runs WHERE state IN ('queued', 'running') AND process != ?"
+_INTERRUPT = "UPDATE runs SET state = 'interrupted', message = ? WHERE process = ? AND state IN ('queued', 'running')"
+_MAY_LEAVE = """
+    SELECT id, owner, bytes FROM runs
+    WHERE NOT (favourite OR state IN ('queued', 'running') OR id = ?) ORDER BY created, number"""
+
+
+class Database:
+    """The database in a history folder.
+
+    Args:
+        folder: the history folder.
+        trouble: is told what fails, and what succeeds again.
+    """
+
+    def __init__(self, folder: Path, trouble: Trouble) -> None:
+        self.path = folder / "runs.sqlite"
+        self._trouble = trouble
+
+    # Opening
+
+    def is_broken(self) -> bool:
+        """Whether it cannot be read; one that is busy or may not be opened is not broken.
+
+        Raises:
+            sqlite3.OperationalError: it is busy or may not be opened.
+        """
+        try:
+            with closing(self.connect()) as database:
+                return bool(database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok")
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            return True
+
+    def upgrade(self) -> None:
+        """Bring it to this version in one transaction, from nothing if it is not there.
+
+        Raises:
+            NewerError: it is of a later one.
+            sqlite3.Error: it cannot be written.
+        """
+        with closing(self.connect()) as database:
+            database.execute("BEGIN IMMEDIATE")
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            if version > len(UPGRADES):
+                raise NewerError("the database is of a newer version")
+            for statements in UPGRADES[version:]:
+                for statement in statements:
+                    database.execute(statement)
+            database.execute(f"PRAGMA user_version = {len(UPGRADES)}")
+            database.execute("COMMIT")
+
+    def connect(self) -> sqlite3.Connection:
+        """A connection that commits what it is told to commit."""
+        database = sqlite3.connect(self.path, timeout=locks.WAIT_SECONDS, isolation_level=None)
+        database.row_factory = sqlite3.Row
+        return database
+
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        """A transaction that only reads; `InputError` says what fails."""
+        return self._transaction("reading", "BEGIN")
+
+    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
+        """A transaction that writes, which is undone if it does not end well; see `reading`."""
+        return self._transaction("writing", "BEGIN IMMEDIATE")
+
+    @contextmanager
+    def _transaction(self, part: Part, begin: str) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(self.connect()) as database:
+                database.execute(begin)
+                yield database
+                database.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._trouble.later(part, error) from error
+        self._trouble.works(part)
+
+    # Runs. Each of these raises InputError where the history cannot be used.
+
+    def insert(self, row: Mapping[str, Any]) -> None:
+        """Add a run, all of whose columns are given but those that only a result has."""
+        with self.writing() as database:
+            database.execute(_INSERT, {name: _stored(value) for name, value in row.items()})
+
+    def update(self, run_id: str, changes: Changes, size: int) -> None:
+        """Change a run whose files take `size` bytes.
+
+        Raises:
+            InputError: it is not there.
+        """
+        values = {name: _stored(value) for name, value in asdict(changes).items()}
+        with self.writing() as database:
+            if not database.execute(_UPDATE, {**values, "size": size, "id": run_id}).rowcount:
+                raise InputError(NOT_THERE)
+
+    def row(self, run_id: str) -> sqlite3.Row:
+        """A run by its id.
+
+        Raises:
+            InputError: it is not there.
+        """
+        with self.reading() as database:
+            row: sqlite3.Row | None = database.execute(
+                "SELECT * FROM runs WHERE id = ?", (checked_id(run_id),)
+            ).fetchone()
+        if row is None:
+            raise InputError(NOT_THERE)
+        return row
+
+    def owned_row(self, run_id: str, owner: str) -> sqlite3.Row:
+        """A run of an owner.
+
+        Raises:
+            InputError: it is not there, or not the owner's.
+        """
+        row = self.row(run_id)
+        if row["owner"] != checked_owner(owner):
+            raise InputError(NOT_THERE)
+        return row
+
+    def find(
+        self, owner: str, *, search: str, task: str, state: str, favourites: bool, limit: int, offset: int
+    ) -> list[sqlite3.Row]:
+        """The owner's runs, newest first; see `Runs.find`."""
+        words = storable(search)[:MAX_SEARCH].casefold().split()
+        patterns = ["%" + re.sub(r"([\\%_])", r"\\\1", word) + "%" for word in words]
+        values = {
+            "owner": checked_owner(owner), "task": storable(task), "state": storable(state), "favourites": favourites,
+            "patterns": json.dumps(patterns), "limit": min(max(int(limit), 0), MAX_LIMIT),
+            "offset": max(int(offset), 0),
+        }  # fmt: skip
+        with self.reading() as database:
+            rows: list[sqlite3.Row] = database.execute(_FIND, values).fetchall()
+        return rows
+
+    def set_favourite(self, run_id: str, on: bool, most: float) -> bool:
+        """Mark a run, unless all that are marked would take more than `most` bytes; returns whether that was done."""
+        all_marked = "SELECT total(bytes) FROM runs WHERE favourite OR id = ?"
+        with self.writing() as database:
+            if on and database.execute(all_marked, (run_id,)).fetchone()[0] > most:
+                return False
+            database.execute("UPDATE runs SET favourite = ? WHERE id = ?", (int(on), run_id))
+        return True
+
+    def delete(self, run_id: str) -> None:
+        """Remove a run."""
+        with self.writing() as database:
+            database.execute("DELETE FROM runs WHERE id = ?", (run_id,))
+
+    def ids(self) -> set[str]:
+        """The ids of all runs."""
+        with self.reading() as database:
+            return {row["id"] for row in database.execute("SELECT id FROM runs")}
+
+    def others_unfinished(self, process: str) -> list[str]:
+        """The other processes that have unfinished runs."""
+        with self.reading() as database:
+            return [row["process"] for row in database.execute(_OTHERS_UNFINISHED, (process,))]
+
+    def interrupt(self, processes: Iterable[str], message: str) -> None:
+        """Note that unfinished runs of processes were interrupted."""
+        with self.writing() as database:
+            database.executemany(_INTERRUPT, [(message, process) for process in processes])
+
+    def make_room(self, bound: int, stays: str) -> list[str]:
+        """Remove runs that have ended and are no favourites, but not `stays`, until all take at most `bound` bytes.
+
+        It is always the oldest of whoever takes the most, so that nobody makes others lose theirs.
+
+        Returns:
+            Their ids.
+        """
+        with self.writing() as database:
+            taken = dict(database.execute("SELECT owner, total(bytes) FROM runs GROUP BY owner").fetchall())
+            if sum(taken.values()) <= bound:
+                return []
+            leaving: dict[str, list[sqlite3.Row]] = {}
+            for row in database.execute(_MAY_LEAVE, (stays,)):
+                leaving.setdefault(row["owner"], []).append(row)
+            gone = []
+            while leaving and sum(taken.values()) > bound:
+                owner = max(leaving, key=lambda each: taken[each])
+                oldest = leaving[owner].pop(0)
+                gone.append(oldest["id"])
+                taken[owner] -= oldest["bytes"]
+                if not leaving[owner]:
+                    del leaving[owner]
+            database.executemany("DELETE FROM runs WHERE id = ?", [(run_id,) for run_id in gone])
+        return gone
+
+
+def _stored(value: Any) -> Any:
+    return storable(value) if isinstance(value, str) else value
