@@ -42,7 +42,7 @@ from tabs.context import AppContext
 from tabs.following import TaskTab
 from tabs.queue import queue_value
 from tabs.requests import Submission, make_job
-from tabs.restoring import filled
+from tabs.restoring import controls_to_fill, fill, updates_of
 from tabs.source import read_source
 from tabs.widgets.compare_player import Cell, compare_player, compare_value
 from tabs.widgets.progress import progress_panel
@@ -152,9 +152,8 @@ def _wire_back(
     context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[TaskTab], send: gr.Button, given: Sequence[Any]
 ) -> None:
     """Let the chosen cell's settings go back to the tab of its task."""
-    filled_in = [each for tab in task_tabs for name, each in tab.controls.items() if name != "visitor"]
     send.click(
-        partial(send_back, context, task_tabs), given, [tabs, *filled_in], show_progress="hidden",
+        partial(send_back, context, task_tabs), given, [tabs, *controls_to_fill(task_tabs)], show_progress="hidden",
         api_visibility="private",
     )  # fmt: skip
 
@@ -218,14 +217,10 @@ def send_back(
         raise gr.Error(sentence(error), print_exception=False) from None
     cell = replace(run, settings={**run.settings, **values}, seed=values["seed"])
     tab = next(tab for tab in task_tabs if tab.task == run.task)
-    updates, missed = filled(context, tab, cell)
-    if missed:
-        gr.Warning(f"The tab cannot show all of it: {'; '.join(missed)}.", duration=12)
-    return [
-        gr.update(selected=run.task),
-        *(updates.get(name, gr.skip()) if each is tab else gr.skip() for each in task_tabs
-          for name in each.controls if name != "visitor"),
-    ]  # fmt: skip
+    updates, unshown = updates_of(context, tab, cell)
+    if unshown:
+        gr.Warning(f"The tab cannot show all of it: {'; '.join(unshown)}.", duration=12)
+    return fill(task_tabs, tab, updates)
 
 
 # The comparison

@@ -17,11 +17,12 @@ from bivdiff.media.reading import LIMITS
 from bivdiff.settings import Settings
 from bivdiff.studio.limits import limits_sentence
 from bivdiff.units import read_bytes
-from tabs import compare, control, edit, following, history, inpaint, models, outpaint, smooth
+from tabs import compare, control, edit, following, inpaint, models, outpaint, smooth
 from tabs import controls as shared
 from tabs.boards import visitor_of
 from tabs.context import AppContext
 from tabs.examples import how_it_works
+from tabs.history import layout as history
 from tabs.queue import queue_strip
 from tabs.refusals import tell_refusals
 from tabs.requests import Submission

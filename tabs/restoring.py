@@ -46,7 +46,21 @@ def _restored_controls(controls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def filled(context: AppContext, tab: TaskTab, run: Run) -> tuple[dict[str, Any], list[str]]:
+def controls_to_fill(task_tabs: Sequence[TaskTab]) -> list[Any]:
+    """The controls of all tabs but the visitor's token, in the order in which `fill` fills them."""
+    return [each for tab in task_tabs for name, each in tab.controls.items() if name != "visitor"]
+
+
+def fill(task_tabs: Sequence[TaskTab], filled: TaskTab, updates: Mapping[str, Any]) -> list[Any]:
+    """What opens a tab and fills its controls, and leaves those of the others: for the tabs, and `controls_to_fill`."""
+    return [
+        gr.update(selected=filled.task),
+        *(updates.get(name, gr.skip()) if tab is filled else gr.skip() for tab in task_tabs
+          for name in tab.controls if name != "visitor"),
+    ]  # fmt: skip
+
+
+def updates_of(context: AppContext, tab: TaskTab, run: Run) -> tuple[dict[str, Any], list[str]]:
     """What fills the controls of a tab so that they are as in a run.
 
     Returns:
@@ -60,9 +74,9 @@ def filled(context: AppContext, tab: TaskTab, run: Run) -> tuple[dict[str, Any],
         for name in {"control_type", "second_control_type"} & {*updates}:
             choices[name] = kinds = _control_choices(context, values["image_model"], second=name.startswith("second"))
             updates[name] = gr.update(value=values[name], choices=kinds)
-    missed = {name: _beyond(tab.controls[name], values[name], choices.get(name)) for name in updates}
-    told = [f"{tab.controls[name].label} {why}" for name, why in missed.items() if why]
-    return {name: update for name, update in updates.items() if not missed[name]}, told + _uneven_controls(run)
+    reasons = {name: _beyond(tab.controls[name], values[name], choices.get(name)) for name in updates}
+    unshown = [f"{tab.controls[name].label} {why}" for name, why in reasons.items() if why]
+    return {name: update for name, update in updates.items() if not reasons[name]}, unshown + _uneven_controls(run)
 
 
 def _control_choices(context: AppContext, image_model: str, second: bool) -> Sequence[Any]:
@@ -85,7 +99,7 @@ def _beyond(shown: Any, value: Any, choices: Sequence[Any] | None) -> str:
 def _uneven_controls(run: Run) -> list[str]:
     """What the tab has one control for, and the run several."""
     controls = run.settings.get("controls") or ()
-    told = [f"it has {len(controls)} controls, and the tab two"] if len(controls) > 2 else []
+    reasons = [f"it has {len(controls)} controls, and the tab two"] if len(controls) > 2 else []
     if len({(item["start"], item["end"]) for item in controls}) > 1:
-        told.append("its controls steer at different times, and those of the tab at the same")
-    return told
+        reasons.append("its controls steer at different times, and those of the tab at the same")
+    return reasons

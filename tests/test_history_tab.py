@@ -20,8 +20,11 @@ from bivdiff.media import carried
 from bivdiff.media.writing import write_mp4
 from bivdiff.studio.jobs import Jobs
 from bivdiff.types import Control
-from tabs import compare, control, edit, following, history, inpaint, outpaint, restoring, smooth
+from tabs import compare, control, edit, following, inpaint, outpaint, restoring, smooth
 from tabs.boards import LOOK_AGAIN, visitor_of
+from tabs.history import acting, comparing, details, layout, listing
+from tabs.history.view import HistoryPage
+from tabs.history.wording import STATE_SENTENCES
 from tabs.page import launch_options
 from tabs.queue import queue_strip
 from tabs.requests import Submission
@@ -42,7 +45,7 @@ def context():
 
 @pytest.fixture
 def page(context):
-    return history.Page(context, [], lambda run_id, visitor: f"{run_id} of {visitor} is queued.")
+    return HistoryPage(context, [], lambda run_id, visitor: f"{run_id} of {visitor} is queued.")
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +106,7 @@ def test_what_is_refused_leaves_nothing_in_the_history(context, page, clip):
     ):  # fmt: skip
         with pytest.raises(InputError, match="wait already"):
             give()
-    assert prompts(history.look(page, values())) == []
+    assert prompts(listing.list_runs(page, values())) == []
 
 
 def test_a_run_that_was_made_smaller_to_fit_is_restored_as_it_was_made(context, clip):
@@ -122,15 +125,15 @@ def test_a_run_that_was_made_smaller_to_fit_is_restored_as_it_was_made(context, 
 
 def test_a_look_that_nobody_asked_for_tells_no_error(context, page, clip, monkeypatch):
     done(context, asked(clip))
-    *_, seen = history.look(page, values())
+    *_, seen = listing.list_runs(page, values())
 
     def locked(*_, **__):
         raise InputError("The history is locked.")
 
     monkeypatch.setattr(context.runs, "find", locked)
-    assert history.refresh(page, values(), seen) == (gr.skip(),) * 4
+    assert listing.refresh(page, values(), seen) == (gr.skip(),) * 4
     with pytest.raises(gr.Error, match="is locked"):
-        history.look(page, values())
+        listing.list_runs(page, values())
 
 
 def test_looking_anew_is_not_another_window():
@@ -145,65 +148,65 @@ def test_a_visitor_sees_own_runs_newest_first(context, page, clip):
     done(context, asked(clip, prompt="the first"))
     failed = context.runs.begin(asked(clip, "edit", "the second"), 8.0, OWN)
     context.runs.end(failed, "failed", "It was too large.")
-    cards, more, *_ = history.look(page, values())
+    cards, more, *_ = listing.list_runs(page, values())
     second, first = cards["rows"]
     assert (second["prompt"], second["state"], second["what"]) == ("the second", "Failed", "Editing, InstructPix2Pix")
     assert (first["prompt"], first["state"], first["seconds"]) == ("the first", "", "3.5 s")
     assert first["thumbnail"].startswith("data:image/webp;base64,")
     assert (cards["note"], more["visible"], cards["trouble"]) == ("2 runs", False, "")
-    assert prompts(history.look(page, values(visitor=STRANGER))) == ["of somebody else"]
-    assert prompts(history.look(page, values(visitor=""))) == []
+    assert prompts(listing.list_runs(page, values(visitor=STRANGER))) == ["of somebody else"]
+    assert prompts(listing.list_runs(page, values(visitor=""))) == []
 
 
 def test_filters_leave_what_they_name(context, page, clip):
     done(context, asked(clip, prompt="a red cube"), favourite=True)
     done(context, asked(clip, "edit", "make it blue"))
-    assert prompts(history.look(page, values(search="CUBE red"))) == ["a red cube"]
-    assert prompts(history.look(page, values(task="edit"))) == ["make it blue"]
-    assert prompts(history.look(page, values(favourites=True))) == ["a red cube"]
-    nothing = history.look(page, values(search="dragon"))[0]
-    assert (nothing["rows"], nothing["empty"], nothing["note"]) == ([], history.NOTHING_FOUND, "")
-    assert history.look(page, values(visitor=STRANGER))[0]["empty"] == history.NOTHING_YET
+    assert prompts(listing.list_runs(page, values(search="CUBE red"))) == ["a red cube"]
+    assert prompts(listing.list_runs(page, values(task="edit"))) == ["make it blue"]
+    assert prompts(listing.list_runs(page, values(favourites=True))) == ["a red cube"]
+    nothing = listing.list_runs(page, values(search="dragon"))[0]
+    assert (nothing["rows"], nothing["empty"], nothing["note"]) == ([], listing.NOTHING_FOUND, "")
+    assert listing.list_runs(page, values(visitor=STRANGER))[0]["empty"] == listing.NOTHING_YET
 
 
 def test_more_are_shown_when_asked_for(context, page, clip, monkeypatch):
-    monkeypatch.setattr(history, "PAGE", 2)
+    monkeypatch.setattr(listing, "PAGE", 2)
     for number in range(5):
         context.runs.begin(asked(clip, prompt=f"number {number}"), 8.0, OWN)
-    cards, more, limit, _ = history.look(page, values(limit=2))
+    cards, more, limit, _ = listing.list_runs(page, values(limit=2))
     assert (len(cards["rows"]), more["visible"], cards["note"]) == (2, True, "2 runs, and there are more")
     for expected in ((4, True), (5, False)):
-        cards, more, limit, _ = history.show_more(page, values(limit=limit))
+        cards, more, limit, _ = listing.show_more(page, values(limit=limit))
         assert (len(cards["rows"]), more["visible"]) == expected
 
 
 def test_the_list_is_sent_again_only_when_it_has_changed(context, page, clip):
     run_id = context.runs.begin(asked(clip), 8.0, OWN)
-    *_, seen = history.look(page, values())
-    assert all(part == gr.skip() for part in history.refresh(page, values(), seen))
+    *_, seen = listing.list_runs(page, values())
+    assert all(part == gr.skip() for part in listing.refresh(page, values(), seen))
     context.runs.started(run_id)
-    again = history.refresh(page, values(), seen)[0]
+    again = listing.refresh(page, values(), seen)[0]
     assert again["rows"][0]["state"] == "Running"
     assert again["chosen"] is None  # a choice that was made meanwhile stays
-    assert history.refresh(page, values(search="red"), seen)[0] == gr.skip()  # a look with that filter is on its way
+    assert listing.refresh(page, values(search="red"), seen)[0] == gr.skip()  # a look with that filter is on its way
 
 
 def test_a_history_that_is_not_kept_says_so(page, monkeypatch):
     monkeypatch.setattr(type(page.context.runs), "trouble", "The disk is full.")
-    assert history.look(page, values())[0]["trouble"] == "The disk is full."
+    assert listing.list_runs(page, values())[0]["trouble"] == "The disk is full."
 
 
 def test_stars_are_given_and_taken(context, page, clip):
     run_id = done(context, asked(clip))
-    assert history.set_favourite(page, values(), run_id, True)[0]["rows"][0]["favourite"] is True
-    assert history.set_favourite(page, values(), run_id, False)[0]["rows"][0]["favourite"] is False
+    assert listing.set_favourite(page, values(), run_id, True)[0]["rows"][0]["favourite"] is True
+    assert listing.set_favourite(page, values(), run_id, False)[0]["rows"][0]["favourite"] is False
 
 
 # The chosen run
 
 
 def test_a_finished_run_shows_its_clips_scores_seconds_and_files(context, page, clip):
-    view = history.show(page, values(done(context, asked(clip, mixing_ratio=0.5))))
+    view = details.show(page, values(done(context, asked(clip, mixing_ratio=0.5))))
     tiles = {tile["label"]: tile for tile in view.player["tiles"]}
     assert list(tiles) == ["Source", "Control map", "Frame by frame", "Bridged"]
     assert all(tile["sheet"]["count"] == 8 for tile in tiles.values())
@@ -225,7 +228,7 @@ def test_a_finished_run_shows_its_clips_scores_seconds_and_files(context, page, 
 def test_what_was_made_before_a_failure_is_shown_with_the_reason(context, page, clip):
     run_id = context.runs.begin(asked(clip), 8.0, OWN)
     context.runs.end(run_id, "failed", "The device is out of memory.", clip[::-1])
-    view = history.show(page, values(run_id))
+    view = details.show(page, values(run_id))
     made = {tile["label"]: tile["note"] if tile["sheet"] is None else "" for tile in view.player["tiles"]}
     assert made == {"Source": "", "Control map": "Not made", "Frame by frame": "", "Bridged": "Not made"}
     assert not any(tile.get("pending") for tile in view.player["tiles"])
@@ -235,13 +238,13 @@ def test_what_was_made_before_a_failure_is_shown_with_the_reason(context, page, 
 def test_an_interrupted_run_says_how_to_go_on(context, page, clip):
     run_id = context.runs.begin(asked(clip), 8.0, OWN)
     context.runs.end(run_id, "interrupted", "The studio was stopped.")
-    view = history.show(page, values(run_id))
-    assert history.STATES["interrupted"] in view.about
+    view = details.show(page, values(run_id))
+    assert STATE_SENTENCES["interrupted"] in view.about
     assert view.again["interactive"]
 
 
 def test_what_is_under_way_can_neither_be_deleted_nor_run_again(context, page, clip):
-    view = history.show(page, values(context.runs.begin(asked(clip), 8.0, OWN)))
+    view = details.show(page, values(context.runs.begin(asked(clip), 8.0, OWN)))
     assert not view.delete["interactive"]
     assert not view.again["interactive"]
 
@@ -251,14 +254,14 @@ def test_a_comparison_shows_its_clips_by_their_values(context, page, clip):
     path = context.runs.folder(run_id) / "0.mp4"
     write_mp4(path, clip, 8)
     context.runs.finish_comparison(run_id, asked(clip), {"cell 1": path}, {"warp_error": [1, 2]}, clip)
-    view = history.show(page, values(run_id))
+    view = details.show(page, values(run_id))
     assert [tile["label"] for tile in view.player["tiles"]] == ["Source", "Mixing ratio 0", "Mixing ratio 1"]
     assert [bool(tile["sheet"]) for tile in view.player["tiles"]] == [True, True, False]
     assert "Comparison: Controllable generation" in view.about
 
 
 def test_what_users_write_is_no_markup(context, page, clip):
-    view = history.show(page, values(done(context, asked(clip, prompt="<script>", negative_prompt="<b>"))))
+    view = details.show(page, values(done(context, asked(clip, prompt="<script>", negative_prompt="<b>"))))
     assert "&lt;script&gt;" in view.about
     assert "&lt;b&gt;" in view.settings
     assert "<script>" not in view.about + view.settings
@@ -268,31 +271,31 @@ def test_running_again_hands_the_run_to_the_queue(context, page, clip, monkeypat
     told = []
     monkeypatch.setattr(gr, "Info", lambda text, **_: told.append(text))
     run_id = done(context, asked(clip))
-    history.again(page, values(run_id))
+    acting.again(page, values(run_id))
     assert told == [f"{run_id} of {VISITOR} is queued."]
 
 
 def test_deleting_asks_first(context, page, clip):
     run_id = done(context, asked(clip))
-    first = history.press_delete(page, values(run_id), "")
-    assert (first.delete["value"], first.doomed, first.keep["visible"]) == ("Delete for good?", run_id, True)
+    first = acting.press_delete(page, values(run_id), "")
+    assert (first.delete["value"], first.to_delete, first.keep["visible"]) == ("Delete for good?", run_id, True)
     assert len(context.runs.find(OWN)) == 1
     other = done(context, asked(clip))
-    assert history.press_delete(page, values(other), run_id).delete["value"] == "Delete for good?"
-    last = history.press_delete(page, values(run_id), first.doomed)
-    assert (last.details["visible"], last.run_id, last.doomed) == (False, "", "")
+    assert acting.press_delete(page, values(other), run_id).delete["value"] == "Delete for good?"
+    last = acting.press_delete(page, values(run_id), first.to_delete)
+    assert (last.details["visible"], last.run_id, last.to_delete) == (False, "", "")
     assert [run.id for run in context.runs.find(OWN)] == [other]
 
 
 def test_nobody_reaches_the_runs_of_others(context, page, clip):
     run_id, mine = done(context, asked(clip), OTHER), done(context, asked(clip))
     for act in (
-        lambda: history.show(page, values(run_id)),
-        lambda: history.again(page, values(run_id)),
-        lambda: history.delete(page, values(run_id)),
-        lambda: history.set_favourite(page, values(), run_id, True),
-        lambda: history.compare(page, f"{mine} {run_id}", VISITOR),
-        lambda: history.restore(page, run_id, VISITOR),
+        lambda: details.show(page, values(run_id)),
+        lambda: acting.again(page, values(run_id)),
+        lambda: acting.delete(page, values(run_id)),
+        lambda: listing.set_favourite(page, values(), run_id, True),
+        lambda: comparing.compare(page, f"{mine} {run_id}", VISITOR),
+        lambda: acting.restore(page, run_id, VISITOR),
     ):
         with pytest.raises(gr.Error, match="not in your history"):
             act()
@@ -307,24 +310,24 @@ def test_a_dropped_file_brings_its_run_to_another_machine(context, page, clip, n
     elsewhere = fake_context(FakeRun())
     run_id = done(elsewhere, asked(clip, mixing_ratio=0.35))
     file = elsewhere.runs.get(run_id, OWN).files[name]
-    view = history.adopt(page, values(visitor=STRANGER), str(file))
+    view = acting.adopt(page, values(visitor=STRANGER), str(file))
     adopted = context.runs.get(view.run_id, OTHER)
     assert (adopted.state, adopted.settings["mixing_ratio"], adopted.seed) == ("dropped", 0.35, 7)
     assert [row["state"] for row in view.cards["rows"]] == ["From a file"]
     assert view.cards["chosen"] == view.run_id
     assert view.player["tiles"][0]["sheet"]["count"] == 8
-    assert history.STATES["dropped"] in view.about
+    assert STATE_SENTENCES["dropped"] in view.about
 
 
 def test_a_dropped_file_that_asks_for_models_says_so_before_they_are_loaded(laid_out, clip, monkeypatch):
     told, elsewhere = [], fake_context(FakeRun())
     monkeypatch.setattr(gr, "Warning", lambda text, **_: told.append(text))
-    page = history.Page(*laid_out, None)
+    page = HistoryPage(*laid_out, None)
     run_id = done(elsewhere, asked(clip, base_model="some/one", loras="<b>.safetensors:0.8"))
-    assert "trust" not in history.show(page._replace(context=elsewhere), values(run_id)).about
-    view = history.adopt(page, values(), str(elsewhere.runs.get(run_id, OWN).files["bridged"]))
+    assert "trust" not in details.show(page._replace(context=elsewhere), values(run_id)).about
+    view = acting.adopt(page, values(), str(elsewhere.runs.get(run_id, OWN).files["bridged"]))
     assert "asks for models of its own: some/one, &lt;b&gt;.safetensors:0.8" in view.about
-    history.restore(page, view.run_id, VISITOR)
+    acting.restore(page, view.run_id, VISITOR)
     assert "trust where the file is from" in told[0]
 
 
@@ -332,7 +335,7 @@ def test_a_file_that_carries_nothing_is_refused(page, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "holiday.png")
     for file, why in ((str(tmp_path / "holiday.png"), "carries no settings"), (None, "There is no file")):
         with pytest.raises(gr.Error, match=why):
-            history.adopt(page, values(), file)
+            acting.adopt(page, values(), file)
 
 
 # Restoring
@@ -371,7 +374,7 @@ def test_a_restored_tab_asks_for_exactly_the_same(laid_out, clip, task, changes)
     request = asked(clip, task, "a blue cone", **changes)
     run_id = context.runs.begin(request, 12.0, OWN)
     tab = next(tab for tab in built if tab.task == task)
-    updates, missed = restoring.filled(context, tab, context.runs.get(run_id, OWN))
+    updates, missed = restoring.updates_of(context, tab, context.runs.get(run_id, OWN))
     shown = {name: getattr(control, "value", None) for name, control in tab.controls.items()}
     again = tab.read(context, shown | {name: update["value"] for name, update in updates.items()})
     assert missed == []
@@ -387,7 +390,7 @@ def test_restoring_fills_one_tab_opens_it_and_says_so(laid_out, clip, monkeypatc
     told = []
     monkeypatch.setattr(gr, "Info", lambda text, **_: told.append(text))
     run_id = context.runs.begin(asked(clip, "smooth", "a blue cone"), 8.0, OWN)
-    opened, *updates = history.restore(history.Page(context, built, None), run_id, VISITOR)
+    opened, *updates = acting.restore(HistoryPage(context, built, None), run_id, VISITOR)
     names = [(tab.task, name) for tab in built for name in tab.controls if name != "visitor"]
     filled = {key: update["value"] for key, update in zip(names, updates, strict=True) if update != gr.skip()}
     assert opened["selected"] == "smooth"
@@ -412,7 +415,7 @@ def test_what_a_tab_cannot_show_is_told_and_not_bent(laid_out, clip):
     controls = (Control(end=0.5), Control(control_type="depth"))
     request = asked(clip, num_inference_steps=150, guidance_scale=20.0, controls=controls)
     run = context.runs.get(context.runs.begin(request, 8.0, OWN), OWN)
-    updates, missed = restoring.filled(context, built[0], run)
+    updates, missed = restoring.updates_of(context, built[0], run)
     assert "num_inference_steps" not in updates
     assert missed == [
         "Image steps is 150, and goes from 1 to 100 here", "Image guidance is 20, and goes from 1 to 15 here",
@@ -422,7 +425,7 @@ def test_what_a_tab_cannot_show_is_told_and_not_bent(laid_out, clip):
         run, settings={**run.settings, "mixing_rule": "new", "controls": [run.settings["controls"][0]] * 3}
     )
     assert {"Mixing rule is “new”, which is not offered here", "it has 3 controls, and the tab two"} <= set(
-        restoring.filled(context, built[0], strange)[1]
+        restoring.updates_of(context, built[0], strange)[1]
     )
 
 
@@ -431,30 +434,30 @@ def test_settings_without_pictures_are_restored_without_them(laid_out, clip, mon
     elsewhere, told = fake_context(FakeRun()), []
     file = elsewhere.runs.get(done(elsewhere, asked(clip)), OWN).files["gif"]  # which has no place for pictures
     monkeypatch.setattr(gr, "Warning", lambda text, **_: told.append(text))
-    page = history.Page(context, built, None)
-    view = history.adopt(page, values(), str(file))
+    page = HistoryPage(context, built, None)
+    view = acting.adopt(page, values(), str(file))
     assert carried.NO_PICTURES.split(",")[0] in view.about
     assert not view.again["interactive"]
-    _, *updates = history.restore(page, view.run_id, VISITOR)
+    _, *updates = acting.restore(page, view.run_id, VISITOR)
     names = [name for tab in built for name in tab.controls if name != "visitor"]
     assert updates[names.index("restored")]["value"] == ""
     assert carried.NO_PICTURES in told[0]
 
 
 def test_a_run_of_another_family_names_its_page(context, clip):
-    page = history.Page(replace(context, families=("toybox", "sd15")), [], None)
+    page = HistoryPage(replace(context, families=("toybox", "sd15")), [], None)
     run_id = context.runs.begin(asked(clip, family="sd15"), 8.0, OWN)
     context.runs.end(run_id, "cancelled")
-    view = history.show(page, values(run_id))
+    view = details.show(page, values(run_id))
     assert '<a href="./sd15">' in view.about
     assert not view.restore["interactive"]
     assert view.again["interactive"]
     with pytest.raises(gr.Error, match="a page of its own"):
-        history.restore(page, run_id, VISITOR)
-    back = history.Page(replace(context, family="sd15", families=("toybox", "sd15")), [], None)
-    assert '<a href="./">' in history.show(back, values(done(context, asked(clip)))).about
-    alone = history.Page(replace(context, families=("toybox",)), [], None)
-    assert "BIVDIFF_FAMILIES" in history.show(alone, values(run_id)).about
+        acting.restore(page, run_id, VISITOR)
+    back = HistoryPage(replace(context, family="sd15", families=("toybox", "sd15")), [], None)
+    assert '<a href="./">' in details.show(back, values(done(context, asked(clip)))).about
+    alone = HistoryPage(replace(context, families=("toybox",)), [], None)
+    assert "BIVDIFF_FAMILIES" in details.show(alone, values(run_id)).about
 
 
 # Comparing
@@ -462,7 +465,7 @@ def test_a_run_of_another_family_names_its_page(context, clip):
 
 def test_runs_are_compared_by_what_tells_them_apart(context, page, clip):
     ids = [done(context, asked(clip, mixing_ratio=ratio, seed=seed)) for ratio, seed in ((0.0, 1), (0.5, 2))]
-    shown, value = history.compare(page, " ".join(ids), VISITOR)
+    shown, value = comparing.compare(page, " ".join(ids), VISITOR)
     assert shown["visible"]
     assert [cell["label"] for cell in value["cells"]] == ["Mixing ratio 0", "Mixing ratio 0.5"]
     assert [cell["sublabel"] for cell in value["cells"]] == ["Seed 1", "Seed 2"]
@@ -481,7 +484,7 @@ def test_what_cannot_be_compared_says_why(context, page, clip):
         ([whole, failed], "has no finished clip"),
     ]:
         with pytest.raises(gr.Error, match=why):
-            history.compare(page, " ".join(ids), VISITOR)
+            comparing.compare(page, " ".join(ids), VISITOR)
 
 
 # A client, and the page
@@ -495,7 +498,7 @@ def served():
 @pytest.fixture(scope="module")
 def address(served):
     with pytest.MonkeyPatch.context() as patch, gr.Blocks() as page:
-        patch.setattr(history, "REFRESH", HASTE)
+        patch.setattr(layout, "REFRESH", HASTE)
         visitor = gr.Textbox("", visible="hidden", label="Visitor")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Task", id="control"):
@@ -508,8 +511,8 @@ def address(served):
                     "visitor": visitor,
                 }
                 task = following.TaskTab("control", None, controls, gr.Button("Compare"))
-            with gr.Tab(history.TITLE, id=history.NAME, elem_id="history-tab", elem_classes="bd-tab") as tab:
-                history.build(served, tab, tabs, [task], visitor, lambda run_id, _: f"{run_id[:4]} is queued.")
+            with gr.Tab(layout.TITLE, id=layout.NAME, elem_id="history-tab", elem_classes="bd-tab") as tab:
+                layout.build(served, tab, tabs, [task], visitor, lambda run_id, _: f"{run_id[:4]} is queued.")
         page.load(None, None, visitor, js="() => new URL(location).searchParams.get('visitor')")
     folder = str(served.runs.files_folder)
     _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, allowed_paths=[folder], **launch_options())

@@ -1,50 +1,31 @@
 // The history: runs as cards. Choosing one triggers "pick", its star "star"; the bar above compares what is ticked.
-// In it: drawing the cards, their thumbnails in motion, keys, and what is ticked. Not in it: looks (style.css), which
-// runs there are and what is done with them (tabs/history.py).
 // Given by Gradio: element, props, watch, trigger. All text from the server is set as text, never as markup.
 
 const root = element.querySelector(".bd-history");
-const still = window.matchMedia("(prefers-reduced-motion: reduce)");
-const LEAST = 2, MOST = 12; // as many clips as the comparison player shows
-const STAR = "M12 3.6 14.6 9.1 20.6 9.9 16.2 14.1 17.3 20.1 12 17.2 6.7 20.1 7.8 14.1 3.4 9.9 9.4 9.1 Z";
 const ticked = new Set();
 let chosen = "";
 
 const trouble = part(root, "p", "bd-history-trouble");
 const bar = part(root, "div", "bd-history-bar");
 const count = part(bar, "span", "bd-history-count");
-const compare = word(bar, "Compare selected", "bd-history-compare", () => act("compare", { selected: [...ticked] }));
-const clear = word(bar, "Clear", "bd-history-clear", () => {
+const compare = button("bd-history-compare", "Compare selected", () => act("compare", { selected: [...ticked] }));
+const clear = button("bd-history-clear", "Clear", () => {
   ticked.clear();
   update();
   list.querySelector(".bd-past-open")?.focus();
 });
+bar.append(compare, clear);
 const list = part(root, "ul", "bd-history-list");
 const empty = part(root, "div", "bd-history-empty");
 const note = part(root, "p", "bd-history-note");
-part(empty, "strong", "");
-part(empty, "p", "");
+part(empty, "strong");
+part(empty, "p");
 trouble.setAttribute("role", "alert");
 bar.setAttribute("role", "group");
 bar.setAttribute("aria-label", "Selected runs");
 count.setAttribute("role", "status");
 note.setAttribute("role", "status");
 list.setAttribute("aria-label", "Runs, newest first. The arrow keys go from one to the next.");
-
-function part(parent, tag, classes) {
-  const made = document.createElement(tag);
-  made.className = classes;
-  parent.append(made);
-  return made;
-}
-
-function word(parent, label, classes, press) {
-  const made = part(parent, "button", classes);
-  made.type = "button";
-  made.textContent = label;
-  made.addEventListener("click", press);
-  return made;
-}
 
 function act(name, more) {
   props.value = { ...props.value, ...more };
@@ -68,12 +49,16 @@ function card() {
   part(words, "span", "bd-pill");
   const tick = part(item, "label", "bd-past-tick");
   const box = part(tick, "input", "");
-  const star = part(item, "button", "bd-past-star");
-  open.type = star.type = "button";
+  const star = button("bd-past-star", "star", () => {
+    const favourite = star.getAttribute("aria-pressed") !== "true";
+    press(star, favourite); // at once; the server's answer follows
+    act("star", { starred: item.dataset.id, favourite });
+  });
+  item.append(star);
+  open.type = "button";
   box.type = "checkbox";
   moving.alt = "";
   moving.hidden = true;
-  star.append(starShape());
 
   // The first frame is drawn on a canvas, which stays still; the picture itself moves, and lies over it.
   moving.addEventListener("load", () => {
@@ -81,7 +66,7 @@ function card() {
     first.height = moving.naturalHeight;
     first.getContext("2d").drawImage(moving, 0, 0);
   });
-  const play = (on) => { moving.hidden = !on || still.matches || !moving.getAttribute("src"); };
+  const play = (on) => { moving.hidden = !on || stillness.matches || !moving.getAttribute("src"); };
   for (const event of ["mouseenter", "focusin"]) item.addEventListener(event, () => play(true));
   for (const event of ["mouseleave", "focusout"]) item.addEventListener(event, () => play(false));
 
@@ -89,29 +74,14 @@ function card() {
     act("pick", { chosen: item.dataset.id });
     update();
   });
-  star.addEventListener("click", () => {
-    const favourite = star.getAttribute("aria-pressed") !== "true";
-    star.setAttribute("aria-pressed", String(favourite)); // at once; the server's answer follows
-    act("star", { starred: item.dataset.id, favourite });
-  });
   box.addEventListener("change", () => {
     if (box.checked) ticked.add(item.dataset.id);
     else ticked.delete(item.dataset.id);
-    tell();
+    showCount();
     mark(item);
   });
   open.addEventListener("keydown", (event) => move(event, item));
   return item;
-}
-
-function starShape() {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  svg.setAttribute("viewBox", "0 0 24 24");
-  svg.setAttribute("aria-hidden", "true");
-  path.setAttribute("d", STAR);
-  svg.append(path);
-  return svg;
 }
 
 function move(event, item) {
@@ -132,11 +102,12 @@ function move(event, item) {
 function fill(item, run) {
   const set = (name, text) => {
     const place = item.querySelector(name);
-    if (place.textContent !== text) place.textContent = text;
+    write(place, text);
     place.hidden = !text;
   };
   const picture = item.querySelector("img");
-  const told = `${run.prompt}, ${run.what}`;
+  const name = `${run.prompt}, ${run.what}`;
+  const star = item.querySelector(".bd-past-star");
   item.dataset.id = run.id;
   set(".bd-past-prompt", run.prompt);
   set(".bd-past-what", run.what);
@@ -144,11 +115,11 @@ function fill(item, run) {
   set(".bd-pill", run.state);
   set(".bd-past-none", run.thumbnail ? "" : "No picture");
   item.querySelector(".bd-pill").dataset.state = run.key;
-  item.querySelector(".bd-past-open").setAttribute("aria-pressed", String(run.id === chosen));
-  item.querySelector(".bd-past-star").setAttribute("aria-pressed", String(run.favourite));
-  item.querySelector(".bd-past-star").setAttribute("aria-label", `Favourite: ${told}`);
-  item.querySelector(".bd-past-star").title = run.favourite ? "A favourite: it is kept" : "Make it a favourite";
-  item.querySelector(".bd-past-tick input").setAttribute("aria-label", `Select: ${told}`);
+  press(item.querySelector(".bd-past-open"), run.id === chosen);
+  press(star, run.favourite);
+  star.setAttribute("aria-label", `Favourite: ${name}`);
+  star.title = run.favourite ? "A favourite: it is kept" : "Make it a favourite";
+  item.querySelector(".bd-past-tick input").setAttribute("aria-label", `Select: ${name}`);
   item.querySelector(".bd-past-tick").title = "Select it, to compare it with others";
   const time = item.querySelector("time");
   const made = new Date(1000 * run.created);
@@ -182,30 +153,30 @@ function when(made) {
   return `${made.toLocaleDateString("en-GB", { day: "numeric", month: "short", year })}, ${clock}`;
 }
 
-function tell() {
+function showCount() {
+  const [least, most] = props.value.selectable;
   const number = ticked.size;
   bar.hidden = !number;
-  compare.disabled = number < LEAST || number > MOST;
-  const hint = number < LEAST ? ": select one more to compare" : number > MOST ? `: at most ${MOST} can be compared` : "";
+  compare.disabled = number < least || number > most;
+  const hint = number < least ? ": select one more to compare" : number > most ? `: at most ${most} can be compared` : "";
   count.textContent = `${number} selected${hint}`;
 }
 
 function update() {
-  const { rows, empty: said, note: told, trouble: wrong } = props.value;
-  chosen = props.value.chosen ?? chosen; // null where the list was only looked at again
-  const there = new Set(rows.map((run) => run.id));
+  const value = props.value;
+  chosen = value.chosen ?? chosen; // null where the list was only looked at again
+  const there = new Set(value.rows.map((run) => run.id));
   for (const id of ticked) if (!there.has(id)) ticked.delete(id);
-  rows.forEach((run, index) => fill(list.children[index] || card(), run));
-  while (list.children.length > rows.length) list.lastChild.remove();
-  list.hidden = !rows.length;
-  empty.hidden = Boolean(rows.length);
-  empty.firstChild.textContent = said?.[0] ?? "";
-  empty.lastChild.textContent = said?.[1] ?? "";
-  for (const [place, text] of [[note, told], [trouble, wrong]]) {
-    if (place.textContent !== text) place.textContent = text;
+  value.rows.forEach((run, index) => fill(list.children[index] || card(), run));
+  while (list.children.length > value.rows.length) list.lastChild.remove();
+  list.hidden = !value.rows.length;
+  empty.hidden = Boolean(value.rows.length);
+  [empty.firstChild.textContent, empty.lastChild.textContent] = value.empty;
+  for (const [place, text] of [[note, value.note], [trouble, value.trouble]]) {
+    write(place, text);
     place.hidden = !text;
   }
-  tell();
+  showCount();
 }
 
 update();

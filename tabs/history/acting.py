@@ -1,0 +1,83 @@
+"""What is done with a run: taken from a file, run again, restored to its tab, deleted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from bivdiff.errors import InputError
+from tabs.binding import Values
+from tabs.boards import telling, visitor_of
+from tabs.history.details import deletion_unasked, details_of, request_of
+from tabs.history.listing import listed
+from tabs.history.view import HistoryPage, HistoryView, owner_of
+from tabs.history.wording import wanted_models
+from tabs.restoring import fill, updates_of
+
+
+@telling
+def adopt(page: HistoryPage, values: Values, file: str | None) -> HistoryView:
+    """Take the run that a file carries into the history, and show it."""
+    if not file:
+        raise InputError("There is no file. Give an mp4, PNG, GIF or zip that was made here.")
+    owner = owner_of(values)
+    run_id = page.context.runs.adopt(Path(file), owner)
+    shown = details_of(page, page.context.runs.get(run_id, owner), owner)
+    return shown._replace(**listed(page, {**values, "run_id": run_id}))
+
+
+@telling
+def again(page: HistoryPage, values: Values) -> HistoryView:
+    """Run exactly the stored request of the chosen run once more."""
+    run = page.context.runs.get(values.get("run_id") or "", owner_of(values))
+    gr.Info(page.rerun(run.id, values.get("visitor") or ""), duration=8)
+    return HistoryView(**listed(page, values))
+
+
+def press_delete(page: HistoryPage, values: Values, to_delete: str) -> HistoryView:
+    """Ask at the first press, delete at the second."""
+    if to_delete == values.get("run_id"):
+        return delete(page, values)
+    sure = gr.update(value="Delete for good?", variant="stop")
+    return HistoryView(delete=sure, keep=gr.update(visible=True), to_delete=values.get("run_id"))
+
+
+@telling
+def delete(page: HistoryPage, values: Values) -> HistoryView:
+    """Delete the chosen run and its files."""
+    page.context.runs.delete(values.get("run_id") or "", owner_of(values))
+    button, hidden, nothing = deletion_unasked()
+    return HistoryView(
+        **listed(page, {**values, "run_id": ""}), run_id="", details=gr.update(visible=False), delete=button,
+        keep=hidden, to_delete=nothing,
+    )  # fmt: skip
+
+
+@telling
+def restore(page: HistoryPage, run_id: str, visitor: str) -> list[Any]:
+    """Fill the controls of the task's tab as the run has them, and open that tab.
+
+    Raises:
+        gr.Error: it is not there, or belongs to another page.
+    """
+    run = page.context.runs.get(run_id or "", visitor_of(visitor).owner)
+    if run.family != page.context.family:
+        raise InputError(f"This run is one of '{run.family}', which has a page of its own. Restore it there.")
+    tab = next((tab for tab in page.task_tabs if tab.task == run.task), None)
+    if tab is None:
+        raise InputError(f"There is no tab for the task '{run.task}', so this run cannot be restored.")
+    updates, unshown = updates_of(page.context, tab, run)
+    request, trouble = request_of(page.context, run, run.owner)
+    if request is None:
+        updates["restored"] = gr.update(value="")
+    if warning := wanted_models(run):
+        gr.Warning(warning, duration=15)
+    if unshown:
+        trouble += f" The tab cannot show all of this run: {'; '.join(unshown)}. “Run again” uses exactly what it used."
+    if trouble:
+        gr.Warning(f"Restored, but not all of it. {trouble.strip()}", duration=15)
+    else:
+        gr.Info("The settings and pictures of that run are in this tab.", duration=6)
+    return fill(page.task_tabs, tab, updates)
