@@ -18,8 +18,6 @@ import torch
 
 from bivdiff.bridge.pipeline import last, run
 from bivdiff.bridge.reuse import StageCache
-from bivdiff.catalog.components import components_of
-from bivdiff.catalog.families import models_for
 from bivdiff.errors import BIVDiffError
 from bivdiff.evaluate.bench import Load, bench
 from bivdiff.evaluate.evaluation import case_of, score
@@ -82,8 +80,7 @@ def foretold(task: str, settings: Settings, changes: dict[str, Any]) -> str:
     frames = np.zeros((FULL_SIZE.num_frames, FULL_SIZE.size, FULL_SIZE.size, 3), np.uint8)
     masks = None if request.masks is None else frames[..., 0]
     request = replace(request, frames=frames, masks=masks)
-    chosen = models_for(request)
-    return say_bytes(estimate(request, chosen, components_of(request).networks, ModelManager(settings)).device_bytes)
+    return say_bytes(estimate(request, ModelManager(settings)).device_bytes)
 
 
 def with_fewer_digits(scenes: int) -> Iterator[str]:

@@ -180,9 +180,9 @@ class _Maker:
         """See `AppContext`."""
         check_allowed(request, self._settings)
         _pipeline()
-        from bivdiff.models.planning import expected
+        from bivdiff.models.estimate import estimate
 
-        return expected(request, self._manager()).sentence
+        return estimate(request, self._manager()).sentence
 
     def control_maps(self, request: GenerationRequest) -> tuple[np.ndarray, ...]:
         """See `AppContext`; what is drawn without a model needs no card."""
@@ -197,12 +197,12 @@ class _Maker:
         check_allowed(request, self._settings)
         _pipeline()
         from bivdiff.compare.planning import expected_of_all, fitted_for_all
-        from bivdiff.models.planning import expected
+        from bivdiff.models.estimate import estimate
 
         changed, manager, axes = "", self._manager(), axes or {}
         if to_fit:
             request, changed = fitted_for_all(request, axes, manager)
-        found = expected_of_all(request, axes, manager) if axes else expected(request, manager)
+        found = expected_of_all(request, axes, manager) if axes else estimate(request, manager)
         if not found.fits:
             raise OutOfMemoryError(f"{found.advice} Or tick “Fit to my memory” under “Advanced”.")
         most = self._settings.max_minutes

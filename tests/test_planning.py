@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 
 from bivdiff.bridge.pipeline import last, run
-from bivdiff.catalog.components import components_of
-from bivdiff.catalog.families import FAMILIES, models_for
+from bivdiff.catalog.families import FAMILIES
 from bivdiff.catalog.requests import default_request
 from bivdiff.compare.planning import expected_of_all, fitted_for_all
 from bivdiff.errors import OutOfMemoryError
 from bivdiff.models import estimate as estimating
 from bivdiff.models import manager as managing
 from bivdiff.models import planning
-from bivdiff.models.estimate import FOOTPRINTS, activation_bytes, operations, say_seconds, with_size
+from bivdiff.models.estimate import FOOTPRINTS, activation_bytes, estimate, operations, say_seconds, with_size
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.memory import Memory, MemoryProbe
-from bivdiff.models.planning import expected, fitted
+from bivdiff.models.planning import fitted
 from bivdiff.settings import Settings
 from bivdiff.types import Control
 
@@ -66,10 +65,10 @@ def big_request(size=512, frames=8, **changes):
 
 
 def test_weights_are_counted_as_the_policy_places_them(tmp_path):
-    found = {policy: expected(big_request(), manager_of(24, tmp_path, policy)) for policy in ("none", "model", "group")}
+    found = {policy: estimate(big_request(), manager_of(24, tmp_path, policy)) for policy in ("none", "model", "group")}
     sizes = {policy: estimate.device_bytes / GIGA for policy, estimate in found.items()}
     # U-Net 1.72, ControlNet 0.72, VAE 0.17, text encoders 0.25 and 0.68, ZeroScope 2.82
-    activations = activation_bytes(big_request(), FAMILIES["sd15"], manager_of(24, tmp_path)) / GIGA
+    activations = activation_bytes(big_request(), manager_of(24, tmp_path)) / GIGA
     assert sizes["none"] == pytest.approx(6.36 + activations, abs=0.05)
     assert sizes["model"] == pytest.approx(2.82 + 0.17 + activations, abs=0.05)
     assert sizes["group"] == pytest.approx(0.25 + activations, abs=0.05)
@@ -79,7 +78,7 @@ def test_weights_are_counted_as_the_policy_places_them(tmp_path):
 def test_what_is_computed_grows_with_frames_and_size_and_not_beyond_the_window(tmp_path):
     def activations(**changes):
         request = big_request(**changes)
-        return activation_bytes(request, FAMILIES["sd15"], manager)
+        return activation_bytes(request, manager)
 
     manager = manager_of(24, tmp_path)
     assert activations(size=512) == pytest.approx(4 * activations(size=256), rel=0.01)
@@ -91,29 +90,27 @@ def test_what_is_computed_grows_with_frames_and_size_and_not_beyond_the_window(t
 
 def test_operations_are_those_of_every_stage():
     request = big_request(num_inference_steps=2, num_inversion_steps=3, num_smoothing_steps=4, mixing_ratio=0.5)
-    chosen = models_for(request)
-    networks = components_of(request).networks
     cost = {kind: footprint.gflop for kind, footprint in FOOTPRINTS.items()}
     denoising = 8 * (2 * 2 * (cost["unet"] + cost["controlnet"]) + 3 * cost["unet"] + 3 * cost["video_unet"]
                      + 2 * 4 * cost["video_unet"])  # fmt: skip
     coding = 8 * (2 * cost["decode"] + cost["encode"])
-    assert operations(request, chosen, networks) == pytest.approx(denoising + coding)
-    alone = operations(replace(request, mixing_ratio=1.0), chosen, networks)
+    assert sum(operations(request).values()) == pytest.approx(denoising + coding)
+    alone = sum(operations(replace(request, mixing_ratio=1.0)).values())
     assert denoising + coding - alone == pytest.approx(8 * 3 * cost["video_unet"])
 
 
 def test_what_does_not_fit_says_what_to_change_and_can_be_made_to_fit(tmp_path):
     request = big_request(frame_batch_size=8)
-    assert expected(request, manager_of(24, tmp_path)).fits
+    assert estimate(request, manager_of(24, tmp_path)).fits
     small = manager_of(3, tmp_path)
-    found = expected(request, small)
+    found = estimate(request, small)
     assert not found.fits
     assert "3 GB" in found.advice
     assert "leaner offload policy" in found.advice
     smaller, sentence = fitted(request, small)
     assert small.policy == "group"
     assert "the offload policy is 'group'" in sentence
-    assert expected(smaller, small).fits
+    assert estimate(smaller, small).fits
 
 
 def test_the_least_change_is_taken(tmp_path):
@@ -176,11 +173,11 @@ def test_times_are_said_as_people_do():
 def test_a_run_teaches_how_long_the_next_takes(request_of, settings):
     manager = ModelManager(settings)
     request = request_of(mixing_ratio=0.5)
-    before = expected(request, manager)
+    before = estimate(request, manager)
     assert before.rough
     assert "roughly" in before.sentence
     result = last(run(request, manager))
-    after = expected(request, manager)
+    after = estimate(request, manager)
     assert not after.rough
     spent = sum(result.seconds[stage] for stage in ("framewise", "inversion", "smoothing"))
     assert after.seconds == pytest.approx(spent, rel=0.01)
@@ -198,7 +195,7 @@ def test_weights_in_memory_are_counted_as_they_are(settings):
 
 def test_a_comparison_takes_what_its_hungriest_clip_takes_and_the_time_of_all(tmp_path):
     manager, request = manager_of(24, tmp_path), big_request(smoothing_guidance_scale=1.0)
-    one, guided = expected(request, manager), expected(replace(request, smoothing_guidance_scale=4.0), manager)
+    one, guided = estimate(request, manager), estimate(replace(request, smoothing_guidance_scale=4.0), manager)
     assert guided.device_bytes > one.device_bytes
     ratios = {"mixing_ratio": [0.0, 0.5, 1.0]}
     both = expected_of_all(request, {**ratios, "smoothing_guidance_scale": [1.0, 4.0]}, manager)
@@ -206,13 +203,13 @@ def test_a_comparison_takes_what_its_hungriest_clip_takes_and_the_time_of_all(tm
     assert both.seconds > expected_of_all(request, ratios, manager).seconds
     assert one.seconds < expected_of_all(request, ratios, manager).seconds < 3 * one.seconds
     seeds = expected_of_all(replace(request, mixing_ratio=0.5), {"seed": [1, 2, 3]}, manager)
-    assert seeds.seconds == pytest.approx(3 * expected(replace(request, mixing_ratio=0.5), manager).seconds)
+    assert seeds.seconds == pytest.approx(3 * estimate(replace(request, mixing_ratio=0.5), manager).seconds)
 
 
 def test_a_comparison_is_made_to_fit_for_its_hungriest_clip_and_keeps_its_own_settings(tmp_path):
     request = big_request(smoothing_guidance_scale=1.0, frame_batch_size=1)
     axes = {"smoothing_guidance_scale": [1.0, 4.0]}
-    need = expected(request, manager_of(24, tmp_path)).device_bytes / GIGA
+    need = estimate(request, manager_of(24, tmp_path)).device_bytes / GIGA
     alone, told = fitted(request, manager_of(need + 0.1, tmp_path))
     assert (alone.window, told) == (request.window, "")
     tight = manager_of(need + 0.1, tmp_path)

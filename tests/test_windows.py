@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from bivdiff.bridge.pipeline import last, run
-from bivdiff.bridge.windows import over_windows, windows_of
+from bivdiff.bridge.windows import over_windows
+from bivdiff.models.windows import windows_of
 
 EXACT = 1e-6
 

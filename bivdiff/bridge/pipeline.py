@@ -38,6 +38,7 @@ from bivdiff.catalog.families import models_for
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.specs import VideoModel
 from bivdiff.errors import InputError, ModelUnavailableError
+from bivdiff.models.cost import evaluations_of
 from bivdiff.models.estimate import activation_bytes, operations
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.metering import Meter, peak_memory_bytes
@@ -262,7 +263,7 @@ def _prepare(request: GenerationRequest, manager: ModelManager, cache: StageCach
     if request.controls:
         with meter.stage("control"):
             maps = control_maps(request, manager)
-    running = partial(manager.running, reserve=activation_bytes(request, chosen, manager))
+    running = partial(manager.running, reserve=activation_bytes(request, manager))
     kit = Kit(request, vae, text_encoder, tokenizer, scheduler, unet, networks, maps, running, manager.device)
     shared = f"{manager.numerics()} {manager.identity(chosen.shared)}"
     named = {
@@ -305,11 +306,9 @@ def _check_base(
 
 def _note_pace(request: GenerationRequest, manager: ModelManager, meter: Meter) -> None:
     """Remember how fast a whole run was: one that found stages kept tells nothing."""
-    wanted = {"inversion", "smoothing"} | ({"framewise"} if IMAGE_MODELS[request.image_model].makes_frames else set())
-    if wanted <= set(meter.evaluations):
-        chosen = models_for(request)
-        spent = sum(meter.seconds[stage] for stage in wanted)
-        manager.note_pace(request.family, operations(request, chosen, components_of(request).networks), spent)
+    if meter.evaluations == evaluations_of(request):
+        spent = sum(meter.seconds[stage] for stage in meter.evaluations)
+        manager.note_pace(request.family, sum(operations(request).values()), spent)
 
 
 def _distinct(parts: Iterable[Any]) -> list[Any]:

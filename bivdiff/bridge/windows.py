@@ -7,14 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-
-def windows_of(num_frames: int, window: int) -> list[range]:
-    """Windows over a clip: each starts half a window after the one before, and the last ends with the clip."""
-    if num_frames <= window:
-        return [range(num_frames)]
-    stride = max(1, window // 2)
-    starts = [*range(0, num_frames - window, stride), num_frames - window]
-    return [range(start, start + window) for start in starts]
+from bivdiff.models.windows import windows_of
 
 
 def over_windows(

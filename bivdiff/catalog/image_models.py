@@ -15,10 +15,10 @@ OWN_UNET = "unet"
 """The name of an image model's own U-Net among a family's networks."""
 
 
-class Walk(NamedTuple):
+class Steps(NamedTuple):
     """Steps that cost alike: how many there are, and how often each picture is evaluated in one of them."""
 
-    steps: int
+    count: int
     passes: int
 
 
@@ -27,30 +27,30 @@ def guided_passes(guidance_scale: float) -> int:
     return 2 if guidance_scale > 1 else 1
 
 
-def _guided(request: GenerationRequest) -> tuple[Walk, ...]:
-    return (Walk(request.num_inference_steps, guided_passes(request.guidance_scale)),)
+def _guided(request: GenerationRequest) -> tuple[Steps, ...]:
+    return (Steps(request.num_inference_steps, guided_passes(request.guidance_scale)),)
 
 
-def _guided_by_picture(request: GenerationRequest) -> tuple[Walk, ...]:
+def _guided_by_picture(request: GenerationRequest) -> tuple[Steps, ...]:
     """InstructPix2Pix has two guidances, and evaluates both together whatever their scales."""
-    return (Walk(request.num_inference_steps, 3),)
+    return (Steps(request.num_inference_steps, 3),)
 
 
-def _beside_the_source(request: GenerationRequest) -> tuple[Walk, ...]:
+def _beside_the_source(request: GenerationRequest) -> tuple[Steps, ...]:
     """Prompt2Prompt inverts the source, and denoises the edit beside it for as long as it looks at the source."""
-    steps = request.num_inference_steps
-    inverted = Walk(steps, 1)
+    count = request.num_inference_steps
+    inverted = Steps(count, 1)
     if not request.reweight.strip() and request.prompt.lower().split() == request.source_prompt.lower().split():
         return (inverted,)  # no edit: the way back is known
     if request.reweight.strip() or request.blend_words.strip(" ,"):
-        beside = steps
+        beside = count
     else:
-        beside = max(round(share * steps) for share in (request.cross_replace_steps, request.self_replace_steps))
+        beside = max(round(share * count) for share in (request.cross_replace_steps, request.self_replace_steps))
     passes = guided_passes(request.guidance_scale)
-    return inverted, Walk(beside, passes + 1), Walk(steps - beside, passes)
+    return inverted, Steps(beside, passes + 1), Steps(count - beside, passes)
 
 
-def _nothing(_: GenerationRequest) -> tuple[Walk, ...]:
+def _nothing(_: GenerationRequest) -> tuple[Steps, ...]:
     return ()
 
 
@@ -67,7 +67,7 @@ class ImageModel:
         settings: fields of the request that it alone reads, or it and its like.
         by_instruction: whether its prompt is an order, which describes no clip.
         inverts_source: whether it starts from the source's inversion and not from noise of its own.
-        walks: the steps in which it makes the frames of a request, in their order.
+        steps: those in which it makes the frames of a request, in their order.
         batches: what `frame_batch_size` counts: pictures that are evaluated, or frames, each with all its passes.
         paper: its settings in the paper, where they differ from GenerationRequest's own defaults.
     """
@@ -80,7 +80,7 @@ class ImageModel:
     settings: tuple[str, ...] = ()
     by_instruction: bool = False
     inverts_source: bool = False
-    walks: Callable[[GenerationRequest], tuple[Walk, ...]] = _guided
+    steps: Callable[[GenerationRequest], tuple[Steps, ...]] = _guided
     batches: Literal["pictures", "frames"] = "pictures"
     paper: Mapping[str, Any] = field(default_factory=dict)
 
@@ -107,19 +107,19 @@ IMAGE_MODELS: dict[str, ImageModel] = {
     ),
     "instruct-pix2pix": ImageModel(
         title="InstructPix2Pix", tasks=("edit",), denoiser="own", settings=("source_prompt", "image_guidance_scale"),
-        by_instruction=True, walks=_guided_by_picture,
+        by_instruction=True, steps=_guided_by_picture,
     ),
     "prompt2prompt": ImageModel(
         title="Prompt2Prompt", tasks=("edit",), needs=("source_prompt",),
         settings=("source_prompt", "cross_replace_steps", "self_replace_steps", "blend_words", "reweight"),
-        inverts_source=True, walks=_beside_the_source, batches="frames", paper={"mixing_ratio": 0.25},
+        inverts_source=True, steps=_beside_the_source, batches="frames", paper={"mixing_ratio": 0.25},
     ),
     "inpainting": ImageModel(
         title="Inpainting model", tasks=("inpaint", "outpaint"), denoiser="own", needs=("masks",),
         settings=("masks", "preserve_known", "feather"), paper={"mixing_ratio": 0.1},
     ),
     "given": ImageModel(
-        title="None: the frames are given", tasks=("smooth",), denoiser="none", walks=_nothing,
+        title="None: the frames are given", tasks=("smooth",), denoiser="none", steps=_nothing,
     ),
 }  # fmt: skip
 

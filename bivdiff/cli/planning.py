@@ -40,7 +40,8 @@ def planned(
     """
     from bivdiff.compare.axes import check_axes
     from bivdiff.compare.planning import expected_of_all, fitted_for_all
-    from bivdiff.models.planning import expected, fitted
+    from bivdiff.models.estimate import estimate
+    from bivdiff.models.planning import fitted
 
     if axes:
         check_axes(request, axes)
@@ -48,7 +49,7 @@ def planned(
         request, changed = fitted_for_all(request, axes, manager) if axes else fitted(request, manager)
         if changed:
             tell(changed)
-    found = expected_of_all(request, axes, manager) if axes else expected(request, manager)
+    found = expected_of_all(request, axes, manager) if axes else estimate(request, manager)
     if not found.fits:
         raise OutOfMemoryError(f"{found.advice} Or let --fit-memory do it.")
     tell(found.sentence)

@@ -9,9 +9,9 @@ from itertools import product
 from typing import Any
 
 from bivdiff.compare.axes import LATE
-from bivdiff.models.estimate import Estimate
+from bivdiff.models.estimate import Estimate, estimate
 from bivdiff.models.manager import ModelManager
-from bivdiff.models.planning import expected, fitted
+from bivdiff.models.planning import fitted
 from bivdiff.types import GenerationRequest
 
 
@@ -22,13 +22,11 @@ def expected_of_all(request: GenerationRequest, axes: Mapping[str, Sequence[Any]
     not share.
     """
     hungriest = _hungriest(request, axes, manager)
-    whole = expected(replace(hungriest, mixing_ratio=0.5), manager)  # so that both inversions count
+    whole = estimate(replace(hungriest, mixing_ratio=0.5), manager)  # so that both inversions count
     cells = math.prod(len(values) for values in axes.values())
-    if not set(axes) <= set(LATE):
-        return replace(whole, seconds=cells * whole.seconds)
-    # Smoothing, and what comes after it, is what a run takes that is given its frames and hardly inverts.
-    late = replace(hungriest, image_model="given", mixing_ratio=0.5, num_inversion_steps=1)
-    return replace(whole, seconds=whole.seconds + (cells - 1) * expected(late, manager).seconds)
+    repeated = {"smoothing"} if set(axes) <= set(LATE) else set(whole.stage_seconds)
+    seconds = {stage: seconds * (cells if stage in repeated else 1) for stage, seconds in whole.stage_seconds.items()}
+    return replace(whole, stage_seconds=seconds)
 
 
 def fitted_for_all(
@@ -50,7 +48,7 @@ def _hungriest(
     cells = [replace(request, **dict(zip(axes, values, strict=True))) for values in product(*axes.values())]
 
     def hunger(cell: GenerationRequest) -> tuple[float, ...]:
-        found = expected(cell, manager)
+        found = estimate(cell, manager)
         return found.device_bytes, found.host_bytes, found.seconds
 
     return max(cells, key=hunger)

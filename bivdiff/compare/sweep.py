@@ -24,14 +24,12 @@ from torch import Tensor
 from bivdiff.bridge.memory import with_leaner_policy
 from bivdiff.bridge.pipeline import Bench, blend, opened, settled, smoothed
 from bivdiff.bridge.reuse import StageCache
-from bivdiff.catalog.families import models_for
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.compare.axes import AXES, BLENDED, check_axes, label_of, order_of
 from bivdiff.compare.scores import Recommendation, Scorer, recommend
-from bivdiff.models.estimate import activation_bytes, smoothing_bytes
+from bivdiff.models.estimate import activation_bytes, estimate, smoothing_bytes
 from bivdiff.models.manager import ModelManager, free_memory
 from bivdiff.models.metering import Meter
-from bivdiff.models.planning import expected
 from bivdiff.types import GenerationRequest, StepEvent
 
 MEMORY_BOUND = 1.3  # of a single run's: what smoothing several cells at once may take
@@ -339,21 +337,18 @@ def clips_at_once(request: GenerationRequest, manager: ModelManager) -> int:
     """
     if manager.device.type != "cuda":
         return 1
-    alone = expected(request, manager).device_bytes
+    alone = estimate(request, manager).device_bytes
     allowed = MEMORY_BOUND * alone
     if manager.device_budget is not None:
         allowed = min(allowed, manager.device_budget)
-    video = models_for(request).video_models[request.video_model]
-    return 1 + max(0, int((allowed - alone) // smoothing_bytes(request, video, manager.dtype)))
+    return 1 + max(0, int((allowed - alone) // smoothing_bytes(request, manager)))
 
 
 def _roomy(bench: Bench, clips: int, request: GenerationRequest, manager: ModelManager) -> Bench:
     """The bench, with room kept on the device for as many clips as are smoothed at once."""
     if clips == 1:
         return bench
-    chosen = models_for(request)
-    video = chosen.video_models[request.video_model]
-    reserve = activation_bytes(request, chosen, manager) + (clips - 1) * smoothing_bytes(request, video, manager.dtype)
+    reserve = activation_bytes(request, manager) + (clips - 1) * smoothing_bytes(request, manager)
     return replace(bench, kit=replace(bench.kit, running=partial(manager.running, reserve=reserve)))
 
 

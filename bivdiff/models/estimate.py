@@ -6,19 +6,20 @@ content and counts operations and the bytes that live at once. A real device rou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from bivdiff.catalog.specs import Family, ModelSpec, VideoModel
+from bivdiff.catalog.components import components_of
+from bivdiff.catalog.families import models_for
+from bivdiff.models.cost import Walk, smoothing_walk, walks_of
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.placement import OffloadPolicy
 from bivdiff.pixels.fitting import fit_frames
-from bivdiff.types import GenerationRequest
+from bivdiff.types import GenerationRequest, Stage
 from bivdiff.units import say_bytes
 
 
@@ -42,55 +43,45 @@ FOOTPRINTS: Mapping[str, Footprint] = {
 TOYBOX_WORK = 1 / 75  # of the operations of the real networks on as many pixels
 SLACK = 1.4
 LAYER_BYTES = 0.25e9  # what group offloading has on the device of a network at once, the next layer included
-PREVIEWS = 8  # decoded clips in the two denoising stages
+PREVIEWS = 4  # decoded clips in each of the two denoising stages
 LIBRARIES = 1.2e9  # host memory of a process that has loaded torch, diffusers and transformers, and nothing else
 SIZES = (1, 0.75, 0.5)  # shares of a picture's sides, tried in this order
 SMALLEST_SIDE = 256  # pixels, below which real models make little sense
 
 
-def activation_bytes(request: GenerationRequest, chosen: Family, manager: ModelManager) -> int:
+def activation_bytes(request: GenerationRequest, manager: ModelManager) -> int:
     """Bytes of the device that the hungriest stage of a request computes with, weights not counted.
 
     Args:
         request: what is to be made.
-        chosen: its family, with the request's own base model.
         manager: knows the dtypes, and how the autoencoder runs.
     """
-    video = chosen.video_models[request.video_model]
-    return max(
-        _framewise_bytes(request, manager), _coding_bytes(request, chosen, manager),
-        smoothing_bytes(request, video, manager.dtype),
-    )  # fmt: skip
+    walks = (_walk_bytes(walk, request, manager) for walk in walks_of(request))
+    return max(_coding_bytes(request, manager), *walks)
 
 
-def _framewise_bytes(request: GenerationRequest, manager: ModelManager) -> int:
-    frames, height, width = request.frames.shape[:3]
-    branches = {"prompt2prompt": 1, "instruct-pix2pix": 3}.get(request.image_model, 1 + (request.guidance_scale > 1))
-    pictures = min(request.frame_batch_size, frames * branches)
-    if request.image_model == "prompt2prompt":
-        pictures *= 3  # of each frame the source, and the edited one with either prompt
-    networks = ["unet", *(["controlnet"] if request.image_model == "controlnet" else [])]
-    each = sum(FOOTPRINTS[name].activations for name in networks)
-    return int(SLACK * manager.dtype.itemsize / 2 * height * width / 512**2 * pictures * each)
+def smoothing_bytes(request: GenerationRequest, manager: ModelManager) -> int:
+    """Bytes that the video model computes with for one clip, weights not counted."""
+    return _walk_bytes(smoothing_walk(request), request, manager)
 
 
-def _coding_bytes(request: GenerationRequest, chosen: Family, manager: ModelManager) -> int:
+def _walk_bytes(walk: Walk, request: GenerationRequest, manager: ModelManager) -> int:
+    """Of all networks of a walk: what steers a U-Net has added to its activations before it runs."""
+    height, width = request.frames.shape[1:3]
+    each = sum(FOOTPRINTS[spec.kind].activations for spec in walk.networks)
+    return int(SLACK * manager.dtype.itemsize / 2 * height * width / 512**2 * walk.at_once * each)
+
+
+def _coding_bytes(request: GenerationRequest, manager: ModelManager) -> int:
     """Of the autoencoder, which never sees more at once than a tile of a picture where it works in tiles."""
+    family = models_for(request)
     frames, height, width = request.frames.shape[:3]
     pixels = height * width
     if manager.tiles:
-        pixels = min(pixels, chosen.size[0] * chosen.size[1])
+        pixels = min(pixels, family.size[0] * family.size[1])
     pictures = 1 if manager.slices else min(frames, request.frame_batch_size)
-    width_of_number = manager.dtype_of(chosen.vae).itemsize / 2
+    width_of_number = manager.dtype_of(family.vae).itemsize / 2
     return int(SLACK * width_of_number * pixels / 512**2 * pictures * FOOTPRINTS["decode"].activations)
-
-
-def smoothing_bytes(request: GenerationRequest, video: VideoModel, dtype: torch.dtype) -> int:
-    """Bytes that the video model computes with for one clip, weights not counted."""
-    frames, height, width = request.frames.shape[:3]
-    size, width_of_number = height * width / 512**2, dtype.itemsize / 2
-    seen = min(frames, request.window or video.window) * (2 if request.smoothing_guidance_scale > 1 else 1)
-    return int(SLACK * width_of_number * size * seen * FOOTPRINTS[video.unet.kind].activations)
 
 
 @dataclass(frozen=True)
@@ -99,7 +90,7 @@ class Estimate:
 
     Attributes:
         device_bytes, host_bytes: highest at any moment. Where the device has no memory of its own, all is the host's.
-        seconds: in all, models already loaded.
+        stage_seconds: of each stage that runs, models already loaded.
         rough: whether the time is computed from operations alone: nothing of this family has run here yet.
         fits: whether the budgets hold it.
         advice: if they do not, what to change; else empty.
@@ -107,10 +98,15 @@ class Estimate:
 
     device_bytes: int
     host_bytes: int
-    seconds: float
+    stage_seconds: Mapping[Stage, float]
     rough: bool
     fits: bool
     advice: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Of all stages."""
+        return sum(self.stage_seconds.values())
 
     @property
     def sentence(self) -> str:
@@ -129,77 +125,52 @@ def say_seconds(seconds: float) -> str:
     return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
-class Stages(NamedTuple):
-    """The networks that run in each stage of a request, and how many single frames they evaluate."""
+def operations(request: GenerationRequest) -> dict[Stage, float]:
+    """What each stage of a request computes, in units of 1e9 operations; stages in which nothing runs are left out.
 
-    networks: tuple[ModelSpec, ...]
-    evaluations: int
-
-
-def stages_of(request: GenerationRequest, chosen: Family, networks: tuple[ModelSpec, ...]) -> Iterator[Stages]:
-    """The stages of a request in which a denoiser runs."""
-    frames, video = request.frames.shape[0], chosen.video_models[request.video_model]
-    if request.image_model != "given":
-        own_unet = request.image_model in {"instruct-pix2pix", "inpainting"}
-        branches = {"instruct-pix2pix": 3, "prompt2prompt": 3.5}.get(
-            request.image_model, 1 + (request.guidance_scale > 1)
-        )
-        running = networks if own_unet else (chosen.unet, *networks)
-        yield Stages(running, int(frames * request.num_inference_steps * branches))
-    inversion = frames * request.num_inversion_steps * (1 + (request.inversion_guidance_scale > 1))
-    if request.mixing_ratio > 0:
-        yield Stages((chosen.unet,), inversion)
-    if request.mixing_ratio < 1:
-        yield Stages((video.unet,), inversion)
-    yield Stages((video.unet,), frames * request.num_smoothing_steps * (1 + (request.smoothing_guidance_scale > 1)))
-
-
-def operations(request: GenerationRequest, chosen: Family, networks: tuple[ModelSpec, ...]) -> float:
-    """What a request computes, in units of 1e9 operations."""
+    Encoding the frames counts to the inversion, decoding to the stage that ends with it.
+    """
+    family = models_for(request)
     frames, height, width = request.frames.shape[:3]
-    previews = 0 if chosen.preview else PREVIEWS
-    work = (2 + previews) * frames * FOOTPRINTS["decode"].gflop + frames * FOOTPRINTS["encode"].gflop
-    for stage in stages_of(request, chosen, networks):
-        work += stage.evaluations * sum(FOOTPRINTS[spec.kind].gflop for spec in stage.networks)
-    return work * height * width / 512**2 * (1 if chosen.unet.repo else TOYBOX_WORK)
+    decoded = (1 + (0 if family.preview else PREVIEWS)) * frames * FOOTPRINTS["decode"].gflop
+    work: dict[Stage, float] = {}
+    for walk in walks_of(request):
+        first = {"framewise": decoded, "inversion": frames * FOOTPRINTS["encode"].gflop, "smoothing": decoded}
+        cost = walk.evaluations * sum(FOOTPRINTS[spec.kind].gflop for spec in walk.networks)
+        work[walk.stage] = work.get(walk.stage, first[walk.stage]) + cost
+    share = height * width / 512**2 * (1 if family.unet.repo else TOYBOX_WORK)
+    return {stage: share * gflop for stage, gflop in work.items()}
 
 
-def estimate(
-    request: GenerationRequest, chosen: Family, networks: tuple[ModelSpec, ...], manager: ModelManager,
-    policy: OffloadPolicy | None = None,
-) -> Estimate:  # fmt: skip
+def estimate(request: GenerationRequest, manager: ModelManager, policy: OffloadPolicy | None = None) -> Estimate:
     """What a request will take.
 
     Args:
         request: what is to be made.
-        chosen: its family, with the request's own base model.
-        networks: what its image model needs beside the family's shared components.
         manager: knows budgets, dtype, and how fast this device was.
         policy: of the offload; the manager's unless another is asked about.
     """
     policy = policy or manager.policy
-    video = chosen.video_models[request.video_model]
-    specs = dict.fromkeys((*chosen.shared, *video.components, *networks))
+    specs = components_of(request).of_stages
     bytes_of = {spec: manager.weight_bytes(spec) for spec in specs}
-    activations = activation_bytes(request, chosen, manager)
+    activations = activation_bytes(request, manager)
     everything = sum(bytes_of.values())
-    largest = max(
-        sum(bytes_of[spec] for spec in dict.fromkeys(stage.networks)) for stage in stages_of(request, chosen, networks)
-    )
+    largest = max(sum(bytes_of[spec] for spec in dict.fromkeys(walk.networks)) for walk in walks_of(request))
     on_device = {
-        "none": everything, "zerogpu": everything, "model": largest + bytes_of[chosen.vae],
+        "none": everything, "zerogpu": everything, "model": largest + bytes_of[models_for(request).vae],
         "group": min(int(LAYER_BYTES), largest),
     }[policy] + activations  # fmt: skip
     shared = manager.host_bytes(specs)
     on_host = int(LIBRARIES) + (shared if policy in {"model", "group"} else max(bytes_of.values()))
-    seconds = operations(request, chosen, networks) / manager.pace(request.family)
     if manager.device_budget is None:
-        host = int(LIBRARIES) + shared + activations
-        return _judged(Estimate(host, host, seconds, manager.is_pace_rough(request.family), True), manager, host)
-    return _judged(Estimate(on_device, on_host, seconds, manager.is_pace_rough(request.family), True), manager, on_host)
+        on_device = on_host = int(LIBRARIES) + shared + activations
+    pace = manager.pace(request.family)
+    seconds = {stage: gflop / pace for stage, gflop in operations(request).items()}
+    return _judged(Estimate(on_device, on_host, seconds, manager.is_pace_rough(request.family), True), manager)
 
 
-def _judged(found: Estimate, manager: ModelManager, on_host: int) -> Estimate:
+def _judged(found: Estimate, manager: ModelManager) -> Estimate:
+    on_host = found.host_bytes
     if manager.device_budget is not None and found.device_bytes > manager.device_budget:
         return replace(found, fits=False, advice=(
             f"The run needs about {say_bytes(found.device_bytes)} of the device, and its budget is "
@@ -215,15 +186,13 @@ def _judged(found: Estimate, manager: ModelManager, on_host: int) -> Estimate:
     return found
 
 
-def fit(
-    request: GenerationRequest, chosen: Family, networks: tuple[ModelSpec, ...], manager: ModelManager
-) -> tuple[GenerationRequest, OffloadPolicy] | None:
+def fit(request: GenerationRequest, manager: ModelManager) -> tuple[GenerationRequest, OffloadPolicy] | None:
     """The request and offload policy nearest to those wanted that fit; None if nothing does.
 
     What changes the result least goes first: the policy and the frames at once change nothing but time, the window
     changes how a clip hangs together; and only where that is not enough the picture gets smaller.
     """
-    video = chosen.video_models[request.video_model]
+    video = models_for(request).video_models[request.video_model]
     ladder: tuple[OffloadPolicy, ...] = ("none", "model", "group")
     policies = ladder[ladder.index(manager.policy) :] if manager.policy in ladder else (manager.policy,)
     batches = [size for size in (request.frame_batch_size, 8, 4, 2, 1) if size <= request.frame_batch_size]
@@ -235,7 +204,7 @@ def fit(
             continue
         for size, batch, policy in product(dict.fromkeys(windows), dict.fromkeys(batches), policies):
             smaller = replace(resized, frame_batch_size=batch, window=None if size == video.window else size)
-            if estimate(smaller, chosen, networks, manager, policy).fits:
+            if estimate(smaller, manager, policy).fits:
                 return smaller, policy
     return None
 

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from bivdiff.catalog.components import components_of
-from bivdiff.catalog.families import models_for
 from bivdiff.errors import OutOfMemoryError
-from bivdiff.models.estimate import Estimate, estimate, fit
+from bivdiff.models.estimate import estimate, fit
 from bivdiff.models.manager import ModelManager
 from bivdiff.types import GenerationRequest
-
-
-def expected(request: GenerationRequest, manager: ModelManager) -> Estimate:
-    """What a run of the request will take."""
-    chosen = models_for(request)
-    return estimate(request, chosen, components_of(request).networks, manager)
 
 
 def fitted(request: GenerationRequest, manager: ModelManager) -> tuple[GenerationRequest, str]:
@@ -25,11 +17,10 @@ def fitted(request: GenerationRequest, manager: ModelManager) -> tuple[Generatio
     Raises:
         OutOfMemoryError: nothing fits.
     """
-    found = expected(request, manager)
+    found = estimate(request, manager)
     if found.fits:
         return request, ""
-    chosen = models_for(request)
-    fitting = fit(request, chosen, components_of(request).networks, manager)
+    fitting = fit(request, manager)
     if fitting is None:
         raise OutOfMemoryError(found.advice)
     smaller, policy = fitting

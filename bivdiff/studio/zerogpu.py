@@ -169,10 +169,10 @@ def run_seconds(request: GenerationRequest, manager: ModelManager) -> float:
     Raises:
         ModelUnavailableError: a model is not on the disk, see `check_present`.
     """
-    from bivdiff.models.planning import expected
+    from bivdiff.models.estimate import estimate
 
     check_present(request, manager)
-    return expected(request, manager).seconds
+    return estimate(request, manager).seconds
 
 
 def sweep_seconds(request: GenerationRequest, axes: Mapping[str, Sequence[Any]], manager: ModelManager) -> float:

@@ -1,0 +1,114 @@
+"""How often a request evaluates which network: the one count that progress, estimate and the seconds asked for read.
+
+What a run measures (see metering) is counted alike, and equal where no stage is found in a cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bivdiff.catalog.components import Components, components_of
+from bivdiff.catalog.families import models_for
+from bivdiff.catalog.image_models import IMAGE_MODELS, Steps, guided_passes
+from bivdiff.catalog.specs import ModelSpec
+from bivdiff.models.windows import windows_of
+from bivdiff.types import GenerationRequest, Stage
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One way over the timesteps.
+
+    Attributes:
+        stage: that it belongs to. The stages' events count the steps of one walk after the other.
+        networks: what runs in every step: the denoiser, and behind it what steers it.
+        steps: in their order, those together that cost alike.
+        frames: that the denoiser is shown in one pass: more than the clip has where its windows overlap.
+        at_once: frames, copies for guidance included, that it is shown together at most.
+    """
+
+    stage: Stage
+    networks: tuple[ModelSpec, ...]
+    steps: tuple[Steps, ...]
+    frames: int
+    at_once: int
+
+    @property
+    def evaluations(self) -> int:
+        """Single frames that the denoiser evaluates."""
+        return self.frames * sum(steps.count * steps.passes for steps in self.steps)
+
+    def evaluations_after(self, share: float) -> float:
+        """Single frames that it has evaluated after a share of its steps, 0 to 1."""
+        left, done = share * sum(steps.count for steps in self.steps), 0.0
+        for steps in self.steps:
+            taken = min(left, steps.count)
+            done, left = done + taken * steps.passes, left - taken
+        return self.frames * done
+
+
+def walks_of(request: GenerationRequest) -> tuple[Walk, ...]:
+    """The walks of a whole run in their order."""
+    parts = components_of(request)
+    walks = (*_framewise(request, parts), *_inversions(request, parts), _smoothing(request, parts))
+    return tuple(walk for walk in walks if walk.evaluations)
+
+
+def evaluations_of(request: GenerationRequest) -> dict[Stage, int]:
+    """Single frames that denoisers evaluate in each stage of a whole run, as `GenerationResult.evaluations`."""
+    found: dict[Stage, int] = {}
+    for walk in walks_of(request):
+        found[walk.stage] = found.get(walk.stage, 0) + walk.evaluations
+    return found
+
+
+def smoothing_walk(request: GenerationRequest) -> Walk:
+    """The walk of the last stage, of which a comparison makes one for each clip."""
+    return _smoothing(request, components_of(request))
+
+
+def _framewise(request: GenerationRequest, parts: Components[ModelSpec]) -> Iterator[Walk]:
+    model = IMAGE_MODELS[request.image_model]
+    steps = model.steps(request)
+    networks = parts.networks if model.denoiser == "own" else (parts.unet, *parts.networks)
+    if model.makes_frames:
+        yield _by_image_model("framewise", request, networks, steps, whole_frames=model.batches == "frames")
+
+
+def _inversions(request: GenerationRequest, parts: Components[ModelSpec]) -> Iterator[Walk]:
+    steps = (Steps(request.num_inversion_steps, guided_passes(request.inversion_guidance_scale)),)
+    if request.mixing_ratio > 0:
+        yield _by_image_model("inversion", request, (parts.unet,), steps)
+    if request.mixing_ratio < 1:
+        yield _by_video_model("inversion", request, parts, steps)
+
+
+def _smoothing(request: GenerationRequest, parts: Components[ModelSpec]) -> Walk:
+    steps = (Steps(request.num_smoothing_steps, guided_passes(request.smoothing_guidance_scale)),)
+    return _by_video_model("smoothing", request, parts, steps)
+
+
+def _by_image_model(
+    stage: Stage, request: GenerationRequest, networks: tuple[ModelSpec, ...], steps: tuple[Steps, ...],
+    *, whole_frames: bool = False,
+) -> Walk:  # fmt: skip
+    frames, passes = len(request.frames), _most_passes(steps)
+    at_once = (
+        min(request.frame_batch_size, frames) * passes
+        if whole_frames
+        else min(request.frame_batch_size, frames * passes)
+    )
+    return Walk(stage, networks, steps, frames, at_once)
+
+
+def _by_video_model(
+    stage: Stage, request: GenerationRequest, parts: Components[ModelSpec], steps: tuple[Steps, ...]
+) -> Walk:
+    window = request.window or models_for(request).video_models[request.video_model].window
+    seen = [len(span) for span in windows_of(len(request.frames), window)]
+    return Walk(stage, (parts.video_unet,), steps, sum(seen), max(seen) * _most_passes(steps))
+
+
+def _most_passes(steps: tuple[Steps, ...]) -> int:
+    return max((each.passes for each in steps if each.count), default=0)

@@ -1,0 +1,98 @@
+"""The one count of work: what is planned is what is measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bivdiff.bridge.pipeline import last, run
+from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.requests import default_request
+from bivdiff.catalog.tasks import TASKS
+from bivdiff.models.cost import evaluations_of, walks_of
+from bivdiff.models.estimate import FOOTPRINTS, SLACK, activation_bytes, operations
+from bivdiff.models.manager import ModelManager
+from bivdiff.types import Control
+
+EVERY_IMAGE_MODEL = [(name, model) for name, task in TASKS.items() for model in task.image_models]
+
+
+@pytest.mark.parametrize(("task", "image_model"), EVERY_IMAGE_MODEL)
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+def test_what_is_planned_is_what_is_evaluated(task_request, manager, task, image_model, guidance):
+    for ratio in (0.0, 0.5, 1.0):
+        request = task_request(
+            task, image_model, mixing_ratio=ratio, guidance_scale=guidance, inversion_guidance_scale=guidance,
+            smoothing_guidance_scale=guidance, num_inference_steps=3, num_smoothing_steps=1,
+        )  # fmt: skip
+        assert last(run(request, manager)).evaluations == evaluations_of(request)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cross_replace_steps": 0.0, "self_replace_steps": 0.0},
+        {"cross_replace_steps": 0.5, "self_replace_steps": 0.25},
+        {"cross_replace_steps": 0.0, "self_replace_steps": 0.0, "reweight": "blue:2"},
+        {"prompt": "A red cube  on a green floor at noon"},
+        {"prompt": "a red cube on a green floor at noon", "reweight": "red:2"},
+    ],
+    ids=["never", "for half of the steps", "for a word's weight", "no edit", "a weight alone"],
+)
+def test_prompt2prompt_counts_the_source_as_long_as_it_is_looked_at(task_request, manager, changes):
+    request = task_request("edit", "prompt2prompt", **{"num_inference_steps": 4, **changes})
+    assert last(run(request, manager)).evaluations == evaluations_of(request)
+
+
+def test_frames_that_several_windows_show_count_as_often_as_they_are_shown(task_request, manager):
+    request = task_request("smooth", "given", window=2, mixing_ratio=0.5)
+    result = last(run(request, manager))
+    assert result.evaluations == evaluations_of(request) == {"inversion": 2 * (4 + 6), "smoothing": 2 * 6}
+
+
+def test_a_share_of_the_steps_is_a_share_of_the_work_where_steps_cost_alike_and_not_elsewhere(task_request):
+    (alike, *_), (uneven, *_) = (
+        walks_of(
+            task_request(
+                task, model, num_inference_steps=4, guidance_scale=4.0, cross_replace_steps=0.4, self_replace_steps=0.0
+            )
+        )
+        for task, model in (("control", "controlnet"), ("edit", "prompt2prompt"))
+    )
+    assert [alike.evaluations_after(share) for share in (0, 0.5, 1)] == [0, alike.evaluations / 2, alike.evaluations]
+    # Four steps invert at one pass each, two go beside the source at three, and two without it at two.
+    assert [uneven.evaluations_after(share) / 4 for share in (0, 0.5, 0.75, 1)] == [0, 4, 10, 14]
+
+
+@pytest.mark.parametrize(("image_model", "kind"), [("controlnet", "controlnet"), ("t2i-adapter", "t2i_adapter")])
+def test_the_networks_of_every_control_take_memory(settings, image_model, kind):
+    """Of a clip so short that making the frames is what takes the most."""
+    manager = ModelManager(replace(settings, dtype="float16"))
+    frames = np.zeros((4, 512, 512, 3), np.uint8)
+    controls = [Control(control_type=control_type) for control_type in ("canny", "depth")]
+    for count in (1, 2):
+        request = default_request(
+            "control", "sd15", frames, "", image_model=image_model, controls=tuple(controls[:count]),
+            smoothing_guidance_scale=1.0, frame_batch_size=8,
+        )  # fmt: skip
+        pictures = 4 * 2  # with guidance
+        each = FOOTPRINTS["unet"].activations + count * FOOTPRINTS[kind].activations
+        manager.slices = True
+        assert activation_bytes(request, manager) == int(SLACK * pictures * each)
+
+
+def test_the_operations_of_every_stage_are_told_apart(task_request):
+    request = task_request("control", "controlnet", mixing_ratio=0.5)
+    work = operations(request)
+    assert list(work) == ["framewise", "inversion", "smoothing"]
+    without = operations(replace(request, image_model="given", task="smooth", controls=()))
+    assert without == {stage: work[stage] for stage in ("inversion", "smoothing")}
+
+
+def test_every_image_model_plans_no_less_than_one_evaluation_of_each_frame(task_request):
+    for task, image_model in EVERY_IMAGE_MODEL:
+        request = task_request(task, image_model)
+        planned = evaluations_of(request).get("framewise", 0)
+        assert planned >= len(request.frames) * 2 * IMAGE_MODELS[image_model].makes_frames
