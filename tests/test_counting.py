@@ -12,9 +12,9 @@ from bivdiff.catalog.families import FAMILIES
 from bivdiff.catalog.specs import ModelSpec
 from bivdiff.models import memory
 from bivdiff.models.counting import numbers_of
+from bivdiff.models.estimate import estimate
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.memory import Memory, MemoryProbe
-from bivdiff.models.planning import expected
 from bivdiff.settings import Settings
 
 SD15 = FAMILIES["sd15"]
@@ -123,5 +123,5 @@ def test_a_small_computer_runs_the_toybox(request_of):
             return Memory(15 * 10**8, 4 * 10**9)
 
     manager = ModelManager(Settings(device="cpu"), Small())
-    found = expected(request_of(), manager)
+    found = estimate(request_of(), manager)
     assert found.fits, found.advice
