@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,13 +20,13 @@ class FakeModels:
     """The toybox is on the disk, and everything else is absent until it is pulled.
 
     Attributes:
-        pause: seconds before each of the ten reports of a download, and before a model is loaded.
+        slow: whether a download goes on for as long as nobody stops it.
         error: raised by every action.
         loaded, pulled: keys.
         stopped: set when a download has ended, however it did.
     """
 
-    pause: float = 0.0
+    slow: bool = False
     error: Exception | None = None
     loaded: list[str] = field(default_factory=list)
     pulled: list[str] = field(default_factory=list)
@@ -56,15 +55,16 @@ class FakeModels:
         self.stopped.clear()
         try:
             for done in range(10):
-                time.sleep(self.pause)
                 yield done * GIGABYTE, 10 * GIGABYTE
+                while self.slow and done:
+                    threading.Event().wait(0.1)
+                    yield done * GIGABYTE, 10 * GIGABYTE
             self._refuse()
             self.pulled.append(key)
         finally:
             self.stopped.set()
 
     def load(self, key: str) -> None:
-        time.sleep(self.pause)
         self._refuse()
         self.loaded.append(key)
 

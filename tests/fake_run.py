@@ -6,7 +6,6 @@ import atexit
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -37,7 +36,7 @@ class FakeRun:
     the last run kept where only what comes after them has changed.
 
     Attributes:
-        pause: seconds before each step.
+        pause: seconds that each step takes.
         error: raised in the first denoising stage.
         started, closed: set when a run begins and when it has ended, however it did.
         requests: what was asked for; fitted: whether each might be changed to fit into the memory.
@@ -102,7 +101,7 @@ class FakeRun:
         without_models = SimpleNamespace(state=lambda _: "absent")
         score, cells = Scorer(replace(request, controls=()), (), without_models), []
         for index, values in enumerate(product(*axes.values())):
-            time.sleep(self.pause)
+            threading.Event().wait(self.pause)
             if self.error is not None and index:
                 raise self.error
             changed = dict(zip(axes, values, strict=True))
@@ -127,7 +126,7 @@ class FakeRun:
     def _steps(self, stage: str, message: str, total: int, preview: np.ndarray | None) -> Iterator[StepEvent]:
         every = max(1, total // PREVIEWS)
         for step in range(1, total + 1):
-            time.sleep(self.pause)
+            threading.Event().wait(self.pause)
             shown = preview if step % every == 0 and step < total else None
             yield StepEvent(stage, step, total, message, shown)
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 import pytest
+from pages import LOWEST_CONTRAST, SLIM, WIDE
 from PIL import Image
 from playwright.sync_api import Page, expect
-from test_page import LOWEST_CONTRAST, SLIM, WIDE, overflow
+from test_page import overflow
 
 from bivdiff.compare.player import player_script, player_style
 from bivdiff.media.reading import read_clip

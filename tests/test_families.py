@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
+import threading
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -45,6 +46,7 @@ ON_HUB = [
                                                                           "pidinet"}
 ]  # fmt: skip
 COMMIT = "a" * 40
+PATIENCE = 60  # seconds a thread may take on a busy machine
 
 
 def small(spec):
@@ -270,49 +272,75 @@ def test_in_tiles_a_picture_no_larger_than_one_stays_the_same(settings, source_f
     assert np.array_equal(plain, tiled)
 
 
-class TestDownloadsInARun:
-    """The hub is a folder; a download copies from it, in pieces."""
+class Downloads:
+    """A hub that is a folder: a download copies from it, and goes on once what it reported has been read."""
 
+    def __init__(self, hub_folder: Path, cache: Path) -> None:
+        self.arrived, self.ended = [], threading.Event()
+        self._hub, self._cache, self._pull = hub_folder, cache, hub.pull
+        self._read, self._changed, self._alone = [], threading.Condition(), False
+
+    def pull(self, spec, settings, report=None):
+        try:
+            if hub.find(spec, settings) is None:
+                for amount in (50, 100):
+                    report(amount * 1_000_000, 1_000_000_000)
+                    self._wait_for(f"'{spec.repo}': {amount} MB of 1 GB")
+                folder = f"models--{spec.repo.replace('/', '--')}"
+                shutil.copytree(self._hub / "cache" / folder, self._cache / folder, dirs_exist_ok=True)
+                self.arrived.append(spec.repo)
+            return self._pull(spec, settings, report)
+        finally:
+            self.ended.set()
+
+    def _wait_for(self, text: str) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._alone or any(text in each for each in self._read), PATIENCE)
+
+    def read(self, message: str) -> None:
+        with self._changed:
+            self._read.append(message)
+            self._changed.notify_all()
+
+    def leave_alone(self) -> None:
+        """Nobody reads any more."""
+        with self._changed:
+            self._alone = True
+            self._changed.notify_all()
+
+
+class TestDownloadsInARun:
     @pytest.fixture
-    def empty(self, settings, hub_cache, tmp_path, monkeypatch):
+    def downloads(self, hub_cache, tmp_path, monkeypatch):
         from huggingface_hub import constants
 
-        cache, pieces = tmp_path / "cache", 20
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        made = Downloads(hub_cache, tmp_path / "cache")
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(pulls, "REPORT_EVERY", 0.01)
-        real, arrived = hub.pull, []
+        monkeypatch.setattr(hub, "pull", made.pull)
+        return made
 
-        def pull(spec, settings, report=None):
-            if hub.find(spec, settings) is None:
-                for piece in range(pieces):
-                    time.sleep(0.005)
-                    report(piece * 50_000_000, pieces * 50_000_000)
-                folder = f"models--{spec.repo.replace('/', '--')}"
-                shutil.copytree(hub_cache / "cache" / folder, cache / folder, dirs_exist_ok=True)
-                arrived.append(spec.repo)
-            return real(spec, settings, report)
-
-        monkeypatch.setattr(hub, "pull", pull)
-        return ModelManager(settings), arrived
-
-    def test_a_run_tells_how_far_they_are(self, empty, source_frames):
-        manager, arrived = empty
-        *events, result = run(request_for("smooth", "given", source_frames), manager)
-        assert isinstance(result, GenerationResult)
-        told = [event.message for event in events if "Downloading" in event.message]
-        assert any(f"'{SD15.unet.repo}'" in text and "MB of 1 GB" in text for text in told)
-        assert set(arrived) == {SD15.unet.repo, SD15.video_models["zeroscope"].unet.repo}
+    def test_a_run_tells_how_far_they_are(self, settings, downloads, source_frames):
+        manager = ModelManager(settings)
+        events = []
+        for event in run(request_for("smooth", "given", source_frames), manager):
+            events.append(event)
+            if isinstance(event, StepEvent):
+                downloads.read(event.message)
+        assert isinstance(events[-1], GenerationResult)
+        assert set(downloads.arrived) == {SD15.unet.repo, SD15.video_models["zeroscope"].unet.repo}
         again = [event.message for event in run(request_for("smooth", "given", source_frames), manager)
                  if isinstance(event, StepEvent)]  # fmt: skip
         assert not any("Downloading" in text for text in again)
 
-    def test_closing_the_run_stops_them(self, empty, source_frames):
-        manager, arrived = empty
+    def test_closing_the_run_stops_them(self, settings, downloads, source_frames):
+        manager = ModelManager(settings)
         events = run(request_for("smooth", "given", source_frames), manager)
         next(event for event in events if "Downloading" in event.message)
         events.close()
-        time.sleep(0.3)
-        assert arrived == []
+        downloads.leave_alone()
+        assert downloads.ended.wait(PATIENCE)
+        assert downloads.arrived == []
         assert manager.held() == []
 
 

@@ -9,8 +9,9 @@ import pytest
 from fake_models import FakeModels
 from fake_run import FakeRun, fake_context
 from gradio_client import Client
+from pages import LOWEST_CONTRAST, SLIM, WIDE, come_to_rest
 from playwright.sync_api import Page, expect
-from test_page import LOWEST_CONTRAST, SLIM, WIDE, overflow
+from test_page import overflow
 
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.models import hub
@@ -251,7 +252,7 @@ def address(served):
 @pytest.fixture(autouse=True)
 def _usual_models(served):
     yield
-    served.pause, served.error, served.loaded, served.pulled = 0.0, None, [], []
+    served.slow, served.error, served.loaded, served.pulled = False, None, [], []
 
 
 def test_a_client_lists_pulls_loads_and_unloads(address, served):
@@ -321,7 +322,7 @@ def test_choosing_a_row_and_loading_it(open_tab, served):
 
 @pytest.mark.browser
 def test_the_keyboard_chooses_searches_pulls_and_cancels(open_tab, served):
-    served.pause = 0.5
+    served.slow = True
     page = open_tab()
     page.get_by_label("Search").fill("zeroscope unet")
     expect(page.locator("#models-list .bd-model")).to_have_count(1)
@@ -365,7 +366,7 @@ def test_the_tab_fits_and_can_be_read(open_tab, served, viewport, theme):
     pull.click()
     page.wait_for_selector('#models-progress [data-state="failed"]')
     expect(pull).to_be_enabled()
-    time.sleep(0.5)  # colours of buttons change slowly
+    come_to_rest(page)
     assert overflow(page) <= 0
     contrast, text = page.evaluate(LOWEST_CONTRAST)
     assert contrast >= 4.5, text

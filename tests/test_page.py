@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from fake_run import FakeRun, fake_context
+from pages import LOWEST_CONTRAST, SLIM, WIDE
 from playwright.sync_api import Page, expect
 
 from bivdiff.bridge.prompts import describe_edit
@@ -22,7 +23,6 @@ pytestmark = pytest.mark.browser
 expect.set_options(timeout=30_000)  # the machine may be busy
 
 PATIENCE = 30  # seconds the page may take on a busy machine
-WIDE, SLIM = {"width": 1280, "height": 900}, {"width": 400, "height": 850}
 # What cannot be used yet may be pale; a toast is Gradio's, and a button within a button.
 EXEMPT = {"exclude": [[".is-idle"], ["button:disabled"], [".toast-body"]]}
 TITLES = {task: entry.title for task, entry in TASKS.items()}
@@ -34,38 +34,6 @@ LABELS = {
     "smooth": ["Your frames", "Bridged"],
 }
 PREVIEWED = {"control": 2, "edit": 1, "inpaint": 2, "outpaint": 1, "smooth": 1}
-# The lowest contrast of all texts with what is painted behind them, as WCAG 2 defines it, and the text it belongs to.
-LOWEST_CONTRAST = """() => {
-  const channel = (v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
-  const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
-  const parse = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
-  const over = (top, below) => top.slice(0, 3).map((v, i) => v * top[3] + below[i] * (1 - top[3]));
-  const behind = (e) => {
-    const layers = [];
-    for (; e; e = e.parentElement) {
-      const color = parse(getComputedStyle(e).backgroundColor);
-      if (color[3] > 0) layers.push(color);
-      if (color[3] === 1) break;
-    }
-    return layers.reduceRight((below, top) => over(top, below), [255, 255, 255]);
-  };
-  let lowest = [21, ""];
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const e = walker.currentNode.parentElement;
-    const text = walker.currentNode.textContent.trim();
-    if (!text || !e.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
-    if (e.closest("button:disabled, .is-idle, footer, script, style, noscript, option")) continue;
-    let opacity = 1;
-    for (let p = e; p; p = p.parentElement) opacity *= Number(getComputedStyle(p).opacity);
-    const back = behind(e);
-    const front = parse(getComputedStyle(e).color);
-    const [a, b] = [light(over([...front.slice(0, 3), front[3] * opacity], back)), light(back)];
-    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (contrast < lowest[0]) lowest = [contrast, text];
-  }
-  return lowest;
-}"""
 
 
 @pytest.fixture(scope="module")

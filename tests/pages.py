@@ -1,0 +1,46 @@
+"""What the tests of pages share: the sizes of window, and what can be measured on a page."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page
+
+WIDE, SLIM = {"width": 1280, "height": 900}, {"width": 400, "height": 850}
+# The lowest contrast of all texts with what is painted behind them, as WCAG 2 defines it, and the text it belongs to.
+LOWEST_CONTRAST = """() => {
+  const channel = (v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  const parse = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
+  const over = (top, below) => top.slice(0, 3).map((v, i) => v * top[3] + below[i] * (1 - top[3]));
+  const behind = (e) => {
+    const layers = [];
+    for (; e; e = e.parentElement) {
+      const color = parse(getComputedStyle(e).backgroundColor);
+      if (color[3] > 0) layers.push(color);
+      if (color[3] === 1) break;
+    }
+    return layers.reduceRight((below, top) => over(top, below), [255, 255, 255]);
+  };
+  let lowest = [21, ""];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const e = walker.currentNode.parentElement;
+    const text = walker.currentNode.textContent.trim();
+    if (!text || !e.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
+    if (e.closest("button:disabled, .is-idle, footer, script, style, noscript, option")) continue;
+    let opacity = 1;
+    for (let p = e; p; p = p.parentElement) opacity *= Number(getComputedStyle(p).opacity);
+    const back = behind(e);
+    const front = parse(getComputedStyle(e).color);
+    const [a, b] = [light(over([...front.slice(0, 3), front[3] * opacity], back)), light(back)];
+    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (contrast < lowest[0]) lowest = [contrast, text];
+  }
+  return lowest;
+}"""
+AT_REST = """() => document.getAnimations().every(
+  (one) => one.playState !== "running" || one.effect.getComputedTiming().endTime === Infinity)"""
+
+
+def come_to_rest(page: Page) -> None:
+    """Wait until no colour fades and nothing unfolds any more."""
+    page.wait_for_function(AT_REST)
