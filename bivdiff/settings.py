@@ -7,10 +7,27 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path, user_data_path
+
 from bivdiff.errors import InputError
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+def user_folder(system: Path, earlier: str) -> Path:
+    """Where this system keeps what programs store for their user.
+
+    Args:
+        system: where it says that it does. On Linux that is `earlier`, unless XDG_CACHE_HOME or XDG_DATA_HOME is set.
+        earlier: the place in the user's home on every system in earlier versions, which stays in use if it is there.
+    """
+    place = Path.home() / earlier
+    return place if place.is_dir() else system
+
+
+CACHE = user_folder(user_cache_path("bivdiff", appauthor=False), ".cache/bivdiff")
+DATA = user_folder(user_data_path("bivdiff", appauthor=False), ".local/share/bivdiff")
 
 
 @dataclass(frozen=True)
@@ -51,12 +68,12 @@ class Settings:
     fp8: bool = False
     compile: bool = False
     toybox_folder: Path = ASSETS / "toybox"
-    models_folder: Path = Path.home() / ".cache" / "bivdiff" / "models"
+    models_folder: Path = CACHE / "models"
     families: str = "all"
-    cache_folder: Path = Path.home() / ".cache" / "bivdiff" / "stages"
+    cache_folder: Path = CACHE / "stages"
     cache_size: str = "2GB"
     catalog: Path | None = None
-    history_folder: Path = Path.home() / ".local" / "share" / "bivdiff"
+    history_folder: Path = DATA
     history_size: str = "5GB"
     uploads_size: str = "20GB"
     own_models: str = "auto"

@@ -25,7 +25,7 @@ from bivdiff.errors import InputError
 from bivdiff.media import carried
 from bivdiff.media.reading import read_clip
 from bivdiff.media.writing import write_mp4, write_png
-from bivdiff.settings import Settings
+from bivdiff.settings import Settings, user_folder
 from bivdiff.studio.history import database as tables
 from bivdiff.studio.history import files, locks, presets
 from bivdiff.studio.history.runs import Runs
@@ -501,6 +501,29 @@ def test_two_processes_write_into_one_history(settings, history, request_of):
         other.stdin.flush()
         assert other.stdout.readline() == "ended\n"
         assert {run.id: run.state for run in history.find(ANNA)} == {mine: "done", theirs: "failed"}
+
+
+# Where it lies
+
+
+def test_what_an_earlier_version_kept_stays_in_use_and_else_the_system_says_where(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert user_folder(tmp_path / "Library", ".local/share/bivdiff") == tmp_path / "Library"
+    earlier = tmp_path / ".local" / "share" / "bivdiff"
+    earlier.mkdir(parents=True)
+    assert user_folder(tmp_path / "Library", ".local/share/bivdiff") == earlier
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have places of their own")
+def test_on_linux_all_lies_where_it_always_did(tmp_path):
+    code = "from bivdiff.settings import Settings as S; print(S.history_folder, S.cache_folder, S.models_folder)"
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("XDG_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True,
+        env={**environment, "HOME": str(tmp_path)},
+    )  # fmt: skip
+    places = (".local/share/bivdiff", ".cache/bivdiff/stages", ".cache/bivdiff/models")
+    assert done.stdout.split() == [str(tmp_path / place) for place in places]
 
 
 # What goes wrong

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from bivdiff.pixels.annotators.depth import IMAGENET_MEAN, IMAGENET_STD
-from bivdiff.settings import ASSETS
+from bivdiff.settings import ASSETS, CACHE
 from bivdiff.toybox import autoencoder, conditioned, data, networks, preview
 from bivdiff.toybox.material import (
     clip_frame,
@@ -216,7 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bivdiff.toybox.train", description=__doc__)
     parser.add_argument("--stage", required=True, choices=STAGES)
     parser.add_argument("--minutes", type=float, default=30, help="how long the stage trains in all, over all sittings")
-    parser.add_argument("--work", type=Path, default=Path.home() / ".cache" / "bivdiff" / "toybox-training",
+    parser.add_argument("--work", type=Path, default=CACHE / "toybox-training",
                         help="where clips, states, logs and pictures are kept")  # fmt: skip
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
