@@ -19,8 +19,8 @@ from PIL import Image
 from bivdiff.catalog.requests import default_request
 from bivdiff.cli import main as cli
 from bivdiff.compare import export as exporting
-from bivdiff.compare import figures, player
 from bivdiff.compare import page as paging
+from bivdiff.compare import player
 from bivdiff.compare import sweep as sweeping
 from bivdiff.compare.export import export
 from bivdiff.compare.figures import contact_sheet, labelled_grid, trade_off_svg
@@ -29,6 +29,7 @@ from bivdiff.compare.scores import RULE, Recommendation
 from bivdiff.compare.sweep import Cell, SweepResult, paper_cell
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.media import carried
+from bivdiff.media.film import GAP, PAPER
 from bivdiff.media.reading import probe, read_clip
 from bivdiff.toybox.clips import load_index
 
@@ -205,10 +206,10 @@ def test_the_cells_of_a_stopped_comparison_stand_in_their_places(grid):
     stopped = replace(grid, cells=grid.cells[:1] + grid.cells[4:5], recommended=Recommendation(4, ""))
     frames = labelled_grid(stopped)
     assert frames.shape == labelled_grid(grid).shape
-    tall, wide = HEIGHT + 16 + figures.GAP, WIDTH + figures.GAP
+    tall, wide = HEIGHT + 16 + GAP, WIDTH + GAP
     middle = frames[0, tall + 60, wide + 40]  # second row, second column: index 4
     assert middle.tolist() == grid.cells[4].frames[0, 0, 0].tolist()
-    assert frames[0, 60, wide + 40].tolist() == list(figures.PAPER_WHITE)  # its index is 1, and it was not made
+    assert frames[0, 60, wide + 40].tolist() == list(PAPER)  # its index is 1, and it was not made
     space = "{http://www.w3.org/2000/svg}"
     drawn = ET.fromstring(trade_off_svg(stopped))  # noqa: S314 - our own
     assert [len(line.get("points").split()) for line in drawn.iter(f"{space}polyline") if line.get("points")] == [1] * 8

@@ -19,7 +19,7 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 
 from bivdiff.errors import InputError
-from bivdiff.media.reading import Limits, probe, read_clip
+from bivdiff.media.reading import Limits, probe, read_clip, read_sound
 from bivdiff.media.writing import write_gif, write_mp4, write_png_zip
 from bivdiff.pixels.fitting import FITS, fit_frames
 
@@ -647,3 +647,36 @@ def test_frames_of_another_kind_are_a_programming_mistake(tmp_path: Path) -> Non
     for frames in (smooth_frames().astype(float), smooth_frames()[0], smooth_frames()[:0], smooth_frames()[..., :1]):
         with pytest.raises(ValueError, match="frames must be uint8"):
             write_mp4(tmp_path / "clip.mp4", frames, 8)
+
+
+# Sound
+
+
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of counting frames; the first is silent, and in the second there is a tone."""
+    path = tmp_path_factory.mktemp("heard") / "heard.mp4"
+    tone = "aevalsrc='0.5*sin(880*PI*t)*gte(t,1)':d=2:s=44100"
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{WIDTH}x{HEIGHT}", "-r", "10", "-i", "-"]
+    ffmpeg(*raw, "-f", "lavfi", "-i", tone, "-pix_fmt", "yuv420p", path, data=counting_frames(20).tobytes())
+    return path
+
+
+def test_sound_goes_with_the_frames(heard: Path) -> None:
+    quiet, loud = (read_sound(heard, start=start, seconds=0.5) for start in (0.2, 1.2))
+    assert quiet.samples.dtype == np.int16
+    assert quiet.samples.shape == loud.samples.shape == (22050, 2)
+    assert np.abs(quiet.samples).max() < 300
+    assert np.abs(loud.samples).max() > 14000
+    assert read_sound(heard, start=1.5, seconds=9).seconds == pytest.approx(0.5, abs=0.05)  # to the end
+
+
+def test_what_has_no_sound_gives_none(counting: Path, tmp_path: Path) -> None:
+    assert read_sound(counting, seconds=1) is None
+    Image.new("RGB", (32, 32)).save(tmp_path / "picture.png")
+    assert read_sound(tmp_path / "picture.png", seconds=1) is None
+
+
+def test_sound_of_a_disguised_text_is_refused(tmp_path: Path, counting: Path) -> None:
+    with pytest.raises(InputError, match="playlists and text are refused"):
+        read_sound(make_bad("playlist", tmp_path, counting), seconds=1)

@@ -9,34 +9,24 @@ from itertools import cycle
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from bivdiff.compare.axes import AXES, label_of, say
 from bivdiff.compare.sweep import Cell, SweepResult, paper_cell
-
-GAP = 4  # pixels between pictures
-SMALLEST_TEXT = 9
-PAPER_WHITE = (250, 250, 250)
-INK = (24, 24, 27)
+from bivdiff.media import film
+from bivdiff.media.film import GAP, PAPER
 
 # Pictures
 
 
 def labelled_grid(result: SweepResult) -> np.ndarray:
-    """All cells beside each other under their labels, uint8 `(F, H, W, 3)`; two settings make rows and columns."""
-    cells = result.cells
+    """All cells beside each other under their labels, uint8 `(F, H, W, 3)`; two settings make rows and columns.
+
+    Of a comparison that was stopped, the places of the cells that were not made stay empty.
+    """
     columns = len(list(result.axes.values())[1]) if len(result.axes) == 2 else math.ceil(math.sqrt(result.size))
-    rows = math.ceil(result.size / columns)
-    count, height, width = cells[0].frames.shape[:3]
-    header = max(16, width // 10)
-    tall, wide = height + header + GAP, width + GAP
-    canvas = np.full((count, rows * tall + GAP, columns * wide + GAP, 3), PAPER_WHITE, np.uint8)
-    for cell in cells:  # of a comparison that was stopped, the others' places stay empty
-        row, column = divmod(cell.index, columns)
-        top, left = row * tall + GAP, column * wide + GAP
-        canvas[:, top : top + header, left : left + width] = _text_strip(cell.label, width, header)
-        canvas[:, top + header : top + header + height, left : left + width] = cell.frames
-    return canvas
+    made = {cell.index: (cell.label, cell.frames) for cell in result.cells}
+    starts = range(0, result.size, columns)
+    return film.labelled_grid([[made.get(start + column) for column in range(columns)] for start in starts])
 
 
 def contact_sheet(result: SweepResult) -> np.ndarray:
@@ -50,28 +40,17 @@ def contact_sheet(result: SweepResult) -> np.ndarray:
         marks = [mark for mark, index in (("paper", paper), ("recommended", recommended)) if index == cell.index]
         rows.append((" | ".join([cell.label, *marks]), cell.frames))
     count, height, width = rows[0][1].shape[:3]
-    header = max(16, width // 10)
+    header = film.header_height(width)
     strips = []
     for label, frames in rows:
         across = count * (width + GAP) + GAP
-        strip = np.full((height + header + GAP, across, 3), PAPER_WHITE, np.uint8)
-        strip[:header, GAP : across - GAP] = _text_strip(label, across - 2 * GAP, header)
+        strip = np.full((height + header + GAP, across, 3), PAPER, np.uint8)
+        strip[:header, GAP : across - GAP] = film.label(label, across - 2 * GAP, header)
         for number, frame in enumerate(frames):
             left = GAP + number * (width + GAP)
             strip[header : header + height, left : left + width] = frame
         strips.append(strip)
     return np.concatenate(strips)
-
-
-def _text_strip(text: str, width: int, height: int) -> np.ndarray:
-    """One line of text, uint8 `(height, width, 3)`, as large as fits."""
-    strip = Image.new("RGB", (width, height), PAPER_WHITE)
-    draw = ImageDraw.Draw(strip)
-    size = max(SMALLEST_TEXT, int(height * 0.72))
-    while size > SMALLEST_TEXT and draw.textlength(text, ImageFont.load_default(size)) > width - 2:
-        size -= 1
-    draw.text((1, height / 2), text, INK, ImageFont.load_default(size), anchor="lm")
-    return np.asarray(strip)
 
 
 def shared_framewise(cells: Sequence[Cell]) -> np.ndarray | None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import errno
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import IO, cast
 
@@ -47,15 +48,41 @@ def streaming(command: Sequence[str]) -> Iterator[IO[bytes]]:
             process.kill()
 
 
-def encode(frames: np.ndarray, rate: Fraction, path: Path, options: Sequence[str]) -> None:
-    """Have ffmpeg write frames to `path`. Raises OSError where it could not."""
-    height, width = frames.shape[1:3]
+def encode(
+    frames: Iterable[np.ndarray], rate: Fraction, path: Path, options: Sequence[str], sound: Path | None = None
+) -> None:
+    """Have ffmpeg write frames, uint8 `(H, W, 3)` of one shape, to `path`, as they come.
+
+    Args:
+        frames: at least one.
+        rate: frames a second.
+        path: where to; it is replaced.
+        options: of the codec and the container.
+        sound: a WAV file of our own, for its second input.
+
+    Raises:
+        OSError: it could not.
+    """
+    coming = iter(frames)
+    first = next(coming)
+    height, width = first.shape[:2]
     raw = ["-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}", "-framerate", str(rate)]
-    command = [get_ffmpeg_exe(), "-hide_banner", "-loglevel", "fatal", *raw, "-i", "pipe:0", *options]
+    heard = ["-protocol_whitelist", "file", "-f", "wav", "-i", f"file:{sound.absolute()}"] if sound else []
+    command = [get_ffmpeg_exe(), "-hide_banner", "-loglevel", "quiet", *raw, "-i", "pipe:0", *heard, *options]
     command += ["-y", f"file:{path.absolute()}"]
-    pixels = memoryview(np.ascontiguousarray(frames)).cast("B")
-    done = subprocess.run(command, input=pixels, capture_output=True, check=False)
-    if done.returncode != 0:
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet) as process:
+        pixels = cast("IO[bytes]", process.stdin)
+        try:
+            for frame in chain([first], coming):
+                pixels.write(memoryview(np.ascontiguousarray(frame)).cast("B"))
+            pixels.close()
+        except BrokenPipeError:
+            process.wait()  # it says below that it failed
+        except BaseException:
+            process.kill()  # half a clip is not to be finished
+            raise
+    if process.returncode != 0:
         raise OSError(errno.EIO, "the encoder stopped early, most often because the disk is full")
 
 

@@ -31,6 +31,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from bivdiff.errors import InputError, quoted_name
 from bivdiff.media import ffmpeg
 from bivdiff.media.ffmpeg import SCALER_FLAGS, exact_rate
+from bivdiff.media.sound import MAX_SECONDS, SAMPLE_RATE, Sound
 from bivdiff.pixels.fitting import MAX_SIDE, checked_size, fit_frames, whole_number
 
 STILL_FPS = 1.0
@@ -201,6 +202,35 @@ def read_clip(
             f"it seems to be damaged from there on. Ask for {len(frames)} frames, or convert it to mp4 again."
         )
     return Clip(np.stack(frames), source.fps / stride)
+
+
+def read_sound(path: str | Path, *, start: float = 0.0, seconds: float, limits: Limits = LIMITS) -> Sound | None:
+    """Read the sound that goes with frames of a video.
+
+    Args:
+        path: the file.
+        start: seconds from the first frame, as for `read_clip`.
+        seconds: how much; never more than `MAX_SECONDS`.
+        limits: the bounds that hold.
+
+    Returns:
+        Both channels at `SAMPLE_RATE`, shorter where the sound ends before; None where the file has no sound, or none
+        that can be decoded: a clip is no worse for that.
+
+    Raises:
+        InputError: the file cannot be used.
+    """
+    source = _open(Path(path), limits)
+    if source.container in (*_PICTURES, "gif", "apng"):
+        return None
+    command = ffmpeg.reading_command(source.path, source.container, limits.pixels)
+    where, first = command.index("-i"), float(source.seconds[max(source.index_at(start), 0)])
+    command[where:where] = ["-ss", f"{first:.6f}"]
+    lasts = f"{min(seconds, MAX_SECONDS):.6f}"
+    command += ["-map", "0:a:0", "-t", lasts, "-ac", "2", "-ar", str(SAMPLE_RATE), "-f", "s16le", "-"]
+    done = ffmpeg.run(command)
+    samples = np.frombuffer(done.stdout[: len(done.stdout) // 4 * 4], "<i2").reshape(-1, 2)
+    return Sound(samples) if len(samples) else None
 
 
 def read_beside(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import uuid
+import wave
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image, PngImagePlugin
@@ -17,7 +18,11 @@ from PIL import Image, PngImagePlugin
 from bivdiff.errors import InputError, quoted_name
 from bivdiff.media import ffmpeg
 from bivdiff.media.ffmpeg import SCALER_FLAGS, exact_rate
+from bivdiff.media.sound import SAMPLE_RATE, Sound
 from bivdiff.pixels.fitting import checked_frames
+
+if TYPE_CHECKING:  # which imports moviepy
+    from bivdiff.media.film import Film
 
 MAX_FPS = 1000.0
 MAX_GIF_FPS = 50.0
@@ -25,6 +30,12 @@ MAX_GIF_FPS = 50.0
 
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 """Of every entry of a zip that is written: the same content gives the same bytes."""
+
+_COLOURS = (
+    f"scale=out_color_matrix=bt709:out_range=limited:flags={SCALER_FLAGS},format=yuv420p,"
+    "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=limited"
+)
+_AAC = ("-c:a", "aac", "-b:a", "160k", "-flags:a", "+bitexact")
 
 CARRY_BOX = bytes.fromhex("6b1d0f5c3e8a4b7e9c0ad1f2b83a57e4")
 """The identity of the `uuid` box at the end of an mp4 that holds a `Carry`'s archive."""
@@ -63,20 +74,59 @@ def write_mp4(path: str | Path, frames: np.ndarray, fps: float, carry: Carry | N
     """
     height, width = checked_frames(frames).shape[1:3]
     even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    filters = (
-        f"scale=out_color_matrix=bt709:out_range=limited:flags={SCALER_FLAGS},format=yuv420p,"
-        "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=limited"
-    )
-    # One thread and no version strings: the bytes then depend on the frames alone.
-    options = ["-vf", filters, "-c:v", "libx264", "-preset", "medium", "-crf", "16", "-threads", "1"]
-    options += ["-fflags", "+bitexact", "-flags:v", "+bitexact", "-movflags", "+faststart", "-f", "mp4"]
-    if carry:
-        options += ["-metadata", f"comment={carry.text}"]
+    rate = _checked_rate(fps, MAX_FPS)
     with replace_whole(Path(path)) as temporary:
-        ffmpeg.encode(even, _checked_rate(fps, MAX_FPS), temporary, options)
-        if carry and carry.archive:
-            with temporary.open("ab") as file:
-                file.write((24 + len(carry.archive)).to_bytes(4, "big") + b"uuid" + CARRY_BOX + carry.archive)
+        ffmpeg.encode(even, rate, temporary, [*_h264("medium"), *_comment(carry)])
+        _append_archive(temporary, carry)
+
+
+def write_film(path: str | Path, film: Film, carry: Carry | None = None) -> None:
+    """Write a film as `write_mp4` writes a clip, frame by frame as it is composed, with its sound if it has one.
+
+    Args:
+        path: where to; an existing file is replaced.
+        film: as `media.film.compose` gives it.
+        carry: what the file carries besides.
+
+    Raises:
+        InputError: the file cannot be written there.
+    """
+    rate = _checked_rate(film.fps, MAX_FPS)
+    with replace_whole(Path(path)) as temporary:
+        sound = temporary.with_suffix(".wav") if film.sound else None
+        options = [*_h264("veryfast"), *(_AAC if film.sound else ()), *_comment(carry)]
+        try:
+            if sound and film.sound:
+                _write_wav(sound, film.sound)
+            ffmpeg.encode(film.frames(), rate, temporary, options, sound)
+        finally:
+            if sound:
+                sound.unlink(missing_ok=True)
+        _append_archive(temporary, carry)
+
+
+def _h264(preset: str) -> list[str]:
+    # One thread and no version strings: the bytes then depend on the frames alone.
+    options = ["-vf", _COLOURS, "-c:v", "libx264", "-preset", preset, "-crf", "16", "-threads", "1"]
+    return [*options, "-fflags", "+bitexact", "-flags:v", "+bitexact", "-movflags", "+faststart", "-f", "mp4"]
+
+
+def _write_wav(path: Path, sound: Sound) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(sound.samples.astype("<i2").tobytes())
+
+
+def _comment(carry: Carry | None) -> list[str]:
+    return ["-metadata", f"comment={carry.text}"] if carry else []
+
+
+def _append_archive(path: Path, carry: Carry | None) -> None:
+    if carry and carry.archive:
+        with path.open("ab") as file:
+            file.write((24 + len(carry.archive)).to_bytes(4, "big") + b"uuid" + CARRY_BOX + carry.archive)
 
 
 def write_gif(path: str | Path, frames: np.ndarray, fps: float, carry: Carry | None = None) -> None:
