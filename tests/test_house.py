@@ -115,6 +115,19 @@ def test_what_handles_pixels_and_files_computes_with_no_model():
     assert {name: imports(name) & HEAVY for name in low if imports(name) & HEAVY} == {}
 
 
+def test_one_module_composes_films_and_it_has_no_door_to_files():
+    film = "bivdiff.media.film"
+    assert {name for name in SOURCES if "moviepy" in {top(target) for target in imports(name)}} == {film}
+    taken = {
+        alias.name
+        for node in ast.walk(parsed(SOURCES[film]))
+        if isinstance(node, ast.ImportFrom) and node.module == "moviepy"
+        for alias in node.names
+    }
+    assert {name for name in taken if "File" in name or "Sequence" in name} == set()
+    assert imports(film) & {"io", "os", "pathlib", "shutil", "subprocess", "tempfile", "imageio"} == set()
+
+
 def test_the_library_knows_no_page():
     page = {"gradio", "gradio_client", "tabs", "app"}
     knowing = {name for name in SOURCES if top(name) == "bivdiff" and {top(target) for target in imports(name)} & page}
