@@ -21,8 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bivdiff.catalog.families import FAMILIES
-from bivdiff.models.architectures import SD15_UNET, architecture_of, build_empty
-from bivdiff.models.estimate import FOOTPRINTS
+from bivdiff.models.architectures import SD15_UNET, build_empty
+from bivdiff.models.loaders import KINDS, architecture_of
 
 SIZE, FRAMES, TEXT = 64, 8, 77
 SD15 = FAMILIES["sd15"]
@@ -147,7 +147,7 @@ def main() -> None:
     for kind, build, call, inputs, frames in networks():
         network = build()
         work, held = gflop(network, call, inputs) / frames, live_bytes(build(), call, inputs) / frames / 1e6
-        used = FOOTPRINTS[kind]
+        used = {"encode": KINDS["vae"].encoding, "decode": KINDS["vae"].footprint}.get(kind) or KINDS[kind].footprint
         print(f"| {kind} | {work:.0f} | {held:.1f} | {used.gflop:.0f} | {used.activations / 1e6:.1f} |", flush=True)
 
 

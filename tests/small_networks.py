@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bivdiff.catalog.specs import ModelSpec
-from bivdiff.models.architectures import Architecture, architecture_of
+from bivdiff.models.architectures import Architecture
+from bivdiff.models.loaders import architecture_of
 from bivdiff.toybox.networks import build_tokenizer
 
 VOCABULARY = len(build_tokenizer())  # as the real text encoders', it has as many words as their tokenizer

@@ -7,7 +7,8 @@ import torch
 
 from bivdiff.catalog.families import FAMILIES
 from bivdiff.errors import InputError
-from bivdiff.models.architectures import architecture_of, build_empty
+from bivdiff.models.architectures import build_empty
+from bivdiff.models.loaders import architecture_of
 from bivdiff.pixels.annotators import loading
 
 SD15 = FAMILIES["sd15"]

@@ -12,7 +12,8 @@ from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.requests import default_request
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.models.cost import evaluations_of, walks_of
-from bivdiff.models.estimate import FOOTPRINTS, SLACK, activation_bytes, operations
+from bivdiff.models.estimate import SLACK, activation_bytes, operations
+from bivdiff.models.loaders import KINDS
 from bivdiff.models.manager import ModelManager
 from bivdiff.types import Control
 
@@ -78,7 +79,7 @@ def test_the_networks_of_every_control_take_memory(settings, image_model, kind):
             smoothing_guidance_scale=1.0, frame_batch_size=8,
         )  # fmt: skip
         pictures = 4 * 2  # with guidance
-        each = FOOTPRINTS["unet"].activations + count * FOOTPRINTS[kind].activations
+        each = KINDS["unet"].footprint.activations + count * KINDS[kind].footprint.activations
         manager.slices = True
         assert activation_bytes(request, manager) == int(SLACK * pictures * each)
 

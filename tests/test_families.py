@@ -30,10 +30,10 @@ from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.models import hub, loaders
 from bivdiff.models import pulling as pulls
+from bivdiff.models.loaders import KINDS
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.placement import size_of, tensors_of
 from bivdiff.models.random_weights import TEXT_LENGTH
-from bivdiff.models.video import CALLS
 from bivdiff.settings import Settings
 from bivdiff.toybox import networks
 from bivdiff.types import Control, GenerationResult, StepEvent
@@ -259,7 +259,7 @@ def test_every_video_model_stays_near_itself_in_eight_bits(settings, video_model
         manager = ModelManager(replace(settings, fp8=eight_bits))
         with manager.use(spec) as (unet,), torch.inference_mode():
             words = torch.randn(1, 6, unet.config.cross_attention_dim, generator=generator.manual_seed(1))
-            answers.append(CALLS[spec.kind](unet, clip, torch.tensor(500), words))
+            answers.append(KINDS[spec.kind].call(unet, clip, torch.tensor(500), words))
             assert any(weight.dtype == torch.float8_e4m3fn for weight in unet.parameters()) == eight_bits
     assert torch.isfinite(answers[1]).all()
     assert not torch.equal(*answers)

@@ -140,7 +140,16 @@ def test_the_page_knows_no_model_library():
 
 
 @pytest.mark.parametrize(
-    "name", ["app", "bivdiff.catalog.requests", "bivdiff.media.reading", "bivdiff.toybox.clips", "bivdiff.toybox.data"]
+    "name",
+    [
+        "app",
+        "bivdiff.catalog.requests",
+        "bivdiff.models.inventory",
+        "bivdiff.models.cost",
+        "bivdiff.media.reading",
+        "bivdiff.toybox.clips",
+        "bivdiff.toybox.data",
+    ],
 )
 def test_importing_loads_no_model_library(name):
     code = f"import sys, {name}; print(*sorted({HEAVY!r} & set(sys.modules)))"

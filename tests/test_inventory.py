@@ -18,10 +18,9 @@ from bivdiff.catalog.specs import ModelSpec
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import CancelledError, InputError, ModelUnavailableError
 from bivdiff.models import hub
-from bivdiff.models import inventory as rooms
 from bivdiff.models import pulling as pulls
 from bivdiff.models.inventory import check, find_spec, find_specs, inventory, named_specs
-from bivdiff.models.loaders import LOADERS
+from bivdiff.models.loaders import KINDS
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.pulling import pulling
 from bivdiff.settings import Settings
@@ -102,8 +101,10 @@ def test_a_manager_says_what_is_in_memory(nowhere):
         assert inventory(manager, nowhere)[0].state == "on device"
 
 
-def test_every_kind_has_a_word():
-    assert set(rooms.KINDS) >= set(LOADERS)
+def test_every_kind_of_the_catalog_is_known_and_none_other():
+    kinds = {spec.kind for spec in named_specs().values()}
+    assert kinds == set(KINDS)
+    assert all(kind.title for kind in KINDS.values())
 
 
 def test_a_family_is_listed_alone(nowhere):

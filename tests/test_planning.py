@@ -16,7 +16,8 @@ from bivdiff.errors import OutOfMemoryError
 from bivdiff.models import estimate as estimating
 from bivdiff.models import manager as managing
 from bivdiff.models import planning
-from bivdiff.models.estimate import FOOTPRINTS, activation_bytes, estimate, operations, say_seconds, with_size
+from bivdiff.models.estimate import activation_bytes, estimate, operations, say_seconds, with_size
+from bivdiff.models.loaders import KINDS
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.memory import Memory, MemoryProbe
 from bivdiff.models.planning import fitted
@@ -90,10 +91,10 @@ def test_what_is_computed_grows_with_frames_and_size_and_not_beyond_the_window(t
 
 def test_operations_are_those_of_every_stage():
     request = big_request(num_inference_steps=2, num_inversion_steps=3, num_smoothing_steps=4, mixing_ratio=0.5)
-    cost = {kind: footprint.gflop for kind, footprint in FOOTPRINTS.items()}
+    cost = {name: kind.footprint.gflop for name, kind in KINDS.items()}
     denoising = 8 * (2 * 2 * (cost["unet"] + cost["controlnet"]) + 3 * cost["unet"] + 3 * cost["video_unet"]
                      + 2 * 4 * cost["video_unet"])  # fmt: skip
-    coding = 8 * (2 * cost["decode"] + cost["encode"])
+    coding = 8 * (2 * cost["vae"] + KINDS["vae"].encoding.gflop)
     assert sum(operations(request).values()) == pytest.approx(denoising + coding)
     alone = sum(operations(replace(request, mixing_ratio=1.0)).values())
     assert denoising + coding - alone == pytest.approx(8 * 3 * cost["video_unet"])

@@ -15,7 +15,7 @@ from bivdiff.catalog.families import FAMILIES
 from bivdiff.catalog.requests import default_request
 from bivdiff.cli import main as cli
 from bivdiff.models import random_weights
-from bivdiff.models.architectures import architecture_of
+from bivdiff.models.loaders import architecture_of
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.random_weights import read_random
 from bivdiff.settings import Settings

@@ -13,7 +13,8 @@ from bivdiff.catalog.families import FAMILIES
 from bivdiff.errors import ModelUnavailableError
 from bivdiff.models import single_file
 from bivdiff.models.architectures import CLIP_VIT_L, SD15_UNET, SD15_VAE
-from bivdiff.models.loaders import Source, load_component
+from bivdiff.models.loaders import load_component
+from bivdiff.models.loaders.kind import Source, Weights
 from bivdiff.models.single_file import read_part
 
 UNET = {**SD15_UNET, "block_out_channels": [16, 32, 32, 32], "norm_num_groups": 8, "cross_attention_dim": 24}
@@ -151,7 +152,7 @@ def test_what_is_read_answers_like_what_was_written(checkpoint, part):
 
 def test_a_loader_takes_the_file_in_the_place_of_a_folder(checkpoint):
     made, path = checkpoint
-    read = load_component(Source(FAMILIES["sd15"].unet, path, torch.float32))
+    read = load_component(Source(FAMILIES["sd15"].unet, path, Weights(None, use_safetensors=True), torch.float32))
     assert read.dtype == torch.float32
     assert torch.equal(answer("unet", read), answer("unet", made["unet"]))
 

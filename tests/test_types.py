@@ -13,7 +13,7 @@ from bivdiff.catalog.requests import default_request
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.catalog.toybox import TOYBOX
 from bivdiff.errors import InputError
-from bivdiff.models.loaders import LOADERS
+from bivdiff.models.loaders import KINDS
 from bivdiff.types import MAX_PROMPT_CHARACTERS, Control
 
 
@@ -93,7 +93,7 @@ def test_every_image_model_of_a_family_has_a_request_and_its_networks(family_nam
         for image_model in task.image_models:
             request = default_request(task_name, family_name, source_frames, "", image_model=image_model, **needs)
             specs = components_of(request).networks
-            assert all(spec.kind in LOADERS for spec in specs)
+            assert all(spec.kind in KINDS for spec in specs)
             assert len(specs) == (0 if image_model in {"given", "prompt2prompt"} else 1)
 
 

@@ -11,8 +11,10 @@ from diffusers import DDIMScheduler, MotionAdapter, UNet2DConditionModel, UNetMo
 from bivdiff.catalog.families import family_named
 from bivdiff.catalog.specs import ModelSpec
 from bivdiff.errors import ModelUnavailableError
-from bivdiff.models.loaders import Source, load_component
+from bivdiff.models.hub import source_of
+from bivdiff.models.loaders import load_component
 from bivdiff.models.video import VideoDenoiser
+from bivdiff.settings import Settings
 from bivdiff.toybox import networks
 
 MODEL = family_named("toybox").video_models["toybox-video"]
@@ -67,7 +69,7 @@ def test_a_schedule_without_noise_levels_is_refused(tmp_path, config):
     (tmp_path / "scheduler_config.json").write_text(json.dumps(config))
     spec = ModelSpec(key="mine/scheduler", kind="scheduler", repo="owner/flow")
     with pytest.raises(ModelUnavailableError, match=r"owner/flow.*cannot invert"):
-        load_component(Source(spec, tmp_path, torch.float32))
+        load_component(source_of(spec, tmp_path, Settings(), torch.float32))
 
 
 def test_every_schedule_is_walked_over_the_same_timesteps(tmp_path):
@@ -78,7 +80,7 @@ def test_every_schedule_is_walked_over_the_same_timesteps(tmp_path):
         beta_start=0.00085, beta_end=0.012, beta_schedule="linear", timestep_spacing="trailing", steps_offset=0
     ).save_pretrained(tmp_path)
     spec = ModelSpec(key="mine/scheduler", kind="scheduler", repo="owner/euler")
-    scheduler, usual = load_component(Source(spec, tmp_path, torch.float32)), networks.build_scheduler()
+    scheduler, usual = load_component(source_of(spec, tmp_path, Settings(), torch.float32)), networks.build_scheduler()
     for each in (scheduler, usual):
         each.set_timesteps(20)
     assert torch.equal(scheduler.timesteps, usual.timesteps)
@@ -109,7 +111,7 @@ def motion(tmp_path):
 def test_animatediff_is_diffusers_own_and_shares_the_image_models_weights(motion, tmp_path):
     base, theirs = motion
     spec = ModelSpec(key="mine/motion", kind="motion_unet", repo="owner/motion")
-    ours = load_component(Source(spec, tmp_path, torch.float32, base))
+    ours = load_component(source_of(spec, tmp_path, Settings(), torch.float32, base))
     clip, embeds = torch.randn(2, 4, 3, 8, 8), torch.randn(2, 5, 24)
     with torch.no_grad():
         expected = theirs(clip, 301, embeds.repeat_interleave(3, 0)).sample

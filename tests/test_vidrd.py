@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from bivdiff.errors import ModelUnavailableError
-from bivdiff.models.vidrd import SD21_UNET_CONFIG, VidRDUNet, split_checkpoint
+from bivdiff.models.architectures import VIDRD_UNET
+from bivdiff.models.vidrd import VidRDUNet, split_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(os.environ.get("VIDRD_GOLDEN", ROOT.parent / "shared" / "golden" / "vidrd_unet_released.safetensors"))
@@ -260,9 +261,9 @@ def test_configs_that_do_not_fit_are_refused(changes):
 
 def test_the_real_network():
     types = {"down_block_types": [DOWN] * 3 + [PLAIN_DOWN], "up_block_types": [PLAIN_UP] + [UP] * 3}
-    spatial = {key: value for key, value in SD21_UNET_CONFIG.items() if not key.startswith("add_temp")}
+    spatial = {key: value for key, value in VIDRD_UNET.items() if not key.startswith("add_temp")}
     with torch.device("meta"):
-        unet = VidRDUNet.from_config(SD21_UNET_CONFIG)
+        unet = VidRDUNet.from_config(VIDRD_UNET)
         stable_diffusion = UNet2DConditionModel.from_config({**spatial, **types})
     shapes = {name: weight.shape for name, weight in unet.state_dict().items()}
     expected = {name: weight.shape for name, weight in stable_diffusion.state_dict().items()}

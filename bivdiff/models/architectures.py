@@ -9,10 +9,6 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bivdiff.catalog.specs import TOYBOX_REPO, ModelSpec
-from bivdiff.errors import InputError
-from bivdiff.models.vidrd import SD21_UNET_CONFIG
-
 if TYPE_CHECKING:
     from torch import nn
 
@@ -70,6 +66,18 @@ MOTION_ADAPTER: dict[str, Any] = {
 }  # fmt: skip
 """AnimateDiff v1-5-3; v1-5-2 has motion modules in the middle block, too."""
 
+VIDRD_UNET: dict[str, Any] = {
+    "sample_size": 32, "in_channels": 4, "out_channels": 4, "flip_sin_to_cos": True, "freq_shift": 0,
+    "down_block_types": ["CrossAttnDownBlock3D"] * 3 + ["DownBlock3D"],
+    "up_block_types": ["UpBlock3D"] + ["CrossAttnUpBlock3D"] * 3, "block_out_channels": [320, 640, 1280, 1280],
+    "layers_per_block": 2, "downsample_padding": 1, "mid_block_scale_factor": 1, "act_fn": "silu",
+    "norm_num_groups": 32, "norm_eps": 1e-5, "cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20],
+    "use_linear_projection": True, "upcast_attention": False, "add_temp_embed": True, "add_temp_conv": True,
+}  # fmt: skip
+"""VidRD: Stable Diffusion 2.1 base with both kinds of temporal layer, trained on at 256x256 pixels."""
+VIDRD_UNET_PREFIX, VIDRD_TEXT_PREFIX = "unet.", "text_encoder."
+"""How the names of each component's weights begin in its released checkpoint."""
+
 DEPTH_ANYTHING: dict[str, Any] = {
     "backbone_config": {
         "model_type": "dinov2", "hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6,
@@ -91,19 +99,7 @@ class Architecture(NamedTuple):
     config: Mapping[str, Any]
 
 
-_BY_KIND: Mapping[str, Architecture] = {
-    "vae": Architecture("diffusers", "AutoencoderKL", SD15_VAE),
-    "unet": Architecture("diffusers", "UNet2DConditionModel", SD15_UNET),
-    "text_encoder": Architecture("transformers", "CLIPTextModel", CLIP_VIT_L),
-    "controlnet": Architecture("diffusers", "ControlNetModel", CONTROLNET),
-    "t2i_adapter": Architecture("diffusers", "T2IAdapter", T2I_ADAPTER),
-    "video_unet": Architecture("diffusers", "UNet3DConditionModel", MODELSCOPE_UNET),
-    "motion_unet": Architecture("diffusers", "MotionAdapter", MOTION_ADAPTER),
-    "vidrd_unet": Architecture("bivdiff.models.vidrd", "VidRDUNet", SD21_UNET_CONFIG),
-    "vidrd_text_encoder": Architecture("transformers", "CLIPTextModel", CLIP_VIT_H),
-    "depth_estimator": Architecture("transformers", "DepthAnythingForDepthEstimation", DEPTH_ANYTHING),
-}
-_CHANGES: Mapping[str, Mapping[str, Any]] = {
+CHANGES: Mapping[str, Mapping[str, Any]] = {
     "sd15/instruct-pix2pix": {"in_channels": 8},
     "sd15/inpainting": {"in_channels": 9},
     "sd15/controlnet-shuffle": {"global_pool_conditions": True},
@@ -114,21 +110,6 @@ _CHANGES: Mapping[str, Mapping[str, Any]] = {
     "sd15/animatediff-v1-5-2": {"use_motion_mid_block": True},
 }
 """What an entry has otherwise than most of its kind, by its key."""
-
-
-def architecture_of(spec: ModelSpec) -> Architecture:
-    """The class and config of an entry of the catalog; of a motion adapter the adapter's, without its image model.
-
-    Raises:
-        InputError: it is none of the real networks whose shapes are known here.
-    """
-    if spec.repo == TOYBOX_REPO or spec.kind not in _BY_KIND:
-        raise InputError(
-            f"The shape of '{spec.key}' is not known here, so it cannot be built without its files. Choose other "
-            "models, or leave random weights."
-        )
-    usual = _BY_KIND[spec.kind]
-    return usual._replace(config={**usual.config, **_CHANGES.get(spec.key, {})})
 
 
 def build_empty(architecture: Architecture) -> nn.Module:

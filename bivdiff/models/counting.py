@@ -17,11 +17,9 @@ from safetensors import safe_open
 from bivdiff.catalog.specs import ModelSpec
 from bivdiff.errors import InputError
 from bivdiff.models import hub
-from bivdiff.models.architectures import architecture_of, build_empty
+from bivdiff.models.architectures import build_empty
+from bivdiff.models.loaders import KINDS, architecture_of
 from bivdiff.models.single_file import prefix_of
-from bivdiff.models.vidrd import PREFIXES
-
-_WITHOUT_WEIGHTS = {"tokenizer", "scheduler"}
 
 
 def numbers_of(spec: ModelSpec, root: Path | None) -> int:
@@ -31,14 +29,14 @@ def numbers_of(spec: ModelSpec, root: Path | None) -> int:
         spec: the component.
         root: of its files, as `hub.find` gives it; None where they are not there.
     """
-    if spec.kind in _WITHOUT_WEIGHTS:
+    if KINDS[spec.kind].holds != "weights":
         return 0
     files = hub.files_of(spec, root) if root else []
     weights = [path for path in files if path.suffix != ".json"]
     if not weights:
         return spec.bytes // spec.bytes_per_number or _published(spec)
     # A file of everything has each component's weights under names that begin alike.
-    prefix = PREFIXES.get(spec.kind) or (prefix_of(spec.kind) if root and root.is_file() else "")
+    prefix = KINDS[spec.kind].prefix or (prefix_of(spec.kind) if root and root.is_file() else "")
     return sum(_in_file(path, prefix, path.stat().st_mtime_ns) for path in weights)
 
 

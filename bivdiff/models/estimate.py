@@ -1,7 +1,6 @@
 """What a run will take before it runs: memory of device and host, and time; and what to change where it does not fit.
 
-The figures per network come from `benchmarks/footprint.py`, which runs the full-size networks on tensors without
-content and counts operations and the bytes that live at once. A real device rounds up, hence `SLACK`.
+The figures per network stand with its kind (see loaders). A real device rounds up, hence `SLACK`.
 """
 
 from __future__ import annotations
@@ -9,37 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import NamedTuple
 
 import numpy as np
 
 from bivdiff.catalog.components import components_of
 from bivdiff.catalog.families import models_for
 from bivdiff.models.cost import Walk, smoothing_walk, walks_of
+from bivdiff.models.loaders import KINDS
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.placement import OffloadPolicy
 from bivdiff.pixels.fitting import fit_frames
 from bivdiff.types import GenerationRequest, Stage
 from bivdiff.units import say_bytes
 
-
-class Footprint(NamedTuple):
-    """Of one picture or frame of 512x512: operations in units of 1e9, and bytes that live at once at 16 bits."""
-
-    gflop: float
-    activations: float
-
-
-FOOTPRINTS: Mapping[str, Footprint] = {
-    "unet": Footprint(803, 68.2e6),
-    "controlnet": Footprint(283, 62.9e6),
-    "t2i_adapter": Footprint(60, 10.5e6),
-    "video_unet": Footprint(1301, 86.7e6),
-    "motion_unet": Footprint(1109, 68.2e6),
-    "vidrd_unet": Footprint(1024, 63.1e6),
-    "encode": Footprint(1117, 335.5e6),
-    "decode": Footprint(2515, 402.7e6),
-}
 TOYBOX_WORK = 1 / 75  # of the operations of the real networks on as many pixels
 SLACK = 1.4
 LAYER_BYTES = 0.25e9  # what group offloading has on the device of a network at once, the next layer included
@@ -68,7 +49,7 @@ def smoothing_bytes(request: GenerationRequest, manager: ModelManager) -> int:
 def _walk_bytes(walk: Walk, request: GenerationRequest, manager: ModelManager) -> int:
     """Of all networks of a walk: what steers a U-Net has added to its activations before it runs."""
     height, width = request.frames.shape[1:3]
-    each = sum(FOOTPRINTS[spec.kind].activations for spec in walk.networks)
+    each = sum(KINDS[spec.kind].footprint.activations for spec in walk.networks)
     return int(SLACK * manager.dtype.itemsize / 2 * height * width / 512**2 * walk.at_once * each)
 
 
@@ -81,7 +62,7 @@ def _coding_bytes(request: GenerationRequest, manager: ModelManager) -> int:
         pixels = min(pixels, family.size[0] * family.size[1])
     pictures = 1 if manager.slices else min(frames, request.frame_batch_size)
     width_of_number = manager.dtype_of(family.vae).itemsize / 2
-    return int(SLACK * width_of_number * pixels / 512**2 * pictures * FOOTPRINTS["decode"].activations)
+    return int(SLACK * width_of_number * pixels / 512**2 * pictures * KINDS["vae"].footprint.activations)
 
 
 @dataclass(frozen=True)
@@ -132,11 +113,11 @@ def operations(request: GenerationRequest) -> dict[Stage, float]:
     """
     family = models_for(request)
     frames, height, width = request.frames.shape[:3]
-    decoded = (1 + (0 if family.preview else PREVIEWS)) * frames * FOOTPRINTS["decode"].gflop
+    decoded = (1 + (0 if family.preview else PREVIEWS)) * frames * KINDS["vae"].footprint.gflop
     work: dict[Stage, float] = {}
     for walk in walks_of(request):
-        first = {"framewise": decoded, "inversion": frames * FOOTPRINTS["encode"].gflop, "smoothing": decoded}
-        cost = walk.evaluations * sum(FOOTPRINTS[spec.kind].gflop for spec in walk.networks)
+        first = {"framewise": decoded, "inversion": frames * KINDS["vae"].encoding.gflop, "smoothing": decoded}
+        cost = walk.evaluations * sum(KINDS[spec.kind].footprint.gflop for spec in walk.networks)
         work[walk.stage] = work.get(walk.stage, first[walk.stage]) + cost
     share = height * width / 512**2 * (1 if family.unet.repo else TOYBOX_WORK)
     return {stage: share * gflop for stage, gflop in work.items()}

@@ -8,19 +8,22 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from json import JSONDecodeError
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import HfApi, constants, errors, hf_hub_download
 from huggingface_hub.utils import tqdm
 
 from bivdiff.catalog.specs import TOYBOX_REPO, ModelSpec
 from bivdiff.errors import ModelUnavailableError
+from bivdiff.models.loaders import KINDS
+from bivdiff.models.loaders.kind import Source, Weights
 from bivdiff.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
 
 Report = Callable[[int, int], None]
 
-_OF_TRANSFORMERS = {"text_encoder", "depth_estimator", "clip", "dino"}
-"""The kinds of component whose weights bear the names that transformers gives them; all others' are diffusers'."""
 _SINGLE_FILE = ".safetensors"
 ADDITION = "addition"
 """The kind of component that a LoRA or a textual inversion is."""
@@ -31,13 +34,6 @@ _TOKENIZER_EXTRAS = ("special_tokens_map.json", "added_tokens.json", "tokenizer_
 _VOCABULARY = ("vocab.json", "merges.txt")
 _FAST_TOKENIZER = "tokenizer.json"
 _SCHEDULER = "scheduler_config.json"
-
-
-class Weights(NamedTuple):
-    """What `from_pretrained` must be told to read the files that were chosen."""
-
-    variant: str | None
-    use_safetensors: bool
 
 
 def choose_files(names: Sequence[str], spec: ModelSpec) -> list[str]:
@@ -62,6 +58,22 @@ def weights_of(spec: ModelSpec, root: Path) -> Weights:
         return Weights(None, use_safetensors=True)
     inside = {path.name for path in _files(root / spec.folder)}
     return _choose_weights(inside, spec)[1]
+
+
+def source_of(spec: ModelSpec, root: Path, settings: Settings, dtype: torch.dtype, base: Any = None) -> Source:
+    """What a component is read from, its additions included, which are downloaded where they are not there.
+
+    Args:
+        spec: the component.
+        root: of its files, as `find` gives it.
+        settings: say where files may lie.
+        dtype: that its weights are to have.
+        base: the loaded component of `spec.base`, if it has one.
+
+    Raises:
+        ModelUnavailableError: an addition is not there, and cannot be downloaded.
+    """
+    return Source(spec, root, weights_of(spec, root), dtype, base, pull_additions(spec, settings))
 
 
 def find(spec: ModelSpec, settings: Settings) -> Path | None:
@@ -164,10 +176,10 @@ def _choose(inside: set[str], spec: ModelSpec) -> list[str]:
         return [spec.file] if spec.file in inside else []
     if spec.kind == ADDITION:
         return _choose_addition(inside)
-    if spec.kind == "tokenizer":
+    if KINDS[spec.kind].holds == "tokenizer":
         chosen = [name for name in (*_TOKENIZER_EXTRAS, *_VOCABULARY, _FAST_TOKENIZER) if name in inside]
         return chosen if _FAST_TOKENIZER in inside or inside.issuperset(_VOCABULARY) else []
-    if spec.kind == "scheduler":
+    if KINDS[spec.kind].holds == "schedule":
         return [_SCHEDULER] if _SCHEDULER in inside else []
     weights, _ = _choose_weights(inside, spec)
     return ["config.json", *weights] if weights and "config.json" in inside else []
@@ -194,7 +206,7 @@ def _choose_weights(inside: set[str], spec: ModelSpec) -> tuple[list[str], Weigh
 
 
 def _stem(spec: ModelSpec, ending: str) -> str:
-    if spec.kind not in _OF_TRANSFORMERS:
+    if not KINDS[spec.kind].by_transformers:
         return "diffusion_pytorch_model"
     return "model" if ending == "safetensors" else "pytorch_model"
 
@@ -279,9 +291,10 @@ def _lacks(spec: ModelSpec) -> str:
             return f"holds no file '{spec.place.removeprefix(f'{spec.repo}/')}'."
         return "does not hold exactly one file of weights. Name the one you mean, as in owner/name/file.safetensors."
     weights = f"config.json, and all of {_stem(spec, 'safetensors')}.safetensors or {_stem(spec, 'bin')}.bin,"
-    by_kind = {"tokenizer": f"{_FAST_TOKENIZER}, or {' and '.join(_VOCABULARY)}", "scheduler": _SCHEDULER}
+    others = {"tokenizer": f"{_FAST_TOKENIZER}, or {' and '.join(_VOCABULARY)}", "schedule": _SCHEDULER}
     place = f"its folder '{spec.folder}'" if spec.folder else "it"
-    return f"does not hold '{spec.key}', which needs {spec.file or by_kind.get(spec.kind, weights)} in {place}."
+    needed = spec.file or others.get(KINDS[spec.kind].holds, weights)
+    return f"does not hold '{spec.key}', which needs {needed} in {place}."
 
 
 def _sizes_on_hub(spec: ModelSpec) -> dict[str, int]:

@@ -18,33 +18,12 @@ from bivdiff.catalog.specs import TOYBOX_REPO, ModelSpec
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.models import hub
+from bivdiff.models.loaders import KINDS, load_component
 from bivdiff.settings import Settings
 
 if TYPE_CHECKING:
     from bivdiff.models.manager import ModelManager
 
-KINDS = {
-    "vae": "autoencoder",
-    "unet": "image model",
-    "text_encoder": "text encoder",
-    "tokenizer": "tokenizer",
-    "scheduler": "noise schedule",
-    "controlnet": "ControlNet",
-    "t2i_adapter": "T2I-Adapter",
-    "video_unet": "video model",
-    "motion_unet": "motion modules",
-    "vidrd_unet": "video model",
-    "vidrd_text_encoder": "text encoder",
-    "depth_estimator": "depth estimator",
-    "body_pose": "pose estimator",
-    "hed": "soft edge detector",
-    "lineart": "line detector",
-    "normalbae": "surface estimator",
-    "pidinet": "sketch detector",
-    "clip": "image and text encoder",
-    "dino": "image encoder",
-}
-"""Kinds of component in words."""
 SCORING_NAME = "scoring"
 """Stands in the place of a family for what clips of any family are scored with."""
 IN_MEMORY = ("in memory", "on device")
@@ -143,7 +122,7 @@ def _entry(
     state = manager.state(spec) if manager else "absent" if root is None else "on disk"
     place = spec.place if spec.repo != TOYBOX_REPO else f"with the app: {spec.place}"
     return Entry(
-        key=key, kind=KINDS[spec.kind], place=place, state=state,
+        key=key, kind=KINDS[spec.kind].title, place=place, state=state,
         bytes=hub.bytes_on_disk(spec, root) if root else spec.bytes, licence=spec.licence, size=spec.size,
         num_frames=spec.num_frames, checked=spec.checked, families=families,
         on_hub=spec.on_hub and spec.repo != TOYBOX_REPO, spec=spec,
@@ -294,10 +273,9 @@ def _load(spec: ModelSpec, settings: Settings) -> object:
     import torch
 
     from bivdiff.errors import ModelUnavailableError
-    from bivdiff.models.loaders import Source, load_component
 
     root = hub.find(spec, settings)
     if root is None:
         raise ModelUnavailableError(f"It needs '{spec.key}', whose files are not on this machine. Pull that first.")
     base = _load(spec.base, settings) if spec.base else None
-    return load_component(Source(spec, root, torch.float16, base, hub.pull_additions(spec, settings)))
+    return load_component(hub.source_of(spec, root, settings, torch.float16, base))

@@ -24,7 +24,7 @@ from bivdiff.catalog.specs import ModelSpec
 from bivdiff.errors import InputError, OutOfMemoryError
 from bivdiff.models import hub
 from bivdiff.models.counting import numbers_of
-from bivdiff.models.loaders import Source, load_component
+from bivdiff.models.loaders import KINDS, load_component
 from bivdiff.models.memory import Memory, MemoryProbe
 from bivdiff.models.placement import POLICIES, OffloadPolicy, Placement, place, size_of
 from bivdiff.settings import Settings
@@ -32,8 +32,6 @@ from bivdiff.units import read_bytes, say_bytes
 
 HOST_SHARE = 0.8  # of the memory that is free when the manager is made
 DEVICE_SHARE = 0.95
-DENOISERS = frozenset({"unet", "video_unet", "motion_unet", "vidrd_unet", "controlnet"})
-"""Kinds of component that run in every step."""
 COMPILED_VARIANTS = 64  # torch gives up after 8
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -277,8 +275,8 @@ class ModelManager:
         return kept
 
     def _from_disk(self, spec: ModelSpec, base: Any) -> Any:
-        root, added = hub.pull(spec, self.settings), hub.pull_additions(spec, self.settings)
-        return load_component(Source(spec, root, self.dtype_of(spec), base, added))
+        root = hub.pull(spec, self.settings)
+        return load_component(hub.source_of(spec, root, self.settings, self.dtype_of(spec), base))
 
     def numerics(self) -> str:
         """In words, all that changes what equal models make of equal input: device, digits, and how they are run."""
@@ -298,9 +296,9 @@ class ModelManager:
             component.enable_tiling()
         if spec.kind == "vae" and self.slices:
             component.enable_slicing()
-        if self.settings.fp8 and spec.kind in DENOISERS:
+        if self.settings.fp8 and KINDS[spec.kind].in_every_step:
             component.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=self.dtype)
-        if self.settings.compile and spec.kind in DENOISERS:
+        if self.settings.compile and KINDS[spec.kind].in_every_step:
             # Not the module itself: its hooks change with every run, and once compiled it would go on with the first's.
             component.forward = torch.compile(component.forward)
 
@@ -316,7 +314,7 @@ class ModelManager:
     def _own_bytes(self, spec: ModelSpec) -> int:
         if spec in self._kept:
             return self._kept[spec].bytes
-        width = 1 if self.settings.fp8 and spec.kind in DENOISERS else self.dtype_of(spec).itemsize
+        width = 1 if self.settings.fp8 and KINDS[spec.kind].in_every_step else self.dtype_of(spec).itemsize
         return numbers_of(spec, hub.find(spec, self.settings)) * width
 
     # How fast it was

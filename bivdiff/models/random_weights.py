@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from bivdiff.catalog.specs import ModelSpec
-from bivdiff.models.architectures import architecture_of, build_empty
-from bivdiff.models.loaders import between_layers
+from bivdiff.models.architectures import build_empty
+from bivdiff.models.loaders import architecture_of
+from bivdiff.models.loaders.video import between_layers
 
 TEXT_LENGTH = 77  # tokens that CLIP reads
 _SPREAD = 0.02  # of what is added, or multiplied with: biases, and the scales of normalisations around 1

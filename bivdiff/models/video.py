@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffusers import DDIMScheduler
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from bivdiff.catalog.specs import VideoModel
 from bivdiff.errors import ModelUnavailableError
+from bivdiff.models.loaders import KINDS
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
@@ -29,7 +29,10 @@ class VideoDenoiser:
     def __init__(self, model: VideoModel, unet: Any, text_encoder: Any, tokenizer: Any, scheduler: Any) -> None:
         self.unet, self.text_encoder, self.tokenizer = unet, text_encoder, tokenizer
         self.window, self.size = model.window, model.unet.size
-        self._call = CALLS[model.unet.kind]
+        call = KINDS[model.unet.kind].call
+        if call is None:
+            raise ModelUnavailableError(f"'{model.unet.place}' is no video model. Choose one of the family's.")
+        self._call = call
         self._prediction = scheduler.config.prediction_type
         if self._prediction not in PREDICTIONS:
             raise ModelUnavailableError(
@@ -57,19 +60,3 @@ class VideoDenoiser:
             return (latents - cumulative**0.5 * predicted) / (1 - cumulative) ** 0.5
         # v = sqrt(a) noise - sqrt(1 - a) clean (arXiv:2202.00512, appendix D)
         return cumulative**0.5 * predicted + (1 - cumulative) ** 0.5 * latents
-
-
-def _on_clip(unet: Any, latents: Tensor, timestep: Tensor, prompt_embeds: Tensor) -> Tensor:
-    return unet(latents, timestep, prompt_embeds).sample
-
-
-def _with_motion(unet: Any, latents: Tensor, timestep: Tensor, prompt_embeds: Tensor) -> Tensor:
-    """AnimateDiff's layers are the image model's, so every frame brings its own copy of the prompt."""
-    return unet(latents, timestep, prompt_embeds.repeat_interleave(latents.shape[2], 0)).sample
-
-
-CALLS: Mapping[str, Callable[[Any, Tensor, Tensor, Tensor], Tensor]] = {
-    "video_unet": _on_clip,
-    "motion_unet": _with_motion,
-    "vidrd_unet": _on_clip,
-}

@@ -29,16 +29,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bivdiff.errors import ModelUnavailableError
-
-SD21_UNET_CONFIG: dict[str, Any] = {
-    "sample_size": 32, "in_channels": 4, "out_channels": 4, "flip_sin_to_cos": True, "freq_shift": 0,
-    "down_block_types": ["CrossAttnDownBlock3D"] * 3 + ["DownBlock3D"],
-    "up_block_types": ["UpBlock3D"] + ["CrossAttnUpBlock3D"] * 3, "block_out_channels": [320, 640, 1280, 1280],
-    "layers_per_block": 2, "downsample_padding": 1, "mid_block_scale_factor": 1, "act_fn": "silu",
-    "norm_num_groups": 32, "norm_eps": 1e-5, "cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20],
-    "use_linear_projection": True, "upcast_attention": False, "add_temp_embed": True, "add_temp_conv": True,
-}  # fmt: skip
-"""Stable Diffusion 2.1 base's config, with both kinds of temporal layer, trained on at 256x256 pixels."""
+from bivdiff.models.architectures import VIDRD_TEXT_PREFIX, VIDRD_UNET_PREFIX
 
 _FETCH = "Download it again, from the link in models/ReuseAndDiffuse/README.md of github.com/MCG-NJU/BIVDiff."
 
@@ -128,10 +119,6 @@ class VidRDUNet(ModelMixin, AttentionMixin, ConfigMixin):
         return UNet3DConditionOutput(sample=_unfold(pictures, frames))
 
 
-PREFIXES = {"vidrd_unet": "unet.", "vidrd_text_encoder": "text_encoder."}
-"""How the names of each component's weights begin in the released checkpoint, by kind."""
-
-
 def split_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Read the released checkpoint, or a .safetensors file with the same names in it; nothing but weights is read.
 
@@ -139,7 +126,7 @@ def split_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Ten
         path: the file. Where its format allows it, weights stay there until they are used.
 
     Returns:
-        The state dicts of a `VidRDUNet` of `SD21_UNET_CONFIG`, and of Stable Diffusion 2.1's CLIPTextModel.
+        The state dicts of a `VidRDUNet` of `VIDRD_UNET`, and of Stable Diffusion 2.1's CLIPTextModel.
 
     Raises:
         ModelUnavailableError: the file is missing, damaged, more than weights, or of another model.
@@ -149,7 +136,7 @@ def split_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Ten
         raise ModelUnavailableError(f"The file '{path}' with the weights of VidRD is missing. {_FETCH}")
     content = _read(path)
     weights = content.get("state_dict", content) if isinstance(content, dict) else {}
-    unet, text_encoder = (_under(prefix, weights) for prefix in PREFIXES.values())
+    unet, text_encoder = (_under(prefix, weights) for prefix in (VIDRD_UNET_PREFIX, VIDRD_TEXT_PREFIX))
     if not unet or not text_encoder:
         raise ModelUnavailableError(
             f"The file '{path.name}' is not VidRD's: it lacks weights whose names start with 'unet.' or with "

@@ -1,0 +1,63 @@
+"""Every kind of component there is, and how one is read. Importing it loads no model library.
+
+Not here: where the files lie and how they are fetched (see models/hub), and who keeps what (see models/manager).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pickle import UnpicklingError
+from typing import Any
+
+from bivdiff.catalog.specs import TOYBOX_REPO, ModelSpec
+from bivdiff.errors import BIVDiffError, InputError, ModelUnavailableError
+from bivdiff.models.architectures import CHANGES, Architecture
+from bivdiff.models.loaders import annotators, control, scoring, stable_diffusion, video
+from bivdiff.models.loaders.kind import Kind, Source
+
+KINDS: Mapping[str, Kind] = {
+    **stable_diffusion.KINDS, **control.KINDS, **video.KINDS, **annotators.KINDS, **scoring.KINDS
+}  # fmt: skip
+
+
+def load_component(source: Source) -> Any:
+    """Load a component on the CPU, ready to infer.
+
+    Raises:
+        ModelUnavailableError: what the files hold is broken or of another architecture.
+    """
+    from safetensors import SafetensorError
+    from torch import nn
+
+    # What the libraries raise for files that are damaged, or not what they are taken for.
+    unreadable = (
+        OSError, EOFError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, UnpicklingError,
+        SafetensorError,
+    )  # fmt: skip
+    spec = source.spec
+    try:
+        component = KINDS[spec.kind].load(source)
+    except BIVDiffError:
+        raise
+    except unreadable as error:
+        reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+        raise ModelUnavailableError(
+            f"The model '{spec.place}' could not be loaded as {spec.kind}: {reason} "
+            f"The files in {source.root} are incomplete or of another architecture; fetch them again."
+        ) from error
+    return component.eval().requires_grad_(False) if isinstance(component, nn.Module) else component
+
+
+def architecture_of(spec: ModelSpec) -> Architecture:
+    """The class and config of an entry of the catalog; of a motion adapter the adapter's, without its image model.
+
+    Raises:
+        InputError: it is none of the real networks whose shapes are known here.
+    """
+    usual = KINDS[spec.kind].architecture if spec.kind in KINDS else None
+    if spec.repo == TOYBOX_REPO or usual is None:
+        raise InputError(
+            f"The shape of '{spec.key}' is not known here, so it cannot be built without its files. Choose other "
+            "models, or leave random weights."
+        )
+    return usual._replace(config={**usual.config, **CHANGES.get(spec.key, {})})

@@ -1,0 +1,129 @@
+"""What is known of a kind of component, and what loaders are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from bivdiff.catalog.specs import ModelSpec
+from bivdiff.models.architectures import Architecture
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+class Weights(NamedTuple):
+    """What `from_pretrained` must be told to read the files that were chosen."""
+
+    variant: str | None
+    use_safetensors: bool
+
+
+class Source(NamedTuple):
+    """What a component is read from.
+
+    Attributes:
+        spec: the component.
+        root: of its repository, or a single file.
+        weights: which of the weights in there.
+        dtype: that they are to have.
+        base: the loaded component of `spec.base`, if it has one.
+        additions: the files of its LoRAs and textual inversions, by the names that `spec` has for them.
+    """
+
+    spec: ModelSpec
+    root: Path
+    weights: Weights
+    dtype: torch.dtype
+    base: Any = None
+    additions: Mapping[str, Path] = MappingProxyType({})
+
+    @property
+    def loras(self) -> list[tuple[Path, float]]:
+        """The files of its LoRAs, each with its scale."""
+        return [(self.additions[name], scale) for name, scale in self.spec.loras]
+
+    @property
+    def embeddings(self) -> list[Path]:
+        """The files of its textual inversions."""
+        return [self.additions[name] for name in self.spec.embeddings]
+
+
+class Footprint(NamedTuple):
+    """Of one picture or frame of 512x512: operations in units of 1e9, and bytes that live at once at 16 bits."""
+
+    gflop: float
+    activations: float
+
+
+_NOTHING = Footprint(0, 0)
+Load = Callable[[Source], Any]
+Call = Callable[[Any, "Tensor", "Tensor", "Tensor"], "Tensor"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """All that is true of a kind of component.
+
+    Attributes:
+        title: in words, for lists.
+        load: reads one on the CPU; imports its library no earlier.
+        holds: what its files hold: a schedule or a tokenizer has no weights.
+        by_transformers: whether its weights bear the names that transformers gives them; else they are diffusers'.
+        architecture: the shape of the real networks of this kind, where it is known.
+        prefix: how the names of its weights begin in a file that holds other components too; empty where none does.
+        in_every_step: whether it is large and runs in every step, so that fp8 and compilation are worth it.
+        footprint: of one evaluation, where it runs in a stage; of an autoencoder's decoding. From
+            `benchmarks/footprint.py`, which runs the full-size networks on tensors without content.
+        encoding: of an autoencoder's other half.
+        call: how a video model is asked: `(network, latents, timestep, prompt_embeds)` to what it predicts.
+    """
+
+    title: str
+    load: Load
+    holds: Literal["weights", "schedule", "tokenizer"] = "weights"
+    by_transformers: bool = False
+    architecture: Architecture | None = None
+    prefix: str = ""
+    in_every_step: bool = False
+    footprint: Footprint = _NOTHING
+    encoding: Footprint = _NOTHING
+    call: Call | None = None
+
+
+def diffusers_loader(class_name: str) -> Load:
+    """Reads a component of a class of diffusers."""
+
+    def load(source: Source) -> torch.nn.Module:
+        import diffusers
+
+        return _from_pretrained(getattr(diffusers, class_name), source, torch_dtype=source.dtype)
+
+    return load
+
+
+def transformers_loader(class_name: str, **options: Any) -> Load:
+    """Reads a component of a class of transformers."""
+
+    def load(source: Source) -> torch.nn.Module:
+        import transformers
+
+        return _from_pretrained(getattr(transformers, class_name), source, dtype=source.dtype, **options)
+
+    return load
+
+
+def _from_pretrained(library_class: Any, source: Source, **options: Any) -> torch.nn.Module:
+    """A component in its library's layout; weights that are missing would be random, so they are refused."""
+    model, report = library_class.from_pretrained(
+        source.root, subfolder=source.spec.folder, local_files_only=True, output_loading_info=True,
+        **source.weights._asdict(), **options,
+    )  # fmt: skip
+    if missing := [*report["missing_keys"], *report["mismatched_keys"]]:
+        raise ValueError(f"{len(missing)} of its weights are missing or of another shape, such as {missing[0]}.")
+    loaded: torch.nn.Module = model
+    return loaded
