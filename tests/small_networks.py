@@ -28,7 +28,10 @@ SMALL = {
 
 def small_architecture(spec: ModelSpec) -> Architecture:
     """The architecture of an entry of the catalog with its numbers made small."""
-    real = architecture_of(spec)
+    return made_small(architecture_of(spec))
+
+
+def made_small(real: Architecture) -> Architecture:
     usual = {"block_out_channels": WIDTHS, "layers_per_block": 1, "norm_num_groups": 8}
     config = {**real.config, **{name: value for name, value in usual.items() if name in real.config}}
     for name in ("cross_attention_dim", "hidden_size"):

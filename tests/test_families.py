@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_networks import small_architecture
+from small_networks import made_small, small_architecture
 
 from bivdiff.bridge import latents
 from bivdiff.bridge.pipeline import last, run
@@ -28,9 +28,10 @@ from bivdiff.catalog.own import parse_loras, read_catalog
 from bivdiff.catalog.requests import default_request
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError, ModelUnavailableError
-from bivdiff.models import hub, loaders
+from bivdiff.models import hub
 from bivdiff.models import pulling as pulls
-from bivdiff.models.loaders import KINDS
+from bivdiff.models.architectures import build_empty
+from bivdiff.models.loaders import KINDS, video
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.placement import size_of, tensors_of
 from bivdiff.models.random_weights import TEXT_LENGTH
@@ -128,7 +129,8 @@ def settings(hub_cache, monkeypatch):
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub_cache / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(loaders, "architecture_of", small_architecture)  # of VidRD, whose file has no config
+    # Of VidRD, whose file has no config.
+    monkeypatch.setattr(video, "build_empty", lambda architecture: build_empty(made_small(architecture)))
     return Settings(device="cpu", models_folder=hub_cache / "models")
 
 
