@@ -1,11 +1,8 @@
-"""The rules of the house: who may import whom, what a module must have, and that README and assets keep their word."""
+"""The rules of the house: who may import whom, what a module must have, and that assets keep small."""
 
 from __future__ import annotations
 
 import ast
-import importlib.util
-import re
-import shlex
 import subprocess
 import sys
 from functools import cache
@@ -189,47 +186,3 @@ def test_assets_stay_small():
     sizes = {path: path.stat().st_size for path in (ROOT / "assets").rglob("*") if path.is_file()}
     assert max(sizes.values()) < 10 * MEBIBYTE
     assert sum(sizes.values()) < 96 * MEBIBYTE
-
-
-def readme_commands(program: str) -> list[list[str]]:
-    """The arguments of every shell command in the README's code that starts with `program`."""
-    text = (ROOT / "README.md").read_text("utf-8").replace("\\\n", " ")
-    blocks = re.findall(r"^ *```[^\n]*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
-    inline = re.findall(r"`([^`\n]+)`", re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL))
-    commands = []
-    for line in [*(line for block in blocks for line in block.splitlines()), *inline]:
-        if match := re.match(rf"\s*(?:\$ )?(?:\w+=\S* )*{program}(?:\s+(.*))?$", line):
-            # Only the command itself counts, not what its output goes to.
-            words = shlex.split(re.split(r"\s(?:\||>|&&|;|2>)", match[1] or "")[0], comments=True)
-            commands.append(words)
-    return commands
-
-
-def test_make_targets_of_the_readme_exist():
-    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    # "make it night" is an instruction to the toybox, and in code too.
-    commands = [words for words in readme_commands("make") if all("=" in word for word in words[1:])]
-    assert {words[0] for words in commands} >= {"demo", "test"}
-    assert {words[0] for words in commands} <= targets
-
-
-def test_commands_of_the_readme_are_understood():
-    commands = [words for words in readme_commands(r"(?:\S*/)?python3? -m bivdiff") if words]
-    assert commands
-    assert [shlex.join(words) for words in commands if not understood(words)] == []
-
-
-def understood(words: list[str]) -> bool:
-    from bivdiff.cli.parser import build_parser
-
-    try:
-        build_parser().parse_args(words)
-    except SystemExit as stopped:  # --help ends so, too, with status 0
-        return not stopped.code
-    return True
-
-
-def test_modules_that_the_readme_runs_exist():
-    text = (ROOT / "README.md").read_text("utf-8")
-    for name in re.findall(r"python3? -m (bivdiff[\w.]*\w)", text):
-        assert importlib.util.find_spec(name), f"python -m {name}"

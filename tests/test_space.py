@@ -439,16 +439,6 @@ def test_the_front_matter_fits_the_app():
     assert wanted["gradio"].specifier.contains(FRONT["sdk_version"])
 
 
-def test_variables_and_flags_that_the_readme_names_exist():
-    known = {f"BIVDIFF_{name.upper()}" for name in Settings.__dataclass_fields__} | {"BIVDIFF_AUTH"}
-    assert set(re.findall(r"BIVDIFF_[A-Z0-9_]+", README)) <= known
-    flags = {flag for action in app.build_parser()._actions for flag in action.option_strings}
-    for row in re.findall(r"^\| `(--.*?) \|", README.split("## Serving it")[1].split("\n## ")[0], re.MULTILINE):
-        assert set(re.findall(r"--[a-z-]+", row)) <= flags
-    for arguments in re.findall(r"python app\.py((?: --\S+)*)", README):
-        given(*arguments.strip("`").split())
-
-
 # Called by programs
 
 
@@ -461,12 +451,12 @@ def address():
 
 
 def example(language):
-    """The README's example of the API in a language."""
-    section = README.split("## API")[1].split("\n## ")[0]
+    """The example of the API in a language that the docs give."""
+    section = (ROOT / "docs" / "api.md").read_text("utf-8").split("## HTTP")[1].split("\n## ")[0]
     return re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)[1]
 
 
-def test_the_readmes_python_example_works(address, monkeypatch):
+def test_the_python_example_of_the_docs_works(address, monkeypatch):
     monkeypatch.chdir(ROOT)
     names = {}
     exec(example("python").replace(DEFAULT_ADDRESS, address), names)  # noqa: S102 - it is our own
@@ -474,7 +464,7 @@ def test_the_readmes_python_example_works(address, monkeypatch):
     assert names["record"]["settings"]["prompt"] in example("python")
 
 
-def test_the_readmes_shell_example_works(address):
+def test_the_shell_example_of_the_docs_works(address):
     if shutil.which("curl") is None:
         pytest.skip("There is no curl on this machine.")
     script = example("sh").replace(DEFAULT_ADDRESS, address)
