@@ -44,7 +44,7 @@ from tabs.queue import queue_value
 from tabs.requests import Submission, make_job
 from tabs.restoring import controls_to_fill, fill, updates_of
 from tabs.source import read_source
-from tabs.widgets.compare_player import Cell, compare_player, compare_value
+from tabs.widgets.player import ComparedClip, clip_player, comparison_value
 from tabs.widgets.progress import progress_panel
 
 _log = logging.getLogger(__name__)
@@ -118,8 +118,8 @@ def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[TaskTab], page
         panel = progress_panel(idle(), elem_id=f"{NAME}-progress", elem_classes="bd-panel")
     with gr.Column(elem_classes="bd-card bd-result", elem_id=f"{NAME}-result"):
         shared.heading(2, "Side by side, in one clock")
-        first = [Cell(f"ratio {ratio.strip()}", note="Not made yet") for ratio in RATIOS.split(",")]
-        player = compare_player(compare_value(first, 8), elem_id=f"{NAME}-player")
+        first = [ComparedClip(f"ratio {ratio.strip()}", note="Not made yet") for ratio in RATIOS.split(",")]
+        player = clip_player(comparison_value(first, 8), "choice", elem_id=f"{NAME}-player")
         with gr.Row(elem_classes="bd-asides"):
             send = gr.Button("Use the chosen one", size="sm", elem_id=f"{NAME}-use", min_width=160)
             download = gr.DownloadButton(
@@ -342,7 +342,7 @@ class Board:
         self.request = job.request
         self.run_id = begun(context, job.request, job.fps, owner, kind="comparison", axes=axes)
         self._values = [dict(zip(axes, cell, strict=True)) for cell in product(*axes.values())] or [{}]
-        self._cells = [Cell(label_of(values), pending=True) for values in self._values]
+        self._cells = [ComparedClip(label_of(values), pending=True) for values in self._values]
         self._ready: list[Mapping[str, Any] | None] = [None] * len(self._cells)
         self._axes, self._made, self._seconds = axes, [], 0.0
         self._began = self._last = time.monotonic()
@@ -370,7 +370,9 @@ class Board:
             self._made.append(update)
             self._last = time.monotonic()
             _log.info("ready: %s, %.1f s", update.label, update.seconds["total"])
-            self._cells[update.index] = Cell(label_of(update.values), update.frames, scores=_named(update.scores))
+            self._cells[update.index] = ComparedClip(
+                label_of(update.values), update.frames, scores=_named(update.scores)
+            )
             self._ready[update.index] = {**update.values, "seed": update.request.seed}
             self.version += 1
         return False
@@ -424,7 +426,7 @@ class Board:
 
     def value(self) -> dict[str, Any]:
         """The player's value."""
-        return compare_value(self._cells, self._pending.job.fps, **self._marks)
+        return comparison_value(self._cells, self._pending.job.fps, **self._marks)
 
     def made(self) -> dict[str, Any]:
         """What can be sent back: the values of each finished cell, and where the other settings are kept."""

@@ -24,7 +24,7 @@ from tabs.presets import preset_controls
 from tabs.requests import Submission, make_job, restored
 from tabs.results import CONTROL_LABELS
 from tabs.source import Preview, chosen_sample, read_beside, read_source, wire_source
-from tabs.widgets.player import player_value, sync_player, tile
+from tabs.widgets.player import clip_player, player_value, tile
 
 TASK = "control"
 NO_SECOND = "none"
@@ -45,7 +45,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
             shared.heading(1, "The clip you have")
             controls |= shared.clip_controls(context, TASK, page.visitor)
             controls |= _control_choice(context, defaults)
-            preview = sync_player(player_value(preview_tiles([], None, None), 8), elem_id=f"{TASK}-preview")
+            preview = clip_player(player_value(preview_tiles([], None, None), 8), "preview", elem_id=f"{TASK}-preview")
             controls |= _control_details(context, defaults)
             controls |= shared.trim_controls(context)
         with shared.card():

@@ -19,7 +19,7 @@ from tabs.following import PageParts, TaskTab, add_result
 from tabs.presets import preset_controls
 from tabs.requests import Submission, make_job
 from tabs.source import TRIM, Preview, preview_source, read_source, wire_source
-from tabs.widgets.player import player_value, sync_player, tile
+from tabs.widgets.player import clip_player, player_value, tile
 
 TASK = "edit"
 
@@ -32,7 +32,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
         with shared.card():
             shared.heading(1, "The clip you have")
             controls |= shared.clip_controls(context, TASK, page.visitor)
-            preview = sync_player(player_value([tile("Source", None)], 8), elem_id=f"{TASK}-preview")
+            preview = clip_player(player_value([tile("Source", None)], 8), "preview", elem_id=f"{TASK}-preview")
             controls["source_prompt"] = shared.prompt_box(
                 context,
                 TASK,

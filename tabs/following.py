@@ -22,7 +22,7 @@ from tabs.queue import queue_value
 from tabs.requests import ReadJob, Submission
 from tabs.results import record_of
 from tabs.running import HEARTBEAT, idle_panel
-from tabs.widgets.player import sync_player
+from tabs.widgets.player import clip_player
 
 # Runs in the browser before a run starts: the result may be out of sight, and the page not yet told who uses it.
 SHOW_RESULT = '(...values) => window.bdShowProgress("%s", %d, values)'
@@ -202,7 +202,7 @@ def add_result(
     """
     with gr.Column(elem_classes="bd-card bd-result", elem_id=f"{task}-result"):
         heading(3, "Side by side, in step")
-        player = sync_player(example_player(task, context.family), elem_id=f"{task}-player", elem_classes="bd-results")
+        player = clip_player(example_player(task, context.family), elem_id=f"{task}-player", elem_classes="bd-results")
     start, stop, estimate, compare, panel = buttons
     inputs = list(controls.values())
     visitor = controls["visitor"]

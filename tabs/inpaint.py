@@ -26,7 +26,7 @@ from tabs.requests import Submission, make_job, restored, whole
 from tabs.results import shown_masks
 from tabs.source import TRIM, Preview, chosen_sample, read_beside, read_source, wire_source
 from tabs.widgets.painter import painter
-from tabs.widgets.player import player_value, sheet, sync_player, tile
+from tabs.widgets.player import clip_player, player_value, sheet, tile
 
 TASK = "inpaint"
 MAX_GROW = 32
@@ -52,7 +52,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
             shared.heading(1, "The clip you have")
             controls |= shared.clip_controls(context, TASK, page.visitor)
             controls |= _mask_controls(defaults.feather)
-            preview = sync_player(player_value(preview_tiles(None, None), 8), elem_id=f"{TASK}-preview")
+            preview = clip_player(player_value(preview_tiles(None, None), 8), "preview", elem_id=f"{TASK}-preview")
             controls |= shared.trim_controls(context)
         with shared.card():
             shared.heading(2, "The clip you want")

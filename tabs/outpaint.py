@@ -23,7 +23,7 @@ from tabs.presets import preset_controls
 from tabs.requests import Submission, make_job, restored, whole
 from tabs.results import shown_masks
 from tabs.source import Preview, read_source, source_path, wire_source
-from tabs.widgets.player import player_value, sync_player, tile
+from tabs.widgets.player import clip_player, player_value, tile
 
 TASK = "outpaint"
 SIDES = ("left", "top", "right", "bottom")
@@ -50,7 +50,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
             shared.heading(1, "The clip you have")
             controls |= shared.clip_controls(context, TASK, page.visitor)
             controls |= _side_controls()
-            preview = sync_player(player_value(preview_tiles(None), 8), elem_id=f"{TASK}-preview")
+            preview = clip_player(player_value(preview_tiles(None), 8), "preview", elem_id=f"{TASK}-preview")
             controls |= shared.trim_controls(context, shape=False)
         with shared.card():
             shared.heading(2, "The clip you want")

@@ -107,7 +107,7 @@ def result_player(result: GenerationResult, fps: float, files: Mapping[str, Path
     made = {"framewise": result.framewise_frames, "bridged": result.frames}
     maps = {f"control-{number}": frames for number, frames in enumerate(result.control_frames, 1)}
     tiles = result_tiles(request.task, {**_given(request), **maps, **made}, request.controls)
-    next(iter(tiles.values()))["scores"] = [["Flicker", _number(_flicker(request.frames))]]
+    next(iter(tiles.values()))["scores"] = {"Flicker": _number(_flicker(request.frames))}
     for key, path in files.items():
         if (place := "control-1" if key == "control" else key) in tiles:
             tiles[place]["file"] = served(path)
@@ -166,9 +166,9 @@ def _sharpness(frames: np.ndarray, reference: np.ndarray) -> float:
     return relative_sharpness(frames, reference)
 
 
-def _scores(frames: np.ndarray, framewise_frames: np.ndarray) -> list[list[str]]:
+def _scores(frames: np.ndarray, framewise_frames: np.ndarray) -> dict[str, str]:
     sharpness = _sharpness(frames, framewise_frames)
-    return [["Flicker", _number(_flicker(frames))], ["Sharpness", _number(sharpness, 2)]]
+    return {"Flicker": _number(_flicker(frames)), "Sharpness": _number(sharpness, 2)}
 
 
 def _facts(result: GenerationResult) -> list[tuple[str, str]]:

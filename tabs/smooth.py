@@ -13,7 +13,7 @@ from tabs.following import PageParts, TaskTab, add_result
 from tabs.presets import preset_controls
 from tabs.requests import Submission, make_job
 from tabs.source import TRIM, Preview, preview_source, read_source, wire_source
-from tabs.widgets.player import player_value, sync_player, tile
+from tabs.widgets.player import clip_player, player_value, tile
 
 TASK = "smooth"
 ABOUT = (
@@ -31,7 +31,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
             shared.heading(1, "The frames you have")
             shared.remark(ABOUT)
             controls |= shared.clip_controls(context, TASK, page.visitor)
-            preview = sync_player(player_value([tile("Your frames", None)], 8), elem_id=f"{TASK}-preview")
+            preview = clip_player(player_value([tile("Your frames", None)], 8), "preview", elem_id=f"{TASK}-preview")
             controls |= shared.trim_controls(context)
         with shared.card():
             shared.heading(2, "How they should belong together")

@@ -20,7 +20,8 @@ from test_page import overflow
 from bivdiff.compare.player import player_script, player_style
 from bivdiff.media.reading import read_clip
 from bivdiff.toybox.clips import load_index
-from tabs.widgets.compare_player import Cell, compare_player, compare_value
+from tabs.widgets.bundle import page_head
+from tabs.widgets.player import ComparedClip, clip_player, comparison_value
 
 PATIENCE = 20_000  # milliseconds the page may take on a busy machine
 COUNT, SIZE, FPS = 8, 64, 8
@@ -29,22 +30,22 @@ STEP = 30  # levels of red from one frame to the next
 PLAIN = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Comparison</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>{css}</style>
 <style>:root {{ color-scheme: light dark; }} body {{ background: light-dark(#fffdfa, #1c1d22); }}</style></head>
-<body><div id="player"></div><p>Notes <input id="field"></p>
+<body><div id="player" class="bd-player"></div><p>Notes <input id="field"></p>
 <script type="application/json" id="data">{data}</script><script>{script}
 window.chosen = [];
-window.player = mountComparePlayer(document.getElementById("player"),
+window.player = bdStudio.mountPlayer(document.getElementById("player"),
   JSON.parse(document.getElementById("data").textContent), {{ onChoose: (index) => window.chosen.push(index) }});
 </script></body></html>"""
 # Of every cell the frame that its canvas shows, told from the colour in its middle, and what the player says it shows.
 SHOWN = """player => {
-  const shown = [...document.querySelectorAll('.bdc-cell:not(.is-empty) canvas')].map((canvas) => {
+  const shown = [...document.querySelectorAll('.bdp-tile:not(.is-empty) canvas')].map((canvas) => {
     const [red] = canvas.getContext('2d').getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data;
     return red / 30;
   });
   return [shown, player.state().frame];
 }"""
 PIXELS = "all => all.map(c => [...c.getContext('2d').getImageData(9, 9, 1, 1).data].slice(0, 3))"
-CANVASES = ".bdc-cell:not(.is-empty) canvas"
+CANVASES = ".bdp-tile:not(.is-empty) canvas"
 
 
 def clip(green: int = 0, blue: int = 0, count: int = COUNT) -> np.ndarray:
@@ -55,9 +56,9 @@ def clip(green: int = 0, blue: int = 0, count: int = COUNT) -> np.ndarray:
     return frames
 
 
-def cells(number: int, waiting: tuple[int, ...] = ()) -> list[Cell]:
+def cells(number: int, waiting: tuple[int, ...] = ()) -> list[ComparedClip]:
     return [
-        Cell(f"{index / 10}", None if index in waiting else clip(20 * index), pending=index in waiting,
+        ComparedClip(f"{index / 10}", None if index in waiting else clip(20 * index), pending=index in waiting,
              scores={"Flicker": 2.5 + index})
         for index in range(number)
     ]  # fmt: skip
@@ -73,10 +74,10 @@ def write_page(folder: Path, value: dict) -> str:
     return path.as_uri()
 
 
-def in_a_file(cells: list[Cell], fps: float, **marks) -> dict:
+def in_a_file(cells: list[ComparedClip], fps: float, **marks) -> dict:
     """The player's value with the pictures inside, as a page that is opened from disk has them."""
-    value = compare_value(cells, fps, **marks)
-    for shown, cell in zip(value["cells"], cells, strict=True):
+    value = comparison_value(cells, fps, **marks)
+    for shown, cell in zip(value["tiles"], cells, strict=True):
         shown["sheet"] = cell.sheet
     return value
 
@@ -112,7 +113,7 @@ def open_file(watched, tmp_path):
         value = value or in_a_file(cells(3), FPS)
         page = watched(**options)
         page.goto(write_page(tmp_path, value))
-        ready(page, sum(cell["sheet"] is not None for cell in value["cells"]))
+        ready(page, sum(cell["sheet"] is not None for cell in value["tiles"]))
         return page
 
     return start
@@ -154,12 +155,12 @@ def drag(page: Page, selector: str, start: tuple[float, float], end: tuple[float
 
 
 def test_a_value_says_all_about_its_cells():
-    cell = Cell("0.5", clip(count=5), "slerp", scores={"PSNR": float("inf"), "Flicker": np.float32(2.5)})
-    value = in_a_file([cell, Cell("1", pending=True, note="Waits")], 12.5, recommended=0, paper=1)
-    picture = value["cells"][0].pop("sheet")
+    cell = ComparedClip("0.5", clip(count=5), "slerp", scores={"PSNR": float("inf"), "Flicker": np.float32(2.5)})
+    value = in_a_file([cell, ComparedClip("1", pending=True, note="Waits")], 12.5, recommended=0, paper=1)
+    picture = value["tiles"][0].pop("sheet")
     assert value == {
         "fps": 12.5, "numFrames": 5, "recommended": 0, "paper": 1,
-        "cells": [
+        "tiles": [
             {"label": "0.5", "sublabel": "slerp", "pending": False, "note": "",
              "scores": {"PSNR": None, "Flicker": 2.5}},
             {"label": "1", "sublabel": "", "pending": True, "note": "Waits", "scores": {}, "sheet": None},
@@ -173,14 +174,14 @@ def test_a_value_says_all_about_its_cells():
 
 def test_frames_are_encoded_once_and_served_from_a_file():
     frames = read_clip(load_index()[0].file).frames
-    first = Cell("0", frames)
-    value = compare_value([first], 8)
-    assert compare_value([first, Cell("1")], 8)["cells"][0]["sheet"] is value["cells"][0]["sheet"]
-    source = value["cells"][0]["sheet"]["src"]
+    first = ComparedClip("0", frames)
+    value = comparison_value([first], 8)
+    assert comparison_value([first, ComparedClip("1")], 8)["tiles"][0]["sheet"] is value["tiles"][0]["sheet"]
+    source = value["tiles"][0]["sheet"]["src"]
     with Image.open(source["path"]) as picture:
         assert picture.size == (3 * frames.shape[2], 3 * frames.shape[1])
-    assert compare_value([Cell("again", frames)], 8)["cells"][0]["sheet"]["src"]["path"] == source["path"]
-    assert len(json.dumps(compare_value([Cell(str(index), frames) for index in range(12)], 8))) < 10_000
+    assert comparison_value([ComparedClip("again", frames)], 8)["tiles"][0]["sheet"]["src"]["path"] == source["path"]
+    assert len(json.dumps(comparison_value([ComparedClip(str(index), frames) for index in range(12)], 8))) < 10_000
 
 
 # One clock
@@ -215,7 +216,7 @@ def test_all_cells_show_the_same_frame_at_any_instant(open_file):
 def test_twelve_clips_of_512_pixels_keep_up_with_the_clock(open_file):
     frames = read_clip(load_index()[0].file, num_frames=COUNT, size=(512, 512)).frames
     frames[:, 240:272, 240:272] = clip()[:, :32, :32]
-    pair = [Cell("one", frames), Cell("other", frames[:, :, ::-1])]
+    pair = [ComparedClip("one", frames), ComparedClip("other", frames[:, :, ::-1])]
     page = open_file(in_a_file(pair * 6, FPS))
     seen = page.evaluate(f"""async () => {{
       player.seek(0);
@@ -280,7 +281,7 @@ def test_a_finished_cell_changes_nothing_else(open_file):
     begun, done = (cells(4, waiting) for waiting in ((1, 3), ()))
     kept = [done[index] if index in (1, 3) else cell for index, cell in enumerate(begun)]
     page = open_file(in_a_file(begun, FPS))
-    expect(page.locator(".is-pending .bdc-note")).to_have_text(["Being made"] * 2)
+    expect(page.locator(".is-pending .bdp-note")).to_have_text(["Being made"] * 2)
     page.get_by_label("Choose 0.2").click()
     page.get_by_label("Zoom in, all clips").click()
     page.get_by_label("Playback speed").select_option("0.25")
@@ -296,7 +297,7 @@ def test_a_finished_cell_changes_nothing_else(open_file):
     assert after["chosen"] == 2
     assert_in_step(page, 4)
     # Another comparison: what was chosen is gone.
-    page.evaluate("value => player.update(value)", in_a_file([Cell("a", clip()), Cell("b")], FPS))
+    page.evaluate("value => player.update(value)", in_a_file([ComparedClip("a", clip()), ComparedClip("b")], FPS))
     ready(page, 1)
     assert state(page)["chosen"] is None
 
@@ -306,13 +307,18 @@ def test_a_finished_cell_changes_nothing_else(open_file):
 
 @pytest.mark.browser
 def test_the_difference_of_equal_clips_is_black(open_file):
-    same = [Cell("a", clip(40, 9)), Cell("b", clip(40, 9)), Cell("c", clip(50, 9)), Cell("d", clip(120, 9, count=5))]
+    same = [
+        ComparedClip("a", clip(40, 9)),
+        ComparedClip("b", clip(40, 9)),
+        ComparedClip("c", clip(50, 9)),
+        ComparedClip("d", clip(120, 9, count=5)),
+    ]
     page = open_file(in_a_file(same, FPS))
     page.evaluate("player.seek(3)")
     page.get_by_role("button", name="Difference").click()
     ready(page, 4)
-    expect(page.locator(".bdc-legend")).to_contain_text("“a”")
-    expect(page.locator(".bdc-badge.is-reference")).to_have_count(1)
+    expect(page.locator(".bdp-legend")).to_contain_text("“a”")
+    expect(page.locator(".bdp-badge.is-reference")).to_have_count(1)
     colors = page.eval_on_selector_all(CANVASES, PIXELS)
     assert colors == [[3 * STEP, 40, 9], [0, 0, 0], [0, 40, 0], [0, 255, 0]]
     page.get_by_label("Amplified").select_option("1")
@@ -329,10 +335,10 @@ def test_the_heat_map_of_a_still_clip_is_empty(open_file):
     still = np.full((COUNT, SIZE, SIZE, 3), 99, np.uint8)
     part = still.copy()
     part[1::2, :, : SIZE // 2] += 30
-    page = open_file(in_a_file([Cell("still", still), Cell("part", part)], FPS))
+    page = open_file(in_a_file([ComparedClip("still", still), ComparedClip("part", part)], FPS))
     page.get_by_role("button", name="Flicker").click()
-    expect(page.locator(".bdc-mean")).to_have_text(["mean 0", "mean 15"])
-    expect(page.locator(".bdc-scale")).to_have_text("032")
+    expect(page.locator(".bdp-mean")).to_have_text(["mean 0", "mean 15"])
+    expect(page.locator(".bdp-scale")).to_have_text("032")
     ready(page, 2)
     read = "all => all.map(c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].join())"
     empty, half = (
@@ -345,52 +351,54 @@ def test_the_heat_map_of_a_still_clip_is_empty(open_file):
 
 @pytest.mark.browser
 def test_the_wipe_follows_mouse_and_keys(open_file):
-    page = open_file(in_a_file([Cell("red", clip()), Cell("mid", clip(90)), Cell("green", clip(200))], FPS))
+    page = open_file(
+        in_a_file([ComparedClip("red", clip()), ComparedClip("mid", clip(90)), ComparedClip("green", clip(200))], FPS)
+    )
     page.evaluate("player.seek(0)")
     page.get_by_role("button", name="Wipe").click()
     line = page.get_by_role("slider", name="Where the left clip ends")
     assert state(page)["wipe"] == {"left": 0, "right": 2, "share": 0.5}
 
     def colors() -> list[int]:
-        picture = Image.open(io.BytesIO(page.locator(".bdc-stage").screenshot())).convert("RGB")
+        picture = Image.open(io.BytesIO(page.locator(".bdp-stage").screenshot())).convert("RGB")
         return [
             picture.getpixel((int(share * picture.width), picture.height // 3))[1] for share in (0.1, 0.4, 0.6, 0.9)
         ]
 
     assert colors() == [0, 0, 200, 200]
-    drag(page, ".bdc-stage", (0.5, 0.5), (0.8, 0.5))
+    drag(page, ".bdp-stage", (0.5, 0.5), (0.8, 0.5))
     expect(line).to_have_attribute("aria-valuenow", "80")
     assert colors() == [0, 0, 0, 200]
-    page.get_by_label("Right", exact=True).select_option("1")
+    page.get_by_label("Right clip", exact=True).select_option("1")
     line.focus()
     page.keyboard.press("Home")
-    page.wait_for_function("document.querySelectorAll('.bdc-stage canvas')[0].width > 0")
+    page.wait_for_function("document.querySelectorAll('.bdp-stage canvas')[0].width > 0")
     page.wait_for_timeout(50)
     assert colors() == [90] * 4
     page.keyboard.press("ArrowRight")
     expect(line).to_have_attribute("aria-valuenow", "2")
     assert state(page)["frame"] == 0  # the arrow moved the line, and not the clips
-    expect(page.locator(".bdc-stage .bdc-label")).to_have_text(["mid", "red"])
+    expect(page.locator(".bdp-stage .bdp-label")).to_have_text(["mid", "red"])
 
 
 @pytest.mark.browser
 def test_zoom_is_the_same_for_all(open_file):
     page = open_file()
     looks = "all => all.map(c => getComputedStyle(c).transform)"
-    page.locator(".bdc-picture").first.hover(position={"x": 30, "y": 200})
+    page.locator(".bdp-picture").first.hover(position={"x": 30, "y": 200})
     page.mouse.wheel(0, -300)
     assert state(page)["zoom"]["z"] == 1  # who only scrolls past is not held up
-    page.locator(".bd-compare").focus()
+    page.locator(".bd-player").focus()
     page.mouse.wheel(0, -500)
     page.wait_for_function("player.state().zoom.z > 1.5")
-    drag(page, ".bdc-cell:nth-child(2) .bdc-picture", (0.5, 0.5), (0.3, 0.4))
+    drag(page, ".bdp-tile:nth-child(2) .bdp-picture", (0.5, 0.5), (0.3, 0.4))
     zoom = state(page)["zoom"]
     assert zoom["x"] > 0
     assert state(page)["chosen"] is None
     assert len(set(page.eval_on_selector_all(CANVASES, looks))) == 1
     page.keyboard.press("Shift+ArrowRight")
     assert state(page)["zoom"]["x"] > zoom["x"]
-    page.locator(".bdc-picture").first.dblclick()
+    page.locator(".bdp-picture").first.dblclick()
     assert state(page)["zoom"] == {"z": 1, "x": 0, "y": 0}
     page.keyboard.press("+")
     expect(page.get_by_label("Show whole pictures")).to_have_text("150%")
@@ -404,7 +412,7 @@ def test_zoom_is_the_same_for_all(open_file):
 @pytest.mark.browser
 def test_keys(open_file):
     page = open_file(in_a_file(cells(5), FPS))
-    page.locator(".bd-compare").focus()
+    page.locator(".bd-player").focus()
     page.keyboard.press("Home")
     for key, frame in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("End", 7), ("ArrowRight", 0)):
         page.keyboard.press(key)
@@ -412,14 +420,14 @@ def test_keys(open_file):
     page.keyboard.press(" ")
     assert state(page)["playing"]
     page.keyboard.press("3")
-    assert page.locator(".bdc-cell:visible .bdc-label").all_inner_texts() == ["0.2"]
-    wide = page.locator(".bdc-cell:visible .bdc-picture").bounding_box()["width"]
+    assert page.locator(".bdp-tile:visible .bdp-label").all_inner_texts() == ["0.2"]
+    wide = page.locator(".bdp-tile:visible .bdp-picture").bounding_box()["width"]
     page.keyboard.press("PageDown")
-    assert page.locator(".bdc-cell:visible .bdc-label").all_inner_texts() == ["0.3"]
+    assert page.locator(".bdp-tile:visible .bdp-label").all_inner_texts() == ["0.3"]
     page.keyboard.press("9")  # there is none
     page.keyboard.press("Escape")
-    expect(page.locator(".bdc-cell:visible")).to_have_count(5)
-    assert wide > 2 * page.locator(".bdc-picture").first.bounding_box()["width"]
+    expect(page.locator(".bdp-tile:visible")).to_have_count(5)
+    assert wide > 2 * page.locator(".bdp-picture").first.bounding_box()["width"]
     assert_in_step(page, 5)
 
 
@@ -428,7 +436,7 @@ def test_keys_are_heard_where_one_points_and_never_while_typing(open_file):
     page = open_file()
     page.evaluate("player.seek(4)")
     page.locator("#field").focus()
-    page.locator(".bdc-picture").first.hover()
+    page.locator(".bdp-picture").first.hover()
     page.keyboard.type("1 2")
     page.keyboard.press("ArrowLeft")
     after = state(page)
@@ -448,13 +456,13 @@ def test_a_finger_turns_the_clips_over_on_a_phone(open_file):
     touch = page.context.new_cdp_session(page)
 
     def swipe(by: float) -> None:
-        box = page.locator(".bdc-cell:visible .bdc-picture").bounding_box()
+        box = page.locator(".bdp-tile:visible .bdp-picture").bounding_box()
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         for name, share in (("touchStart", 0), ("touchMove", 0.5), ("touchMove", 1), ("touchEnd", None)):
             points = [] if share is None else [{"x": x + share * by, "y": y}]
             touch.send("Input.dispatchTouchEvent", {"type": f"{name}", "touchPoints": points})
 
-    label = page.locator(".bdc-cell:visible .bdc-label")
+    label = page.locator(".bdp-tile:visible .bdp-label")
     assert overflow(page) <= 0
     expect(label).to_have_text("0.0")
     for by, text in ((-120, "0.1"), (-120, "0.2"), (120, "0.1"), (-15, "0.1"), (120, "0.0"), (120, "0.0")):
@@ -462,18 +470,22 @@ def test_a_finger_turns_the_clips_over_on_a_phone(open_file):
         expect(label).to_have_text(text)
     page.get_by_label("Show 0.2").click()
     expect(label).to_have_text("0.2")
-    expect(page.locator(".bdc-cell:visible .is-paper")).to_have_text("The paper's")
+    expect(page.locator(".bdp-tile:visible .is-paper")).to_have_text("The paper's")
     assert_in_step(page, 4)
 
 
 @pytest.mark.browser
 def test_a_click_chooses_and_nothing_is_markup(open_file):
-    named = [Cell("<b>0</b></script>", clip()), Cell("1", clip(9), "<i>all</i>"), Cell("2", note="<u>none</u>")]
+    named = [
+        ComparedClip("<b>0</b></script>", clip()),
+        ComparedClip("1", clip(9), "<i>all</i>"),
+        ComparedClip("2", note="<u>none</u>"),
+    ]
     page = open_file(in_a_file(named, FPS, recommended=1))
-    assert page.locator(".bdc-label strong").first.inner_text() == "<b>0</b></script>"
-    assert page.locator(".bd-compare :is(b, i, u)").count() == 0
-    page.locator(".bdc-picture").nth(1).click(position={"x": 90, "y": 90})
-    page.locator(".bdc-picture").nth(2).click()  # is not there yet
+    assert page.locator(".bdp-label strong").first.inner_text() == "<b>0</b></script>"
+    assert page.locator(".bd-player :is(b, i, u)").count() == 0
+    page.locator(".bdp-picture").nth(1).click(position={"x": 90, "y": 90})
+    page.locator(".bdp-picture").nth(2).click()  # is not there yet
     assert page.evaluate("window.chosen") == [1]
     expect(page.locator(".is-chosen")).to_have_count(1)
     expect(page.get_by_role("button", name="1, <i>all</i>, chosen")).to_have_attribute("aria-pressed", "true")
@@ -483,8 +495,10 @@ def test_a_click_chooses_and_nothing_is_markup(open_file):
 @pytest.mark.parametrize(("viewport", "theme"), [(WIDE, "dark"), (SLIM, "light")], ids=["wide", "slim"])
 def test_everything_fits_has_a_name_and_can_be_read(open_file, viewport, theme):
     frames = [read_clip(sample.file).frames for sample in load_index()[:5]]
-    cells = [Cell(f"{i / 4:g}", f, "a rather long sublabel", scores={"Flicker": 3}) for i, f in enumerate(frames)]
-    value = in_a_file([*cells, Cell("wait", pending=True)], 8, recommended=1, paper=2)
+    cells = [
+        ComparedClip(f"{i / 4:g}", f, "a rather long sublabel", scores={"Flicker": 3}) for i, f in enumerate(frames)
+    ]
+    value = in_a_file([*cells, ComparedClip("wait", pending=True)], 8, recommended=1, paper=2)
     page = open_file(value, viewport=viewport, color_scheme=theme)
     page.get_by_role("button", name="Keys").click()
     for view in ("Wipe", "Difference", "Flicker", "Clips"):
@@ -493,7 +507,7 @@ def test_everything_fits_has_a_name_and_can_be_read(open_file, viewport, theme):
         contrast, text = page.evaluate(LOWEST_CONTRAST)
         assert contrast >= 4.5, (view, text)
     assert (
-        page.evaluate("""() => [...document.querySelectorAll('.bd-compare :is(button, input, select)')]
+        page.evaluate("""() => [...document.querySelectorAll('.bd-player :is(button, input, select)')]
       .filter((one) => !(one.ariaLabel || one.labels?.length || one.textContent.trim())).map((one) => one.outerHTML)
     """)
         == []
@@ -507,7 +521,7 @@ def test_everything_fits_has_a_name_and_can_be_read(open_file, viewport, theme):
 def address():
     begun, done = cells(3, waiting=(1,)), cells(3)
     with gr.Blocks(analytics_enabled=False) as page:
-        player = compare_player(compare_value(begun, FPS, paper=2), elem_id="compare")
+        player = clip_player(comparison_value(begun, FPS, paper=2), "choice", elem_id="compare")
         said, used = gr.Textbox(elem_id="said"), gr.Textbox(elem_id="used")
         more, use = gr.Button("More", elem_id="more"), gr.Button("Use this", elem_id="use")
 
@@ -515,9 +529,9 @@ def address():
             return str(event.index)
 
         player.pick(tell, None, said)
-        more.click(lambda: compare_value([begun[0], done[1], begun[2]], FPS, recommended=1, paper=2), None, player)
+        more.click(lambda: comparison_value([begun[0], done[1], begun[2]], FPS, recommended=1, paper=2), None, player)
         use.click(lambda value: str(value.get("chosen")), player, used)
-    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, footer_links=[], ssr_mode=False)
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, footer_links=[], ssr_mode=False, head=page_head())
     yield url
     page.close()
 
@@ -526,11 +540,11 @@ def address():
 def test_it_works_on_a_page_of_gradio(watched, address):
     page = watched(home=address, color_scheme="dark")
     page.goto(f"{address}?__theme=light")
-    page.wait_for_selector("#compare .bdc-transport")
-    page.evaluate("window.player = document.querySelector('#compare .bd-compare').player")
+    page.wait_for_selector("#compare .bdp-transport")
+    page.evaluate("window.player = document.querySelector('#compare .bd-player').player")
     ready(page, 2)
     assert_in_step(page, 2)
-    page.locator("#compare .bdc-picture").nth(2).click()
+    page.locator("#compare .bdp-picture").nth(2).click()
     expect(page.locator("#said textarea, #said input")).to_have_value("2")
     page.get_by_label("Zoom in, all clips").click()
     page.evaluate("player.setSpeed(0.25), player.seek(3), player.play(true)")
@@ -540,12 +554,11 @@ def test_it_works_on_a_page_of_gradio(watched, address):
     assert (after["chosen"], after["playing"], after["zoom"]["z"]) == (2, True, 1.5)
     assert after["frame"] >= 3
     assert_in_step(page, 3)
-    expect(page.locator("#compare .bdc-badge.is-recommended")).to_have_text("Recommended")
+    expect(page.locator("#compare .bdp-badge.is-recommended")).to_have_text("Recommended")
     page.click("#use")
     expect(page.locator("#used textarea, #used input")).to_have_value("2")
-    assert page.locator("style[data-of=bd-compare]").count() == 1
     # The page's own theme counts, not what the system prefers.
     scheme = "root => getComputedStyle(root).colorScheme"
-    assert page.eval_on_selector(".bd-compare", scheme) == "light"
+    assert page.eval_on_selector(".bd-player", scheme) == "light"
     page.evaluate("document.body.classList.add('dark')")
-    assert page.eval_on_selector(".bd-compare", scheme) == "dark"
+    assert page.eval_on_selector(".bd-player", scheme) == "dark"

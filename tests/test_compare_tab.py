@@ -234,12 +234,12 @@ def test_from_a_tab_to_the_comparison_and_back(run, chromium):
     shown.wait_for_timeout(3000)  # what the server says to a new visitor comes before the tab is first opened
     shown.locator("#control-compare").click(timeout=30_000)
     expect(shown.locator("#compare-start")).to_be_visible(timeout=30_000)
-    expect(shown.locator("#compare-player .bd-compare")).to_have_css("display", "flex")  # it has its looks
+    expect(shown.locator("#compare-player .bd-player")).to_have_css("display", "flex")  # it has its looks
     shown.locator("#compare-ratios textarea, #compare-ratios input").first.fill("0, 1")
     shown.locator("#compare-start").click()
     expect(shown.locator("#compare-progress")).to_contain_text("Done in", timeout=60_000)
     expect(shown.locator("#compare-findings")).to_contain_text("Recommended")
-    shown.locator("#compare-player .bdc-cell").last.get_by_role("button", name="Choose").click()
+    shown.locator("#compare-player .bdp-tile").last.get_by_role("button", name="Choose").click()
     shown.locator("#compare-use").click()
     expect(shown.locator("#control-generate")).to_be_visible(timeout=30_000)
     expect(shown.locator("#control-mixing-ratio input[type=number]")).to_have_value("1")

@@ -223,15 +223,15 @@ def test_the_page_holds_every_frame_and_no_markup_of_the_prompt(paths, result):
     assert RULE.replace("&", "&amp;") in page
     data = json.loads(re.search(r"<script>const clips = (.*?);</script>", page)[1])
     assert (data["fps"], data["numFrames"], data["recommended"], data["paper"]) == (FPS, COUNT, 1, None)
-    assert [cell["label"] for cell in data["cells"]] == [cell.label for cell in result.cells]
-    for shown, cell in zip(data["cells"], result.cells, strict=True):
+    assert [cell["label"] for cell in data["tiles"]] == [cell.label for cell in result.cells]
+    for shown, cell in zip(data["tiles"], result.cells, strict=True):
         sheet = shown["sheet"]
         picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet["src"].partition(",")[2]))).convert("RGB"))
         for number, frame in enumerate(cell.frames):
             row, column = divmod(number, sheet["columns"])
             part = picture[row * HEIGHT : (row + 1) * HEIGHT, column * WIDTH : (column + 1) * WIDTH]
             assert np.array_equal(part, frame)
-    assert data["cells"][0]["scores"]["PSNR outside"] is None
+    assert data["tiles"][0]["scores"]["PSNR outside"] is None
     assert not re.search(r"""(src|href)=["']https?:""", page)
 
 
@@ -240,14 +240,14 @@ def test_without_the_player_the_page_shows_videos(result, tmp_path, monkeypatch)
     clips = [tmp_path / "cells" / f"{number}.mp4" for number in range(3)]
     page = write_page(tmp_path, result.cells, FPS, clips=clips).read_text("utf-8")
     assert re.findall(r'<video src="([^"]*)"', page) == ["cells/0.mp4", "cells/1.mp4", "cells/2.mp4"]
-    assert "mountComparePlayer" not in page
+    assert "mountPlayer" not in page
 
 
 def test_a_large_comparison_travels_with_loss(result, monkeypatch):
     monkeypatch.setattr(paging, "LOSSLESS_PIXELS", 10)
     shown = player_data(result.cells, FPS)
     assert shown["lossy"]
-    source = shown["cells"][0]["sheet"]["src"]
+    source = shown["tiles"][0]["sheet"]["src"]
     assert base64.b64decode(source.partition(",")[2])[12:16] == b"VP8 "
 
 

@@ -36,7 +36,7 @@ HASTE = 0.5  # seconds between two looks at the history
 OWN, OTHER = "a" * 32, "b" * 32
 VISITOR, STRANGER = f"{OWN}.window", f"{OTHER}.window"
 TABS = {tab.TASK: tab for tab in (control, edit, inpaint, outpaint, smooth)}
-CELLS = "#history-comparison .bdc-cell:not(.is-empty)"
+CELLS = "#history-comparison .bdp-tile:not(.is-empty)"
 
 
 @pytest.fixture
@@ -611,8 +611,8 @@ def test_nothing_yet_says_what_to_do_and_new_runs_come_by_themselves(open_tab, s
 def test_choosing_looking_and_restoring(open_tab, three):
     page = open_tab()
     card(page, three[2]).locator(".bd-past-open").click()
-    page.wait_for_selector("#history-player .bd-tile:last-child canvas[data-frame]")
-    expect(page.locator("#history-player .bd-label strong")).to_have_text(
+    page.wait_for_selector("#history-player .bdp-tile:last-child canvas[data-frame]")
+    expect(page.locator("#history-player .bdp-tile .bdp-label strong")).to_have_text(
         ["Source", "Control map", "Frame by frame", "Bridged"]
     )
     expect(page.locator("#history-details")).to_be_focused()

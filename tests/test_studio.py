@@ -60,7 +60,7 @@ def page(chromium, address):
 def plays(page: Page, task: str) -> None:
     """The file that one takes along is a clip of eight different frames, which this browser plays if it can."""
     with page.expect_download() as download:
-        page.locator(f"#{task}-player .bd-tile:last-child .bd-keep").click()
+        page.locator(f"#{task}-player .bdp-tile:last-child .bdp-save").click()
     path = download.value.path()
     frames = read_clip(path).frames
     count, height, width, _ = frames.shape
@@ -96,7 +96,7 @@ def test_ratios_are_compared_and_the_page_to_take_along_opens(page, chromium, tm
     page.get_by_role("tab", name="Compare").click()
     page.locator("#compare-ratios textarea, #compare-ratios input").first.fill("0, 1")
     page.click("#compare-start")
-    expect(page.locator("#compare-player .bdc-cell:not(.is-empty)")).to_have_count(2, timeout=PATIENCE * 1000)
+    expect(page.locator("#compare-player .bdp-tile:not(.is-empty)")).to_have_count(2, timeout=PATIENCE * 1000)
     page.wait_for_selector('#compare-progress [data-state="done"]')
     expect(page.locator("#compare-player")).to_contain_text("PSNR to truth")  # the world knows a sample's
     with page.expect_download() as download:
@@ -109,6 +109,6 @@ def test_ratios_are_compared_and_the_page_to_take_along_opens(page, chromium, tm
     taken.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     taken.on("pageerror", lambda error: wrong.append(str(error)))
     taken.goto(index.as_uri())
-    expect(taken.locator(".bdc-cell:not(.is-empty)")).to_have_count(2)
+    expect(taken.locator(".bdp-tile:not(.is-empty)")).to_have_count(2)
     context.close()
     assert wrong == []

@@ -66,3 +66,21 @@ function press(element, on) {
 function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
+
+// A button that says by name what it does, where its content alone does not.
+function tool(classes, content, label, act, hint = label) {
+  const made = button(classes, content, act);
+  title(made, label);
+  made.title = hint;
+  return made;
+}
+
+// Of a select; made anew only where they have changed: a list that is open stays open.
+function offer(select, options, value) {
+  const texts = JSON.stringify(options);
+  if (select.dataset.options !== texts) {
+    select.dataset.options = texts;
+    select.replaceChildren(...options.map(([key, text]) => new Option(text, key)));
+  }
+  select.value = String(value);
+}

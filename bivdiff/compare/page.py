@@ -44,8 +44,8 @@ def write_page(
     chosen = recommended.index if recommended else None
     data = json.dumps(player_data(cells, fps, chosen, paper)).replace("<", "\\u003c") if script else ""
     player = (
-        f'<div class="bd-compare"></div><script>const clips = {data};</script><script>{script}\n'
-        'mountComparePlayer(document.querySelector(".bd-compare"), clips);</script>'
+        f'<div class="bd-player"></div><script>const clips = {data};</script><script>{script}\n'
+        'bdStudio.mountPlayer(document.querySelector(".bd-player"), clips);</script>'
         f"<noscript>{videos}</noscript>"
     )  # fmt: skip
     empty = ("", None, [])
@@ -70,7 +70,7 @@ def player_data(
     return {
         "fps": fps,
         "numFrames": len(cells[0].frames),
-        "cells": [
+        "tiles": [
             {
                 "label": cell.label, "sublabel": "",
                 "sheet": sprite_sheet(cell.frames, lossless=lossless, quality=QUALITY),

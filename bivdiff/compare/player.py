@@ -5,20 +5,24 @@ from __future__ import annotations
 from bivdiff.settings import ASSETS
 
 FOLDER = ASSETS / "player"
-PARTS = ("dom.js", "player.js")
-"""In the order in which they are one script: neither `js_on_load` nor a page on disk takes modules."""
+PARTS = (
+    "dom", "clock", "camera", "pointers", "drawing", "tile", "wipe", "views", "pager", "keys", "transport", "readout",
+    "player",
+)  # fmt: skip
+"""In the order in which they are one script: a page on disk takes no modules."""
 
 
 def player_script() -> str:
-    """The script that defines `mountComparePlayer(root, data, options)`; empty where the player's files are missing."""
-    return read_parts(*PARTS) if FOLDER.is_dir() else ""
+    """The script that sets `window.bdStudio`, with `mountPlayer(root, data, options)`; empty where there are no files.
+
+    The root is an element of class `bd-player`.
+    """
+    if not FOLDER.is_dir():
+        return ""
+    parts = "\n".join((FOLDER / f"{name}.js").read_text("utf-8") for name in PARTS)
+    return f'(() => {{\n"use strict";\n\n{parts}}})();\n'
 
 
 def player_style() -> str:
-    """How the player looks; empty where the player's files are missing."""
-    return read_parts("player.css") if FOLDER.is_dir() else ""
-
-
-def read_parts(*names: str) -> str:
-    """The files of these names in the player's folder, one after the other."""
-    return "\n".join((FOLDER / name).read_text("utf-8") for name in names)
+    """How the player looks; empty where its files are missing."""
+    return (FOLDER / "player.css").read_text("utf-8") if FOLDER.is_dir() else ""

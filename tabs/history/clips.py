@@ -75,7 +75,7 @@ def _clips(run: Run, request: GenerationRequest | None, why: str) -> list[dict[s
             one["file"] = served(path)
     for key, scores in scores_by_clip(run).items():
         if key in tiles:
-            tiles[key]["scores"] = [[label, f"{score:.2f}"] for label, score in scores.items()]
+            tiles[key]["scores"] = {label: f"{score:.2f}" for label, score in scores.items()}
     return list(tiles.values())
 
 

@@ -13,8 +13,8 @@ from tabs.boards import telling, visitor_of
 from tabs.history.clips import read_frames, scores_by_clip
 from tabs.history.view import HistoryPage
 from tabs.history.wording import setting_in_words, shortened
-from tabs.widgets.compare_player import Cell, compare_value
 from tabs.widgets.history import LEAST, MOST
+from tabs.widgets.player import ComparedClip, comparison_value
 
 if TYPE_CHECKING:
     from bivdiff.studio.history.records import Run
@@ -40,10 +40,10 @@ def compare(page: HistoryPage, picked: str, visitor: str) -> tuple[Any, dict[str
             f"{shapes[-1]}. Take the others away."
         )
     cells = [
-        Cell(label, clip, sublabel, scores=scores_by_clip(run)["bridged"])
+        ComparedClip(label, clip, sublabel, scores=scores_by_clip(run)["bridged"])
         for (label, sublabel), clip, run in zip(_labels(runs), clips, runs, strict=True)
     ]
-    return gr.update(visible=True), compare_value(cells, runs[0].fps or 8)
+    return gr.update(visible=True), comparison_value(cells, runs[0].fps or 8)
 
 
 def _bridged(run: Run) -> np.ndarray:

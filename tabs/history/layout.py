@@ -20,9 +20,8 @@ from tabs.history.details import deletion_unasked, show
 from tabs.history.listing import ALL, PAGE, list_runs, refresh, set_favourite, show_more
 from tabs.history.view import HistoryPage, HistoryView, Rerun
 from tabs.restoring import controls_to_fill
-from tabs.widgets.compare_player import Cell, compare_player, compare_value
 from tabs.widgets.history import run_cards
-from tabs.widgets.player import player_value, sync_player
+from tabs.widgets.player import ComparedClip, clip_player, comparison_value, player_value
 
 NAME, TITLE = "history", "History"
 REFRESH = 4  # seconds
@@ -102,7 +101,7 @@ def _detail_parts() -> tuple[Any, ...]:
     with gr.Column(visible=False, elem_classes="bd-card bd-result", elem_id=f"{NAME}-details") as details:
         shared.heading(2, "The chosen run")
         about = gr.HTML(elem_id=f"{NAME}-about", apply_default_css=False)
-        player = sync_player(player_value([], 8), elem_id=f"{NAME}-player")
+        player = clip_player(player_value([], 8), elem_id=f"{NAME}-player")
         with gr.Row(elem_classes="bd-run bd-history-acts"):
             restore = gr.Button("Restore to its tab", variant="primary", elem_id=f"{NAME}-restore", min_width=150)
             again = gr.Button("Run again", elem_id=f"{NAME}-again", min_width=110)
@@ -172,7 +171,7 @@ def _add_comparison(page: HistoryPage, cards: gr.HTML, visitor: gr.Textbox) -> N
     """The card that compares the runs that are ticked."""
     with gr.Column(visible=False, elem_classes="bd-card bd-result", elem_id=f"{NAME}-comparison") as comparison:
         shared.heading(3, "The selected runs, in one clock")
-        player = compare_player(compare_value([Cell("", None)], 8), elem_id=f"{NAME}-compare-player")
+        player = clip_player(comparison_value([ComparedClip("")], 8), "grid", elem_id=f"{NAME}-compare-player")
     picked = gr.Textbox(visible=False)
     ticked = cards.compare(None, cards, picked, js="(value) => value.selected.join(' ')", **PRIVATE)
     compared = ticked.then(partial(compare, page), [picked, visitor], [comparison, player], **SLOW, **PRIVATE)

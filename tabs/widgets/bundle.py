@@ -1,24 +1,31 @@
-"""Where the page's scripts and styles are put together: neither `js_on_load` nor the head of a page takes modules."""
+"""Where the page's scripts and styles are put together: a page's head and `js_on_load` take no modules."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from bivdiff.compare.player import read_parts
+from bivdiff.compare.player import player_script, player_style
 from bivdiff.settings import ASSETS
 
 FOLDER = Path(__file__).resolve().parent
-
-
-def widget_script(name: str) -> str:
-    """The script of a widget, for `js_on_load`: what all of them share, and its own."""
-    return read_parts("dom.js") + _read(f"{name}.js")
+STYLES = ("header", "samples", "progress", "painter", "models", "jobs", "history")
 
 
 def page_head() -> str:
-    """What the page has in its head: the looks of all, and what its events do in the browser."""
+    """What the page has in its head: the player with what all scripts share, the page's own script, and all styles.
+
+    `launch` needs it wherever widgets are used.
+    """
+    script = player_script() + _read("page.js")
     # Gradio rewrites the rules it is given as CSS, and loses those for containers.
-    return f"<style>{(ASSETS / 'style.css').read_text('utf-8')}</style><script>{_read('page.js')}</script>"
+    general = (ASSETS / "style.css").read_text("utf-8")
+    style = "\n".join([general, *(_read(f"{name}.css") for name in STYLES), player_style()])
+    return f"<style>{style}</style><script>{script}</script>"
+
+
+def widget_script(name: str) -> str:
+    """What draws a widget, for `js_on_load`; it finds what all scripts share in `window.bdStudio`."""
+    return _read(f"{name}.js")
 
 
 def page_header() -> str:

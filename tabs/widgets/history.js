@@ -1,6 +1,7 @@
 // The history: runs as cards. Choosing one triggers "pick", its star "star"; the bar above compares what is ticked.
 // Given by Gradio: element, props, watch, trigger. All text from the server is set as text, never as markup.
 
+const { button, part, press, stillness, write } = window.bdStudio;
 const root = element.querySelector(".bd-history");
 const ticked = new Set();
 let chosen = "";

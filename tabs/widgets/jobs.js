@@ -1,6 +1,7 @@
 // The visitor's jobs that run or wait: one line each, with buttons that trigger "act".
 // Given by Gradio: element, props, watch, trigger. All text from the server is set as text, never as markup.
 
+const { button, part, write } = window.bdStudio;
 const root = element.querySelector(".bd-jobs");
 part(root, "h2", "bd-jobs-heading", "Your jobs");
 const list = part(root, "ul", "bd-jobs-list");

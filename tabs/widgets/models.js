@@ -1,6 +1,7 @@
 // The list of models: one button per model; choosing one triggers "pick".
 // Given by Gradio: element, props, watch, trigger. All text from the server is set as text, never as markup.
 
+const { part, press, write } = window.bdStudio;
 const root = element.querySelector(".bd-models");
 const heads = part(root, "div", "bd-model-heads");
 const list = part(root, "ul", "bd-model-list");

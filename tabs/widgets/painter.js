@@ -1,7 +1,7 @@
-// The painter: a picture to paint a mask on, by mouse, finger or keyboard; painting triggers "paint".
-// In it: drawing, undo, keys. Not in it: looks (style.css), what becomes of the mask (tabs/inpaint.py).
+// A picture to paint a mask on, by mouse, finger or keyboard; painting triggers "paint".
 // Given by Gradio: element, props, watch, trigger.
 
+const { button, clamp, make, press } = window.bdStudio;
 const root = element.querySelector(".bd-painter");
 const UNDO_STEPS = 20;
 const state = { sheet: "", paint: "", size: 14, erase: false, last: null, cursor: null, past: [] };

@@ -1,39 +1,62 @@
-"""The synchronised player: clips beside each other, always at the same frame.
+"""The player: clips in one clock, in a row as a task's result, or in a grid to compare and choose from.
 
 A clip travels as a sprite sheet, all frames in one picture, and is drawn on a canvas: so all clips of a player show the
-same frame at the same moment, which video elements cannot promise.
+same frame at the same moment, which video elements cannot promise. Its script and style lie in assets/player, which
+the library's page of a comparison shares (see `bivdiff.compare.player`).
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import math
+import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from gradio.data_classes import FileData
+from gradio.utils import get_upload_folder
 
 from bivdiff.media.sheets import sprite_sheet
 from tabs.widgets.component import Widget
 
-LOSSLESS_PIXELS = 2**20  # clips up to this many pixels travel without loss
+LOSSLESS_PIXELS = 2**20  # clips of a row up to this many pixels travel without loss
 QUALITY = 88
+EFFORT = 30  # of the lossless encoder, 0 to 100: more takes longer, and gains next to nothing
+LOOKS = {"row": "is-row", "preview": "is-row is-preview", "grid": "", "choice": "has-choice"}
 
 
-def sync_player(value: dict[str, Any], **options: Any) -> Widget:
-    """Clips beside each other, always at the same frame. Its value is made by `player_value`."""
-    return Widget(value, drawn_by="player", about="what the player shows", **options)
+def clip_player(
+    value: dict[str, Any], looks: Literal["row", "preview", "grid", "choice"] = "row", **options: Any
+) -> Widget:
+    """Clips in one clock.
+
+    Args:
+        value: made by `player_value` or `comparison_value`.
+        looks: "row" for a result; "preview" for what goes into a run, with fewer controls; "grid" for a comparison;
+            "choice" for one of which a clip can be chosen: that triggers `pick`, whose event data have the `index`, and
+            the value has it as `chosen`.
+        options: of gr.HTML.
+    """
+    return Widget(value, drawn_by="player", looks=LOOKS[looks], about="what the player shows", **options)
+
+
+# A row
 
 
 def tile(label: str, frames: np.ndarray | None, *, tone: str = "", note: str = "", **more: Any) -> dict[str, Any]:
-    """One clip of a player.
+    """One clip of a row.
 
     Args:
         label: its name.
         frames: uint8 `(F, H, W, 3)`; None leaves the place empty.
-        tone: "image", "video", "blend" or "": which model made it, as a colour.
+        tone: "image", "blend" or "": which model made it, as a colour.
         note: what an empty place says.
-        more: `pending` (bool: it is being made), `scores` (pairs of name and text), `file` (see `served`).
+        more: `pending` (bool: it is being made), `scores` (texts or numbers by name), `file` (see `served`).
     """
     return {"label": label, "tone": tone, "note": note, "sheet": None if frames is None else sheet(frames), **more}
 
@@ -44,7 +67,7 @@ def player_value(
     facts: Sequence[tuple[str, str]] = (),
     downloads: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The value of a `SyncPlayer`: tiles, playback rate, and below them facts and files to download."""
+    """The value of a row: tiles, playback rate, and below them facts and files to download."""
     return {"tiles": list(tiles), "fps": fps, "facts": [list(fact) for fact in facts], "downloads": list(downloads)}
 
 
@@ -56,3 +79,75 @@ def sheet(frames: np.ndarray) -> dict[str, Any]:
 def served(path: Path) -> dict[str, Any]:
     """A file that the browser may fetch, to be saved under its own name."""
     return FileData(path=str(path), orig_name=path.name).model_dump()
+
+
+# A grid
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedClip:
+    """One place of a comparison. Keep it for the next value: its frames are encoded once.
+
+    Attributes:
+        label: its name, such as the ratio.
+        frames: uint8 `(F, H, W, 3)`; None while there are none.
+        sublabel: what else tells it from the others.
+        pending: whether it is being made.
+        note: what an empty place says instead of "Being made" or "Not made yet".
+        scores: numbers by name.
+    """
+
+    label: str
+    frames: np.ndarray | None = None
+    sublabel: str = ""
+    pending: bool = False
+    note: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def sheet(self) -> dict[str, Any] | None:
+        """All frames in one picture, which is part of the value."""
+        # Without loss: the views of differences would show the encoder's.
+        return None if self.frames is None else sprite_sheet(self.frames, lossless=True, quality=EFFORT)
+
+    @cached_property
+    def served_sheet(self) -> dict[str, Any] | None:
+        """The same, with the picture in a file that the browser fetches once: values are sent often."""
+        if self.sheet is None:
+            return None
+        picture = base64.b64decode(self.sheet["src"].partition(",")[2])
+        # The name follows from the content, so that a clip that is already shown is not fetched again.
+        path = Path(get_upload_folder()) / hashlib.sha256(picture).hexdigest() / "clip.webp"
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        unfinished = path.with_name(f"{secrets.token_hex(8)}.part")
+        unfinished.write_bytes(picture)
+        unfinished.replace(path)  # at once: another visitor may be fetching the same clip
+        return {**self.sheet, "src": served(path)}
+
+
+def comparison_value(
+    clips: Sequence[ComparedClip], fps: float, recommended: int | None = None, paper: int | None = None
+) -> dict[str, Any]:
+    """The value of a grid.
+
+    Args:
+        clips: in the order in which they are shown.
+        fps: frames per second.
+        recommended: index of the one that is recommended.
+        paper: index of the one that the paper would take.
+    """
+    return {
+        "fps": fps,
+        "numFrames": max((len(clip.frames) for clip in clips if clip.frames is not None), default=1),
+        "tiles": [_shown(clip) for clip in clips],
+        "recommended": recommended,
+        "paper": paper,
+    }
+
+
+def _shown(clip: ComparedClip) -> dict[str, Any]:
+    scores = {name: float(value) if math.isfinite(value) else None for name, value in clip.scores.items()}
+    return {
+        "label": clip.label, "sublabel": clip.sublabel, "pending": clip.pending, "note": clip.note,
+        "sheet": clip.served_sheet, "scores": scores,
+    }  # fmt: skip

@@ -1,6 +1,7 @@
 // The progress of a run: one chip per stage, what is being done, how long it took and will take.
 // Given by Gradio: element, props, watch. All text from the server is set as text, never as markup.
 
+const { part, write } = window.bdStudio;
 const root = element.querySelector(".bd-progress");
 const stages = part(root, "ol", "bd-stages");
 const line = part(root, "p", "bd-headline");

@@ -1,6 +1,7 @@
 // The strip of sample clips: buttons that play while pointed at or focused; choosing one triggers "pick".
 // Given by Gradio: element, props, watch, trigger.
 
+const { button, make, part, press, stillness } = window.bdStudio;
 const root = element.querySelector(".bd-samples");
 root.setAttribute("role", "group");
 root.setAttribute("aria-label", "Sample clips");

@@ -1,0 +1,84 @@
+// What is drawn on a canvas: a frame of a sheet, how far two frames are from each other, where a clip flickers.
+
+// From nothing to much, even to eyes that see few colours; its first colour must be black, which says "nothing".
+const HEAT = [[0, 0, 0], [66, 10, 104], [147, 38, 103], [221, 81, 58], [252, 165, 10], [252, 255, 164]];
+const ROUND_LEVELS = [2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 255];
+
+function place(sheet, frame) {
+  const held = Math.min(frame, sheet.count - 1);
+  return [(held % sheet.columns) * sheet.width, Math.floor(held / sheet.columns) * sheet.height];
+}
+
+function fit(canvas, width, height) {
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+}
+
+function drawFrame(canvas, sheet, source, frame) {
+  fit(canvas, sheet.width, sheet.height);
+  const at = source.still ? [0, 0] : place(sheet, frame);
+  canvas.getContext("2d").drawImage(
+    source.still || source, ...at, sheet.width, sheet.height, 0, 0, sheet.width, sheet.height,
+  );
+}
+
+// How far a tile's frame is from that of the tile it is held against, `gain` times as bright.
+function drawDifference(canvas, tile, { against, gain }, frame) {
+  drawFrame(canvas, tile.sheet, tile.bitmap, frame);
+  const pen = canvas.getContext("2d");
+  const { width, height } = against.sheet;
+  pen.globalCompositeOperation = "difference";
+  pen.drawImage(against.bitmap, ...place(against.sheet, frame), width, height, 0, 0, canvas.width, canvas.height);
+  pen.globalCompositeOperation = "lighter";
+  for (let done = 1; done < gain; done *= 2) pen.drawImage(canvas, 0, 0);
+  pen.globalCompositeOperation = "source-over";
+}
+
+// For each place the mean absolute change between neighbouring frames, over colours, in levels of 255.
+function changes({ sheet, bitmap }) {
+  const { width, height, count } = sheet;
+  const canvas = make("canvas");
+  Object.assign(canvas, { width, height });
+  const pen = canvas.getContext("2d", { willReadFrequently: true });
+  const read = (frame) => {
+    pen.drawImage(bitmap, ...place(sheet, frame), width, height, 0, 0, width, height);
+    return pen.getImageData(0, 0, width, height).data;
+  };
+  const map = new Float32Array(width * height);
+  let before = read(0);
+  for (let frame = 1; frame < count; frame += 1) {
+    const after = read(frame);
+    for (let at = 0, from = 0; at < map.length; at += 1, from += 4) {
+      map[at] += Math.abs(after[from] - before[from]) + Math.abs(after[from + 1] - before[from + 1])
+        + Math.abs(after[from + 2] - before[from + 2]);
+    }
+    before = after;
+  }
+  const parts = 3 * Math.max(1, count - 1);
+  let sum = 0;
+  for (let at = 0; at < map.length; at += 1) {
+    map[at] /= parts;
+    sum += map[at];
+  }
+  // A few places that flash must not make all others look calm.
+  const high = map.slice().sort()[Math.floor(0.995 * (map.length - 1))];
+  return { map, high, mean: sum / map.length, scale: 0, picture: canvas };
+}
+
+const SHADES = Array.from({ length: 256 }, (_, level) => {
+  const at = (level / 255) * (HEAT.length - 1);
+  const low = Math.min(Math.floor(at), HEAT.length - 2);
+  return HEAT[low].map((value, part) => Math.round(value + (at - low) * (HEAT[low + 1][part] - value)));
+});
+
+function paintHeat(flicker, scale) {
+  const { map, picture } = flicker;
+  const pen = picture.getContext("2d");
+  const pixels = pen.createImageData(picture.width, picture.height);
+  for (let at = 0; at < map.length; at += 1) {
+    const shade = SHADES[Math.min(255, Math.round((255 * map[at]) / scale))];
+    pixels.data.set(shade, 4 * at);
+    pixels.data[4 * at + 3] = 255;
+  }
+  pen.putImageData(pixels, 0, 0);
+  flicker.scale = scale;
+}

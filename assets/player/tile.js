@@ -1,0 +1,175 @@
+// One clip: its picture with what is written on it, and what is written below.
+
+class Tile {
+  constructor(player, index) {
+    Object.assign(this, { player, index, sheet: null, bitmap: null, source: "", failed: false });
+    Object.assign(this, { flicker: null, drawn: null, drawnScale: 0 });
+    this.box = make("figure", "bdp-tile");
+    this.picture = make("div", "bdp-picture");
+    this.canvas = make("canvas");
+    this.note = make("p", "bdp-note");
+    this.title = make("strong");
+    this.sublabel = make("span");
+    this.badges = make("div", "bdp-badges");
+    this.mean = make("span", "bdp-mean");
+    this.scores = make("dl", "bdp-scores");
+    this.head = make("div", "bdp-head");
+    const key = index < 9 ? String(index + 1) : "";
+    this.enlarge = tool("bdp-enlarge", "enlarge", "", () => player.enlarge(player.focused ? null : index));
+    this.enlarge.append(make("span", "", key));
+    this.choose = tool("bdp-choose", "Choose", "", () => player.choose(index));
+    this.canvas.setAttribute("role", "img");
+    this.assemble();
+    followPointers(this.picture, player, {
+      tap: () => this.bitmap && player.choose(index),
+      swipe: (by) => player.turn(by),
+    });
+  }
+
+  assemble() {
+    const label = part(this.head, "div", "bdp-label");
+    const caption = make("figcaption");
+    label.append(this.title, this.sublabel);
+    caption.append(this.head, this.choose, this.scores);
+    this.picture.append(this.canvas, this.note, this.badges, this.mean, this.enlarge);
+    this.box.append(this.picture, caption);
+  }
+
+  get fullName() {
+    return [this.label, this.data.sublabel].filter(Boolean).join(", ");
+  }
+
+  fill(data) {
+    this.data = data;
+    this.label = data.label;
+    this.box.dataset.label = data.label;
+    this.box.dataset.tone = data.tone || "";
+    write(this.title, data.label);
+    write(this.sublabel, data.sublabel || "");
+    this.sublabel.hidden = !data.sublabel;
+    this.fillSave(data.file);
+    title(this.enlarge, `Enlarge ${this.fullName}${this.index < 9 ? `, key ${this.index + 1}` : ""}`);
+    this.scores.replaceChildren(...Object.entries(data.scores || {}).map(([score, value]) => {
+      const pair = make("div");
+      pair.append(make("dt", "", score), make("dd", "", shownScore(value)));
+      return pair;
+    }));
+  }
+
+  // The clip's own file, where there is one.
+  fillSave(file) {
+    if (this.save?.getAttribute("href") === file?.url) return;
+    this.save?.remove();
+    this.save = file ? saveLink("bdp-save", file) : null;
+    if (!this.save) return;
+    title(this.save, `Download ${this.label.toLowerCase()} as mp4`);
+    this.head.append(this.save);
+  }
+
+  mark(recommended, paper, reference) {
+    const badges = [
+      [recommended, "recommended", "Recommended"], [paper, "paper", "The paper's"], [reference, "reference", "Reference"],
+    ].filter(([on]) => on);
+    this.badges.replaceChildren(...badges.map(([, kind, text]) => make("span", `bdp-badge is-${kind}`, text)));
+    this.box.classList.toggle("is-recommended", recommended);
+    this.box.classList.toggle("is-paper", paper);
+  }
+
+  markChosen(on) {
+    this.box.classList.toggle("is-chosen", on);
+    this.choose.textContent = on ? "✓ Chosen" : "Choose";
+    title(this.choose, on ? `${this.fullName}, chosen` : `Choose ${this.fullName}`);
+    press(this.choose, on);
+    this.choose.disabled = !this.bitmap;
+  }
+
+  load(sheet) {
+    const source = sheet ? sheet.src.url || sheet.src : "";
+    if (source !== this.source) {
+      Object.assign(this, { source, failed: false });
+      if (sheet) this.decode(source, sheet);
+      else this.take(null, null);
+    }
+    this.say();
+  }
+
+  // Until the new sheet is there the old one stays, so that nothing blinks.
+  async decode(source, sheet) {
+    const image = new Image();
+    image.src = source;
+    try {
+      await image.decode();
+      const bitmap = await createImageBitmap(image);
+      if (this.source === source) this.take(sheet, bitmap);
+      else bitmap.close();
+    } catch {
+      if (this.source !== source) return;
+      this.failed = true;
+      this.take(null, null);
+    }
+  }
+
+  take(sheet, bitmap) {
+    this.bitmap?.close();
+    Object.assign(this, { sheet, bitmap, flicker: null, drawn: null, drawnScale: 0 });
+    this.say();
+    this.player.refresh();
+  }
+
+  say() {
+    const { bitmap, data, failed } = this;
+    const waiting = data.pending ? "Being made" : "Not made yet";
+    this.note.textContent = failed ? "This clip could not be loaded. Run the comparison again." : data.note || waiting;
+    this.note.hidden = Boolean(bitmap);
+    this.box.classList.toggle("is-empty", !bitmap);
+    this.box.classList.toggle("is-pending", Boolean(data.pending));
+    this.canvas.setAttribute("aria-label", `${this.fullName}: ${bitmap ? `${this.sheet.count} frames` : this.note.textContent}`);
+    if (bitmap) this.picture.style.aspectRatio = `${this.sheet.width} / ${this.sheet.height}`;
+    else this.picture.style.removeProperty("aspect-ratio");
+  }
+
+  // What is drawn in this view, or null while it is being made.
+  material(view, reference, gain) {
+    if (view === "flicker") return this.flicker?.scale ? { still: this.flicker.picture } : null;
+    if (view === "difference" && this !== reference) return { against: reference, gain };
+    return this.bitmap;
+  }
+
+  draw(frame, source) {
+    if (!this.bitmap || !source) {
+      this.drawn = null;
+      delete this.canvas.dataset.frame;
+      if (!this.bitmap) this.canvas.getContext("2d").clearRect(0, 0, this.canvas.width, this.canvas.height);
+      return;
+    }
+    // A heat map is the same at every frame.
+    const scale = source.still ? this.flicker.scale : 0;
+    if (source.against) drawDifference(this.canvas, this, source, frame);
+    else if (!scale || scale !== this.drawnScale) drawFrame(this.canvas, this.sheet, source, frame);
+    Object.assign(this, { drawn: frame, drawnScale: scale });
+    this.canvas.dataset.frame = Math.min(frame, this.sheet.count - 1);
+  }
+
+  remove() {
+    this.source = "";
+    this.bitmap?.close();
+    this.box.remove();
+  }
+}
+
+function shownScore(value) {
+  return typeof value === "string" ? value : shownNumber(value);
+}
+
+function shownNumber(value) {
+  return Number.isFinite(value) ? String(Number(value.toPrecision(3))) : "none";
+}
+
+// A file that the browser saves under its own name.
+function saveLink(classes, file) {
+  const made = make("a", classes);
+  made.href = file.url;
+  made.download = file.orig_name || "";
+  made.append(icon("save"));
+  return made;
+}
