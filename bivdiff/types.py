@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import Field, dataclass, field, fields
@@ -11,43 +10,60 @@ from typing import Any, Literal
 import numpy as np
 
 from bivdiff.errors import InputError
+from bivdiff.fields import choice, count, number, pictures, switch, table, text
 
 MixingRule = Literal["linear", "variance_preserving", "slerp"]
 Stage = Literal["load", "control", "framewise", "inversion", "smoothing"]
 
-MIXING_RULES: tuple[MixingRule, ...] = ("linear", "variance_preserving", "slerp")
-MAX_PROMPT_CHARACTERS = 2000
+RULE_LABELS: Mapping[MixingRule, str] = {
+    "linear": "Linear (the paper)", "variance_preserving": "Variance preserving", "slerp": "Spherical",
+}  # fmt: skip
+MIXING_RULES: tuple[MixingRule, ...] = tuple(RULE_LABELS)
 MAX_SEED = 2**32 - 1
-MAX_STEPS = 200
-MAX_GUIDANCE = 30.0
-MAX_CONDITIONING_SCALE = 2.0
-MAX_FEATHER = 64
 MAX_AXES = 2  # settings that one comparison varies
+
+
+def _steps(label: str, info: str) -> dict[str, Any]:
+    return count(label, info, 1, 200, unit="steps")
+
+
+def _guidance(label: str, info: str) -> dict[str, Any]:
+    return number(label, info, 1, 30, 0.5)
+
+
+def _share(label: str, info: str) -> dict[str, Any]:
+    return number(label, info, 0, 1, 0.05)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Control:
     """One thing to keep of the source: a kind of control map, and how strongly it steers, and when.
 
-    Attributes:
-        control_type: key of the family's control types.
-        frames: the maps, uint8 `(F, H, W, 3)`; None lets the annotator make them from the source.
-        conditioning_scale: weight, 0 to 2; 0 ignores it.
-        start, end: the share of the steps in which it steers.
+    `frames` are the maps, uint8 `(F, H, W, 3)`. What the other fields are is said at them, see `fields`.
     """
 
-    control_type: str = "canny"
-    frames: np.ndarray | None = None
-    conditioning_scale: float = 1.0
-    start: float = 0.0
-    end: float = 1.0
+    control_type: str = field(
+        default="canny", metadata=text("What to keep of it", "Its outlines, its shapes in space, ...")
+    )
+    frames: np.ndarray | None = field(
+        default=None, metadata=pictures("Control map", "One for each frame of the source; empty = drawn from it")
+    )
+    conditioning_scale: float = field(
+        default=1.0, metadata=number("Control strength", "0 ignores the map, 1 is usual", 0, 2, 0.05)
+    )
+    start: float = field(default=0.0, metadata=_share("Control starts", "After this share of the image steps"))
+    end: float = field(
+        default=1.0, metadata=_share("Control ends", "After this share; earlier leaves details to the prompt")
+    )
 
     def __post_init__(self) -> None:
         if self.frames is not None:
             check_frames(self.frames, "The control clip")
-        _check_number("conditioning_scale", self.conditioning_scale, 0, MAX_CONDITIONING_SCALE)
-        _check_number("control start", self.start, 0, 1)
-        _check_number("control end", self.end, 0, 1)
+        entries = table(Control)
+        entries["control_type"].check("control_type", self.control_type)
+        entries["conditioning_scale"].check("conditioning_scale", self.conditioning_scale)
+        entries["start"].check("control start", self.start)
+        entries["end"].check("control end", self.end)
         if self.end <= self.start:
             raise InputError(
                 f"The control would steer from {self.start:g} to {self.end:g} of the steps, which is never. "
@@ -59,77 +75,122 @@ class Control:
 class GenerationRequest:
     """All that decides a result. Made by `catalog.default_request`, changed with `dataclasses.replace`.
 
+    What a field is, its bounds and its default are said at the field, see `fields`; here is only what is of arrays:
+
     Attributes:
         frames: the source clip, uint8 `(F, H, W, 3)` RGB at the size to generate; sides are multiples of 8. For
             outpainting it is the whole canvas (`masks.extend_canvas`).
-        prompt: for the image model: what to show, or InstructPix2Pix's instruction.
-        video_prompt: for the video model; empty leaves it to `prompts.smoothing_prompt`.
-        negative_prompt: for both models.
-        inversion_prompt: for both inversions; "{prompt}" in it stands for what the video model is told.
-        source_prompt: what the source clip shows; Prompt2Prompt needs it.
-        task, family: keys of the catalog.
-        image_model: how the frames are made, a key of the task's image models; video_model: of the family's.
-        controls: what to keep of the source, for controllable generation.
-        low_threshold, high_threshold: gradient thresholds of the canny annotator, 1 to 255.
         masks: uint8 `(F, H, W)`, 255 = regenerate, for in- and outpainting.
-        preserve_known: keep what lies outside the masks as it is in the source.
-        feather: pixels over which the kept and the new part of a picture run into each other.
-        image_guidance_scale: InstructPix2Pix's second guidance, towards the source; 1 = off.
-        cross_replace_steps, self_replace_steps: share of the steps in which Prompt2Prompt keeps the source's attention
-            to words, and its layout.
-        blend_words: words of the prompts whose places Prompt2Prompt may change; empty means everywhere.
-        reweight: weights of words for Prompt2Prompt, such as "red:2, cube:0.5".
-        mixing_ratio: weight of the image model's inversion, 0 to 1; 1 = image model only.
-        mixing_rule: how the two inversions are blended.
-        noise_sharing: 0 gives every frame its own initial noise, 1 the same noise to all, between them a share.
-        num_inference_steps, num_inversion_steps, num_smoothing_steps: steps of the three stages.
-        guidance_scale, inversion_guidance_scale, smoothing_guidance_scale: of the three stages; 1 = guidance off.
-        seed: of the initial noise; None draws one, and the result names it.
-        frame_batch_size: frames the image model and the autoencoder take at once; fewer need less memory.
-        window: frames the video model sees at once, at least 2; longer clips are covered by overlapping windows. None
-            is the number it was trained with.
-        base_model: a fine-tuned checkpoint in the place of the family's base model: a repository, a folder in
-            diffusers' layout or a `.safetensors` file; empty keeps the family's.
-        loras: LoRA files or repositories on the base model, each with its scale, as in "style.safetensors:0.8".
-        embeddings: files of textual inversion, between commas.
+        frame_batch_size: for the image model and the autoencoder.
+        window: longer clips are covered by overlapping windows.
     """
 
-    frames: np.ndarray
-    prompt: str
-    task: str
-    family: str
-    image_model: str
-    video_model: str
-    video_prompt: str = ""
-    negative_prompt: str = ""
-    inversion_prompt: str = ""
-    source_prompt: str = ""
-    controls: tuple[Control, ...] = ()
-    low_threshold: int = 40
-    high_threshold: int = 100
-    masks: np.ndarray | None = None
-    preserve_known: bool = True
-    feather: int = 4
-    image_guidance_scale: float = 1.5
-    cross_replace_steps: float = 0.4
-    self_replace_steps: float = 0.4
-    blend_words: str = ""
-    reweight: str = ""
-    mixing_ratio: float = 1.0
-    mixing_rule: MixingRule = "linear"
-    noise_sharing: float = 0.0
-    num_inference_steps: int = 50
-    num_inversion_steps: int = 50
-    num_smoothing_steps: int = 50
-    guidance_scale: float = 7.5
-    inversion_guidance_scale: float = 1.0
-    smoothing_guidance_scale: float = 7.5
-    seed: int | None = None
-    frame_batch_size: int = 8
-    window: int | None = None
-    base_model: str = ""
-    loras: str = ""
-    embeddings: str = ""
+    frames: np.ndarray = field(metadata=pictures("Source clip", "What is made anew"))
+    prompt: str = field(metadata=text("Prompt", "What the new clip should show"))
+    task: str = field(metadata=text("Task", "What to do with the clip"))
+    family: str = field(metadata=text("Family", "Models that go together"))
+    image_model: str = field(metadata=text("Image model", "Makes the frames, each on its own"))
+    video_model: str = field(metadata=text("Video model", "Makes the frames belong together"))
+    video_prompt: str = field(
+        default="", metadata=text("Video prompt", "For the video model; empty = what the image model is told")
+    )
+    negative_prompt: str = field(default="", metadata=text("Negative prompt", "What neither model should show"))
+    inversion_prompt: str = field(
+        default="",
+        metadata=text("Inversion prompt", "For both inversions; {prompt} stands for what the video model is told"),
+    )
+    source_prompt: str = field(
+        default="", metadata=text("What it shows", "The source in words; Prompt2Prompt needs it")
+    )
+    controls: tuple[Control, ...] = field(
+        default=(), metadata=pictures("Controls", "What to keep of the source, each with its map")
+    )
+    low_threshold: int = field(default=40, metadata=count("Weak edges", "Lower keeps more of them", 1, 255))
+    high_threshold: int = field(default=100, metadata=count("Strong edges", "Where an edge surely is one", 1, 255))
+    masks: np.ndarray | None = field(
+        default=None, metadata=pictures("Masks", "One for each frame, white where the clip is made anew")
+    )
+    preserve_known: bool = field(
+        default=True,
+        metadata=switch("Keep the rest as it is", "Off lets the video model redraw the whole picture"),
+    )
+    feather: int = field(
+        default=4, metadata=count("Feather", "Width over which old and new run into each other", 0, 64, unit="pixels")
+    )
+    image_guidance_scale: float = field(
+        default=1.5, metadata=number("Source guidance", "How closely it keeps the source; 1 = off", 1, 30, 0.1)
+    )
+    cross_replace_steps: float = field(
+        default=0.4, metadata=_share("Keep places of words", "Share of steps; less changes more")
+    )
+    self_replace_steps: float = field(
+        default=0.4, metadata=_share("Keep the layout", "Share of steps; less changes shapes")
+    )
+    blend_words: str = field(
+        default="", metadata=text("Change only these", "Words whose places may change; empty = all")
+    )
+    reweight: str = field(
+        default="", metadata=text("Weights of words", "Stronger above 1, weaker below, as in red:2, cube:0.5")
+    )
+    mixing_ratio: float = field(
+        default=1.0,
+        metadata=_share(
+            "Mixing ratio",
+            "1 = image model only: smoothest, may drift. 0 = video model only: keeps frames, flicker included",
+        ),
+    )
+    mixing_rule: MixingRule = field(
+        default="linear", metadata=choice("Mixing rule", "How the inversions are blended", RULE_LABELS)
+    )
+    noise_sharing: float = field(
+        default=0.0, metadata=_share("Noise sharing", "0 = a first noise for each frame, 1 = for all")
+    )
+    num_inference_steps: int = field(
+        default=50, metadata=_steps("Image steps", "Of the frame-by-frame stage; more = finer")
+    )
+    num_inversion_steps: int = field(
+        default=50, metadata=_steps("Inversion steps", "More = closer to the frames of the first stage")
+    )
+    num_smoothing_steps: int = field(
+        default=50, metadata=_steps("Smoothing steps", "Of the video model; more = cleaner")
+    )
+    guidance_scale: float = field(
+        default=7.5, metadata=_guidance("Image guidance", "How strictly it follows the prompt; 1 = off")
+    )
+    inversion_guidance_scale: float = field(
+        default=1.0, metadata=_guidance("Inversion guidance", "1 = off, the most faithful")
+    )
+    smoothing_guidance_scale: float = field(
+        default=7.5, metadata=_guidance("Video guidance", "1 = off, and takes half the time")
+    )
+    seed: int | None = field(
+        default=None,
+        metadata=count("Seed", "Of the first noise; none = drawn, and shown", 0, MAX_SEED, optional=True),
+    )
+    frame_batch_size: int = field(
+        default=8, metadata=count("Frames at once", "Fewer need less memory", 1, 1024, unit="frames")
+    )
+    window: int | None = field(
+        default=None,
+        metadata=count(
+            "Window", "Frames the video model sees at once; 0 = as many as it was trained with", 2, 1024,
+            unit="frames", optional=True, none_as=0,
+        ),
+    )  # fmt: skip
+    base_model: str = field(
+        default="",
+        metadata=text(
+            "Base model of your own",
+            "A relative of the family's: a repository, a folder or a .safetensors file; empty = the usual",
+        ),
+    )
+    loras: str = field(
+        default="",
+        metadata=text("LoRAs", "Files or repositories, each with its scale: style.safetensors:0.8, owner/name"),
+    )
+    embeddings: str = field(
+        default="", metadata=text("Textual inversion", "Files with words of your own, between commas")
+    )
 
     def __post_init__(self) -> None:
         check_frames(self.frames, "The source clip")
@@ -146,28 +207,13 @@ class GenerationRequest:
                 )
         if self.masks is not None:
             _check_masks(self.masks, self.frames)
-        if self.mixing_rule not in MIXING_RULES:
-            raise InputError(f"Unknown mixing_rule {self.mixing_rule!r:.40}. Choose one of {', '.join(MIXING_RULES)}.")
-        self._check_texts_and_numbers()
-
-    def _check_texts_and_numbers(self) -> None:
-        for name in ("prompt", "video_prompt", "negative_prompt", "inversion_prompt", "source_prompt", "blend_words",
-                     "reweight", "base_model", "loras", "embeddings"):  # fmt: skip
-            _check_prompt(name, getattr(self, name))
-        for name in ("num_inference_steps", "num_inversion_steps", "num_smoothing_steps"):
-            _check_number(name, getattr(self, name), 1, MAX_STEPS, whole=True)
-        for name in ("guidance_scale", "image_guidance_scale", "inversion_guidance_scale", "smoothing_guidance_scale"):
-            _check_number(name, getattr(self, name), 1, MAX_GUIDANCE)
-        for name in ("mixing_ratio", "noise_sharing", "cross_replace_steps", "self_replace_steps"):
-            _check_number(name, getattr(self, name), 0, 1)
-        _check_number("feather", self.feather, 0, MAX_FEATHER, whole=True)
-        _check_number("low_threshold", self.low_threshold, 1, 255, whole=True)
-        _check_number("high_threshold", self.high_threshold, self.low_threshold, 255, whole=True)
-        _check_number("frame_batch_size", self.frame_batch_size, 1, 1024, whole=True)
-        if self.window is not None:
-            _check_number("window", self.window, 2, 1024, whole=True)
-        if self.seed is not None:
-            _check_number("seed", self.seed, 0, MAX_SEED, whole=True)
+        for name, entry in table(GenerationRequest).items():
+            entry.check(name, getattr(self, name))
+        if self.high_threshold < self.low_threshold:
+            raise InputError(
+                f"high_threshold is {self.high_threshold:g}, and low_threshold {self.low_threshold:g}. Let the strong "
+                "edges begin above the weak ones."
+            )
 
     def settings(self) -> dict[str, Any]:
         """Every setting but the pictures, ready for JSON."""
@@ -202,7 +248,7 @@ class GenerationRequest:
         _check_names("setting", settings, known.keys() | {"controls"})
         values = {name: _read_setting(known[name], settings[name]) for name in known.keys() & settings.keys()}
         for name in ("prompt", "task", "family", "image_model", "video_model"):
-            _check_prompt(name, values.get(name))
+            table(cls)[name].check(name, values.get(name))
         described = settings.get("controls", [])
         if not isinstance(described, list | tuple):
             raise InputError(f"The controls must be a list; got {type(described).__name__}.")
@@ -282,7 +328,6 @@ def _read_control(described: Any, frames: np.ndarray | None) -> Control:
     known = {item.name: item for item in fields(Control) if item.name != "frames"}
     _check_names("setting of a control", described, known.keys())
     values = {name: _read_setting(known[name], value) for name, value in described.items()}
-    _check_prompt("control_type", values.get("control_type", ""))
     return Control(frames=frames, **values)
 
 
@@ -295,11 +340,9 @@ def _check_names(what: str, given: Mapping[str, Any], known: AbstractSet[str]) -
         )
 
 
-def _read_setting(item: Field, value: Any) -> Any:
+def _read_setting(item: Field[Any], value: Any) -> Any:
     """A value as its field has it: JSON knows one kind of number, and its writer may be any program."""
     kind = str(item.type)
-    if kind == "bool" and not isinstance(value, bool):
-        raise InputError(f"{item.name} must be true or false; got {value!r:.40}.")
     if kind.startswith("int") and isinstance(value, float) and value.is_integer():
         return int(value)
     return value
@@ -307,19 +350,3 @@ def _read_setting(item: Field, value: Any) -> Any:
 
 def _shape_words(frames: np.ndarray) -> str:
     return f"{frames.shape[0]} frames of {frames.shape[2]}x{frames.shape[1]}"
-
-
-def _check_prompt(name: str, text: str) -> None:
-    if not isinstance(text, str):
-        raise InputError(f"{name} must be text; got {type(text).__name__}.")
-    if len(text) > MAX_PROMPT_CHARACTERS:
-        raise InputError(f"{name} has {len(text)} characters; at most {MAX_PROMPT_CHARACTERS} are read. Shorten it.")
-    if any(unicodedata.category(char) in ("Cc", "Cs") and char not in "\t\n\r" for char in text):
-        raise InputError(f"{name} holds control characters, which no model can read. Remove them.")
-
-
-def _check_number(name: str, value: float, low: float, high: float, whole: bool = False) -> None:
-    right_type = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not right_type or not low <= value <= high or (whole and value != int(value)):
-        kind = "a whole number" if whole else "a number"
-        raise InputError(f"{name} must be {kind} from {low:g} to {high:g}; got {value!r:.40}.")

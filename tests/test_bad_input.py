@@ -364,7 +364,7 @@ def refusal(address: str, endpoint: str, **given: object) -> str:
         ({"sample": NAN}, "There are 10 sample clips"),
         ({"sample": "first"}, "There are 10 sample clips"),
         ({"control_type": "smell"}, "takes one of canny, depth, not 'smell'"),
-        ({"mixing_rule": ["linear"]}, "Unknown mixing_rule .* Choose one of linear, variance_preserving, slerp"),
+        ({"mixing_rule": ["linear"]}, "is not a valid value for mixing_rule. Use linear, variance_preserving or slerp"),
         ({"mixing_rule": "cubic"}, "“Mixing rule” takes one of linear, variance_preserving, slerp, not 'cubic'"),
         ({"video": 5}, "takes an uploaded file of these kinds: mp4"),
         ({"video": ["a.mp4"]}, "takes an uploaded file of these kinds: mp4"),

@@ -13,8 +13,9 @@ from bivdiff.catalog.requests import default_request
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.catalog.toybox import TOYBOX
 from bivdiff.errors import InputError
+from bivdiff.fields import MAX_PROMPT_CHARACTERS
 from bivdiff.models.loaders import KINDS
-from bivdiff.types import MAX_PROMPT_CHARACTERS, Control
+from bivdiff.types import Control
 
 
 @pytest.mark.parametrize(

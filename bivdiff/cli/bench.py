@@ -6,9 +6,9 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
+from bivdiff.cli.filling import controls_of
 from bivdiff.cli.flags import add_request_flags, changes_of
 from bivdiff.cli.output import hide_bars_of_libraries
-from bivdiff.cli.source import controls_of
 from bivdiff.settings import Settings
 
 
@@ -32,7 +32,7 @@ def bench_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any
     """Measure a task's speed and memory."""
     from bivdiff.evaluate.bench import Load, bench
 
-    changes = {**changes_of(args), "controls": controls_of(args) if args.task == "control" else None}
+    changes = {**changes_of(args), "controls": controls_of(args)}
     for name in ("num_inference_steps", "num_inversion_steps", "num_smoothing_steps"):
         changes[name] = args.steps if changes[name] is None else changes[name]
     hide_bars_of_libraries()

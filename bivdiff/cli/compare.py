@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bivdiff.catalog.requests import default_request
+from bivdiff.cli.filling import controls_of, form_of
 from bivdiff.cli.flags import add_request_flags, add_source_flags, changes_of, flag_of
 from bivdiff.cli.output import Progress, tell
 from bivdiff.cli.planning import manager_of, planned
-from bivdiff.cli.source import controls_of, read_source
 from bivdiff.compare.axes import read_values
 from bivdiff.errors import BIVDiffError, CancelledError, InputError
 from bivdiff.settings import Settings
+from bivdiff.studio.form import read_form
 from bivdiff.types import GenerationRequest, StepEvent
 
 if TYPE_CHECKING:
@@ -103,14 +103,13 @@ def _compared_source(args: argparse.Namespace) -> tuple[GenerationRequest, np.nd
         from bivdiff.toybox.world import FPS
 
         _refuse_beside_a_scene(args)
-        changes = {**changes_of(args), "controls": controls_of(args) if args.task == "control" else None}
+        changes = {**changes_of(args), "controls": controls_of(args)}
         case = case_of(args.task, args.scene, args.family, **changes)
         return case.request, case.truth, FPS
     if args.prompt is None:
         raise InputError("There is no prompt. Say with --prompt what the new clip shows.")
-    source, changes = read_source(args)
-    request = default_request(args.task, args.family, source.frames, args.prompt, **{**changes_of(args), **changes})
-    return request, None, source.fps
+    request, fps = read_form(form_of(args))
+    return request, None, fps
 
 
 def _refuse_beside_a_scene(args: argparse.Namespace) -> None:

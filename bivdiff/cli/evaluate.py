@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from bivdiff.cli.filling import controls_of
 from bivdiff.cli.flags import add_request_flags, changes_of
 from bivdiff.cli.output import tell
 from bivdiff.cli.planning import manager_of
-from bivdiff.cli.source import controls_of
 from bivdiff.settings import Settings
 
 
@@ -28,5 +28,5 @@ def evaluate_command(args: argparse.Namespace, settings: Settings) -> dict[str, 
     """Score a task."""
     from bivdiff.evaluate.evaluation import evaluate
 
-    changes = {**changes_of(args), "controls": controls_of(args) if args.task == "control" else None}
+    changes = {**changes_of(args), "controls": controls_of(args)}
     return evaluate(args.task, args.family, args.clips, args.first_scene, manager_of(settings), tell, **changes)

@@ -10,16 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bivdiff.catalog.requests import default_request
-from bivdiff.cli.flags import add_request_flags, add_source_flags, changes_of
+from bivdiff.cli.filling import form_of
+from bivdiff.cli.flags import add_request_flags, add_source_flags
 from bivdiff.cli.output import Progress, tell
 from bivdiff.cli.planning import manager_of, planned
-from bivdiff.cli.source import read_source
 from bivdiff.errors import InputError
 from bivdiff.media.carried import carry_of
 from bivdiff.media.writing import write_gif, write_mp4, write_png_zip
 from bivdiff.pixels import masks
 from bivdiff.settings import Settings
+from bivdiff.studio.form import read_form
 from bivdiff.types import GenerationResult, StepEvent
 
 
@@ -37,8 +37,7 @@ def add_run_command(commands: Any) -> None:
 def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     """Make a clip and write it, its frame-wise and its control clips."""
     write = _writer(args.output)
-    source, changes = read_source(args)
-    request = default_request(args.task, args.family, source.frames, args.prompt, **{**changes_of(args), **changes})
+    request, fps = read_form(form_of(args))
     from bivdiff.bridge.pipeline import last, run
 
     manager = manager_of(settings)
@@ -50,13 +49,13 @@ def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
         shown[f"control-{number + 1}" if number else "control"] = control_frames
     if request.masks is not None:
         shown["mask"] = masks.overlay(request.frames, request.masks)
-    carry = carry_of(replace(request, seed=result.seed), source.fps)
+    carry = carry_of(replace(request, seed=result.seed), fps)
     paths = {}
     for name, frames in shown.items():
         path = args.output if name == "result" else args.output.with_stem(f"{args.output.stem}-{name}")
-        write(path, frames, source.fps, carry)
+        write(path, frames, fps, carry)
         paths[name] = str(path)
-    return {**_summary(result), "estimate": found, "fps": source.fps, "paths": paths}
+    return {**_summary(result), "estimate": found, "fps": fps, "paths": paths}
 
 
 def _writer(path: Path) -> Any:

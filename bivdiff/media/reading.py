@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -84,6 +84,10 @@ class Limits:
 
 
 LIMITS = Limits()
+
+
+Size = tuple[int, int] | Callable[[int, int], tuple[int, int]]
+"""Width and height in pixels, or what makes them of a source's own."""
 
 
 class Clip(NamedTuple):
@@ -159,7 +163,7 @@ def read_clip(
     start: float = 0.0,
     stride: int = 1,
     num_frames: int = 8,
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
     fit: str = "crop",
     limits: Limits = LIMITS,
 ) -> Clip:
@@ -173,7 +177,7 @@ def read_clip(
         start: seconds from the first frame; the frame on screen at that moment is the first one read.
         stride: every n-th source frame is taken, >= 1.
         num_frames: how many are returned, always exactly.
-        size: `(width, height)` in pixels, or None for the source's own.
+        size: `(width, height)` in pixels, or what makes it of the source's own; None keeps the source's own.
         fit: "crop" or "pad", see `fit_frames`.
         limits: the bounds that hold.
 
@@ -183,17 +187,27 @@ def read_clip(
     Raises:
         InputError: the file cannot be used, holds fewer frames than asked for, or an argument is out of range.
     """
+    return _read(_open(Path(path), limits), start, stride, num_frames, size, fit, limits)
+
+
+def _read(
+    source: _Source, start: float, stride: int, num_frames: int, size: Size | None, fit: str, limits: Limits
+) -> Clip:
     stride = whole_number("stride", stride, limits.source_frames)
     num_frames = whole_number("num_frames", num_frames, limits.num_frames)
     if not (isinstance(start, (int, float)) and 0 <= start <= limits.seconds):
         raise InputError(f"The start must be a number of seconds from 0 to {limits.seconds:g}; it is {start!r:.60}.")
-    if size is not None:
-        size = checked_size(size, fit)
-    source = _open(Path(path), limits)
-    _check_amount(source, size, num_frames, limits)
+    wanted = None if size is None or callable(size) else checked_size(size, fit)
+    if not callable(size):
+        _check_amount(source, wanted, num_frames, limits)
     first = _checked_first(source, start, stride, num_frames)
+    frames = []
     with closing(_decode(source, first, stride, num_frames, limits)) as decoded:
-        frames = [frame if size is None else fit_frames(frame[None], size, fit)[0] for frame in decoded]
+        for frame in decoded:
+            if wanted is None and callable(size):
+                wanted = checked_size(size(frame.shape[1], frame.shape[0]), fit)
+                _check_amount(source, wanted, num_frames, limits)
+            frames.append(frame if wanted is None else fit_frames(frame[None], wanted, fit)[0])
     if not frames:
         raise _damaged(source.name)
     if len(frames) < num_frames:
@@ -252,12 +266,13 @@ def read_beside(
         InputError: it cannot be used, or is too short.
     """
     count, height, width = frames.shape[:3]
-    length = probe(path).num_frames
+    source = _open(Path(path), LIMITS)
+    length = source.frames_from(0)
     if length in {1, count}:
-        found = read_clip(path, num_frames=length, size=(width, height), fit=fit).frames
+        found = _read(source, 0, 1, length, (width, height), fit, LIMITS).frames
         return np.ascontiguousarray(np.broadcast_to(found, frames.shape))
     try:
-        return read_clip(path, start=start, stride=stride, num_frames=count, size=(width, height), fit=fit).frames
+        return _read(source, start, stride, count, (width, height), fit, LIMITS).frames
     except InputError as error:
         raise InputError(f"This clip must go with the source frame by frame, and does not. {error}") from error
 

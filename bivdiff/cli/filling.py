@@ -1,0 +1,48 @@
+"""The form that the flags fill in."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.tasks import TASKS
+from bivdiff.cli.flags import CONTROL_FLAGS, MASK_FLAGS, SOURCE_FLAGS, changes_of
+from bivdiff.errors import InputError
+from bivdiff.studio.form import CanvasForm, Form, MaskForm, SourceForm
+from bivdiff.types import Control
+
+
+def form_of(args: argparse.Namespace) -> Form:
+    """What the flags of a command with a source clip describe.
+
+    Raises:
+        InputError: there are not as many values as controls.
+    """
+    return Form(
+        task=args.task, family=args.family, prompt=args.prompt, settings=changes_of(args),
+        source=SourceForm(video=args.video, **_filled(args, SOURCE_FLAGS)), masks=MaskForm(**_filled(args, MASK_FLAGS)),
+        canvas=CanvasForm(extend=args.extend), controls=controls_of(args) or (), maps=tuple(args.control_video or ()),
+    )  # fmt: skip
+
+
+def controls_of(args: argparse.Namespace) -> tuple[Control, ...] | None:
+    """The controls that the flags describe, one for each control type, without their maps; None where a task has none.
+
+    Raises:
+        InputError: a number is given neither once nor once for each of them, or is out of range.
+    """
+    if not any(IMAGE_MODELS[name].steering for name in TASKS[args.task].image_models):
+        return None
+    count = len(args.control_type)
+    columns = {field: getattr(args, flag) for flag, field in CONTROL_FLAGS.items()}
+    if any(len(values) not in {1, count} for values in columns.values()):
+        raise InputError(f"{count} control types need as many strengths, starts and ends, or one for all.")
+    return tuple(
+        Control(control_type=kind, **{name: values[at % len(values)] for name, values in columns.items()})
+        for at, kind in enumerate(args.control_type)
+    )
+
+
+def _filled(args: argparse.Namespace, flags: dict[str, str]) -> dict[str, Any]:
+    return {field: getattr(args, flag) for flag, field in flags.items()}

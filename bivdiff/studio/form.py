@@ -1,0 +1,287 @@
+"""A filled-in form as a request, read alike for the page and the command line. Not here: decoding (see media)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bivdiff.catalog.families import family_named
+from bivdiff.catalog.requests import default_request
+from bivdiff.errors import InputError
+from bivdiff.fields import choice, count, number, pictures, switch, table, text
+from bivdiff.media.reading import LIMITS, Clip, read_beside, read_clip
+from bivdiff.pixels import masks as making
+from bivdiff.pixels.canvas import Plan, parse_size, plan_canvas
+from bivdiff.pixels.tracking import track
+from bivdiff.types import Control, GenerationRequest
+
+PNG = "data:image/png;base64,"
+MAX_PAINT_CHARACTERS = 4 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceForm:
+    """Which clip is used, which part of it, and how it comes to size. What its fields are is said at them."""
+
+    video: Path = field(metadata=pictures("Source clip", "Any video, GIF or picture"))
+    start: float = field(
+        default=0.0, metadata=number("Start", "Seconds into the clip", 0, LIMITS.seconds, 0.1, unit="seconds")
+    )
+    stride: int = field(
+        default=1, metadata=count("Every n-th frame", "2 = twice as fast", 1, LIMITS.source_frames, unit="frames")
+    )
+    num_frames: int | None = field(
+        default=None,
+        metadata=count(
+            "Frames", "As many as the video model was trained with are usual; more take as much longer", 1,
+            LIMITS.num_frames, unit="frames", optional=True,
+        ),
+    )  # fmt: skip
+    size: str = field(
+        default="",
+        metadata=text("Size", "Width and height, such as 576x320; smaller needs less memory; empty = the family's"),
+    )
+    fit: str = field(
+        default="crop", metadata=choice("Made to size", "By cutting off, or by bars", {"crop": "Crop", "pad": "Pad"})
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskForm:
+    """What inpainting makes anew; several ways add up. What its fields are is said at them."""
+
+    clip: Path | None = field(
+        default=None, metadata=pictures("Mask", "A clip as long as the source, or a picture for all frames")
+    )
+    black_regenerates: bool = field(
+        default=False, metadata=switch("Black is made anew", "And what is white in the mask stays as it is")
+    )
+    track: bool = field(
+        default=False, metadata=switch("Carry over", "The mask's first frame is carried over the others")
+    )
+    painted: str = field(default="", metadata=pictures("Painted", "A mask of the first frame, carried over the others"))
+    boxes: str = field(
+        default="",
+        metadata=text("Boxes", "Left, top, right, bottom, in pixels or percent; a semicolon between boxes"),
+    )
+    color: str = field(default="", metadata=text("Colour", "Whatever has about this colour, such as #c03030"))
+    tolerance: float = field(
+        default=20.0, metadata=number("Tolerance", "Higher takes in more shades", 0, making.MAX_TOLERANCE, 1)
+    )
+    grow: int = field(
+        default=4,
+        metadata=count("Grow", "Below 0 it shrinks", -making.MAX_GROWTH, making.MAX_GROWTH, unit="pixels"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CanvasForm:
+    """How far outpainting extends a clip. What its field is is said at it."""
+
+    extend: str = field(
+        default="25%, 0, 25%, 0",
+        metadata=text(
+            "Extend the picture",
+            "Left, top, right, bottom in pixels or percent, one for all sides, or a shape such as 16:9",
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """All that somebody filled in to have a clip made.
+
+    Attributes:
+        task, family: keys of the catalog.
+        prompt: for the image model.
+        source, masks, canvas: what is made of files and drawings; a task reads those that it has a use for.
+        controls: what to keep of the source, each without its map.
+        maps: clips that are the maps of the controls; None where one is drawn from the source.
+        settings: other fields of the request; None keeps the default.
+    """
+
+    task: str
+    family: str
+    prompt: str
+    source: SourceForm
+    masks: MaskForm = MaskForm()
+    canvas: CanvasForm = CanvasForm()
+    controls: tuple[Control, ...] = ()
+    maps: tuple[Path | None, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Pictures(NamedTuple):
+    """What a form's files and drawings hold.
+
+    Attributes:
+        clip: the source; for outpainting the whole canvas.
+        masks: uint8 `(F, H, W)`, 255 = regenerate, for in- and outpainting.
+        controls: each with its map, where one was given.
+        plan: of the canvas, where one was made.
+    """
+
+    clip: Clip
+    masks: np.ndarray | None = None
+    controls: tuple[Control, ...] = ()
+    plan: Plan | None = None
+
+
+def read_form(form: Form) -> tuple[GenerationRequest, float]:
+    """The request of a form, and the frames a second at which its clip plays. Every file is opened once.
+
+    Raises:
+        InputError: a value or a file cannot be used.
+    """
+    found = read_pictures(form)
+    return request_of(form, found), found.clip.fps
+
+
+def read_pictures(form: Form) -> Pictures:
+    """What the files and drawings of a form hold, as far as its task has a use for them.
+
+    Raises:
+        InputError: one cannot be used.
+    """
+    if form.task == "outpaint":
+        return read_canvas(form.source, form.canvas, form.family)
+    clip = read_source(form.source, form.family)
+    masks = read_masks(form.masks, form.source, clip.frames) if form.task == "inpaint" else None
+    return Pictures(clip, masks, read_controls(form, clip.frames))
+
+
+def request_of(form: Form, found: Pictures, earlier: GenerationRequest | None = None) -> GenerationRequest:
+    """The request of a form whose pictures are read: what is filled in, over what an earlier run had.
+
+    Args:
+        form: what is filled in; a seed or a window that is None is chosen so, any other None is left out.
+        found: its pictures, or those of the earlier run.
+        earlier: the run that is made again with changes; it keeps what the form says nothing of.
+
+    Raises:
+        InputError: a value cannot be used, or something that the task needs is missing.
+    """
+    fixed = {"frames", "prompt", "task", "family"}
+    names = table(GenerationRequest).keys() - fixed
+    before = {} if earlier is None else {name: getattr(earlier, name) for name in names}
+    given = {
+        name: value for name, value in form.settings.items()
+        if name in names and (value is not None or name in {"seed", "window"})
+    }  # fmt: skip
+    read = {"masks": found.masks, "controls": found.controls or None}
+    changes = {**before, **given, **{name: value for name, value in read.items() if value is not None}}
+    return default_request(form.task, form.family, found.clip.frames, form.prompt, **changes)
+
+
+def read_source(source: SourceForm, family: str) -> Clip:
+    """The part of the source clip that is used, at the size that the form or else the family says.
+
+    Raises:
+        InputError: the clip or the size cannot be used.
+    """
+    models = family_named(family)
+    size = parse_size(source.size) if source.size else models.size
+    return read_clip(
+        source.video, start=source.start, stride=source.stride, size=size, fit=source.fit,
+        num_frames=models.num_frames if source.num_frames is None else source.num_frames,
+    )  # fmt: skip
+
+
+def read_canvas(source: SourceForm, canvas: CanvasForm, family: str) -> Pictures:
+    """The source clip on the canvas that suits the models, and the masks of what is new on it.
+
+    Raises:
+        InputError: the clip cannot be used, or the canvas cannot be made.
+    """
+    models = family_named(family)
+    plans: list[Plan] = []
+
+    def inner_size(width: int, height: int) -> tuple[int, int]:
+        plans.append(plan_canvas(canvas.extend, width, height, models.size))
+        return plans[0].width, plans[0].height
+
+    clip = read_clip(
+        source.video, start=source.start, stride=source.stride, size=inner_size, fit=source.fit,
+        num_frames=models.num_frames if source.num_frames is None else source.num_frames,
+    )  # fmt: skip
+    frames, masks = making.extend_canvas(clip.frames, *plans[0].sides)
+    return Pictures(clip._replace(frames=frames), masks, plan=plans[0])
+
+
+def read_masks(form: MaskForm, source: SourceForm, frames: np.ndarray) -> np.ndarray:
+    """The masks that a form describes, grown as it says, uint8 `(F, H, W)`; its ways add up.
+
+    Raises:
+        InputError: one cannot be used, or nothing is marked.
+    """
+    count, height, width = frames.shape[:3]
+    found = np.zeros((count, height, width), np.uint8)
+    if form.clip is not None:
+        shown = _read_along(source, form.clip, frames)
+        given = making.fit_masks(shown, count, height, width, white_regenerates=not form.black_regenerates)
+        found |= track(frames, given[0]) if form.track else given
+    if form.painted:
+        found |= track(frames, read_painted(form.painted, frames))
+    if form.boxes:
+        found |= making.box_masks(making.parse_boxes(form.boxes, width, height), count, height, width)
+    if form.color:
+        found |= making.color_key_masks(frames, form.color, form.tolerance)
+    found = making.grow(found, form.grow)
+    if not found.any():
+        raise InputError("The mask is empty, so there is nothing to make anew. Mark more of the picture.")
+    return found
+
+
+def read_painted(painted: str, frames: np.ndarray) -> np.ndarray:
+    """What was painted on the first frame, uint8 `(H, W)` of the size of `frames`, 255 = painted.
+
+    Args:
+        painted: the data address of a PNG.
+        frames: the clip.
+
+    Raises:
+        InputError: it is no picture, or nothing is painted on it.
+    """
+    height, width = frames.shape[1:3]
+    if not isinstance(painted, str) or not painted.startswith(PNG) or len(painted) > MAX_PAINT_CHARACTERS:
+        raise InputError("What was painted is not the data address of a PNG. Clear it and paint again.")
+    try:
+        data = base64.b64decode(painted.removeprefix(PNG), validate=True)
+    except binascii.Error as error:
+        raise InputError("What was painted arrived damaged. Clear it and paint again.") from error
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "paint.png"
+        path.write_bytes(data)
+        picture = read_clip(path, num_frames=1, size=(width, height)).frames[0]
+    mask = np.where(picture.max(-1) > 127, 255, 0).astype(np.uint8)
+    if not mask.any():
+        raise InputError("Nothing is painted yet. Paint over what should be made anew.")
+    return mask
+
+
+def read_controls(form: Form, frames: np.ndarray) -> tuple[Control, ...]:
+    """The controls of a form, each with its map where one is given.
+
+    Raises:
+        InputError: a map does not go with the clip, or there are fewer or more maps than controls.
+    """
+    if not form.maps:
+        return form.controls
+    if len(form.maps) != len(form.controls):
+        raise InputError(f"{len(form.controls)} control types need as many maps; got {len(form.maps)}.")
+    return tuple(
+        control if path is None else replace(control, frames=_read_along(form.source, path, frames))
+        for control, path in zip(form.controls, form.maps, strict=True)
+    )
+
+
+def _read_along(source: SourceForm, path: Path, frames: np.ndarray) -> np.ndarray:
+    """A clip that goes with the source's frames one by one, and is trimmed as they are."""
+    return read_beside(path, frames, start=source.start, stride=source.stride, fit=source.fit)
