@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
+from annotated_types import Ge
 from platformdirs import user_cache_path, user_data_path
 
 from bivdiff.errors import InputError
 
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
-SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+Amount = Annotated[int, Ge(0)]
 
 
 def user_folder(system: Path, earlier: str) -> Path:
@@ -77,33 +80,49 @@ class Settings:
     history_size: str = "5GB"
     uploads_size: str = "20GB"
     own_models: str = "auto"
-    max_frames: int = 64
-    max_queue: int = 24
-    max_jobs: int = 6
-    max_minutes: int = 0
+    max_frames: Amount = 64
+    max_queue: Amount = 24
+    max_jobs: Amount = 6
+    max_minutes: Amount = 0
 
     @classmethod
     def from_env(cls) -> Settings:
-        """Read the environment; what is not set there stays as it is.
+        """Read the environment; what is not set there, or is empty, stays as it is.
 
         Raises:
-            InputError: a switch is neither on nor off, or a number is none.
+            InputError: a variable does not hold what its setting is.
         """
-        given = {
-            item.name: text for item in fields(cls) if (text := os.environ.get(f"BIVDIFF_{item.name.upper()}"))
-        }  # fmt: skip
-        return cls(**{name: _read(name, text) for name, text in given.items()})
+        from pydantic import ValidationError
+
+        try:
+            found = _of_environment()
+        except ValidationError as error:
+            raise InputError(_refusal(error)) from None
+        given: dict[str, Any] = {
+            name: value.expanduser() if isinstance(value, Path) else value for name, value in found.items()
+        }
+        return cls(**given)
 
 
-def _read(name: str, text: str) -> Any:
-    if name.startswith("max_"):
-        if not text.isdecimal():
-            raise InputError(f"BIVDIFF_{name.upper()} is '{text}'. Set it to a whole number.")
-        return int(text)
-    if name in {"toybox_folder", "models_folder", "cache_folder", "catalog", "history_folder"}:
-        return Path(text).expanduser()
-    if name in {"tiling", "fp8", "compile"}:
-        if text.lower() not in SWITCH:
-            raise InputError(f"BIVDIFF_{name.upper()} is '{text}'. Set it to 1 or 0.")
-        return SWITCH[text.lower()]
-    return text
+def _of_environment() -> dict[str, Any]:
+    """The settings that the environment has, each of the type that its field is annotated with."""
+    from pydantic import create_model
+    from pydantic_settings import BaseSettings, SettingsConfigDict
+
+    class Variables(BaseSettings):
+        model_config = SettingsConfigDict(env_prefix="BIVDIFF_", env_ignore_empty=True)
+
+    kinds = get_type_hints(Settings, include_extras=True)
+    described: Any = {item.name: (kinds[item.name], item.default) for item in fields(Settings)}
+    model = create_model("Environment", __base__=Variables, **described)
+    return model().model_dump(exclude_unset=True)
+
+
+def _refusal(error: ValidationError) -> str:
+    """What is wrong with the first variable that cannot be read, and what to write there."""
+    first = error.errors()[0]
+    name = str(first["loc"][0]).upper().removeprefix("BIVDIFF_")
+    wanted = {"bool_parsing": "1 or 0", "int_parsing": "a whole number", "greater_than_equal": "a whole number from 0"}
+    if first["type"] in wanted:
+        return f"'{first['input']}' is not a valid value for BIVDIFF_{name}. Set it to {wanted[first['type']]}."
+    return f"'{first['input']}' is not a valid value for BIVDIFF_{name}: {first['msg']}."

@@ -115,7 +115,7 @@ class GenerationRequest:
         metadata=switch("Keep the rest as it is", "Off lets the video model redraw the whole picture"),
     )
     feather: int = field(
-        default=4, metadata=count("Feather", "Width over which old and new run into each other", 0, 64, unit="pixels")
+        default=4, metadata=count("Feather", "Pixels over which old and new run into each other", 0, 64, unit="pixels")
     )
     image_guidance_scale: float = field(
         default=1.5, metadata=number("Source guidance", "How closely it keeps the source; 1 = off", 1, 30, 0.1)

@@ -1,15 +1,20 @@
-"""Amounts of bytes as people write and read them. Importing it loads no torch."""
+"""Amounts as people write and read them: of bytes, of time; and numbers that JSON can hold."""
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 
 from bivdiff.errors import InputError
 
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
-def read_bytes(text: str) -> int | None:
+def parse_bytes(text: str) -> int | None:
     """Read "8GB", "512 MB" or "8e9" as bytes; "auto" or nothing as None.
 
     Raises:
@@ -17,11 +22,10 @@ def read_bytes(text: str) -> int | None:
     """
     if text.strip().lower() in {"", "auto"}:
         return None
-    found = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
-    try:
-        return int(float(found[1]) * UNITS[found[2]])  # type: ignore[index] - caught below
-    except (TypeError, ValueError) as error:
-        raise InputError(f"'{text}' is no amount of memory. Write it as in '8GB', or 'auto'.") from error
+    found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)(e\d{1,2})?\s*([kmgt]?)i?b?\s*", text.lower())
+    if found is None:
+        raise InputError(f"'{text}' is not a valid amount of memory. Use a number of bytes such as '8GB', or 'auto'.")
+    return int(float(found[1] + (found[2] or "")) * PREFIXES[found[3]])
 
 
 def say_bytes(amount: float) -> str:
@@ -31,3 +35,19 @@ def say_bytes(amount: float) -> str:
             return f"{amount:.3g} {unit}"
         amount /= 1000
     return f"{amount:.3g} GB"
+
+
+def say_seconds(seconds: float) -> str:
+    """A length of time as people say it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def finite(value: Any) -> Any:
+    """The same with None for infinities and what is no number, which JSON does not have; tuples become lists."""
+    if isinstance(value, Mapping):
+        return {name: finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float | np.floating) and not math.isfinite(value) else value

@@ -22,7 +22,7 @@ from bivdiff.compare.axes import check_axes, label_of, read_values
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.studio.jobs import Job, State
 from bivdiff.studio.limits import check_length
-from bivdiff.types import GenerationRequest, StepEvent
+from bivdiff.types import Control, GenerationRequest, StepEvent
 from tabs import controls as shared
 from tabs import following
 from tabs.binding import Values, bind
@@ -41,9 +41,8 @@ from tabs.boards import (
 from tabs.context import AppContext
 from tabs.following import TaskTab
 from tabs.queue import queue_value
-from tabs.requests import Submission, make_job
+from tabs.requests import Submission, fill_in, submission_of
 from tabs.restoring import controls_to_fill, fill, updates_of
-from tabs.source import read_source
 from tabs.widgets.player import ComparedClip, clip_player, comparison_value
 from tabs.widgets.progress import progress_panel
 
@@ -193,8 +192,7 @@ def _first(context: AppContext) -> Pending:
     """The first task with its defaults on the first sample, where nothing has come from a tab."""
     task = next(iter(TASKS))
     values = {"sample": 0, "prompt": context.samples[0].prompt, "random_seed": True}
-    clip = read_source(context, values)
-    return Pending(task, make_job(context, task, values, clip))
+    return Pending(task, submission_of(fill_in(context, task, values, controls=(Control(),)), values))
 
 
 def send_back(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,7 +14,7 @@ from bivdiff.catalog.families import family_named
 from bivdiff.catalog.image_models import title_of
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
-from bivdiff.media.reading import Clip
+from bivdiff.fields import table
 from bivdiff.types import Control, GenerationRequest
 from tabs import controls as shared
 from tabs.binding import Values
@@ -21,9 +22,17 @@ from tabs.boards import sentence
 from tabs.context import AppContext
 from tabs.following import PageParts, TaskTab, add_result
 from tabs.presets import preset_controls
-from tabs.requests import Submission, make_job, restored
+from tabs.requests import (
+    Source,
+    Submission,
+    chosen_sample,
+    fill_in,
+    read_source,
+    restored_source,
+    submission_of,
+)
 from tabs.results import CONTROL_LABELS
-from tabs.source import Preview, chosen_sample, read_beside, read_source, wire_source
+from tabs.source import Preview, wire_source
 from tabs.widgets.player import clip_player, player_value, tile
 
 TASK = "control"
@@ -79,48 +88,41 @@ def read_job(context: AppContext, values: Values) -> Submission:
     Raises:
         InputError: a value or a clip cannot be used.
     """
-    return _job_of(context, values, read_source(context, values))
+    return _submission_of(context, values, restored_source(context, values))
 
 
-def _job_of(context: AppContext, values: Values, clip: Clip) -> Submission:
-    return make_job(context, TASK, values, clip, controls=_read_controls(context, values, clip.frames))
+def _submission_of(context: AppContext, values: Values, source: Source | None) -> Submission:
+    controls = _controls_of(values)
+    again = source is not None and source.earlier is not None  # then the maps are as they were
+    maps = () if again else (_map_path(context, values), None)[: len(controls)]
+    return submission_of(fill_in(context, TASK, values, controls=controls, maps=maps), values, source)
 
 
-def _read_controls(context: AppContext, values: Values, frames: np.ndarray) -> tuple[Control, ...]:
-    earlier = restored(context, values)
-    path = None if earlier else _map_path(context, values)
-    maps = None if path is None else read_beside(values, path, frames)
-    span = {
-        name: values[f"control_{name}"] for name in ("start", "end") if values.get(f"control_{name}") is not None
-    }  # fmt: skip
-    kinds = {"": values.get("control_type") or "canny", "second_": values.get("second_control_type") or NO_SECOND}
+def _controls_of(values: Values) -> tuple[Control, ...]:
+    """What to keep of the source, without its maps. What is not filled in is as Control has it."""
+    first = values.get("control_type") or table(Control)["control_type"].default
+    kinds = {"": first, "second_": values.get("second_control_type") or NO_SECOND}
     if kinds["second_"] == NO_SECOND:
         del kinds["second_"]
     elif kinds["second_"] == kinds[""]:
         raise InputError("Both controls are of the same kind. Choose another second control, or none.")
-    return tuple(
-        Control(
-            control_type=kind, frames=_kept_map(earlier, kind) if earlier else None if prefix else maps,
-            conditioning_scale=_given(values.get(f"{prefix}conditioning_scale"), 1.0), **span,
-        )
+    span = {"start": values.get("control_start"), "end": values.get("control_end")}
+    given: list[dict[str, Any]] = [
+        {"control_type": kind, "conditioning_scale": values.get(f"{prefix}conditioning_scale"), **span}
         for prefix, kind in kinds.items()
-    )  # fmt: skip
+    ]
+    return tuple(Control(**{name: value for name, value in each.items() if value is not None}) for each in given)
 
 
-def _kept_map(earlier: Submission, kind: str) -> np.ndarray | None:
-    """The map that a restored run was given for a control; None where it was drawn."""
-    return next((control.frames for control in earlier.request.controls if control.control_type == kind), None)
-
-
-def _map_path(context: AppContext, values: Values) -> Any:
+def _map_path(context: AppContext, values: Values) -> Path | None:
     """The clip that is the first control's map; None if it is to be drawn."""
     source = values.get("map_source") or "drawn"
     if source not in (known := [key for _, key in MAP_SOURCES]):
-        raise InputError(f"Unknown map_source '{source}'. Choose one of: {', '.join(known)}.")
+        raise InputError(f"{source!r:.40} is not a valid value for map_source. Use {' or '.join(known)}.")
     if source == "upload":
         if not values.get("control_video"):
             raise InputError("There is no control clip yet. Upload one, or let the map be drawn from the clip.")
-        return values["control_video"]
+        return Path(values["control_video"])
     if source == "drawn":
         return None
     if values.get("video"):
@@ -128,10 +130,6 @@ def _map_path(context: AppContext, values: Values) -> Any:
     if values.get("control_type") != "depth":
         raise InputError("The true map of a sample is its depth. Keep its depth, or let the map be drawn.")
     return chosen_sample(context, values).depth
-
-
-def _given(value: Any, default: float) -> Any:
-    return default if value is None else value
 
 
 # The preview
@@ -159,9 +157,9 @@ def preview_control(context: AppContext, values: Values) -> Iterator[dict[str, A
     """Show the trimmed source at once, then its control maps: what the image model will be given."""
     frames, controls, fps = None, (), 8.0
     try:
-        clip = read_source(context, values)
-        frames, fps = clip.frames, clip.fps
-        request = _job_of(context, values, clip).request
+        source = read_source(context, values)
+        frames, fps = source.clip.frames, source.clip.fps
+        request = _submission_of(context, values, source).request
         controls = request.controls
         yield player_value(preview_tiles(controls, frames, None), fps)
         # Edges need no model. Depth does, and a run that has the device may take minutes.
@@ -186,12 +184,13 @@ def preview_control(context: AppContext, values: Values) -> Iterator[dict[str, A
 def _control_choice(context: AppContext, defaults: GenerationRequest) -> shared.Controls:
     kinds = family_named(context.family).networks_of(defaults.image_model)
     controls: shared.Controls = {"image_model": shared.model_choice(TASK)}
+    kept = table(Control)["control_type"]
     with shared.fields():
         controls["control_type"] = _choice(
-            _labelled(kinds), value=next(iter(kinds)), elem_id=f"{TASK}-type", label="What to keep of it",
-            info="Its outlines, its shapes in space, ...", elem_classes="bd-choice", min_width=180,
+            _labelled(kinds), value=next(iter(kinds)), elem_id=f"{TASK}-type", label=kept.label,
+            info=kept.info, elem_classes="bd-choice", min_width=180,
         )  # fmt: skip
-        controls["conditioning_scale"] = _strength("Control strength", "0 ignores the map, 1 is usual")
+        controls["conditioning_scale"] = shared.setting("conditioning_scale", 1.0, Control)
     return controls
 
 
@@ -216,26 +215,16 @@ def _control_details(context: AppContext, defaults: GenerationRequest) -> shared
                 [("None", NO_SECOND), *_labelled(kinds)], value=NO_SECOND, label="Second control", min_width=180,
                 info="Keeps something else as well", elem_classes="bd-choice", elem_id=f"{TASK}-second-type",
             )  # fmt: skip
-            controls["second_conditioning_scale"] = _strength("Strength of the second", "Its map is always drawn")
-        with shared.fields():
-            controls["control_start"] = shared.slider(
-                0, 1, 0, 0.05, "Control starts", "After this share of the image steps"
-            )
-            controls["control_end"] = shared.slider(
-                0, 1, 1, 0.05, "Control ends", "Earlier leaves details to the prompt"
+            controls["second_conditioning_scale"] = shared.setting(
+                "conditioning_scale", 1.0, Control, label="Strength of the second", info="Its map is always drawn"
             )
         with shared.fields():
-            controls["low_threshold"] = shared.slider(
-                1, 255, defaults.low_threshold, 1, "Weak edges", "Edges: lower keeps more of them"
-            )
-            controls["high_threshold"] = shared.slider(
-                1, 255, defaults.high_threshold, 1, "Strong edges", "Edges: where one begins"
-            )
+            controls["control_start"] = shared.setting("start", 0.0, Control)
+            controls["control_end"] = shared.setting("end", 1.0, Control)
+        with shared.fields():
+            for name in ("low_threshold", "high_threshold"):
+                controls[name] = shared.setting(name, getattr(defaults, name))
     return controls
-
-
-def _strength(label: str, info: str) -> gr.Slider:
-    return shared.slider(0, 2, 1, 0.05, label, info)
 
 
 def _choice(choices: list[tuple[str, str]], **options: Any) -> gr.Radio | gr.Dropdown:

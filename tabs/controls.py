@@ -14,10 +14,12 @@ from bivdiff.catalog.image_models import IMAGE_MODELS, title_of
 from bivdiff.catalog.own import are_allowed
 from bivdiff.catalog.requests import blank_request
 from bivdiff.catalog.tasks import TASKS
+from bivdiff.fields import MAX_PROMPT_CHARACTERS, Entry, table
 from bivdiff.media.reading import KNOWN_KINDS, LIMITS
+from bivdiff.studio.form import SourceForm
 from bivdiff.toybox import world
 from bivdiff.toybox.data import vocabulary
-from bivdiff.types import MAX_PROMPT_CHARACTERS, MAX_SEED, MIXING_RULES, GenerationRequest
+from bivdiff.types import GenerationRequest
 from tabs.context import AppContext
 from tabs.running import idle_panel
 from tabs.widgets.progress import progress_panel
@@ -32,11 +34,7 @@ VIDEO_LABELS = {
     "zeroscope": "ZeroScope v2", "modelscope": "ModelScope 1.7b", "animatediff-v1-5-3": "AnimateDiff v1.5.3",
     "animatediff-v1-5-2": "AnimateDiff v1.5.2", "vidrd": "VidRD (the paper's)",
 }  # fmt: skip
-RULE_LABELS = {
-    "linear": "Linear (the paper)",
-    "variance_preserving": "Variance preserving",
-    "slerp": "Spherical",
-}
+MOST_STEPS = 600  # that a slider can tell apart
 FILE_TYPES = [f".{kind.strip()}" for kind in KNOWN_KINDS.split(",")]
 RESTORED = (
     "An earlier run is restored: its clip, its mask and its control maps are used as they were. Choose a clip to go on "
@@ -114,30 +112,33 @@ def upload(label: str, **options: Any) -> gr.File:
 
 def trim_controls(context: AppContext, shape: bool = True) -> Controls:
     """Which part of the clip to use, and, unless `shape` is off, what happens where it is not square."""
-    usual = family_named(context.family).num_frames
+    usual, source = family_named(context.family).num_frames, table(SourceForm)
     with gr.Accordion("Trim and shape" if shape else "Trim", open=False):
         with fields():
-            controls: Controls = {
-                "start": gr.Number(0, label="Start", info="Seconds into the clip", minimum=0, step=0.1, min_width=150),
-                "stride": gr.Number(
-                    1, label="Every n-th frame", info="2 = twice as fast", minimum=1, precision=0, min_width=150
-                ),
-            }
+            controls: Controls = {"start": setting("start", source["start"].default, SourceForm, min_width=150)}
+            controls["stride"] = setting("stride", source["stride"].default, SourceForm, min_width=150)
         with fields():
-            controls["num_frames"] = slider(
-                2, context.settings.max_frames, usual, 1, "Frames", f"{usual} is usual; more take as much longer",
+            controls["num_frames"] = setting(
+                "num_frames", usual, SourceForm, f"Here that is {usual}", maximum=context.settings.max_frames,
                 min_width=150,
             )  # fmt: skip
             if shape and context.family != TOYBOX:
                 controls["size"] = gr.Dropdown(
-                    SIZES, value="512x512", label="Size", info="Smaller needs less memory", min_width=150
+                    SIZES, value=SIZES[0], allow_custom_value=True, min_width=150, **words_of("size", SourceForm)
                 )
             if shape:
+                fit = source["fit"]
                 controls["fit"] = gr.Radio(
-                    [("Crop", "crop"), ("Pad", "pad")], value="crop", label="Made to size", min_width=150,
-                    info="By cutting off, or by bars", elem_classes="bd-choice",
+                    [(label, key) for key, label in (fit.choices or {}).items()], value=fit.default, min_width=150,
+                    elem_classes="bd-choice", **words_of("fit", SourceForm),
                 )  # fmt: skip
     return controls
+
+
+def words_of(name: str, described: type = GenerationRequest) -> dict[str, str]:
+    """A field's label and info line, for a control whose choices only the page knows."""
+    entry = table(described)[name]
+    return {"label": entry.label, "info": entry.info}
 
 
 # What makes the frames
@@ -147,15 +148,28 @@ def model_choice(task: str) -> gr.Radio:
     """Which image model makes the frames, for tasks that have several."""
     models = TASKS[task].image_models
     return gr.Radio(
-        [(title_of(model), model) for model in models], value=models[0], label="Image model",
-        info="Makes the frames, each on its own", elem_id=f"{task}-image-model", elem_classes="bd-choice",
-    )  # fmt: skip
+        [(title_of(model), model) for model in models],
+        value=models[0],
+        elem_id=f"{task}-image-model",
+        elem_classes="bd-choice",
+        **words_of("image_model"),
+    )
 
 
 def prompt_box(
-    context: AppContext, task: str, value: str, label: str = "Prompt", info: str = "What the new clip should show"
+    context: AppContext, task: str, value: str, field: str = "prompt", label: str = "", info: str = ""
 ) -> gr.Textbox:
-    """A prompt; below it stand the words that the toybox does not know."""
+    """A prompt; below it stand the words that the toybox does not know.
+
+    Args:
+        context: knows the family.
+        task: key of the catalog's tasks.
+        value: what it starts with.
+        field: of the request.
+        label, info: what the task calls it, and what it says in the task; as in the table where it is not given.
+    """
+    words = words_of(field)
+    label, info = label or words["label"], info or words["info"]
     name = re.sub(r"\W+", "-", label.lower())
     box = gr.Textbox(value, label=label, info=info, lines=2, max_lines=6, elem_id=f"{task}-{name}")
     if context.family != TOYBOX:
@@ -169,22 +183,14 @@ def prompt_box(
     return box
 
 
-def other_prompts(defaults: GenerationRequest, video_info: str = "") -> Controls:
+def other_prompts(defaults: GenerationRequest) -> Controls:
     """The prompts that are rarely needed."""
     with gr.Accordion("More prompts", open=False):
         return {
-            "video_prompt": gr.Textbox(
-                defaults.video_prompt, label="Video prompt",
-                info=video_info or "For the video model; empty = the prompt above",
-            ),
-            "negative_prompt": gr.Textbox(
-                defaults.negative_prompt, label="Negative prompt", info="What neither model should show"
-            ),
-            "inversion_prompt": gr.Textbox(
-                defaults.inversion_prompt, label="Inversion prompt",
-                info="For both inversions; {prompt} stands for what the video model is told",
-            ),
-        }  # fmt: skip
+            "video_prompt": setting("video_prompt", defaults.video_prompt),
+            "negative_prompt": setting("negative_prompt", defaults.negative_prompt),
+            "inversion_prompt": setting("inversion_prompt", defaults.inversion_prompt),
+        }
 
 
 # The bridge
@@ -199,8 +205,8 @@ def bridge_controls(context: AppContext, task: str, image_model: Component | Non
         image_model: the choice of one, whose own default the ratio then follows.
     """
     defaults = defaults_of(context, task)
-    ratio = slider(
-        0, 1, defaults.mixing_ratio, 0.05, "Mixing ratio", ratio_info(defaults.image_model),
+    ratio = setting(
+        "mixing_ratio", defaults.mixing_ratio, more=paper_words(defaults.image_model),
         elem_id=f"{task}-mixing-ratio", elem_classes="bd-ratio",
     )  # fmt: skip
     if image_model is not None:
@@ -213,31 +219,26 @@ def bridge_controls(context: AppContext, task: str, image_model: Component | Non
     videos = list(family_named(context.family).video_models)
     if len(videos) > 1:
         controls["video_model"] = gr.Dropdown(
-            [(VIDEO_LABELS.get(name, name), name) for name in videos], value=videos[0], label="Video model",
-            info="Makes the frames belong together", elem_id=f"{task}-video-model",
+            [(VIDEO_LABELS.get(name, name), name) for name in videos], value=videos[0],
+            **words_of("video_model"), elem_id=f"{task}-video-model",
         )  # fmt: skip
     with fields():
         return controls | {
-            "mixing_rule": gr.Dropdown(
-                [(RULE_LABELS[rule], rule) for rule in MIXING_RULES], value=defaults.mixing_rule, label="Mixing rule",
-                info="How the inversions are blended", min_width=190, scale=2, elem_id=f"{task}-mixing-rule",
+            "mixing_rule": setting(
+                "mixing_rule", defaults.mixing_rule, min_width=190, scale=2, elem_id=f"{task}-mixing-rule"
             ),
             "random_seed": gr.Checkbox(
                 True, label="Random seed", info="Off repeats the seed beside", elem_id=f"{task}-random-seed",
                 elem_classes="bd-check",
             ),
-            "seed": gr.Number(
-                0, label="Seed", info="Shows the one used", precision=0, minimum=0, maximum=MAX_SEED,
-                min_width=130, elem_id=f"{task}-seed",
-            ),
+            "seed": setting("seed", 0, min_width=130, elem_id=f"{task}-seed"),
         }  # fmt: skip
 
 
-def ratio_info(image_model: str) -> str:
-    """What the mixing ratio does, and which one the paper takes."""
+def paper_words(image_model: str) -> str:
+    """Which mixing ratio the paper takes; empty where it made no frames."""
     model = IMAGE_MODELS[image_model]
-    known = f" The paper takes {model.paper_ratio:g} for {_told_name(model.title)}." if model.makes_frames else ""
-    return f"1 = image model only: smoothest, may drift. 0 = video model only: keeps frames, flicker included.{known}"
+    return f"The paper takes {model.paper_ratio:g} for {_told_name(model.title)}." if model.makes_frames else ""
 
 
 def follow_ratio(context: AppContext, task: str, image_model: str, now: float) -> Any:
@@ -246,27 +247,23 @@ def follow_ratio(context: AppContext, task: str, image_model: str, now: float) -
     if image_model not in usual:
         return gr.skip()
     value = usual[image_model] if now in usual.values() else now
-    return gr.update(info=ratio_info(image_model), value=value)
+    entry = table(GenerationRequest)["mixing_ratio"]
+    return gr.update(info=f"{entry.info}. {paper_words(image_model)}", value=value)
 
 
 def step_controls(defaults: GenerationRequest, elsewhere: Sequence[str] = ()) -> Controls:
     """Steps and guidance of the three stages, but for those in `elsewhere`, which the tab has in another place."""
-    steps = {
-        "num_inference_steps": ("Image steps", "Of the frame-by-frame stage; more = finer"),
-        "guidance_scale": ("Image guidance", "How strictly it follows the prompt; 1 = off"),
-        "num_smoothing_steps": ("Smoothing steps", "Of the video model; more = cleaner"),
-        "smoothing_guidance_scale": ("Video guidance", "1 = off, and takes half the time"),
-        "num_inversion_steps": ("Inversion steps", "More = closer to the frames of the first stage"),
-        "inversion_guidance_scale": ("Inversion guidance", "1 = off, the most faithful"),
-    }
+    steps = (
+        "num_inference_steps", "guidance_scale", "num_smoothing_steps", "smoothing_guidance_scale",
+        "num_inversion_steps", "inversion_guidance_scale",
+    )  # fmt: skip
     controls: Controls = {}
     with gr.Accordion("Steps and guidance", open=False):
         names = [name for name in steps if name not in elsewhere]
         for pair in (names[at : at + 2] for at in range(0, len(names), 2)):
             with fields():
                 for name in pair:
-                    build = guidance if name.endswith("scale") else _steps
-                    controls[name] = build(getattr(defaults, name), *steps[name])
+                    controls[name] = setting(name, getattr(defaults, name))
     return controls
 
 
@@ -275,21 +272,10 @@ def advanced_controls(context: AppContext, defaults: GenerationRequest, with_noi
     controls: Controls = {}
     with fields():
         if with_noise:
-            controls["noise_sharing"] = slider(
-                0,
-                1,
-                defaults.noise_sharing,
-                0.05,
-                "Noise sharing",
-                "0 = a first noise for each frame, 1 = for all",
-            )
-        controls["frame_batch_size"] = slider(
-            1, 16, defaults.frame_batch_size, 1, "Frames at once", "Fewer need less memory"
-        )
+            controls["noise_sharing"] = setting("noise_sharing", defaults.noise_sharing)
+        controls["frame_batch_size"] = setting("frame_batch_size", defaults.frame_batch_size)
         window = family_named(context.family).video_models[defaults.video_model].window
-        controls["window"] = slider(
-            0, 32, 0, 1, "Window", f"Frames the video model sees at once; 0 = its own, {window}"
-        )
+        controls["window"] = setting("window", defaults.window, more=f"Here that is {window}")
     controls["fit_memory"] = gr.Checkbox(
         True, label="Fit to my memory", elem_classes="bd-check",
         info="Where a run would not fit: offload, fewer frames at once, a shorter window, then a smaller picture; told",
@@ -300,32 +286,38 @@ def advanced_controls(context: AppContext, defaults: GenerationRequest, with_noi
 
 def _own_models() -> Controls:
     """What may take the base model's place, or come on top of it."""
-    return {
-        "base_model": gr.Textbox(
-            "", label="Base model of your own",
-            info="A relative of Stable Diffusion 1.5: a repository, a folder or a .safetensors file; empty = the usual",
-        ),
-        "loras": gr.Textbox(
-            "", label="LoRAs", info="Files or repositories, each with its scale: style.safetensors:0.8, owner/name"
-        ),
-        "embeddings": gr.Textbox("", label="Textual inversion", info="Files with words of your own, between commas"),
-    }  # fmt: skip
+    return {name: setting(name, "") for name in ("base_model", "loras", "embeddings")}
 
 
-def slider(
-    low: float, high: float, value: float, step: float, label: str, info: str, min_width: int = 180, **options: Any
-) -> gr.Slider:
-    """A slider with a line on what it does."""
-    return gr.Slider(low, high, value, step=step, label=label, info=info, min_width=min_width, **options)
+def setting(name: str, value: Any, described: type = GenerationRequest, more: str = "", **options: Any) -> Any:
+    """The control of a field: its bounds, step and words are those of the table.
+
+    Args:
+        name: of the field.
+        value: what it starts with.
+        described: the dataclass that has the field.
+        more: a sentence on it that only the page knows.
+        options: of the component.
+    """
+    entry = table(described)[name]
+    options = {"label": entry.label, "info": f"{entry.info}. {more}" if more else entry.info, **options}
+    if entry.kind == "switch":
+        return gr.Checkbox(value, **{"elem_classes": "bd-check", **options})
+    options = {"min_width": 180, **options}
+    if entry.kind == "choice":
+        return gr.Dropdown([(label, key) for key, label in (entry.choices or {}).items()], value=value, **options)
+    if entry.kind == "text":
+        return gr.Textbox(value, **options)
+    return _number(entry, value, options)
 
 
-def guidance(value: float, label: str, info: str) -> gr.Slider:
-    """A guidance scale."""
-    return slider(1, 15, value, 0.5, label, info)
-
-
-def _steps(value: int, label: str, info: str) -> gr.Slider:
-    return slider(1, 100, value, 1, label, info)
+def _number(entry: Entry, value: Any, options: dict[str, Any]) -> Any:
+    """A slider where its steps can be told apart, a box to write into where they cannot."""
+    low = entry.low if entry.none_as is None else min(entry.low, entry.none_as)
+    shown, high = entry.none_as if value is None else value, options.pop("maximum", entry.high)
+    if (high - low) / entry.step <= MOST_STEPS:
+        return gr.Slider(low, high, shown, step=entry.step, **options)
+    return gr.Number(shown, minimum=low, maximum=high, step=entry.step, precision=0 if entry.whole else None, **options)
 
 
 def _told_name(label: str) -> str:

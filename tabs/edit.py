@@ -17,8 +17,8 @@ from tabs.binding import Values
 from tabs.context import AppContext
 from tabs.following import PageParts, TaskTab, add_result
 from tabs.presets import preset_controls
-from tabs.requests import Submission, make_job
-from tabs.source import TRIM, Preview, preview_source, read_source, wire_source
+from tabs.requests import Submission, fill_in, restored_source, submission_of
+from tabs.source import TRIM, Preview, preview_source, wire_source
 from tabs.widgets.player import clip_player, player_value, tile
 
 TASK = "edit"
@@ -33,13 +33,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
             shared.heading(1, "The clip you have")
             controls |= shared.clip_controls(context, TASK, page.visitor)
             preview = clip_player(player_value([tile("Source", None)], 8), "preview", elem_id=f"{TASK}-preview")
-            controls["source_prompt"] = shared.prompt_box(
-                context,
-                TASK,
-                context.samples[0].caption,
-                "What it shows",
-                "The source in words; Prompt2Prompt needs it",
-            )
+            controls["source_prompt"] = shared.prompt_box(context, TASK, context.samples[0].caption, "source_prompt")
             controls |= shared.trim_controls(context)
         with shared.card():
             shared.heading(2, "The clip you want")
@@ -47,7 +41,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
             prompts, told = _prompts(context, defaults, controls["image_model"])
             controls |= prompts
             shared.word_list(context)
-            controls |= shared.other_prompts(defaults, "For the video model; empty = what stands above")
+            controls |= shared.other_prompts(defaults)
             controls |= shared.bridge_controls(context, TASK, controls["image_model"])
             controls |= shared.step_controls(defaults, elsewhere=["guidance_scale"])
             with gr.Accordion("Advanced", open=False):
@@ -77,12 +71,11 @@ def read_job(context: AppContext, values: Values) -> Submission:
     Raises:
         InputError: a value or the clip cannot be used.
     """
-    clip = read_source(context, values)
     if _model(values.get("image_model")).by_instruction:
         prompt = values.get("instruction")
     else:
         prompt = values.get("prompt") or describe(values.get("source_prompt"), values.get("instruction"))
-    return make_job(context, TASK, {**values, "prompt": prompt}, clip)
+    return submission_of(fill_in(context, TASK, values, prompt or ""), values, restored_source(context, values))
 
 
 def edited_prompt(sample: SampleClip) -> str:
@@ -121,41 +114,28 @@ def _prompts(
     controls: shared.Controls = {}
     with gr.Column(elem_classes="bd-group", visible=True) as by_instruction:
         controls["instruction"] = shared.prompt_box(
-            context, TASK, first.instruction, "Instruction", "What to change, as an order"
+            context, TASK, first.instruction, label="Instruction", info="What to change, as an order"
         )
         told = shared.remark(elem_id=f"{TASK}-description")
     with gr.Column(elem_classes="bd-group", visible=False) as by_prompts:
         controls["prompt"] = shared.prompt_box(
-            context,
-            TASK,
-            "",
-            "Edited prompt",
-            "The words of the source, with the change; empty = composed from the instruction",
-        )
+            context, TASK, "", label="Edited prompt",
+            info="The words of the source, with the change; empty = composed from the instruction",
+        )  # fmt: skip
         with shared.fields():
-            controls["cross_replace_steps"] = shared.slider(
-                0, 1, defaults.cross_replace_steps, 0.05, "Keep places of words", "Share of steps; less changes more"
-            )
-            controls["self_replace_steps"] = shared.slider(
-                0, 1, defaults.self_replace_steps, 0.05, "Keep the layout", "Share of steps; less changes shapes"
-            )
+            for name in ("cross_replace_steps", "self_replace_steps"):
+                controls[name] = shared.setting(name, getattr(defaults, name))
         with shared.fields():
-            controls["blend_words"] = gr.Textbox(
-                defaults.blend_words, label="Change only these", placeholder="cube cone", min_width=180,
-                info="Words whose places may change; empty = all", elem_id=f"{TASK}-blend-words",
-            )  # fmt: skip
-            controls["reweight"] = gr.Textbox(
-                defaults.reweight, label="Weights of words", placeholder="red:2, cube:0.5", min_width=180,
-                info="Stronger above 1, weaker below", elem_id=f"{TASK}-reweight",
-            )  # fmt: skip
+            controls["blend_words"] = shared.setting(
+                "blend_words", defaults.blend_words, placeholder="cube cone", elem_id=f"{TASK}-blend-words"
+            )
+            controls["reweight"] = shared.setting(
+                "reweight", defaults.reweight, placeholder="red:2, cube:0.5", elem_id=f"{TASK}-reweight"
+            )
     with shared.fields():
-        controls["guidance_scale"] = shared.guidance(
-            defaults.guidance_scale, "Text guidance", "How strictly it follows the words; 1 = off"
-        )
+        controls["guidance_scale"] = shared.setting("guidance_scale", defaults.guidance_scale)
         with gr.Column(min_width=180, elem_classes="bd-group") as picture_guidance:
-            controls["image_guidance_scale"] = shared.slider(
-                1, 5, defaults.image_guidance_scale, 0.1, "Source guidance", "How closely it keeps the source; 1 = off"
-            )
+            controls["image_guidance_scale"] = shared.setting("image_guidance_scale", defaults.image_guidance_scale)
     image_model.change(
         follow_model, image_model, [by_instruction, by_prompts, picture_guidance], show_progress="hidden", queue=False,
         api_visibility="private",

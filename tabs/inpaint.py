@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,25 +11,32 @@ import gradio as gr
 import numpy as np
 
 from bivdiff.errors import InputError
-from bivdiff.media.reading import read_clip
-from bivdiff.types import MAX_FEATHER
+from bivdiff.fields import table
+from bivdiff.studio import form as forms
+from bivdiff.studio.form import MaskForm
 from tabs import controls as shared
 from tabs.binding import Values, bind
 from tabs.boards import sentence
 from tabs.context import AppContext
 from tabs.following import PageParts, TaskTab, add_result
 from tabs.presets import preset_controls
-from tabs.requests import Submission, make_job, restored, whole
+from tabs.requests import (
+    Source,
+    Submission,
+    chosen_sample,
+    fill_in,
+    read_source,
+    restored_source,
+    source_form,
+    submission_of,
+    whole,
+)
 from tabs.results import shown_masks
-from tabs.source import TRIM, Preview, chosen_sample, read_beside, read_source, wire_source
+from tabs.source import TRIM, Preview, wire_source
 from tabs.widgets.painter import painter
 from tabs.widgets.player import clip_player, player_value, sheet, tile
 
 TASK = "inpaint"
-MAX_GROW = 32
-TOLERANCE = 20
-PNG = "data:image/png;base64,"
-MAX_PAINT_CHARACTERS = 4 * 2**20
 SOURCES = [
     ("The sample's moving object", "object"),
     ("Painted", "paint"),
@@ -57,8 +61,8 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
         with shared.card():
             shared.heading(2, "The clip you want")
             controls["prompt"] = shared.prompt_box(
-                context, TASK, context.samples[0].erased, "Prompt",
-                "What the whole clip then shows; leave the marked thing out to erase it",
+                context, TASK, context.samples[0].erased,
+                info="What the whole clip then shows; leave the marked thing out to erase it",
             )  # fmt: skip
             shared.word_list(context)
             controls |= shared.other_prompts(defaults)
@@ -84,11 +88,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
 
 def keep_control(value: bool) -> shared.Controls:
     """Whether what is outside the mask stays as it is."""
-    return {
-        "preserve_known": gr.Checkbox(
-            value, label="Keep the rest as it is", info="Off lets the video model redraw the whole picture"
-        )
-    }
+    return {"preserve_known": shared.setting("preserve_known", value)}
 
 
 # From the page to a request
@@ -100,103 +100,75 @@ def read_job(context: AppContext, values: Values) -> Submission:
     Raises:
         InputError: a value, the clip or the mask cannot be used.
     """
-    clip = read_source(context, values)
-    return make_job(context, TASK, values, clip, masks=read_masks(context, values, clip.frames))
+    source = restored_source(context, values)
+    masks = mask_form(context, values) if source is None else MaskForm()
+    return submission_of(fill_in(context, TASK, values, masks=masks), values, source)
 
 
-def read_masks(context: AppContext, values: Values, frames: np.ndarray) -> np.ndarray:
-    """The masks that the page describes, grown as it says, uint8 `(F, H, W)`.
+def read_masks(context: AppContext, values: Values, source: Source) -> np.ndarray:
+    """The masks that the page describes, grown as it says, uint8 `(F, H, W)`; a restored run's are as they were.
 
     Raises:
         InputError: they cannot be made of what is there.
     """
-    from bivdiff.pixels.masks import grow
+    if source.earlier is not None and source.earlier.request.masks is not None:
+        return source.earlier.request.masks
+    return forms.read_masks(mask_form(context, values), source_form(context, values), source.clip.frames)
 
-    if (earlier := restored(context, values)) and earlier.request.masks is not None:
-        return earlier.request.masks
+
+def mask_form(context: AppContext, values: Values) -> MaskForm:
+    """What is made anew, in the one way that is chosen.
+
+    Raises:
+        InputError: what that way needs is not there.
+    """
     source = values.get("mask_source") or "object"
-    if source not in READERS:
-        raise InputError(f"Unknown mask_source '{source}'. Choose one of: {', '.join(READERS)}.")
-    masks = grow(READERS[source](context, values, frames), whole(values.get("grow") or 0))
-    if not masks.any():
-        raise InputError("The mask is empty, so there is nothing to make anew. Mark more of the picture.")
-    return masks
+    if source not in WAYS:
+        raise InputError(f"{source!r:.40} is not a valid value for mask_source. Use {' or '.join(WAYS)}.")
+    given = {name: whole(values[name]) for name in ("tolerance", "grow") if values.get(name) is not None}
+    return MaskForm(**WAYS[source](context, values), **given)
 
 
-def _of_object(context: AppContext, values: Values, frames: np.ndarray) -> np.ndarray:
-    from bivdiff.pixels.masks import fit_masks
-
+def _of_object(context: AppContext, values: Values) -> dict[str, Any]:
     sample = chosen_sample(context, values)
     if values.get("video"):
         raise InputError(
             "Only the samples come with a mask of their moving object. Paint a mask on your clip, draw boxes, choose "
             "a colour or upload one."
         )
-    return fit_masks(read_beside(values, sample.masks, frames), *frames.shape[:3])
+    return {"clip": sample.masks}
 
 
-def _painted(_: AppContext, values: Values, frames: np.ndarray) -> np.ndarray:
-    from bivdiff.pixels.tracking import track
-
-    first = painted_mask(values.get("painted"), frames)
-    if not first.any():
-        raise InputError("Nothing is painted yet. Paint over what should be made anew.")
-    return track(frames, first)
-
-
-def _boxes(_: AppContext, values: Values, frames: np.ndarray) -> np.ndarray:
-    from bivdiff.pixels.masks import box_masks, parse_boxes
-
-    count, height, width = frames.shape[:3]
-    return box_masks(parse_boxes(values.get("boxes") or "", width, height), count, height, width)
-
-
-def _colored(_: AppContext, values: Values, frames: np.ndarray) -> np.ndarray:
-    from bivdiff.pixels.masks import color_key_masks
-
-    tolerance = values.get("tolerance")
-    return color_key_masks(frames, str(values.get("color") or ""), TOLERANCE if tolerance is None else tolerance)
-
-
-def _uploaded(_: AppContext, values: Values, frames: np.ndarray) -> np.ndarray:
-    from bivdiff.pixels.masks import fit_masks
-
-    if not values.get("mask_video"):
-        raise InputError("There is no mask yet. Upload a clip or a picture that is white where to make anew.")
-    pictures = read_beside(values, values["mask_video"], frames)
-    return fit_masks(pictures, *frames.shape[:3], white_regenerates=values.get("polarity") != "black")
-
-
-READERS: Mapping[str, Callable[[AppContext, Values, np.ndarray], np.ndarray]] = {
-    "object": _of_object,
-    "paint": _painted,
-    "boxes": _boxes,
-    "color": _colored,
-    "upload": _uploaded,
-}
-
-
-def painted_mask(painted: Any, frames: np.ndarray) -> np.ndarray:
-    """What was painted, uint8 `(H, W)` of the size of `frames`; all zero where nothing was.
-
-    Raises:
-        InputError: it is no picture.
-    """
-    height, width = frames.shape[1:3]
+def _painted(_: AppContext, values: Values) -> dict[str, Any]:
+    painted = values.get("painted")
     paint = painted.get("paint") if isinstance(painted, Mapping) else painted
     if not paint:
-        return np.zeros((height, width), np.uint8)
-    if not isinstance(paint, str) or not paint.startswith(PNG) or len(paint) > MAX_PAINT_CHARACTERS:
-        raise InputError("What was painted is not the data address of a PNG. Clear it and paint again.")
-    try:
-        data = base64.b64decode(paint.removeprefix(PNG), validate=True)
-    except binascii.Error as error:
-        raise InputError("What was painted arrived damaged. Clear it and paint again.") from error
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "paint.png"
-        path.write_bytes(data)
-        picture = read_clip(path, num_frames=1, size=(width, height)).frames[0]
-    return np.where(picture.max(-1) > 127, 255, 0).astype(np.uint8)
+        raise InputError("Nothing is painted yet. Paint over what should be made anew.")
+    return {"painted": paint}
+
+
+def _boxes(_: AppContext, values: Values) -> dict[str, Any]:
+    if not str(values.get("boxes") or "").strip():
+        raise InputError("There is no box yet. Write left, top, right and bottom, in pixels or percent.")
+    return {"boxes": values["boxes"]}
+
+
+def _colored(_: AppContext, values: Values) -> dict[str, Any]:
+    if not values.get("color"):
+        raise InputError("There is no colour yet. Choose the colour of what should be made anew.")
+    return {"color": str(values["color"])}
+
+
+def _uploaded(_: AppContext, values: Values) -> dict[str, Any]:
+    if not values.get("mask_video"):
+        raise InputError("There is no mask yet. Upload a clip or a picture that is white where to make anew.")
+    return {"clip": Path(values["mask_video"]), "black_regenerates": values.get("polarity") == "black"}
+
+
+WAYS: Mapping[str, Callable[[AppContext, Values], dict[str, Any]]] = {
+    "object": _of_object, "paint": _painted, "boxes": _boxes, "color": _colored, "upload": _uploaded,
+}  # fmt: skip
+"""Ways to say what is made anew, and the fields of MaskForm that each fills in."""
 
 
 # The preview
@@ -215,15 +187,15 @@ def preview_mask(context: AppContext, values: Values) -> Iterator[tuple[dict[str
     """Show the trimmed source with its mask over it, and give the painter the first frame."""
     frames, fps, canvas = None, 8.0, gr.skip()
     try:
-        clip = read_source(context, values)
-        frames, fps = clip.frames, clip.fps
+        source = read_source(context, values)
+        frames, fps = source.clip.frames, source.clip.fps
         painted, picture = values.get("painted"), sheet(frames[:1])
         if not isinstance(painted, Mapping) or painted.get("sheet") != picture:
             # What was painted on another picture says nothing about this one.
             same = isinstance(painted, Mapping) and painted.get("sheet") is None
             canvas = {"sheet": picture, "paint": painted.get("paint", "") if same else ""}
             values = {**values, "painted": canvas}
-        masks = read_masks(context, values, frames)
+        masks = read_masks(context, values, source)
         share = [("Made anew", f"{100 * (masks > 0).mean():.0f}% of the picture")]
         yield player_value(preview_tiles(frames, shown_masks(frames, masks)), fps, share), canvas
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
@@ -235,6 +207,7 @@ def preview_mask(context: AppContext, values: Values) -> Iterator[tuple[dict[str
 
 def _mask_controls(feather: int) -> shared.Controls:
     """Which part is made anew: a choice of ways, and what the chosen one needs."""
+    masks = table(MaskForm)
     controls: shared.Controls = {
         "mask_source": gr.Radio(
             SOURCES, value="object", label="What to make anew", info="Shown in colour below",
@@ -246,20 +219,17 @@ def _mask_controls(feather: int) -> shared.Controls:
         shared.remark("Paint on the first frame; the mask is carried over to the others.")
         controls["painted"] = painter(elem_id=f"{TASK}-painter")
     with gr.Column(visible=False, elem_classes="bd-group") as parts["boxes"]:
-        controls["boxes"] = gr.Textbox(
-            "25%, 25%, 75%, 75%", label="Boxes", elem_id=f"{TASK}-boxes",
-            info="Left, top, right, bottom, in pixels or percent; a semicolon between boxes",
-        )  # fmt: skip
+        controls["boxes"] = shared.setting("boxes", "25%, 25%, 75%, 75%", MaskForm, elem_id=f"{TASK}-boxes")
     with gr.Column(visible=False, elem_classes="bd-group") as parts["color"], shared.fields():
         controls["color"] = gr.ColorPicker(
-            "#c03030", label="Colour", info="Whatever has about this colour", min_width=150, elem_id=f"{TASK}-color"
+            "#c03030", min_width=150, elem_id=f"{TASK}-color", **shared.words_of("color", MaskForm)
         )
-        controls["tolerance"] = shared.slider(
-            0, 100, TOLERANCE, 1, "Tolerance", "Higher takes in more shades", elem_id=f"{TASK}-tolerance"
+        controls["tolerance"] = shared.setting(
+            "tolerance", masks["tolerance"].default, MaskForm, elem_id=f"{TASK}-tolerance"
         )
     with gr.Column(visible=False, elem_classes="bd-group") as parts["upload"]:
         controls["mask_video"] = shared.upload(
-            "The mask: a clip as long as the source, or a picture for all frames", elem_id=f"{TASK}-mask"
+            f"{masks['clip'].label}: {masks['clip'].info.lower()}", elem_id=f"{TASK}-mask"
         )
         controls["polarity"] = gr.Radio(
             POLARITIES, value="white", label="Made anew is what is", info="In the uploaded mask",
@@ -270,8 +240,6 @@ def _mask_controls(feather: int) -> shared.Controls:
         list(parts.values()), show_progress="hidden", queue=False, api_visibility="private",
     )  # fmt: skip
     with shared.fields():
-        controls["grow"] = shared.slider(-MAX_GROW, MAX_GROW, 4, 1, "Grow", "Pixels; below 0 it shrinks")
-        controls["feather"] = shared.slider(
-            0, MAX_FEATHER, feather, 1, "Feather", "Pixels over which old and new run into each other"
-        )
+        controls["grow"] = shared.setting("grow", masks["grow"].default, MaskForm)
+        controls["feather"] = shared.setting("feather", feather)
     return controls

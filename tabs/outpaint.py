@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 import numpy as np
 
-from bivdiff.catalog.families import family_named
-from bivdiff.media.reading import Clip, probe
-from bivdiff.pixels.canvas import Plan, plan_canvas
-from bivdiff.types import MAX_FEATHER
+from bivdiff.studio.form import CanvasForm, Form, Pictures, read_pictures
 from tabs import controls as shared
 from tabs.binding import Values
 from tabs.boards import sentence
@@ -20,25 +17,14 @@ from tabs.context import AppContext
 from tabs.following import PageParts, TaskTab, add_result
 from tabs.inpaint import keep_control
 from tabs.presets import preset_controls
-from tabs.requests import Submission, make_job, restored, whole
+from tabs.requests import Submission, fill_in, restored_source, submission_of, whole
 from tabs.results import shown_masks
-from tabs.source import Preview, read_source, source_path, wire_source
+from tabs.source import Preview, wire_source
 from tabs.widgets.player import clip_player, player_value, tile
 
 TASK = "outpaint"
 SIDES = ("left", "top", "right", "bottom")
 ASPECTS = ("16:9", "3:2", "4:3", "1:1", "3:4", "2:3", "9:16", "21:9")
-
-
-class Canvas(NamedTuple):
-    """The clip on its canvas, uint8 `(F, H, W, 3)`, the masks of what is added, `(F, H, W)`, and how it was planned.
-
-    A restored run's canvas has no plan any more.
-    """
-
-    clip: Clip
-    masks: np.ndarray
-    plan: Plan | None
 
 
 def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> TaskTab:
@@ -55,7 +41,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
         with shared.card():
             shared.heading(2, "The clip you want")
             controls["prompt"] = shared.prompt_box(
-                context, TASK, context.samples[0].caption, "Prompt", "What the whole, larger picture shows"
+                context, TASK, context.samples[0].caption, info="What the whole, larger picture shows"
             )
             shared.word_list(context)
             controls |= shared.other_prompts(defaults)
@@ -63,9 +49,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
             controls |= shared.step_controls(defaults)
             with gr.Accordion("Advanced", open=False):
                 controls |= shared.advanced_controls(context, defaults)
-                controls["feather"] = shared.slider(
-                    0, MAX_FEATHER, defaults.feather, 1, "Feather", "Pixels over which old and new run into each other"
-                )
+                controls["feather"] = shared.setting("feather", defaults.feather)
                 controls |= keep_control(defaults.preserve_known)
             preset_controls(context, TASK, controls)
             buttons = shared.run_controls(TASK)
@@ -85,25 +69,21 @@ def read_job(context: AppContext, values: Values) -> Submission:
     Raises:
         InputError: a value, the clip or a side cannot be used.
     """
-    canvas = read_canvas(context, values)
-    return make_job(context, TASK, values, canvas.clip, masks=canvas.masks)
+    return submission_of(_form(context, values), values, restored_source(context, values))
 
 
-def read_canvas(context: AppContext, values: Values) -> Canvas:
-    """The clip, at the size at which its canvas suits the models, on that canvas.
+def read_canvas(context: AppContext, values: Values) -> Pictures:
+    """The clip on its canvas, with the masks of what is added; a restored run's canvas has no plan any more.
 
     Raises:
         InputError: the clip or a side cannot be used.
     """
-    from bivdiff.pixels.masks import extend_canvas
+    source = restored_source(context, values)
+    return read_pictures(_form(context, values), None if source is None else source.earlier)
 
-    if (earlier := restored(context, values)) and earlier.request.masks is not None:
-        return Canvas(Clip(earlier.request.frames, earlier.fps), earlier.request.masks, None)
-    info = probe(source_path(context, values))
-    plan = plan_canvas(extension(values), info.width, info.height, family_named(context.family).size)
-    clip = read_source(context, values, (plan.width, plan.height))
-    frames, masks = extend_canvas(clip.frames, *plan.sides)
-    return Canvas(clip._replace(frames=frames), masks, plan)
+
+def _form(context: AppContext, values: Values) -> Form:
+    return fill_in(context, TASK, values, canvas=CanvasForm(extend=extension(values)))
 
 
 def extension(values: Values) -> str:

@@ -16,7 +16,7 @@ from bivdiff.catalog.tasks import TASKS
 from bivdiff.media.reading import LIMITS
 from bivdiff.settings import Settings
 from bivdiff.studio.limits import limits_sentence
-from bivdiff.units import read_bytes
+from bivdiff.units import parse_bytes
 from tabs import compare, control, edit, following, inpaint, models, outpaint, smooth
 from tabs import controls as shared
 from tabs.boards import visitor_of
@@ -136,8 +136,8 @@ def launch_options(settings: Settings | None = None) -> dict[str, Any]:
     Raises:
         InputError: the owner's bound cannot be read.
     """
-    bound = read_bytes((settings or Settings()).uploads_size)
-    most = read_bytes(Settings.uploads_size) if bound is None else bound
+    bound = parse_bytes((settings or Settings()).uploads_size)
+    most = parse_bytes(Settings.uploads_size) if bound is None else bound
     return {
         "theme": theme(),
         "head": page_head(),

@@ -1,14 +1,18 @@
-"""A filled-in page and its clip as a request. Not here: reading the clip (see `source`)."""
+"""A filled-in page as a request. Not here: what a form is, and how its files are read (see studio.form)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import fields
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from bivdiff.catalog.requests import default_request
+from bivdiff.errors import InputError
+from bivdiff.fields import table
 from bivdiff.media.reading import Clip
+from bivdiff.studio import form as forms
+from bivdiff.studio.form import Earlier, Form, SourceForm
+from bivdiff.toybox.clips import SampleClip
 from bivdiff.types import GenerationRequest
 from tabs.binding import Values
 from tabs.boards import visitor_of
@@ -23,44 +27,105 @@ class Submission(NamedTuple):
     to_fit: bool = True
 
 
+class Source(NamedTuple):
+    """The clip that a page starts from, and the run that it is of, where one was restored."""
+
+    clip: Clip
+    earlier: Earlier | None = None
+
+
 ReadJob = Callable[[AppContext, Values], Submission]
 
 
-def make_job(context: AppContext, task: str, values: Values, clip: Clip, **own: Any) -> Submission:
-    """Turn a filled-in page and its clip into a request.
+def read_source(context: AppContext, values: Values) -> Source:
+    """The frames that the source controls choose, at the size they choose. A restored run's are as they were.
+
+    Raises:
+        InputError: the clip cannot be used.
+    """
+    return restored_source(context, values) or Source(forms.read_source(source_form(context, values), context.family))
+
+
+def fill_in(context: AppContext, task: str, values: Values, prompt: str | None = None, **parts: Any) -> Form:
+    """The form that the values of a page's controls are.
 
     Args:
         context: knows the family.
         task: key of the catalog's tasks.
-        values: of all controls; those that are fields of the request go into it.
-        clip: the source.
-        own: fields of the request that the task makes of several controls.
+        values: of all controls; those that bear the name of a field of the request are its settings.
+        prompt: where the page makes it of several controls.
+        parts: fields of Form that the task makes of its own controls.
 
     Raises:
         InputError: a value cannot be used.
     """
-    known = {item.name for item in fields(GenerationRequest)}
-    changes = {name: whole(value) for name, value in values.items() if name in known} | own
-    changes["window"] = changes.get("window") or None  # 0 stands for the model's own
-    changes["seed"] = None if values.get("random_seed") else whole(values.get("seed"))
-    if earlier := restored(context, values):  # what the page has no control for stays as it was
-        own = {name: getattr(earlier.request, name) for name in known} | {
-            name: value for name, value in changes.items() if value is not None or name in ("window", "seed")
-        }
-        changes = {name: value for name, value in own.items() if name not in ("frames", "task", "family")}
-    prompt = changes.pop("prompt", None)
-    request = default_request(task, context.family, clip.frames, "" if prompt is None else prompt, **changes)
-    return Submission(request, clip.fps, values.get("fit_memory") is not False)
+    entries = table(GenerationRequest)
+    settings = {name: whole(value) for name, value in values.items() if name in entries}
+    for name, entry in entries.items():
+        if entry.none_as is not None and settings.get(name) == entry.none_as:
+            settings[name] = None
+    settings |= {"window": settings.get("window"), "seed": None if values.get("random_seed") else settings.get("seed")}
+    prompt = settings.get("prompt") if prompt is None else prompt
+    return Form(
+        task=task, family=context.family, prompt="" if prompt is None else prompt, settings=settings,
+        source=source_form(context, values), **parts,
+    )  # fmt: skip
 
 
-def restored(context: AppContext, values: Values) -> Submission | None:
-    """The run whose pictures stand in for the source, where one was restored.
+def submission_of(form: Form, values: Values, source: Source | None = None) -> Submission:
+    """What a filled-in form asks for.
+
+    Args:
+        form: what is filled in.
+        values: of all controls.
+        source: its clip, where it is read already, or the run that was restored.
 
     Raises:
-        InputError: it is not there any more.
+        InputError: a value or a file cannot be used.
+    """
+    clip, earlier = (None, None) if source is None else source
+    found = forms.read_pictures(form, earlier, clip)
+    request = forms.request_of(form, found, None if earlier is None else earlier.request)
+    return Submission(request, found.clip.fps, values.get("fit_memory") is not False)
+
+
+def restored_source(context: AppContext, values: Values) -> Source | None:
+    """The source of the run that was restored, where one was; a clip that is not read yet is read with the form.
+
+    Raises:
+        InputError: the run is not there any more.
     """
     run_id = values.get("restored")
-    return Submission(*context.runs.job(run_id, visitor_of(values.get("visitor")).owner)) if run_id else None
+    if not run_id:
+        return None
+    earlier = Earlier(*context.runs.job(run_id, visitor_of(values.get("visitor")).owner))
+    return Source(Clip(earlier.request.frames, earlier.fps), earlier)
+
+
+def source_form(context: AppContext, values: Values) -> SourceForm:
+    """The clip that the source controls choose, and how it is trimmed and brought to size.
+
+    Raises:
+        InputError: there is no such sample, or more frames are asked for than are made here.
+    """
+    names = table(SourceForm).keys() & values.keys()
+    chosen = {name: whole(values[name]) for name in names if values[name] is not None}
+    asked, most = chosen.get("num_frames"), context.settings.max_frames
+    if isinstance(asked, int) and asked > most:
+        raise InputError(f"Here a clip may have up to {most} frames, and {asked} are asked for. Take fewer.")
+    return SourceForm(**{**chosen, "video": Path(values.get("video") or chosen_sample(context, values).file)})
+
+
+def chosen_sample(context: AppContext, values: Values) -> SampleClip:
+    """The sample that is chosen, or was last.
+
+    Raises:
+        InputError: there is no such sample.
+    """
+    index = whole(values.get("sample")) or 0
+    if not isinstance(index, int) or not -1 <= index < len(context.samples):
+        raise InputError(f"There are {len(context.samples)} sample clips, numbered from 0; got {index!r}.")
+    return context.samples[max(index, 0)]
 
 
 def whole(value: Any) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.types import Control, GenerationRequest, GenerationResult, StepEvent
+from bivdiff.units import finite
 from tabs.widgets.player import player_value, served, tile
 
 CONTROL_LABELS = {
@@ -122,10 +123,10 @@ def result_player(result: GenerationResult, fps: float, files: Mapping[str, Path
 def scores_of(result: GenerationResult) -> dict[str, Any]:
     """What a run is scored by in its record and in the history, ready for JSON."""
     return {
-        "flicker": _finite(_flicker(result.frames)),
-        "framewise_flicker": _finite(_flicker(result.framewise_frames)),
-        "source_flicker": _finite(_flicker(result.request.frames)),
-        "sharpness": _finite(_sharpness(result.frames, result.framewise_frames)),
+        "flicker": finite(_flicker(result.frames)),
+        "framewise_flicker": finite(_flicker(result.framewise_frames)),
+        "source_flicker": finite(_flicker(result.request.frames)),
+        "sharpness": finite(_sharpness(result.frames, result.framewise_frames)),
     }
 
 
@@ -189,7 +190,3 @@ def _cost(result: GenerationResult, stage: str) -> str:
 
 def _number(value: float, digits: int = 1) -> str:
     return f"{value:.{digits}f}" if math.isfinite(value) else "none"
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

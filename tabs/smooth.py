@@ -11,8 +11,8 @@ from tabs.binding import Values
 from tabs.context import AppContext
 from tabs.following import PageParts, TaskTab, add_result
 from tabs.presets import preset_controls
-from tabs.requests import Submission, make_job
-from tabs.source import TRIM, Preview, preview_source, read_source, wire_source
+from tabs.requests import Submission, fill_in, restored_source, submission_of
+from tabs.source import TRIM, Preview, preview_source, wire_source
 from tabs.widgets.player import clip_player, player_value, tile
 
 TASK = "smooth"
@@ -36,7 +36,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
         with shared.card():
             shared.heading(2, "How they should belong together")
             controls["prompt"] = shared.prompt_box(
-                context, TASK, context.samples[0].caption, "Prompt", "What the frames show, for the video model"
+                context, TASK, context.samples[0].caption, info="What the frames show, for the video model"
             )
             shared.word_list(context)
             controls |= shared.other_prompts(defaults)
@@ -59,4 +59,4 @@ def read_job(context: AppContext, values: Values) -> Submission:
     Raises:
         InputError: a value or the clip cannot be used.
     """
-    return make_job(context, TASK, values, read_source(context, values))
+    return submission_of(fill_in(context, TASK, values), values, restored_source(context, values))

@@ -1,4 +1,4 @@
-"""The source clip: which it is, its frames, what is shown of it before a run, and the controls that follow it."""
+"""The source clip on the page: what is shown of it before a run, and the controls that follow it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,13 @@ from functools import partial
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
-from bivdiff.catalog.families import family_named
-from bivdiff.errors import InputError
-from bivdiff.media import reading
-from bivdiff.media.reading import Clip, read_clip
-from bivdiff.pixels.canvas import parse_size
 from bivdiff.toybox.clips import SampleClip
 from tabs.binding import Values, bind
 from tabs.boards import sentence
 from tabs.context import AppContext
 from tabs.controls import Controls
-from tabs.requests import restored, whole
+from tabs.requests import read_source
 from tabs.widgets.player import player_value, tile
 
 TRIM = ("start", "stride", "num_frames", "fit")
@@ -43,57 +37,10 @@ class Preview:
     api_name: str
 
 
-def source_path(context: AppContext, values: Values) -> Any:
-    """The path of the clip that the source controls choose.
-
-    Raises:
-        InputError: there is no such sample.
-    """
-    sample = chosen_sample(context, values)
-    return values.get("video") or sample.file
-
-
-def chosen_sample(context: AppContext, values: Values) -> SampleClip:
-    """The sample that is chosen, or was last.
-
-    Raises:
-        InputError: there is no such sample.
-    """
-    index = whole(values.get("sample")) or 0
-    if not isinstance(index, int) or not -1 <= index < len(context.samples):
-        raise InputError(f"There are {len(context.samples)} sample clips, numbered from 0; got {index!r}.")
-    return context.samples[max(index, 0)]
-
-
-def read_source(context: AppContext, values: Values, size: tuple[int, int] | None = None) -> Clip:
-    """The frames that the source controls choose, at the size they choose or another `(width, height)`.
-
-    A restored run's are as they were.
-
-    Raises:
-        InputError: the clip cannot be used.
-    """
-    if earlier := restored(context, values):
-        return Clip(earlier.request.frames, earlier.fps)
-    chosen = {name: whole(values[name]) for name in TRIM if values.get(name) is not None}
-    wanted = parse_size(values["size"]) if values.get("size") else family_named(context.family).size
-    size, num_frames = size or wanted, family_named(context.family).num_frames
-    asked, most = chosen.get("num_frames", num_frames), context.settings.max_frames
-    if isinstance(asked, int) and asked > most:
-        raise InputError(f"Here a clip may have up to {most} frames, and {asked} are asked for. Take fewer.")
-    return read_clip(source_path(context, values), size=size, **{"num_frames": num_frames, **chosen})
-
-
-def read_beside(values: Values, path: Any, frames: np.ndarray) -> np.ndarray:
-    """A clip that goes with the source `frames` one by one and is trimmed as they are; see `reading.read_beside`."""
-    chosen = {name: whole(values[name]) for name in TRIM if name != "num_frames" and values.get(name) is not None}
-    return reading.read_beside(path, frames, **chosen)
-
-
 def preview_source(context: AppContext, label: str, values: Values) -> Iterator[dict[str, Any]]:
     """Show the trimmed source: what the models will be given."""
     try:
-        clip = read_source(context, values)
+        clip = read_source(context, values).clip
         yield player_value([tile(label, clip.frames)], clip.fps)
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
         yield player_value([tile(label, None, note=sentence(error))], 8)

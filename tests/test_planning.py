@@ -16,7 +16,7 @@ from bivdiff.errors import OutOfMemoryError
 from bivdiff.models import estimate as estimating
 from bivdiff.models import manager as managing
 from bivdiff.models import planning
-from bivdiff.models.estimate import activation_bytes, estimate, operations, say_seconds, with_size
+from bivdiff.models.estimate import activation_bytes, estimate, operations, with_size
 from bivdiff.models.loaders import KINDS
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.memory import Memory, MemoryProbe
@@ -165,10 +165,6 @@ def test_where_nothing_else_helps_the_picture_gets_smaller_and_that_is_told(tmp_
 def test_nothing_fits_nowhere(tmp_path):
     with pytest.raises(OutOfMemoryError, match="smaller size"):
         fitted(big_request(size=1024), manager_of(0.1, tmp_path))
-
-
-def test_times_are_said_as_people_do():
-    assert [say_seconds(n) for n in (0.2, 12.4, 89, 200, 7200)] == ["1 s", "12 s", "89 s", "3 minutes", "2.0 hours"]
 
 
 def test_a_run_teaches_how_long_the_next_takes(request_of, settings):

@@ -17,10 +17,11 @@ from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
 from bivdiff.media.reading import read_clip
 from bivdiff.media.writing import write_mp4
+from bivdiff.studio.form import PNG
 from bivdiff.types import GenerationResult, StepEvent
 from tabs import control, controls, edit, inpaint, outpaint, presets, results, smooth
+from tabs.requests import read_source
 from tabs.running import Meter, stages_of
-from tabs.source import read_source
 
 TABS = {tab.TASK: tab for tab in (control, edit, inpaint, outpaint, smooth)}
 SENTENCE = r"\.$"
@@ -53,7 +54,7 @@ def painted(left: int, top: int, right: int, bottom: int) -> str:
     picture[top:bottom, left:right] = 255
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG")
-    return inpaint.PNG + base64.b64encode(buffer.getvalue()).decode()
+    return PNG + base64.b64encode(buffer.getvalue()).decode()
 
 
 def is_filled(value: dict) -> list[bool]:
@@ -125,10 +126,10 @@ def smooth_ratio(context, ratio):
 
 
 def test_the_papers_ratio_stands_beside_ours(context):
-    assert "0.25 for Prompt2Prompt" in controls.ratio_info("prompt2prompt")
-    assert "0.1 for the inpainting model" in controls.ratio_info("inpainting")
-    assert "1 for ControlNet" in controls.ratio_info("controlnet")
-    assert "paper" not in controls.ratio_info("given")
+    assert "0.25 for Prompt2Prompt" in controls.paper_words("prompt2prompt")
+    assert "0.1 for the inpainting model" in controls.paper_words("inpainting")
+    assert "1 for ControlNet" in controls.paper_words("controlnet")
+    assert "paper" not in controls.paper_words("given")
     ours = controls.defaults_of(context, "edit", "prompt2prompt").mixing_ratio
     assert controls.follow_ratio(context, "edit", "prompt2prompt", ours)["value"] == ours
     assert controls.follow_ratio(context, "edit", "prompt2prompt", 0.85)["value"] == 0.85
@@ -287,7 +288,7 @@ def test_the_fields_follow_the_image_model():
 
 
 def masks_of(context, **changes):
-    return inpaint.read_job(context, values(**changes)).request.masks
+    return inpaint.read_job(context, values(**{"grow": 0, **changes})).request.masks
 
 
 def test_the_samples_moving_object_is_the_mask_to_begin_with(context):
@@ -312,7 +313,7 @@ def test_boxes_and_growth(context):
 
 
 def test_a_color_is_found_where_it_is(context):
-    color = "#" + read_source(context, values()).frames[0, 3, 3].tobytes().hex()
+    color = "#" + read_source(context, values()).clip.frames[0, 3, 3].tobytes().hex()
     masks = masks_of(context, mask_source="color", color=color, tolerance=5)
     assert masks[0, 3, 3] == 255
     assert (masks > 0).mean() < 0.6
@@ -349,8 +350,8 @@ def test_a_painted_mask_is_carried_over_the_frames(context):
         {"mask_source": "upload", "mask_video": __file__},
         {"mask_source": "paint"},
         {"mask_source": "paint", "painted": {"paint": "data:text/plain,hello"}},
-        {"mask_source": "paint", "painted": {"paint": inpaint.PNG + "!!!"}},
-        {"mask_source": "paint", "painted": {"paint": inpaint.PNG + "aGVsbG8="}},
+        {"mask_source": "paint", "painted": {"paint": PNG + "!!!"}},
+        {"mask_source": "paint", "painted": {"paint": PNG + "aGVsbG8="}},
         {"grow": -200},
         {"grow": 1.5},
         {"feather": 999},

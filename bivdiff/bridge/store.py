@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bivdiff.bridge.reuse import StageCache
 from bivdiff.settings import Settings
-from bivdiff.units import read_bytes
+from bivdiff.units import parse_bytes
 
 ENDING = ".stage"
 UNFINISHED = ".part"
@@ -44,7 +44,7 @@ class StageStore(StageCache):
     def __init__(self, settings: Settings, entries: int = 12) -> None:
         super().__init__(entries)
         self._folder = settings.cache_folder
-        bound = read_bytes(settings.cache_size)
+        bound = parse_bytes(settings.cache_size)
         self._bound = DEFAULT_BYTES if bound is None else bound
 
     def get(self, key: str) -> Any | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 from tqdm import tqdm
+
+from bivdiff.units import finite
 
 PLAIN_EVERY: Final = 5.0
 """Seconds between two lines of progress where standard error is a file or a pipe."""
@@ -19,7 +20,7 @@ PLAIN: Final = "{desc} {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
 
 def print_report(report: dict[str, Any], as_json: bool, as_text: Callable[[dict[str, Any]], str]) -> None:
     """Print what a command reports."""
-    print(json.dumps(_finite(report), indent=2) if as_json else as_text(report))
+    print(json.dumps(finite(report), indent=2) if as_json else as_text(report))
 
 
 def tell(line: str) -> None:
@@ -91,15 +92,6 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-
-
-def _finite(value: Any) -> Any:
-    """The same with null for NaN, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def report_as_text(report: dict[str, Any]) -> str:

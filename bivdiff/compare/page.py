@@ -12,8 +12,9 @@ from typing import Any
 from bivdiff.compare.player import player_script, player_style
 from bivdiff.compare.scores import RULE, SHORT_TITLES, TITLES, Recommendation
 from bivdiff.compare.sweep import Cell
-from bivdiff.compare.tables import digits, finite, measured
+from bivdiff.compare.tables import digits, measured
 from bivdiff.media.sheets import fits_sprite_sheet, sprite_sheet
+from bivdiff.units import finite
 
 LOSSLESS_PIXELS = 32_000_000  # of all clips of a page; beyond them lossless pictures would make it too heavy to send
 QUALITY = 95

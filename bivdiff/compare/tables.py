@@ -6,11 +6,12 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from bivdiff.compare.scores import RULE, TITLES
 from bivdiff.compare.sweep import Cell, SweepResult, paper_cell
+from bivdiff.units import finite
 
 
 def report(result: SweepResult) -> dict[str, Any]:
@@ -55,11 +56,6 @@ def scores_csv(result: SweepResult) -> str:
 def measured(cells: Sequence[Cell]) -> list[str]:
     """The scores that any of the cells has, in the order of their columns."""
     return [name for name in TITLES if any(name in cell.scores for cell in cells)]
-
-
-def finite(scores: Mapping[str, float]) -> dict[str, float | None]:
-    """The same with None for NaN, which JSON does not have."""
-    return {name: value if math.isfinite(value) else None for name, value in scores.items()}
 
 
 def digits(value: float) -> str:

@@ -19,7 +19,7 @@ from bivdiff.models.manager import ModelManager
 from bivdiff.models.placement import OffloadPolicy
 from bivdiff.pixels.fitting import fit_frames
 from bivdiff.types import GenerationRequest, Stage
-from bivdiff.units import say_bytes
+from bivdiff.units import say_bytes, say_seconds
 
 TOYBOX_WORK = 1 / 75  # of the operations of the real networks on as many pixels
 SLACK = 1.4
@@ -97,13 +97,6 @@ class Estimate:
         place = "" if self.device_bytes == self.host_bytes else f" of the device and {say_bytes(self.host_bytes)}"
         roughly = "roughly " if self.rough else ""
         return f"This takes {roughly}{say_seconds(self.seconds)} and {say_bytes(self.device_bytes)}{place} of memory."
-
-
-def say_seconds(seconds: float) -> str:
-    """A length of time as people say it."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def operations(request: GenerationRequest) -> dict[Stage, float]:

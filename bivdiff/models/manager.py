@@ -28,7 +28,7 @@ from bivdiff.models.loaders import KINDS, load_component
 from bivdiff.models.memory import Memory, MemoryProbe
 from bivdiff.models.placement import POLICIES, OffloadPolicy, Placement, place, size_of
 from bivdiff.settings import Settings
-from bivdiff.units import read_bytes, say_bytes
+from bivdiff.units import parse_bytes, say_bytes
 
 HOST_SHARE = 0.8  # of the memory that is free when the manager is made
 DEVICE_SHARE = 0.95
@@ -102,8 +102,8 @@ class ModelManager:
         self.policy = _choose_policy(settings.offload, self.device)
         if settings.compile:
             _ready_to_compile()
-        self.host_budget = read_bytes(settings.host_memory) or int(HOST_SHARE * self._probe.host().free)
-        self.device_budget = read_bytes(settings.device_memory) or self._free_device_share()
+        self.host_budget = parse_bytes(settings.host_memory) or int(HOST_SHARE * self._probe.host().free)
+        self.device_budget = parse_bytes(settings.device_memory) or self._free_device_share()
         self._kept: OrderedDict[ModelSpec, _Kept] = OrderedDict()  # least recently used first
         self._by_module: dict[int, ModelSpec] = {}
         self.tiles = settings.tiling

@@ -77,7 +77,7 @@ class MaskForm:
     )
     grow: int = field(
         default=4,
-        metadata=count("Grow", "Below 0 it shrinks", -making.MAX_GROWTH, making.MAX_GROWTH, unit="pixels"),
+        metadata=count("Grow", "Pixels; below 0 it shrinks", -making.MAX_GROWTH, making.MAX_GROWTH, unit="pixels"),
     )
 
 
@@ -134,6 +134,13 @@ class Pictures(NamedTuple):
     plan: Plan | None = None
 
 
+class Earlier(NamedTuple):
+    """A run that is made again with changes, and the frames a second at which its clip plays."""
+
+    request: GenerationRequest
+    fps: float
+
+
 def read_form(form: Form) -> tuple[GenerationRequest, float]:
     """The request of a form, and the frames a second at which its clip plays. Every file is opened once.
 
@@ -144,17 +151,34 @@ def read_form(form: Form) -> tuple[GenerationRequest, float]:
     return request_of(form, found), found.clip.fps
 
 
-def read_pictures(form: Form) -> Pictures:
+def read_pictures(form: Form, earlier: Earlier | None = None, clip: Clip | None = None) -> Pictures:
     """What the files and drawings of a form hold, as far as its task has a use for them.
+
+    Args:
+        form: what is filled in.
+        earlier: a run whose pictures stand in for the form's.
+        clip: the source, where it is read already.
 
     Raises:
         InputError: one cannot be used.
     """
+    if earlier is not None:
+        return _pictures_again(form, earlier)
     if form.task == "outpaint":
         return read_canvas(form.source, form.canvas, form.family)
-    clip = read_source(form.source, form.family)
+    clip = read_source(form.source, form.family) if clip is None else clip
     masks = read_masks(form.masks, form.source, clip.frames) if form.task == "inpaint" else None
     return Pictures(clip, masks, read_controls(form, clip.frames))
+
+
+def _pictures_again(form: Form, earlier: Earlier) -> Pictures:
+    """An earlier run's pictures: each control keeps the map that it was given then, if it was given one."""
+    frames, masks = earlier.request.frames, earlier.request.masks
+    if masks is None and form.task == "inpaint":
+        masks = read_masks(form.masks, form.source, frames)
+    maps = {control.control_type: control.frames for control in reversed(earlier.request.controls)}
+    controls = tuple(replace(control, frames=maps.get(control.control_type)) for control in form.controls)
+    return Pictures(Clip(frames, earlier.fps), masks, controls)
 
 
 def request_of(form: Form, found: Pictures, earlier: GenerationRequest | None = None) -> GenerationRequest:

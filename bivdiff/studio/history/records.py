@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from bivdiff.errors import InputError
 from bivdiff.types import GenerationRequest
@@ -135,15 +132,6 @@ def checked_owner(owner: str) -> str:
 def to_json(value: Any) -> str:
     """A value as JSON, numbers of NumPy as numbers."""
     return json.dumps(value, default=lambda number: number.item())
-
-
-def finite(value: Any) -> Any:
-    """The same with None for numbers that JSON has no word for."""
-    if isinstance(value, Mapping):
-        return {name: finite(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float | np.floating) and not math.isfinite(value) else value
 
 
 def storable(text: str) -> str:

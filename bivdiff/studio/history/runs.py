@@ -42,7 +42,6 @@ from bivdiff.studio.history.records import (
     Changes,
     Run,
     checked_owner,
-    finite,
     run_of,
     searchable,
     settings_as_used,
@@ -51,7 +50,7 @@ from bivdiff.studio.history.records import (
 )
 from bivdiff.studio.history.trouble import NewerError, Trouble
 from bivdiff.types import GenerationRequest, GenerationResult
-from bivdiff.units import read_bytes
+from bivdiff.units import finite, parse_bytes
 
 DEFAULT_BYTES = 5 * 10**9
 FAVOURITES_SHARE = 0.5  # of the bound: favourites never leave by themselves, so they may not fill it
@@ -388,7 +387,7 @@ class Runs:
 
     def _bound(self) -> int:
         try:
-            bound = read_bytes(self._settings.history_size)
+            bound = parse_bytes(self._settings.history_size)
         except InputError as error:
             self._trouble.lasting = f"BIVDIFF_HISTORY_SIZE cannot be read: {error}"
             bound = None
