@@ -22,7 +22,10 @@ const bdScrollTo = (place) => {
 // Before a run starts: its progress may be out of sight, and the page not yet told who uses it.
 // `values` are the event's inputs, among which the visitor is the one at `index`.
 window.bdShowProgress = (task, index, values) => {
-  bdScrollTo(document.querySelector(`#${task}-progress`));
+  const place = document.querySelector(`#${task}-progress`);
+  // At the click, and not whenever the server answers: nothing moves under a hand that goes on to the next thing.
+  place?.querySelector(".bd-progress")?.classList.add("is-started");
+  bdScrollTo(place);
   values[index] ||= window.bdVisitor();
   return values;
 };

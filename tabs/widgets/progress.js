@@ -30,6 +30,7 @@ function update() {
   const value = props.value;
   if (!value) return;
   root.dataset.state = value.state;
+  if (value.state !== "idle") root.classList.add("is-started");
   value.stages.forEach((stage, index) => {
     const item = stages.children[index] || chip(stage);
     item.className = `is-${stage.state}`;
