@@ -42,19 +42,19 @@ def preset_controls(context: AppContext, task: str, controls: shared.Controls) -
             apply = gr.Button("Apply", size="sm", min_width=80)
             save = gr.Button("Save these settings", size="sm", min_width=140, elem_id=f"{task}-preset-save")
             delete = gr.Button("Delete", size="sm", min_width=80)
-        told = shared.remark(visible=False)
-    kept = {key: controls[key] for key in names}
+        answer = shared.remark(visible=False)
+    settings = {key: controls[key] for key in names}
     quick: dict[str, Any] = {"show_progress": "hidden", "concurrency_id": "presets"}
     save.click(
-        bind(partial(save_preset, context, task), {"visitor": visitor, **kept}, "name"),
-        [visitor, *kept.values(), name], [chosen, told], api_name=f"{task}_preset_save", **quick,
+        bind(partial(save_preset, context, task), {"visitor": visitor, **settings}, "name"),
+        [visitor, *settings.values(), name], [chosen, answer], api_name=f"{task}_preset_save", **quick,
     )  # fmt: skip
     apply.click(
-        partial(apply_preset, context, task, names), [visitor, chosen], [*kept.values(), told],
+        partial(apply_preset, context, task, names), [visitor, chosen], [*settings.values(), answer],
         api_name=f"{task}_preset", **quick,
     )  # fmt: skip
     delete.click(
-        partial(delete_preset, context, task), [visitor, chosen], [chosen, told], api_name=f"{task}_preset_delete",
+        partial(delete_preset, context, task), [visitor, chosen], [chosen, answer], api_name=f"{task}_preset_delete",
         **quick,
     )  # fmt: skip
     visitor.change(partial(list_presets, context, task), visitor, chosen, api_visibility="private", **quick)
@@ -80,7 +80,7 @@ def save_preset(context: AppContext, task: str, values: Values, name: str) -> tu
     settings = {field: value for field, value in values.items() if field != "visitor"}
     context.runs.presets.save(owner, key, (name or "").strip(), settings)
     names = list(context.runs.presets.of(owner, key))
-    return gr.update(choices=names, value=name.strip()), _told(context.runs.trouble or "Saved.")
+    return gr.update(choices=names, value=name.strip()), _answer(context.runs.trouble or "Saved.")
 
 
 @telling
@@ -95,7 +95,7 @@ def apply_preset(context: AppContext, task: str, names: Sequence[str], visitor: 
         raise gr.Error("No preset is chosen. Choose one, or save these settings under a name.", print_exception=False)
     settings = known[chosen]
     updates = [gr.update(value=settings[name]) if name in settings else gr.skip() for name in names]
-    return [*updates, _told("Applied.")]
+    return [*updates, _answer("Applied.")]
 
 
 @telling
@@ -106,7 +106,7 @@ def delete_preset(context: AppContext, task: str, visitor: str, chosen: str) -> 
         gr.Error: it cannot be forgotten.
     """
     context.runs.presets.delete(visitor_of(visitor).owner, _key(context, task), chosen or "")
-    return list_presets(context, task, visitor), _told("Deleted." if chosen else "No preset is chosen.")
+    return list_presets(context, task, visitor), _answer("Deleted." if chosen else "No preset is chosen.")
 
 
 def _key(context: AppContext, task: str) -> str:
@@ -114,5 +114,5 @@ def _key(context: AppContext, task: str) -> str:
     return f"{context.family}/{task}"
 
 
-def _told(text: str) -> Any:
+def _answer(text: str) -> Any:
     return gr.update(value=f"<p>{text}</p>", visible=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import gradio as gr
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from fake_run import FakeRun, fake_context
 from gradio_client import Client, handle_file
-from pages import LOWEST_CONTRAST, SLIM, WIDE
+from pages import LOWEST_CONTRAST, SLIM, WIDE, come_to_rest
 from PIL import Image
 from playwright.sync_api import Page, expect
 from test_page import overflow
@@ -18,7 +17,7 @@ from test_page import overflow
 from bivdiff.catalog.requests import default_request
 from bivdiff.errors import InputError
 from bivdiff.media import carried
-from bivdiff.media.writing import write_mp4
+from bivdiff.media.writing import write_mp4, write_png
 from bivdiff.studio.jobs import Jobs
 from bivdiff.types import Control
 from tabs import compare, control, edit, following, inpaint, outpaint, restoring, smooth
@@ -181,6 +180,17 @@ def test_more_are_shown_when_asked_for(context, page, clip, monkeypatch):
         assert (len(cards["rows"]), more["visible"]) == expected
 
 
+def test_more_than_a_page_can_hold_are_found_by_searching(context, page, clip, monkeypatch):
+    monkeypatch.setattr(listing, "PAGE", 2)
+    monkeypatch.setattr(listing, "MOST", 4)
+    for number in range(5):
+        context.runs.begin(asked(clip, prompt=f"number {number}"), 8.0, OWN)
+    cards, more, limit, _ = listing.show_more(page, values(limit=4))
+    assert (len(cards["rows"]), more["visible"], limit) == (4, False, 4)
+    assert cards["note"] == "The newest 4 runs. Search to find older ones."
+    assert prompts(listing.list_runs(page, values(search="0"))) == ["number 0"]
+
+
 def test_the_list_is_sent_again_only_when_it_has_changed(context, page, clip):
     run_id = context.runs.begin(asked(clip), 8.0, OWN)
     *_, seen = listing.list_runs(page, values())
@@ -259,6 +269,14 @@ def test_a_comparison_shows_its_clips_by_their_values(context, page, clip):
     assert [tile["label"] for tile in view.player["tiles"]] == ["Source", "Mixing ratio 0", "Mixing ratio 1"]
     assert [bool(tile["sheet"]) for tile in view.player["tiles"]] == [True, True, False]
     assert "Comparison: Controllable generation" in view.about
+
+
+def test_a_comparison_from_a_file_shows_its_source_alone(page, clip, tmp_path):
+    settings = carried.settings_of(asked(clip), 8.0, {"mixing_ratio": [0.0] * 64, "seed": list(range(64))})
+    write_png(tmp_path / "sheet.png", clip[0], carried.carry(settings, carried.pack(asked(clip))))
+    view = acting.adopt(page, values(), str(tmp_path / "sheet.png"))
+    assert [tile["label"] for tile in view.player["tiles"]] == ["Source"]
+    assert "Compared" in view.settings
 
 
 def test_what_users_write_is_no_markup(context, page, clip):
@@ -666,10 +684,10 @@ def test_the_keyboard_chooses_stars_ticks_and_deletes(open_tab, served, owner, t
     page.get_by_role("button", name="Keep it").click()
     expect(page.locator("#history-delete")).to_have_text("Delete")
     assert len(served.runs.find(owner)) == 3
-    for _ in range(2):
-        page.locator("#history-delete").focus()
-        page.keyboard.press("Enter")
-        page.wait_for_timeout(200)
+    page.locator("#history-delete").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#history-delete")).to_have_text("Delete for good?")
+    page.keyboard.press("Enter")
     expect(card(page, three[1])).to_have_count(0)
     expect(page.locator("#history-details")).to_be_hidden()
     assert [run.id for run in served.runs.find(owner)] == [three[2], three[0]]
@@ -713,7 +731,7 @@ def test_the_tab_fits_and_can_be_read(open_tab, served, owner, three, clip, view
     page.locator("#history-settings summary").click()
     page.locator("#history-delete").click()
     expect(page.get_by_role("button", name="Keep it")).to_be_visible()
-    time.sleep(0.2)  # colours of buttons change slowly
+    come_to_rest(page)
     assert overflow(page) <= 0
     contrast, text = page.evaluate(LOWEST_CONTRAST)
     assert contrast >= 4.5, text

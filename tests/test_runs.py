@@ -492,6 +492,19 @@ def test_opening_notes_what_an_earlier_start_left_unfinished(settings, request_o
     assert len(list((settings.history_folder / "processes").iterdir())) <= 1
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no processes")
+def test_a_fork_that_ends_does_not_take_the_runs_of_its_parent_for_interrupted(settings, history, request_of):
+    made = history.begin(request_of(), 8, ANNA)
+    code = BEGUN + (
+        "\nimport gc, os\nchild = os.fork()\nif not child:\n    del history; gc.collect(); os._exit(0)\n"
+        "os.waitpid(child, 0); print('forked', flush=True)"
+    )
+    with process(settings, code) as other:
+        theirs = other.stdout.readline().strip()
+        assert other.stdout.readline() == "forked\n"
+        assert {run.id: run.state for run in history.find(ANNA)} == {made: "queued", theirs: "running"}
+
+
 def test_two_processes_write_into_one_history(settings, history, request_of):
     code = BEGUN + "\nsys.stdin.readline(); history.end(made, 'failed', 'so it was'); print('ended', flush=True)"
     with process(settings, code) as other:
@@ -715,6 +728,23 @@ def test_a_run_whose_pictures_are_gone_says_so(history, request_of):
     with pytest.raises(InputError, match="no longer there"):
         history.job(made, ANNA)
     assert "gif" not in history.get(made, ANNA).files
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"PK")])
+def test_a_result_is_kept_although_the_pictures_of_its_run_were_damaged_meanwhile(history, request_of, damage):
+    made = history.begin(request_of(), 8, ANNA)
+    damage(history.folder(made) / "pictures.zip")
+    history.finish(made, result_of(request_of()), {})
+    np.testing.assert_array_equal(history.job(made, ANNA)[0].frames, request_of().frames)
+
+
+def test_a_result_is_kept_without_decoding_the_pictures_of_its_run(history, request_of, monkeypatch):
+    made = history.begin(request_of(), 8, ANNA)
+    with monkeypatch.context() as patch:
+        patch.setattr(carried, "unpack", None)
+        patch.setattr(carried, "pack", None)  # nor packed anew
+        history.finish(made, result_of(request_of()), {})
+    assert history.get(made, ANNA).state == "done"
 
 
 def test_ending_a_run_that_is_not_there_does_no_harm(history):

@@ -81,8 +81,10 @@ def _clips(run: Run, request: GenerationRequest | None, why: str) -> list[dict[s
 
 def _compared_clips(run: Run, request: GenerationRequest | None) -> list[dict[str, Any]]:
     """The source and the clips of a comparison, each named by the values it was made with."""
-    axes = run.settings.get("axes") or {}
     tiles = [] if request is None else [tile("Source", request.frames)]
+    if run.state == "dropped":  # none of them travelled, and a file may name thousands
+        return tiles
+    axes = run.settings.get("axes") or {}
     for number, values in enumerate(product(*axes.values()), 1):
         label = ", ".join(setting_in_words(name, value) for name, value in zip(axes, values, strict=True))
         if path := run.files.get(f"cell {number}"):

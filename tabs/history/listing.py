@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bivdiff.studio.history.records import Run
 
 PAGE = 24  # runs that are shown, and that "Show more" adds
+MOST = 20 * PAGE  # runs that are shown at once: each brings its thumbnail
 ALL = ""
 HOW_TO_BEGIN = (
     "Press “Generate” in one of the tabs: each run is kept here with its clips and settings. Or drop a file above that "
@@ -30,20 +31,28 @@ NOTHING_FOUND = ["No run matches.", "Take away a word, choose all tasks, or turn
 @telling
 def list_runs(page: HistoryPage, values: Values) -> tuple[Any, ...]:
     """The runs that the filters leave, and whether there are more: the first parts of a `HistoryView`."""
-    limit, runs = values.get("limit") or PAGE, page.context.runs
+    limit, runs = min(values.get("limit") or PAGE, MOST), page.context.runs
     chosen = {
         "search": (values.get("search") or "").strip(), "task": values.get("task") or ALL,
         "favourites": bool(values.get("favourites")),
     }  # fmt: skip
     found = runs.find(owner_of(values), **chosen, limit=limit + 1)
     rows = [_row(run) for run in found[:limit]]
-    more, counted = len(found) > limit, "1 run" if len(rows) == 1 else f"{len(rows)} runs"
+    more = len(found) > limit
     cards = cards_value(
         rows, values.get("run_id") or "", NOTHING_FOUND if any(chosen.values()) else NOTHING_YET,
-        f"{counted}, and there are more" if more else counted if rows else "", runs.trouble,
+        _count(len(rows), more), runs.trouble,
     )  # fmt: skip
     seen = {"filters": _filters(values), "content": hash(repr((rows, more, cards["trouble"])))}
-    return cards, gr.update(visible=more), limit, seen
+    return cards, gr.update(visible=more and limit < MOST), limit, seen
+
+
+def _count(number: int, more: bool) -> str:
+    """How many runs are shown, and how to see the others."""
+    if more and number == MOST:
+        return f"The newest {number} runs. Search to find older ones."
+    counted = "1 run" if number == 1 else f"{number} runs"
+    return f"{counted}, and there are more" if more else counted if number else ""
 
 
 def _filters(values: Values) -> list[Any]:

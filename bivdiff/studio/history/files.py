@@ -117,10 +117,11 @@ class RunFiles:
 
 
 def write_pictures(folder: Path, request: GenerationRequest) -> None:
-    """Write what a run is given. They are replaced if they were larger: a request is made smaller to fit."""
+    """Write what a run is given, unless it is there: a request is made smaller to fit, and a file may be damaged."""
     path = folder / _PICTURES
-    if path.exists() and carried.packed_shape(path) == request.frames.shape[:3]:
-        return
+    with suppress(InputError):
+        if carried.packed_shape(path) == request.frames.shape[:3]:
+            return
     part = folder / f"{_PICTURES}.part"
     part.write_bytes(carried.pack(request))
     part.replace(path)

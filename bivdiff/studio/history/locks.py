@@ -7,7 +7,6 @@ living process are not taken for interrupted by others, and are once it is gone.
 from __future__ import annotations
 
 import errno
-import os
 import secrets
 import weakref
 from collections.abc import Iterator
@@ -58,7 +57,7 @@ class Processes:
         self._folder.mkdir(exist_ok=True)
         lock = _lock(self._folder / self.own)
         _acquire(lock, WAIT_SECONDS)
-        weakref.finalize(self, _leave, lock, os.getpid())
+        weakref.finalize(self, lock.release)
 
     def lives(self, name: str) -> bool:
         """Whether a process lives; where it does not, its lock goes too."""
@@ -93,8 +92,3 @@ def _acquire(lock: FileLock, seconds: float) -> None:
         lock.acquire(timeout=seconds, poll_interval=0.02)
     except NotImplementedError as error:
         raise OSError(errno.ENOLCK, "the disk has no locks") from error
-
-
-def _leave(lock: FileLock, process: int) -> None:
-    if os.getpid() == process:  # a fork has the lock too, and must not let go of it
-        lock.release()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ class Changes:
     thumbnail: bytes | None = None
 
 
-def run_of(row: Mapping[str, Any], folder: Path) -> Run:
+def run_of(row: sqlite3.Row, folder: Path) -> Run:
     """The entry of a row of the database, whose files lie in a folder."""
     files = {name: folder / file for name, file in json.loads(row["files"]).items()}
     return Run(
@@ -86,7 +87,7 @@ def run_of(row: Mapping[str, Any], folder: Path) -> Run:
     )  # fmt: skip
 
 
-def settings_as_used(row: Mapping[str, Any], request: GenerationRequest) -> dict[str, Any]:
+def settings_as_used(row: sqlite3.Row, request: GenerationRequest) -> dict[str, Any]:
     """The settings of a run as they were used: what was left open, or made smaller to fit, is not as it was asked.
 
     The inversion's prompt stays as it was asked: it may hold "{prompt}", for which the words are put in.
