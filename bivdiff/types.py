@@ -43,7 +43,7 @@ class Control:
     """
 
     control_type: str = field(
-        default="canny", metadata=text("What to keep of it", "Its outlines, its shapes in space, ...")
+        default="canny", metadata=text("What to keep of it", "Its outlines, its shapes in space, or another map of it")
     )
     frames: np.ndarray | None = field(
         default=None, metadata=pictures("Control map", "One for each frame of the source; empty = drawn from it")
