@@ -27,7 +27,7 @@ from bivdiff.types import GenerationResult
 from tabs import control, edit, inpaint, outpaint, smooth
 from tabs.context import AppContext
 from tabs.examples import FOLDER
-from tabs.results import result_player, shown_masks
+from tabs.results import result_player, scores_of, shown_masks
 
 QUALITY = 82
 STRIP_FRAMES = (0, 2, 4, 6)
@@ -43,7 +43,7 @@ def main() -> None:
         for tab in (control, edit, inpaint, outpaint, smooth):
             job = tab.read_job(context, _values(context, tab.TASK))
             *_, result = context.run(job.request, False)
-            shown = result_player(result, job.fps, {})
+            shown = result_player(result, job.fps, scores_of(result), {})
             pictures = _pictures(result)
             for tile, frames in zip(shown["tiles"], pictures, strict=True):
                 tile["sheet"] = _sheet(frames)

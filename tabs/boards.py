@@ -116,7 +116,7 @@ class RunBoard:
     Attributes:
         request: with its seed.
         run_id: in the history; empty where that is not kept.
-        result: once there is one, and `files` those that were written of it.
+        result: once there is one, `scores` what was measured of it, and `files` those that were written of it.
         told: the sentence on how it ended.
     """
 
@@ -125,6 +125,7 @@ class RunBoard:
         self.request, self.fps = with_seed(request), fps
         self.run_id = begun(context, self.request, fps, owner)
         self.result: GenerationResult | None = None
+        self.scores: Mapping[str, Any] = {}
         self.files: Mapping[str, Path] = {}
         self.told = ""
         self.state: State = "queued"
@@ -154,12 +155,13 @@ class RunBoard:
         self.told = self._meter.note or "The clips below play in step."
         if not self.run_id:
             self.told = f"{self.told} {NOT_KEPT}"
+        self.scores = scores_of(result)
         try:
-            self.files = self._runs.finish(self.run_id, result, scores_of(result)) if self.run_id else {}
+            self.files = self._runs.finish(self.run_id, result, self.scores) if self.run_id else {}
         except BIVDiffError as error:  # the clips are shown all the same
             self.told = sentence(error)
             self._runs.end(self.run_id, "failed", self.told, result.framewise_frames)
-        self._shown = result_player(result, self.fps, self.files)
+        self._shown = result_player(result, self.fps, self.scores, self.files, self.run_id, self._live.given)
         spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items())
         _log.info("done: %s", spent)
 

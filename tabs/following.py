@@ -18,6 +18,7 @@ from tabs.boards import RunBoard, Visitor, begin_job, panel_of, sentence, visito
 from tabs.context import AppContext
 from tabs.controls import Controls, RunControls, heading
 from tabs.examples import example_player
+from tabs.films import wire_films
 from tabs.queue import queue_value
 from tabs.requests import ReadJob, Submission
 from tabs.results import record_of
@@ -167,7 +168,14 @@ def generate_files(context: AppContext, read: ReadJob, task: str, values: Values
             raise InputError(board.told or "The run was cancelled.")
         files = {name: str(path) for name, path in board.files.items()}
         bridged, framewise, gif, pngs = (files.pop(name) for name in ("bridged", "framewise", "gif", "pngs"))
-        yield bridged, framewise, list(files.values()) or None, gif, pngs, record_of(board.result, job.fps)
+        yield (
+            bridged,
+            framewise,
+            list(files.values()) or None,
+            gif,
+            pngs,
+            record_of(board.result, job.fps, board.scores),
+        )
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
         raise gr.Error(sentence(error), print_exception=False) from None
     finally:
@@ -217,6 +225,7 @@ def add_result(
     )  # fmt: skip
     stop.click(partial(cancel, context, task), visitor, None, queue=False, api_name=f"{task}_stop")
     visitor.change(partial(resume, context, task), visitor, shown, api_name=f"{task}_resume", **WATCHING)
+    wire_films(context, player, visitor)
     clips = [gr.File(label=label, visible=False) for label in ("Bridged clip", "Frame-by-frame clip")]
     steering = gr.File(label="Control clips or mask clip", file_count="multiple", visible=False)
     others = [gr.File(label=label, visible=False) for label in ("Bridged clip as GIF", "PNG frames in a zip")]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.types import Control, GenerationRequest, GenerationResult, StepEvent
 from bivdiff.units import finite
-from tabs.widgets.player import player_value, served, tile
+from tabs.widgets.player import film_buttons, player_value, served, tile
 
 CONTROL_LABELS = {
     "canny": "Edges", "depth": "Depth", "pose": "Pose", "softedge": "Soft edges", "scribble": "Scribble",
@@ -30,11 +30,14 @@ class LiveTiles:
 
     Attributes:
         version: grows with every picture.
+        given: the sheets of what the request brought with it.
     """
 
     def __init__(self, request: GenerationRequest, fps: float) -> None:
         self._fps = fps
-        self._tiles = result_tiles(request.task, _given(request), request.controls)
+        given = _given(request)
+        self._tiles = result_tiles(request.task, given, request.controls)
+        self.given = {key: one["sheet"] for key, one in self._tiles.items() if key in given}
         self._waiting: dict[str, tuple[np.ndarray, bool]] = {}
         self._encoding = threading.Lock()
         self.version = 0
@@ -59,7 +62,10 @@ class LiveTiles:
 
 
 def result_tiles(
-    task: str, pictures: Mapping[str, np.ndarray], controls: Sequence[Control] = (Control(),)
+    task: str,
+    pictures: Mapping[str, np.ndarray],
+    controls: Sequence[Control] = (Control(),),
+    sheets: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, dict[str, Any]]:
     """The places of a task's result, by key; what is not there yet says what it waits for.
 
@@ -67,6 +73,7 @@ def result_tiles(
         task: key of the catalog's tasks.
         pictures: uint8 `(F, H, W, 3)` of the places that are filled; a result has begun once there is a source.
         controls: of the request; each has a place of its own.
+        sheets: of places that are not among the pictures, made before.
     """
     places = {"source": ("Source", "", "The clip you choose")}
     if task == "control":
@@ -84,11 +91,12 @@ def result_tiles(
     else:
         places["framewise"] = ("Frame by frame", "image", "The image model's frames: faithful, but they flicker")
     places["bridged"] = ("Bridged", "blend", "The same frames, made to belong together")
-    begun = "source" in pictures
-    return {
-        key: tile(label, pictures.get(key), tone=tone, note=note, pending=begun and key not in pictures)
+    filled = pictures.keys() | sheets.keys()
+    tiles = {
+        key: tile(label, pictures.get(key), tone=tone, note=note, pending="source" in filled and key not in filled)
         for key, (label, tone, note) in places.items()
     }
+    return {key: one | {"sheet": sheets.get(key, one["sheet"])} for key, one in tiles.items()}
 
 
 def empty_player(task: str) -> dict[str, Any]:
@@ -96,27 +104,40 @@ def empty_player(task: str) -> dict[str, Any]:
     return player_value(list(result_tiles(task, {}).values()), 8)
 
 
-def result_player(result: GenerationResult, fps: float, files: Mapping[str, Path]) -> dict[str, Any]:
+def result_player(
+    result: GenerationResult,
+    fps: float,
+    scores: Mapping[str, Any],
+    files: Mapping[str, Path],
+    run_id: str = "",
+    sheets: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
     """The value of the result player: its clips with their scores, what the run took, and files to keep.
 
     Args:
         result: of a run.
         fps: at which its clips play.
+        scores: of the result, as `scores_of` measured them.
         files: those that were written of it, by the names of `Runs.finish`.
+        run_id: in the history, if that keeps it: then a film of it can be asked for.
+        sheets: of places whose pictures were shown before, see `LiveTiles.given`.
     """
     request = result.request
+    given = {key: frames for key, frames in _given(request).items() if key not in sheets}
     made = {"framewise": result.framewise_frames, "bridged": result.frames}
     maps = {f"control-{number}": frames for number, frames in enumerate(result.control_frames, 1)}
-    tiles = result_tiles(request.task, {**_given(request), **maps, **made}, request.controls)
-    next(iter(tiles.values()))["scores"] = {"Flicker": _number(_flicker(request.frames))}
+    tiles = result_tiles(request.task, {**given, **maps, **made}, request.controls, sheets)
+    next(iter(tiles.values()))["scores"] = {"Flicker": _number(scores["source_flicker"])}
     for key, path in files.items():
         if (place := "control-1" if key == "control" else key) in tiles:
             tiles[place]["file"] = served(path)
-    for key, frames in made.items():
-        if key in tiles:
-            tiles[key]["scores"] = _scores(frames, result.framewise_frames)
+    sharpness = scores["sharpness"]  # against the frame-wise clip, which is 1 in it
+    if "framewise" in tiles:
+        tiles["framewise"]["scores"] = _figures(scores["framewise_flicker"], sharpness and 1.0)
+    tiles["bridged"]["scores"] = _figures(scores["flicker"], sharpness)
     kept = {"GIF": "gif", "PNG frames (zip)": "pngs"}
     downloads = [{"label": label, "file": served(files[key])} for label, key in kept.items() if key in files]
+    downloads += film_buttons(run_id) if files else []
     return player_value(list(tiles.values()), fps, _facts(result), downloads)
 
 
@@ -130,13 +151,13 @@ def scores_of(result: GenerationResult) -> dict[str, Any]:
     }
 
 
-def record_of(result: GenerationResult, fps: float) -> dict[str, Any]:
-    """What was run and what it took, ready for JSON."""
+def record_of(result: GenerationResult, fps: float, scores: Mapping[str, Any]) -> dict[str, Any]:
+    """What was run and what it took, ready for JSON; `scores` as `scores_of` measured them."""
     return {
         "settings": {**result.request.settings(), "seed": result.seed},
         "seed": result.seed, "fps": fps, "seconds": result.seconds, "evaluations": result.evaluations,
         "forward_seconds": result.forward_seconds, "peak_memory_bytes": result.peak_memory_bytes,
-        "scores": scores_of(result),
+        "scores": dict(scores),
     }  # fmt: skip
 
 
@@ -167,9 +188,8 @@ def _sharpness(frames: np.ndarray, reference: np.ndarray) -> float:
     return relative_sharpness(frames, reference)
 
 
-def _scores(frames: np.ndarray, framewise_frames: np.ndarray) -> dict[str, str]:
-    sharpness = _sharpness(frames, framewise_frames)
-    return {"Flicker": _number(_flicker(frames)), "Sharpness": _number(sharpness, 2)}
+def _figures(flicker: float | None, sharpness: float | None) -> dict[str, str]:
+    return {"Flicker": _number(flicker), "Sharpness": _number(sharpness, 2)}
 
 
 def _facts(result: GenerationResult) -> list[tuple[str, str]]:
@@ -188,5 +208,5 @@ def _cost(result: GenerationResult, stage: str) -> str:
     return f"{result.seconds.get(stage, 0):.1f} s, {result.evaluations[stage]:,} evaluations"
 
 
-def _number(value: float, digits: int = 1) -> str:
-    return f"{value:.{digits}f}" if math.isfinite(value) else "none"
+def _number(value: float | None, digits: int = 1) -> str:
+    return "none" if value is None else f"{value:.{digits}f}"

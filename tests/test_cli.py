@@ -15,8 +15,11 @@ from PIL import Image
 
 from bivdiff.cli import main as cli
 from bivdiff.cli.output import Progress, tell
-from bivdiff.media.reading import probe, read_clip
-from bivdiff.media.writing import write_mp4, write_png_zip
+from bivdiff.media import carried
+from bivdiff.media.film import FilmOptions, Tile, compose
+from bivdiff.media.reading import probe, read_clip, read_sound
+from bivdiff.media.sound import SAMPLE_RATE, Sound
+from bivdiff.media.writing import write_film, write_mp4, write_png_zip
 from bivdiff.pixels.metrics import SCORES
 from bivdiff.toybox.clips import load_index
 
@@ -53,6 +56,33 @@ def test_a_run_writes_its_clips_and_tells_all_in_json(clip, tmp_path, capsys):
     assert report["evaluations"]["smoothing"] == 8
     assert {"load", "control", "framewise", "inversion", "smoothing"} == set(report["seconds"])
     assert report["peak_memory_bytes"] > 0
+
+
+def test_a_film_of_the_run_is_written_with_the_sound_of_its_source(tmp_path, capsys):
+    frames = read_clip(load_index()[0].file, num_frames=4).frames
+    tone = Sound((8000 * np.sin(np.arange(SAMPLE_RATE)[:, None] / [15.0, 15.0])).astype(np.int16))
+    heard = compose([Tile(frames, "one"), Tile(frames, "two")], 8, "", FilmOptions(seconds=1, wipe=False), tone)
+    write_film(tmp_path / "source.mp4", heard)
+    source = ["--video", str(tmp_path / "source.mp4"), "--num-frames", "2"]
+    arguments = ["run", *source, "--prompt", "a red cube", *TWO_STEPS]
+    films = ["--film", str(tmp_path / "new" / "film.mp4"), "--film-seconds", "0.5", "--no-film-wipe"]
+    assert cli.main([*arguments, *films, "--output", str(tmp_path / "out.mp4"), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    info = probe(report["paths"]["film"])
+    assert (info.width, info.height) == (1280, 720)
+    assert info.duration == pytest.approx(0.5, abs=0.1)
+    sound = read_sound(report["paths"]["film"], seconds=0.2)
+    assert np.abs(sound.samples).max() > 6000
+    assert carried.read(report["paths"]["film"]).settings["seed"] == report["seed"]
+
+
+def test_a_film_that_cannot_be_made_is_told_before_anything_runs(clip, tmp_path, capsys):
+    arguments = ["run", "--video", clip, "--prompt", "a red cube", "--output", str(tmp_path / "out.mp4")]
+    for flags, told in ((["--film", "film.gif"], "must end in .mp4"), (["--film-speed", "3"], "speed of a film")):
+        assert cli.main([*arguments, *flags]) == 1
+        err = capsys.readouterr().err
+        assert told in err
+        assert "Loading" not in err
 
 
 TASKS = {

@@ -17,6 +17,7 @@ from test_page import overflow
 from bivdiff.catalog.requests import default_request
 from bivdiff.errors import InputError
 from bivdiff.media import carried
+from bivdiff.media.reading import probe
 from bivdiff.media.writing import write_mp4, write_png
 from bivdiff.studio.jobs import Jobs
 from bivdiff.types import Control
@@ -225,7 +226,7 @@ def test_a_finished_run_shows_its_clips_scores_seconds_and_files(context, page, 
     assert [name for name, _ in tiles["Source"]["scores"]] == ["Flicker"]
     assert ["Seed", "7"] in view.player["facts"]
     assert ["Smoothing", "1.0 s"] in view.player["facts"]
-    assert [one["label"] for one in view.player["downloads"]] == ["GIF", "PNG frames (zip)"]
+    assert [one["label"] for one in view.player["downloads"]] == ["GIF", "PNG frames (zip)", "Film", "Film, square"]
     assert tiles["Bridged"]["file"]["orig_name"] == "bridged.mp4"
     changed, _, everything = view.settings.partition("<details")
     assert "Mixing ratio" in changed
@@ -553,6 +554,8 @@ def test_a_client_lists_marks_adopts_and_deletes(address, served, owner, clip):
     assert [row["id"] for row in cards["rows"]] == [run_id]
     cards = client.predict(starred=run_id, favourite=True, api_name="/history_favourite", **mine)
     assert cards["rows"][0]["favourite"] is True
+    film = client.predict(run_id, "square", mine["visitor"], api_name="/film")
+    assert probe(film).width == 1080
     file = handle_file(served.runs.get(run_id, owner).files["bridged"])
     cards, *_ = client.predict(file=file, api_name="/history_adopt", **mine)
     assert [row["key"] for row in cards["rows"]] == ["dropped", "done"]

@@ -89,7 +89,7 @@ def test_a_result_shows_what_its_task_has(context, task):
     request = TABS[task].read_job(context, values(left="25%", instruction="make it night")).request
     *_, result = context.run(request)
     files = context.runs.finish(context.runs.begin(request, 8, "a" * 32), result, {})
-    shown = results.result_player(result, 8, files)
+    shown = results.result_player(result, 8, results.scores_of(result), files)
     steering = {"control": ["Control map"], "inpaint": ["Mask"]}.get(task, [])
     first = {"smooth": "Your frames", "outpaint": "Canvas"}.get(task, "Source")
     middle = [] if task == "smooth" else ["Frame by frame"]
@@ -118,7 +118,9 @@ def test_a_run_that_finds_its_frames_kept_says_so(context):
     request = smooth_ratio(context, 0.5)
     list(context.run(request))
     *_, result = context.run(smooth_ratio(context, 0.25))
-    assert ["Frame by frame", "kept from an earlier run"] in results.result_player(result, 8, {})["facts"]
+    assert ["Frame by frame", "kept from an earlier run"] in results.result_player(
+        result, 8, results.scores_of(result), {}
+    )["facts"]
 
 
 def smooth_ratio(context, ratio):
@@ -147,7 +149,7 @@ def test_two_controls_have_a_map_each(context):
     assert [tile["label"] for tile in shown["tiles"]] == ["Source", "Edges", "Depth"]
     assert all(is_filled(shown))
     *_, result = context.run(request)
-    player = results.result_player(result, 8, {})
+    player = results.result_player(result, 8, results.scores_of(result), {})
     assert [tile["label"] for tile in player["tiles"]][1:3] == ["Control map: edges", "Control map: depth"]
 
 

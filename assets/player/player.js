@@ -39,7 +39,7 @@ class Player {
     this.views = new Views(this);
     this.pager = new Pager(this);
     this.transport = new Transport(this);
-    this.readout = new Readout();
+    this.readout = new Readout(this.options.onFilm);
     root.append(
       this.views.bar, this.views.settings, this.empty, this.grid, this.over.box, this.pager.box, this.transport.box,
       this.keys.help, this.readout.box,
@@ -313,6 +313,7 @@ class Player {
 }
 
 // `options.onChoose(index)` is told which clip is chosen; without it there is nothing to choose.
+// `options.onFilm(film)` is told which film is wanted, of the downloads that are made when they are asked for.
 function mountPlayer(root, data, options = {}) {
   const player = new Player(root, options);
   player.start(data);

@@ -1,7 +1,8 @@
 // Below the clips: what a run says of itself, and its files.
 
 class Readout {
-  constructor() {
+  constructor(onFilm) {
+    this.onFilm = onFilm;
     this.box = make("div", "bdp-readout");
     this.facts = part(this.box, "dl", "bdp-facts");
     this.downloads = part(this.box, "div", "bdp-downloads");
@@ -17,8 +18,8 @@ class Readout {
       pair.append(make("dt", "", term), make("dd", "", text));
       return pair;
     }));
-    this.downloads.replaceChildren(...downloads.map(({ label, file }) => {
-      const link = saveLink("bdp-download", file);
+    this.downloads.replaceChildren(...downloads.map(({ label, file, film }) => {
+      const link = film ? button("bdp-download", "save", () => this.onFilm(film)) : saveLink("bdp-download", file);
       link.append(make("span", "", label));
       return link;
     }));

@@ -16,9 +16,12 @@ from bivdiff.cli.output import Progress, tell
 from bivdiff.cli.planning import manager_of, planned
 from bivdiff.errors import InputError
 from bivdiff.media.carried import carry_of
-from bivdiff.media.writing import write_gif, write_mp4, write_png_zip
+from bivdiff.media.film import SHAPES, FilmOptions
+from bivdiff.media.reading import read_sound
+from bivdiff.media.writing import write_film, write_gif, write_mp4, write_png_zip
 from bivdiff.pixels import masks
 from bivdiff.settings import Settings
+from bivdiff.studio.films import film_of
 from bivdiff.studio.form import read_form
 from bivdiff.types import GenerationResult, StepEvent
 
@@ -29,6 +32,15 @@ def add_run_command(commands: Any) -> None:
     run.add_argument("--video", required=True, type=Path, help="source clip: any video, GIF or picture")
     run.add_argument("--prompt", required=True, help="what the new clip shows")
     run.add_argument("--output", type=Path, default=Path("out.mp4"), help="where the clip goes: .mp4, .gif or .zip")
+    run.add_argument("--film", type=Path, help="write a film to post, too: source, frame by frame and bridged side by "
+                     "side under captions, with the source's sound (.mp4)")  # fmt: skip
+    run.add_argument("--film-shape", choices=SHAPES, default=FilmOptions.shape, help="of the film: 16:9 or 1:1 "
+                     "(default: %(default)s)")  # fmt: skip
+    run.add_argument("--film-seconds", type=float, default=FilmOptions.seconds, help="how long the clips are shown "
+                     "side by side, at least (default: %(default)s)")  # fmt: skip
+    run.add_argument("--film-speed", type=float, default=FilmOptions.speed, help="below 1 is slow motion, and silent "
+                     "(default: %(default)s)")  # fmt: skip
+    run.add_argument("--no-film-wipe", action="store_true", help="the film ends without a wipe between both clips")
     add_source_flags(run)
     add_request_flags(run)
     run.set_defaults(carry_out=run_command)
@@ -36,13 +48,14 @@ def add_run_command(commands: Any) -> None:
 
 def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     """Make a clip and write it, its frame-wise and its control clips."""
-    write = _writer(args.output)
+    write, film_options = _writer(args.output), _film_options(args)
     request, fps = read_form(form_of(args))
     from bivdiff.bridge.pipeline import last, run
 
     manager = manager_of(settings)
     request, found = planned(request, manager, args.fit_memory)
-    _make_folder(args.output.parent)
+    for path in filter(None, (args.output, args.film)):
+        _make_folder(path.parent)
     result = last(_followed(run(request, manager)))
     shown = {"result": result.frames, "framewise": result.framewise_frames}
     for number, control_frames in enumerate(result.control_frames):
@@ -55,6 +68,12 @@ def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
         path = args.output if name == "result" else args.output.with_stem(f"{args.output.stem}-{name}")
         write(path, frames, fps, carry)
         paths[name] = str(path)
+    if args.film:
+        lasts = len(request.frames) / fps
+        sound = read_sound(args.video, start=args.start or 0.0, seconds=lasts) if film_options.speed == 1 else None
+        film = film_of(result.request, result.framewise_frames, result.frames, fps, film_options, sound)
+        write_film(args.film, film, carry)
+        paths["film"] = str(args.film)
     return {**_summary(result), "estimate": found, "fps": fps, "paths": paths}
 
 
@@ -68,6 +87,15 @@ def _writer(path: Path) -> Any:
     if path.suffix.lower() not in writers:
         raise InputError(f"The output '{path.name}' must end in {', '.join(writers)}. Rename it.")
     return writers[path.suffix.lower()]
+
+
+def _film_options(args: argparse.Namespace) -> FilmOptions:
+    """How the film is to look, found before anything is computed."""
+    if args.film and args.film.suffix.lower() != ".mp4":
+        raise InputError(f"The film '{args.film.name}' must end in .mp4. Rename it.")
+    return FilmOptions(
+        shape=args.film_shape, seconds=args.film_seconds, speed=args.film_speed, wipe=not args.no_film_wipe
+    )
 
 
 def _make_folder(folder: Path) -> None:

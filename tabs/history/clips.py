@@ -15,7 +15,7 @@ from tabs.boards import sentence
 from tabs.history.wording import setting_in_words
 from tabs.results import result_tiles, shown_masks
 from tabs.running import STAGES
-from tabs.widgets.player import player_value, served, tile
+from tabs.widgets.player import film_buttons, player_value, served, tile
 
 if TYPE_CHECKING:
     from bivdiff.studio.history.records import Run
@@ -45,6 +45,8 @@ def run_player(run: Run, request: GenerationRequest | None, why: str) -> dict[st
         {"label": FILES.get(name, name.capitalize()), "file": served(path)}
         for name, path in run.files.items() if str(path) not in shown
     ]  # fmt: skip
+    if {"framewise", "bridged"} <= run.files.keys():
+        downloads += film_buttons(run.id)
     facts = [("Seed", str(run.seed))] if run.seed is not None else []
     facts += [(label, f"{run.seconds[stage]:.1f} s") for stage, label in STAGES.items() if stage in run.seconds]
     return player_value(tiles, run.fps, facts, downloads)

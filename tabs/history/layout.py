@@ -13,6 +13,7 @@ from tabs import controls as shared
 from tabs.binding import bind
 from tabs.boards import LOOK_AGAIN
 from tabs.context import AppContext
+from tabs.films import wire_films
 from tabs.following import TaskTab
 from tabs.history.acting import adopt, again, delete, press_delete, restore
 from tabs.history.comparing import compare
@@ -61,6 +62,7 @@ def build(
     _wire_list(page, tab, tabs, inputs, shown)
     _wire_details(page, inputs, drop, shown)
     _wire_restore(page, tabs, inputs, shown)
+    wire_films(context, shown.player, visitor, api_name="film")
     _add_comparison(page, cards, visitor)
 
 

@@ -39,5 +39,13 @@ window.bdReveal = (id) => requestAnimationFrame(() => {
   bdScrollTo(place);
 });
 
+// Saves a file that an event has made: only a link's own download can name it.
+window.bdSave = (file) => {
+  const link = document.createElement("a");
+  link.href = file.url;
+  link.download = file.orig_name || "";
+  link.click();
+};
+
 // Makes the page look anew for its visitor's jobs: what stands behind the mark is nobody's name, but it differs.
 window.bdLookAgain = (visitor, mark) => `${visitor.split(mark)[0]}${mark}${Date.now()}`;

@@ -1,4 +1,4 @@
-// Puts the player of the studio (assets/player) into its place, and tells Gradio what is chosen.
+// Puts the player of the studio (assets/player) into its place, and tells Gradio what is chosen, and which film is wanted.
 // Given by Gradio: element, props, watch, trigger.
 
 const root = element.querySelector(".bd-player");
@@ -7,7 +7,14 @@ const choose = (index) => {
   trigger("pick", { index });
 };
 
-root.player = window.bdStudio.mountPlayer(root, props.value, root.classList.contains("has-choice") ? { onChoose: choose } : {});
+const film = (wanted) => {
+  props.value = { ...props.value, wanted };
+  trigger("film");
+};
+
+root.player = window.bdStudio.mountPlayer(root, props.value, {
+  onFilm: film, ...(root.classList.contains("has-choice") ? { onChoose: choose } : {}),
+});
 watch("value", () => {
   root.player.update(props.value);
   // The server does not know what was chosen meanwhile.

@@ -27,6 +27,9 @@ from tabs.widgets.component import Widget
 LOSSLESS_PIXELS = 2**20  # clips of a row up to this many pixels travel without loss
 QUALITY = 88
 EFFORT = 30  # of the lossless encoder, 0 to 100: more takes longer, and gains next to nothing
+FILMS = (("Film", "wide"), ("Film, square", "square"))
+"""What the buttons for a run's film say, and the shape that they ask for."""
+
 LOOKS = {"row": "is-row", "preview": "is-row is-preview", "grid": "", "choice": "has-choice"}
 
 
@@ -37,6 +40,7 @@ def clip_player(
 
     Args:
         value: made by `player_value` or `comparison_value`.
+            A button of `film_buttons` triggers `film`, and the value has the run's id and the shape as `wanted`.
         looks: "row" for a result; "preview" for what goes into a run, with fewer controls; "grid" for a comparison;
             "choice" for one of which a clip can be chosen: that triggers `pick`, whose event data have the `index`, and
             the value has it as `chosen`.
@@ -69,6 +73,11 @@ def player_value(
 ) -> dict[str, Any]:
     """The value of a row: tiles, playback rate, and below them facts and files to download."""
     return {"tiles": list(tiles), "fps": fps, "facts": [list(fact) for fact in facts], "downloads": list(downloads)}
+
+
+def film_buttons(run_id: str) -> list[dict[str, Any]]:
+    """Downloads of a row that are made when they are asked for; none where the history has no run."""
+    return [{"label": label, "film": [run_id, shape]} for label, shape in FILMS] if run_id else []
 
 
 def sheet(frames: np.ndarray) -> dict[str, Any]:

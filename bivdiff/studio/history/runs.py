@@ -23,7 +23,11 @@ import numpy as np
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
 from bivdiff.media import carried
+from bivdiff.media.film import FilmOptions
+from bivdiff.media.reading import read_clip
+from bivdiff.media.writing import write_film
 from bivdiff.settings import Settings
+from bivdiff.studio.films import film_name, film_of
 from bivdiff.studio.history.database import Database
 from bivdiff.studio.history.files import (
     FRAMEWISE,
@@ -306,6 +310,32 @@ class Runs:
         if run.message == carried.NO_PICTURES:
             raise InputError(run.message)
         return carried.request_of(run.settings, self._files.pictures(run_id)), run.fps
+
+    def film(self, run_id: str, owner: str, options: FilmOptions) -> Path:
+        """The film of a run, made when it is first asked for: it takes seconds, and few runs are posted.
+
+        Args:
+            run_id: a run that is done.
+            owner: who asks.
+            options: how it looks; each look has a file of its own.
+
+        Raises:
+            InputError: the run is not there or not the owner's, has no result, or the film cannot be written.
+        """
+        run = self.get(run_id, owner)
+        if not {"framewise", "bridged"} <= run.files.keys():
+            raise InputError("A film needs a result, and this run has none. Choose a run that is done.")
+        path = self.folder(run_id) / film_name(options)
+        if not path.is_file():
+            request, fps = self.job(run_id, owner)
+            clips = (read_clip(run.files[name], num_frames=len(request.frames)) for name in ("framewise", "bridged"))
+            framewise, bridged = (clip.frames for clip in clips)
+            with self._files.writing(run_id, [path.name]) as folder:
+                carry = carried.carry(run.settings, packed_pictures(folder))
+                write_film(path, film_of(request, framewise, bridged, fps, options), carry)
+            self._update(run_id, Changes())
+            self._make_room(run_id)
+        return path
 
     # Opening
 
