@@ -184,12 +184,12 @@ def test_more_are_shown_when_asked_for(context, page, clip, monkeypatch):
 def test_more_than_a_page_can_hold_are_found_by_searching(context, page, clip, monkeypatch):
     monkeypatch.setattr(listing, "PAGE", 2)
     monkeypatch.setattr(listing, "MOST", 4)
-    for number in range(5):
-        context.runs.begin(asked(clip, prompt=f"number {number}"), 8.0, OWN)
+    for prompt in ("oldest", *["newer"] * 4):
+        context.runs.begin(asked(clip, prompt=prompt), 8.0, OWN)
     cards, more, limit, _ = listing.show_more(page, values(limit=4))
     assert (len(cards["rows"]), more["visible"], limit) == (4, False, 4)
     assert cards["note"] == "The newest 4 runs. Search to find older ones."
-    assert prompts(listing.list_runs(page, values(search="0"))) == ["number 0"]
+    assert prompts(listing.list_runs(page, values(search="oldest"))) == ["oldest"]
 
 
 def test_the_list_is_sent_again_only_when_it_has_changed(context, page, clip):
