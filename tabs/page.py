@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import replace
-from functools import partial
+from functools import partial, update_wrapper
 from typing import Any
 
 import gradio as gr
@@ -70,6 +70,7 @@ def build_page(context: AppContext) -> gr.Blocks:
             _fill(replace(context, family=name), page)
         for number in set(page.fns) - before:
             _name_for(page.fns[number], name)
+    _name_tools(page)
     tell_refusals(page)
     page.queue(max_size=QUEUE_SIZE)
     return page
@@ -128,6 +129,15 @@ def _name_for(event: Any, name: str) -> None:
     """Give an endpoint the family's name in front, where Gradio has put a number behind."""
     if isinstance(event.api_name, str):
         event.api_name = f"{name}_{re.sub(r'_[0-9]+$', '', event.api_name)}"
+
+
+def _name_tools(page: gr.Blocks) -> None:
+    """Give every public handler the name of its endpoint: MCP tools are called after their handlers."""
+    for event in page.fns.values():
+        if event.fn is not None and event.api_visibility == "public":
+            # One of its own: two endpoints may have one handler.
+            event.fn = update_wrapper(partial(event.fn), event.fn)
+            event.fn.__name__ = event.api_name
 
 
 def launch_options(settings: Settings | None = None) -> dict[str, Any]:

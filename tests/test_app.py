@@ -23,11 +23,10 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-import app
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.media.reading import probe
 from bivdiff.types import StepEvent
-from tabs import boards, control, controls, edit, following, inpaint, outpaint, queue, smooth
+from tabs import boards, control, controls, edit, following, inpaint, outpaint, queue, serving, smooth
 from tabs.context import AppContext
 from tabs.page import build_page, launch_options
 from tabs.running import Meter
@@ -577,6 +576,6 @@ def test_building_the_page_loads_no_model_library():
 
 
 def test_what_is_not_given_is_left_to_the_environment():
-    given = app.build_parser().parse_args(["--server-port", "8001"])
+    given = serving.build_parser().parse_args(["--server-port", "8001"])
     assert (given.server_port, given.server_name, given.device) == (8001, None, None)
     assert not any((given.share, given.inbrowser, given.mcp, given.auth))

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-import app
 from bivdiff.cli.parser import build_parser
 from bivdiff.settings import Settings
+from tabs import serving
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -114,7 +114,7 @@ def test_arguments_of_the_app_are_understood():
     given = commands(r"python app\.py")
     assert ["--mcp"] in given
     for words in given:
-        app.build_parser().parse_args(words)
+        serving.build_parser().parse_args(words)
 
 
 def test_programs_and_their_flags_exist():
@@ -133,7 +133,7 @@ def test_every_setting_is_explained_and_every_variable_exists():
 
 
 def test_every_flag_of_the_app_is_explained():
-    flags = {flag for action in app.build_parser()._actions for flag in action.option_strings} - {"-h", "--help"}
+    flags = {flag for action in serving.build_parser()._actions for flag in action.option_strings} - {"-h", "--help"}
     rows = re.findall(r"^\| `(--.*?) \|", text_of(ROOT / "docs" / "serving.md"), re.MULTILINE)
     assert {flag for row in rows for flag in re.findall(r"--[a-z-]+", row)} == flags
 

@@ -25,7 +25,6 @@ import yaml
 from fake_run import FakeRun, fake_context
 from packaging.requirements import Requirement
 
-import app
 from bivdiff.bridge import pipeline
 from bivdiff.catalog.own import check_allowed, check_may_manage
 from bivdiff.errors import InputError, ModelUnavailableError
@@ -34,6 +33,7 @@ from bivdiff.settings import Settings
 from bivdiff.studio import zerogpu
 from bivdiff.studio.limits import limits_sentence
 from bivdiff.types import GenerationResult
+from tabs import serving
 from tabs.context import AppContext
 from tabs.page import build_page, launch_options
 
@@ -53,7 +53,7 @@ def _plain_environment(monkeypatch):
 
 
 def given(*arguments):
-    return app.build_parser().parse_args(arguments)
+    return serving.build_parser().parse_args(arguments)
 
 
 # Where it is served, and to whom
@@ -79,54 +79,54 @@ def given(*arguments):
 def test_it_is_known_who_can_reach_the_page_and_models_of_ones_own_follow(monkeypatch, arguments, environment, others):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert app.open_to_others(given(*arguments)) is others
+    assert serving.open_to_others(given(*arguments)) is others
     decided = {
-        wish: app.visitors_settings(Settings(own_models=wish), others).own_models for wish in ("auto", "yes", "no")
+        wish: serving.visitors_settings(Settings(own_models=wish), others).own_models for wish in ("auto", "yes", "no")
     }
     assert decided == {"auto": "no" if others else "yes", "yes": "yes", "no": "no"}
 
 
 def test_a_wish_that_is_none_is_refused():
     with pytest.raises(InputError, match="BIVDIFF_OWN_MODELS is 'maybe'"):
-        app.visitors_settings(Settings(own_models="maybe"), False)
+        serving.visitors_settings(Settings(own_models="maybe"), False)
 
 
 def test_nothing_that_is_not_said_is_opened():
-    options = app.serving_options(given())
+    options = serving.serving_options(given())
     assert {name: value for name, value in options.items() if value} == {"ssl_verify": True}
     assert options["auth"] is options["mcp_server"] is None
     assert options["share"] is False  # None would let Gradio share of its own accord in a hosted notebook
 
 
 def test_a_space_shows_the_built_in_family_unless_its_owner_says_otherwise(monkeypatch):
-    assert app.visitors_settings(Settings(), True).families == "all"
+    assert serving.visitors_settings(Settings(), True).families == "all"
     monkeypatch.setenv("SPACE_ID", "ada/studio")
-    assert app.visitors_settings(Settings(), True).families == "toybox"
+    assert serving.visitors_settings(Settings(), True).families == "toybox"
     monkeypatch.setenv("BIVDIFF_FAMILIES", "sd15")
-    assert app.visitors_settings(Settings.from_env(), True).families == "sd15"
+    assert serving.visitors_settings(Settings.from_env(), True).families == "sd15"
 
 
 def test_whoever_opens_the_door_is_told(monkeypatch):
     everywhere = given("--server-name", ANYWHERE)
-    assert "password" in app.open_door(everywhere, locked=False)
-    assert app.open_door(everywhere, locked=True) == ""
-    assert app.open_door(given(), locked=False) == ""
+    assert "password" in serving.open_door(everywhere, locked=False)
+    assert serving.open_door(everywhere, locked=True) == ""
+    assert serving.open_door(given(), locked=False) == ""
     monkeypatch.setenv("SPACE_ID", "ada/studio")
-    assert app.open_door(everywhere, locked=False) == ""
+    assert serving.open_door(everywhere, locked=False) == ""
 
 
 def test_accounts_come_from_arguments_a_file_and_the_environment(monkeypatch, tmp_path):
     listed = tmp_path / "accounts"
     listed.write_text("grace:with:colon\n\nalan:c,omma\n", "utf-8")
     monkeypatch.setenv("BIVDIFF_AUTH", "joan:one, mary:two")
-    found = app.accounts(given("--auth", "ada:secret", "--auth-file", str(listed)))
+    found = serving.accounts(given("--auth", "ada:secret", "--auth-file", str(listed)))
     assert found == [("ada", "secret"), ("joan", "one"), ("mary", "two"), ("grace", "with:colon"), ("alan", "c,omma")]
 
 
 @pytest.mark.parametrize("wrong", ["ada", "ada:", ":secret"])
 def test_an_account_without_name_or_password_is_refused_and_not_repeated(wrong):
     with pytest.raises(InputError, match="not so") as refused:
-        app.accounts(given("--auth", wrong))
+        serving.accounts(given("--auth", wrong))
     assert "secret" not in str(refused.value).replace("'ada:secret'", "")
 
 
@@ -140,14 +140,14 @@ def test_an_account_without_name_or_password_is_refused_and_not_repeated(wrong):
 )
 def test_what_cannot_be_served_so_is_told_before_anything_starts(arguments, told):
     with pytest.raises(InputError, match=told):
-        app.serving_options(given(*arguments))
+        serving.serving_options(given(*arguments))
 
 
 def test_mcp_without_its_package_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "mcp", None)
-    monkeypatch.setattr(app.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(serving.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"gradio\[mcp\]"):
-        app.serving_options(given("--mcp"))
+        serving.serving_options(given("--mcp"))
 
 
 def test_wrong_arguments_end_the_app_with_a_sentence():
@@ -427,7 +427,7 @@ def test_the_container_has_the_spaces_python_starts_the_app_and_is_nobody_import
     assert environment["GRADIO_SERVER_PORT"] == docker_args("EXPOSE")[0] == "7860"
     known = {f"BIVDIFF_{name.upper()}" for name in Settings.__dataclass_fields__}
     assert {name for name in environment if name.startswith("BIVDIFF_")} <= known
-    assert app.open_to_others(given("--server-name", environment["GRADIO_SERVER_NAME"]))
+    assert serving.open_to_others(given("--server-name", environment["GRADIO_SERVER_NAME"]))
 
 
 def test_the_front_matter_fits_the_app():
@@ -498,7 +498,6 @@ def test_a_refusal_arrives_as_a_sentence(address):
 def test_the_actions_are_tools_of_their_own_names():
     pytest.importorskip("mcp")
     page = build_page(fake_context(FakeRun()))
-    app.name_tools(page)
     page.launch(prevent_thread_lock=True, quiet=True, mcp_server=True, **launch_options())
     try:
         schema = httpx.get(f"{page.local_url}gradio_api/mcp/schema").json()
