@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 from bivdiff.catalog.families import extend
@@ -39,10 +40,18 @@ def main() -> None:
     log_stages()
     page.launch(prevent_thread_lock=True, **options)
     # Not at once: importing would hold up the first page.
-    warming = threading.Timer(WARM_UP_AFTER, warm_up)
+    warming = threading.Timer(WARM_UP_AFTER, start_up, [settings, warm_up])
     warming.daemon = True
     warming.start()
     page.block_thread()
+
+
+def start_up(settings: Settings, warm_up: Callable[[], None]) -> None:
+    """Load the models' libraries, and tell what computes here and with which versions."""
+    warm_up()
+    from bivdiff.models.startup import startup_line
+
+    logging.getLogger("bivdiff").info(startup_line(settings))
 
 
 def log_stages() -> None:

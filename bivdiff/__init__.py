@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from bivdiff.version import __version__ as __version__  # which is not asked for lazily
+
 if TYPE_CHECKING:
     from bivdiff.bridge.pipeline import run
     from bivdiff.catalog.requests import default_request

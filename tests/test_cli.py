@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import platform
 import re
 import sys
 from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
 from zipfile import ZipFile
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import bivdiff
+from bivdiff.catalog.families import FAMILIES
 from bivdiff.cli import main as cli
 from bivdiff.cli.output import Progress, tell
 from bivdiff.media import carried
@@ -277,3 +282,22 @@ def test_help_reads_like_a_manual(capsys):
     text = capsys.readouterr().out
     for flag in ("--mixing-ratio", "--frame-stride", "--control-type", "--family", "--json"):
         assert flag in text
+
+
+def test_the_version_is_told_with_all_that_an_issue_needs(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    head, python, *libraries, device, dtype, offload, families = out.strip().split(" | ")
+    assert head == f"BIVDiff Studio {bivdiff.__version__}"
+    assert python == f"Python {platform.python_version()}"
+    assert libraries == [f"{name} {version(name)}" for name in ("torch", "diffusers", "transformers", "gradio")]
+    assert re.fullmatch(r"cpu, [\d.]+ GB", device)
+    assert (dtype, offload, families) == ("float32", "offload none", f"families {', '.join(FAMILIES)}")
+
+
+def test_the_version_has_one_truth():
+    project = (Path(bivdiff.__file__).parent.parent / "pyproject.toml").read_text("utf-8")
+    assert re.search(r'^version = "(.*)"$', project, re.MULTILINE)[1] == bivdiff.__version__

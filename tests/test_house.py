@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MEBIBYTE = 2**20
 
 FLOORS = (
-    "errors units fields types settings",
+    "errors version units fields types settings",
     "pixels",
     "media",
     "catalog",
