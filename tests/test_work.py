@@ -70,7 +70,7 @@ def test_one_click_does_nothing_twice(counts, monkeypatch):
         "encode": 4,  # the files: bridged, frame by frame and the map as mp4, bridged as GIF
     }
     assert counts["pack"] == 1  # when the run begins; the files take the archive from the disk
-    assert counts["packed_shape"] == 1  # when it ends: a request that was made smaller to fit would be packed anew
+    assert counts["packed_shape"] == 2  # nothing at the start; at the end, where a smaller request is packed anew
     assert counts["carry"] == 1  # one text and one archive for all files
     assert counts["unpack"] == 0  # nothing was restored
     assert counts["temporal_flicker"] == 3  # of the source, the frame-wise and the bridged clip

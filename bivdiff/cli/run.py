@@ -34,8 +34,8 @@ def add_run_command(commands: Any) -> None:
     run.add_argument("--output", type=Path, default=Path("out.mp4"), help="where the clip goes: .mp4, .gif or .zip")
     run.add_argument("--film", type=Path, help="write a film to post, too: source, frame by frame and bridged side by "
                      "side under captions, with the source's sound (.mp4)")  # fmt: skip
-    run.add_argument("--film-shape", choices=SHAPES, default=FilmOptions.shape, help="of the film: 16:9 or 1:1 "
-                     "(default: %(default)s)")  # fmt: skip
+    run.add_argument("--film-shape", choices=SHAPES, default=FilmOptions.shape, help="of the film: 16:9, 1:1 or one "
+                     "row (default: %(default)s)")  # fmt: skip
     run.add_argument("--film-seconds", type=float, default=FilmOptions.seconds, help="how long the clips are shown "
                      "side by side, at least (default: %(default)s)")  # fmt: skip
     run.add_argument("--film-speed", type=float, default=FilmOptions.speed, help="below 1 is slow motion, and silent "

@@ -31,7 +31,7 @@ from bivdiff.errors import InputError
 from bivdiff.media.sound import MAX_SECONDS, SAMPLE_RATE, Sound
 from bivdiff.pixels.fitting import checked_frames, fit_frames
 
-SHAPES = {"wide": (1280, 720), "square": (1080, 1080)}
+SHAPES = {"wide": (1280, 720), "square": (1080, 1080), "banner": (1280, 544)}
 """Width and height of a film, in pixels."""
 
 MIN_SPEED, MAX_SPEED = 0.1, 1.0
@@ -55,7 +55,7 @@ class FilmOptions:
     """How a film looks.
 
     Attributes:
-        shape: of `SHAPES`: "wide" is 16:9, "square" 1:1.
+        shape: of `SHAPES`: "wide" is 16:9, "square" 1:1, "banner" the height of one row of square clips.
         seconds: how long the clips are shown side by side, at least; they are repeated as a whole.
         speed: of the clips, from `MIN_SPEED` to 1; below 1 is slow motion, and without sound.
         wipe: whether a part follows in which a line wipes between the two last clips.
