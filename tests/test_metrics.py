@@ -18,7 +18,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from bivdiff.errors import InputError
-from bivdiff.pixels import metrics
+from bivdiff.pixels import flow, metrics
 from bivdiff.pixels.masks import composite, feather
 from bivdiff.toybox import world
 
@@ -246,10 +246,10 @@ def test_warp_error_keeps_only_pixels_that_flow_there_and_back() -> None:
     to_right = np.zeros((8, 8, 2), np.float32)
     to_right[..., 0] = 3
     grid = metrics._pixel_grid(8, 8)
-    kept = metrics._flows_agree(to_right, -to_right, grid - to_right)
+    kept = flow.flows_agree(to_right, -to_right, grid - to_right)
     assert not kept[:, :3].any()  # these come from outside the picture
     assert kept[:, 3:].all()
-    assert not metrics._flows_agree(0 * to_right, -to_right, grid - to_right).any()
+    assert not flow.flows_agree(0 * to_right, -to_right, grid - to_right).any()
 
 
 @pytest.mark.parametrize("score", ["temporal_flicker", "background_flicker", "warp_error"])

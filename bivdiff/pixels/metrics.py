@@ -18,13 +18,13 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 
 from bivdiff.errors import InputError
+from bivdiff.pixels.flow import MIN_SIDE, motions, sample
 
 # Equal clips have no finite PSNR; a number keeps averages and JSON usable. 8-bit clips that differ stay below it, down
 # to one level in one value out of some 150,000.
 PSNR_CAP = 100.0
 # Fewer pixels of an object than this say nothing about its place or colour.
 MIN_OBJECT_PIXELS = 16
-MIN_FLOW_SIDE = 16  # OpenCV's flow crashes on smaller pictures
 
 SCORES = (
     "psnr",
@@ -194,21 +194,16 @@ def warp_error(frames: np.ndarray, guide: np.ndarray) -> float:
     The flow is that of `guide` (the source, the control or the true clip, as long and as large as `frames`), so the
     clip is held to the motion it should have. Pixels whose forward and backward flows disagree (occlusions) or that
     come from outside the picture are left out. NaN for one frame, if no pixel is left, or for pictures that are smaller
-    than `MIN_FLOW_SIDE` pixels along a side.
+    than `flow.MIN_SIDE` pixels along a side.
 
     Source: Lai et al. 2018, arXiv:1808.00449, with OpenCV's DIS flow (arXiv:1603.03590) in its medium preset.
     """
     _check_pair(frames, guide)
-    if min(guide.shape[1:3]) < MIN_FLOW_SIDE:
+    if min(guide.shape[1:3]) < MIN_SIDE:
         return float("nan")
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    luma = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in guide]
     total, count = 0.0, 0
-    for (before, after), (source, target) in zip(pairwise(luma), pairwise(frames), strict=True):
-        forward, backward = flow.calc(before, after, None), flow.calc(after, before, None)
-        origin = backward + _pixel_grid(*before.shape)
-        kept = _flows_agree(forward, backward, origin)
-        error = cv2.remap(source.astype(np.float32), origin, None, cv2.INTER_LINEAR)[kept] - target[kept]
+    for motion, (source, target) in zip(motions(guide), pairwise(frames), strict=True):
+        error = sample(source.astype(np.float32), motion.origin)[motion.agreed] - target[motion.agreed]
         total += float(np.square(error, dtype=np.float64).sum())
         count += error.size
     return 1e3 * total / (count * 255.0**2) if count else float("nan")
@@ -454,21 +449,3 @@ def _gradients_by_distance(frame: np.ndarray, true: np.ndarray, distances: np.nd
     index = places[kept].astype(int)
     weights = (steps[kept], true_steps[kept], None)
     return np.stack([np.bincount(index, weight, len(_SEAM_BANDS)) for weight in weights])
-
-
-def _pixel_grid(height: int, width: int) -> np.ndarray:
-    """Each pixel's own x and y, float32 `(H, W, 2)`."""
-    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), 2).astype(np.float32)
-
-
-def _flows_agree(forward: np.ndarray, backward: np.ndarray, origin: np.ndarray) -> np.ndarray:
-    """Where going back to `origin` and forth again returns to the pixel, bool `(H, W)`.
-
-    The tolerance grows with the motion. Source: Sundaram, Brox and Keutzer 2010, "Dense point trajectories".
-    """
-    height, width = origin.shape[:2]
-    there = cv2.remap(forward, origin, None, cv2.INTER_LINEAR)
-    gap = np.square(there + backward).sum(2)
-    motion = np.square(there).sum(2) + np.square(backward).sum(2)
-    in_picture = ((origin >= 0) & (origin <= (width - 1, height - 1))).all(2)
-    return in_picture & (gap <= 0.01 * motion + 0.5)

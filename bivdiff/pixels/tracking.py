@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from bivdiff.errors import InputError
+from bivdiff.pixels.flow import MIN_SIDE, motions, pixel_grid, sample
 from bivdiff.types import check_frames
 
 # Shares of the shorter side: how far inside and outside the moved edge the true one is looked for where the flow is
@@ -32,7 +33,6 @@ _LEARNING_ROUNDS = 5
 _SAME_COLOR = 20  # levels by which a pixel that the flow follows may change
 _MIN_POINTS = 8
 _MAX_POINTS = 2000
-_MIN_FLOW_SIDE = 16  # OpenCV's flow raises an error or crashes on smaller pictures, where masks stay as they are
 
 
 class _Appearance(NamedTuple):
@@ -88,7 +88,7 @@ def track(frames: np.ndarray, first_mask: np.ndarray) -> np.ndarray:
     """
     check_frames(frames, "The clip to track in")
     painted = _checked(frames, first_mask)
-    if painted.all() or min(painted.shape) < _MIN_FLOW_SIDE:
+    if painted.all() or min(painted.shape) < MIN_SIDE:
         return np.broadcast_to(painted * np.uint8(255), frames.shape[:3]).copy()
     followed = _learn(frames[0], painted)
     masks = _follow_motion(frames, painted) if followed is None else _follow_object(frames, followed)
@@ -149,17 +149,17 @@ def _margin(core: np.ndarray, painted: np.ndarray) -> tuple[int, float]:
 def _follow_object(frames: np.ndarray, followed: _Object) -> Iterator[np.ndarray]:
     mask = followed.mask
     for motion, frame in zip(_motions(frames), frames[1:], strict=True):
-        moved = (_sample(mask.astype(np.float32), motion.origin) > 0.5).astype(np.uint8)
+        moved = (sample(mask.astype(np.float32), motion.origin) > 0.5).astype(np.uint8)
         mask = _large_parts(_cut(frame, moved, motion.trusted, followed.appearance), touching=moved)
         yield _within(mask, followed.margin)
 
 
 def _follow_motion(frames: np.ndarray, painted: np.ndarray) -> Iterator[np.ndarray]:
     height, width = painted.shape
-    grid, shape = _pixel_grid(height, width), painted.astype(np.float32)
+    grid, shape = pixel_grid(height, width), painted.astype(np.float32)
     mask, path = painted, np.eye(3)
     for motion in _motions(frames):
-        chosen = motion.trusted & (_sample(mask.astype(np.float32), motion.origin) > 0.5)
+        chosen = motion.trusted & (sample(mask.astype(np.float32), motion.origin) > 0.5)
         step = _similarity(motion.origin[chosen], grid[chosen])
         if step is not None:
             path = step @ path
@@ -179,19 +179,9 @@ def _similarity(before: np.ndarray, after: np.ndarray) -> np.ndarray | None:
 
 def _motions(frames: Sequence[np.ndarray] | np.ndarray) -> Iterator[_Motion]:
     """The motion into each frame but the first, found between neighbours."""
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    height, width = frames[0].shape[:2]
-    grid = _pixel_grid(height, width)
-    for before, after in pairwise(frames):
-        grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (before, after)]
-        forward, backward = flow.calc(*grey, None), flow.calc(*reversed(grey), None)
-        origin = grid + backward
-        there = _sample(forward, origin)
-        gap = np.square(there + backward).sum(2)
-        length = np.square(there).sum(2) + np.square(backward).sum(2)
-        trusted = ((origin >= 0) & (origin <= (width - 1, height - 1))).all(2) & (gap <= 0.01 * length + 0.5)
-        trusted &= cv2.absdiff(_sample(before, origin), after).max(2) < _SAME_COLOR
-        yield _Motion(origin, trusted)
+    for (before, after), motion in zip(pairwise(frames), motions(frames), strict=True):
+        alike = cv2.absdiff(sample(before, motion.origin), after).max(2) < _SAME_COLOR
+        yield _Motion(motion.origin, motion.agreed & alike)
 
 
 def _cut(frame: np.ndarray, moved: np.ndarray, trusted: np.ndarray, appearance: _Appearance) -> np.ndarray:
@@ -241,13 +231,3 @@ def _distance_to(mask: np.ndarray) -> np.ndarray:
 
 def _iou(mask: np.ndarray, other: np.ndarray) -> float:
     return float((mask & other).sum() / max((mask | other).sum(), 1))
-
-
-def _sample(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """A picture's values at points `(H, W, 2)`; 0 beyond its edges."""
-    return cv2.remap(picture, points, None, cv2.INTER_LINEAR)
-
-
-def _pixel_grid(height: int, width: int) -> np.ndarray:
-    """Each pixel's own x and y, float32 `(H, W, 2)`."""
-    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), 2).astype(np.float32)
