@@ -100,11 +100,12 @@ def read_catalog(path: Path, families: Mapping[str, Family]) -> dict[str, Family
     """
     steered = {image_model: record.steering for image_model, record in IMAGE_MODELS.items() if record.steering}
     groups: Any = {f"{kind}s": (dict[str, Component], {}) for kind in steered.values()}
-    family_table = create_model("Family", __base__=FamilyTable, **groups)
-    file = create_model("File", __base__=_Table, families=(dict[str, family_table], {}))
+    family_table: Any = create_model("Family", __base__=FamilyTable, **groups)
+    families_of_file: Any = dict[str, family_table]
+    file: Any = create_model("File", __base__=_Table, families=(families_of_file, {}))
     try:
         content = tomllib.loads(path.read_text("utf-8"))
-        tables: dict[str, FamilyTable] = file.model_validate(content).families  # type: ignore[attr-defined]
+        tables: dict[str, FamilyTable] = file.model_validate(content).families
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"The catalog file '{path}' cannot be read: {error}. Correct it, or remove it.") from error
     except ValidationError as error:
