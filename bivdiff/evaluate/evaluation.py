@@ -18,7 +18,7 @@ from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
 from bivdiff.models.manager import ModelManager
 from bivdiff.pixels import metrics
-from bivdiff.pixels.flow import pixel_grid, sample
+from bivdiff.pixels.flow import pixel_grid
 from bivdiff.pixels.masks import extend_canvas, grow
 from bivdiff.pixels.tracking import track
 from bivdiff.toybox import data, world
@@ -178,10 +178,11 @@ def flickering(frames: np.ndarray, seed: int) -> np.ndarray:
     rng = np.random.default_rng((seed, 3))
     height, width = frames.shape[1:3]
     grid = pixel_grid(height, width)
+    one_map: Any = None  # the places lie in one array
     made = []
     for frame in frames:
         places = grid + width * 0.004 * _soft_noise(rng, (height, width, 2), width / 10)
-        warped = sample(frame.astype(np.float32), places, cv2.INTER_CUBIC, cv2.BORDER_REFLECT_101)
+        warped = cv2.remap(frame.astype(np.float32), places, one_map, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
         gain = 1 + rng.normal(0, 0.014) + rng.normal(0, 0.009, 3)
         blotches = 2 * _soft_noise(rng, frame.shape, width / 10) + 1.5 * _soft_noise(rng, frame.shape, width / 50)
         made.append(warped * gain + rng.normal(0, 1.2) + rng.normal(0, 0.8, 3) + blotches)
