@@ -1,6 +1,7 @@
 """README and docs keep their word: links lead somewhere, and commands are understood and, without a card, run.
 
-So that this takes seconds, the runs take two steps a stage and four frames, and the weights are random: nothing is said of their clips.
+So that this takes seconds, the runs take two steps a stage and four frames, and the weights are random: nothing is
+said of their clips.
 """
 
 from __future__ import annotations
