@@ -182,7 +182,9 @@ def flickering(frames: np.ndarray, seed: int) -> np.ndarray:
     made = []
     for frame in frames:
         places = grid + width * 0.004 * _soft_noise(rng, (height, width, 2), width / 10)
-        warped = cv2.remap(frame.astype(np.float32), places, one_map, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+        warped = cv2.remap(
+            frame.astype(np.float32), places, one_map, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+        )
         gain = 1 + rng.normal(0, 0.014) + rng.normal(0, 0.009, 3)
         blotches = 2 * _soft_noise(rng, frame.shape, width / 10) + 1.5 * _soft_noise(rng, frame.shape, width / 50)
         made.append(warped * gain + rng.normal(0, 1.2) + rng.normal(0, 0.8, 3) + blotches)
