@@ -133,7 +133,9 @@ def _axes(args: argparse.Namespace) -> dict[str, list[Any]]:
     for given in args.vary:
         name, found, values = given.partition("=")
         if not found:
-            raise InputError(f"'{given}' names no values. Write it as in seed=1,2.")
+            raise InputError(
+                f"'{given}' is not a valid value for --vary. Use a setting and its values, such as seed=1,2."
+            )
         name = name.strip().replace("-", "_")
         axes[name] = [*axes.get(name, []), *read_values(name, values)]
     return axes

@@ -10,6 +10,7 @@ from typing import Any
 
 from bivdiff.catalog.families import models_for
 from bivdiff.errors import InputError
+from bivdiff.fields import table
 from bivdiff.types import MAX_AXES, GenerationRequest
 
 AXES: Mapping[str, str] = {
@@ -28,10 +29,6 @@ EARLY = ("video_model", "seed", "guidance_scale")  # their cells have stages of 
 BLENDED = ("mixing_ratio", "mixing_rule", "seed", "guidance_scale")  # they end with the blend that is smoothed
 LATE = ("mixing_ratio", "mixing_rule", "smoothing_guidance_scale", "num_smoothing_steps")
 """Their values share one frame-wise pass and one pair of inversions."""
-_NUMBERS: Mapping[str, type] = {
-    "mixing_ratio": float, "smoothing_guidance_scale": float, "guidance_scale": float, "num_smoothing_steps": int,
-    "seed": int,
-}  # fmt: skip
 _UNORDERED = ("mixing_rule", "video_model", "seed")  # their values have no extremes
 
 
@@ -51,13 +48,20 @@ def read_values(name: str, text: str) -> list[Any]:
     Raises:
         InputError: one of them is no number, where the setting wants numbers.
     """
-    kind = _NUMBERS.get(name, str)
+    entry = table(GenerationRequest).get(name)
+    kind: type = str
+    if entry is not None and entry.kind == "number":
+        kind = int if entry.whole else float
     parts = [part.strip() for part in text.split(",") if part.strip()]
+    return list(dict.fromkeys(_read_value(name, part, kind) for part in parts))
+
+
+def _read_value(name: str, text: str, kind: type) -> Any:
     try:
-        return list(dict.fromkeys(kind(part) for part in parts))
+        return kind(text)
     except ValueError:
         wanted = "whole numbers between commas, such as 1, 2" if kind is int else "numbers between commas, as in 0.5, 1"
-        raise InputError(f"'{text}' are no values of {name}. Write {wanted}.") from None
+        raise InputError(f"'{text}' is not a valid value for {name}. Use {wanted}.") from None
 
 
 def check_axes(request: GenerationRequest, axes: Mapping[str, Sequence[Any]]) -> None:

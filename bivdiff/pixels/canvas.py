@@ -43,7 +43,7 @@ def parse_size(text: str) -> tuple[int, int]:
     numbers = [int(side) for side in sides if side.isdecimal()]
     if len(numbers) != len(sides) or len(sides) > 2 or any(side % 8 or not 64 <= side <= 1024 for side in numbers):
         raise InputError(
-            f"'{text}' is no size. Write width and height as in '576x320', each a multiple of 8 from 64 to 1024."
+            f"'{text}' is not a valid size. Use width and height as in '576x320', each a multiple of 8 from 64 to 1024."
         )
     return numbers[0], numbers[-1]
 
@@ -90,7 +90,7 @@ def _shares(extend: str, width: int, height: int) -> tuple[float, float, float, 
     if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*[:x/]\s*(\d+(?:\.\d+)?)", text):
         wanted = float(match[1]) / float(match[2]) if float(match[2]) else 0.0
         if not wanted:
-            raise InputError(f"'{extend}' is no aspect ratio. Write it as 16:9.")
+            raise InputError(f"'{extend}' is not a valid aspect ratio. Use one such as 16:9.")
         now = width / height
         across, down = max(0.0, wanted / now - 1) / 2, max(0.0, now / wanted - 1) / 2
         return across, down, across, down
@@ -107,5 +107,5 @@ def _shares(extend: str, width: int, height: int) -> tuple[float, float, float, 
 def _share(text: str, side: int) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%|px)?", text)
     if not match:
-        raise InputError(f"'{text}' is no length. Write pixels, such as 64, or percent, such as 25%.")
+        raise InputError(f"'{text}' is not a valid length. Use pixels, such as 64, or percent, such as 25%.")
     return float(match[1]) / (100 if match[2] == "%" else side)
