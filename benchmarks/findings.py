@@ -53,7 +53,7 @@ SHOWN = {
     "warp_error": "warp error", "background_flicker": "flicker", "sharpness": "sharpness",
 }  # fmt: skip
 COLORS = {"linear": "#1d4ed8", "variance_preserving": "#c2410c", "slerp": "#15803d"}
-DASHES = {"linear": "", "variance_preserving": "7 4", "slerp": "2 4"}
+DASHES = {"linear": "-", "variance_preserving": "--", "slerp": ":"}
 
 
 def preset_of(task: str, image_model: str) -> dict[str, Any]:
@@ -367,86 +367,55 @@ def _digits(value: float) -> str:
 # The picture
 
 
-def picture(ways: Sequence[Way]) -> str:
-    """Curves over the ratio as SVG: PSNR less the frame-wise clip's, and flicker as a share of the frame-wise one's.
-
-    It has a ground of its own, so it can be read on a light and on a dark page.
-    """
-    wide, tall, left, top = 190, 120, 46, 64
-    width, height = left + len(ways) * (wide + GAP), top + 2 * (tall + 52) + 4
-    parts = [f'<rect width="{width}" height="{height}" rx="8" fill="#fff"/>', _key(ways, left)]
-    for number, way in enumerate(ways):
-        across = left + number * (wide + GAP)
-        parts.append(
-            f'<text x="{across}" y="{top - 14}" font-weight="600">{_short(way)}, {len(way.scenes)} scenes</text>'
-        )
-        for down, (name, score) in enumerate(CURVES.items()):
-            parts += _panel(way, score, name if number == 0 else "", across, top + down * (tall + 52), wide, tall)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        'font-family="system-ui, sans-serif" font-size="12" fill="#18181b" role="img" '
-        f'aria-label="PSNR and flicker over the mixing ratio, for each task and rule">{"".join(parts)}</svg>\n'
-    )
-
-
-GAP = 46  # pixels
 CURVES = {
-    "PSNR over the frame-wise clip's, dB": "psnr",
-    "Flicker, as a share of the frame-wise clip's": "background_flicker",
+    "PSNR over the\nframe-wise clip's, dB": "psnr",
+    "flicker, as a share of\nthe frame-wise clip's": "background_flicker",
 }
+
+
+def draw(ways: Sequence[Way], path: Path) -> None:
+    """Draw curves over the ratio: PSNR less the frame-wise clip's, and flicker as a share of the frame-wise one's.
+
+    The picture has a ground of its own, so it can be read on a light and on a dark page.
+    """
+    import matplotlib.pyplot as plt  # of requirements-dev.txt; the tables need none
+
+    plt.rcParams.update({"svg.hashsalt": "findings", "svg.fonttype": "none", "font.family": "sans-serif"})
+    figure, rows = plt.subplots(len(CURVES), len(ways), figsize=(2.6 * len(ways) + 0.8, 5), squeeze=False)
+    for axes, (name, score) in zip(rows, CURVES.items(), strict=True):
+        axes[0].set_ylabel(name, fontsize=9)
+        for panel, way in zip(axes, ways, strict=True):
+            _draw_panel(panel, way, score)
+    for panel, way in zip(rows[0], ways, strict=True):
+        panel.set_title(f"{_short(way)}, {len(way.scenes)} scenes", fontsize=10, loc="left")
+    found = {text: line for panel in rows.flat for line, text in zip(*panel.get_legend_handles_labels(), strict=True)}
+    figure.legend(found.values(), found.keys(), loc="upper left", ncols=len(found), frameon=False, fontsize=9)
+    figure.text(0.99, 0.965, "bars: a standard error", ha="right", fontsize=9)
+    figure.supxlabel("mixing ratio", fontsize=9)
+    figure.tight_layout(rect=(0, 0, 1, 0.93))
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    plt.close(figure)
+
+
+def _draw_panel(panel: Any, way: Way, score: str) -> None:
+    lines = _lines(way, score)
+    for rule, points in lines.items():
+        errors = [[point.value - point.low for point in points], [point.high - point.value for point in points]]
+        ratios, values = [point.ratio for point in points], [point.value for point in points]
+        looks = {"color": COLORS[rule], "linestyle": DASHES[rule], "elinewidth": 1}
+        panel.errorbar(ratios, values, yerr=errors, label=rule.replace("_", " "), **looks)
+    panel.axvline(way.preset["mixing_ratio"], color="#6d28d9", linestyle="--", linewidth=1, label="the preset")
+    level = 0.0 if score == "psnr" else 1.0
+    panel.axhline(level, color="#71717a", linestyle=":", linewidth=1, label="the frame-wise clip")
+    ratios = sorted({point.ratio for points in lines.values() for point in points})
+    panel.set_xticks(ratios, [f"{ratio:g}" for ratio in ratios])
+    panel.tick_params(labelsize=8)
+    if score != "psnr":
+        panel.set_ylim(bottom=0)
 
 
 def _short(way: Way) -> str:
     return title_of(way.image_model) if way.task in {"control", "edit"} else TASKS[way.task].title
-
-
-def _key(ways: Sequence[Way], left: int) -> str:
-    drawn = [rule for rule in MIXING_RULES if any(rule in _lines(way, "psnr") for way in ways)]
-    entries = [(rule.replace("_", " "), COLORS[rule], DASHES[rule]) for rule in drawn]
-    entries += [("the preset", "#6d28d9", "4 3"), ("the frame-wise clip", "#71717a", "1 3")]
-    return (
-        "".join(
-            f'<path d="M{left + 190 * number} 18h30" stroke="{color}" stroke-width="2" stroke-dasharray="{dash}"/>'
-            f'<text x="{left + 190 * number + 38}" y="22">{name}</text>'
-            for number, (name, color, dash) in enumerate(entries)
-        )
-        + f'<text x="{left + 190 * len(entries)}" y="22">bars: a standard error</text>'
-    )
-
-
-def _panel(way: Way, score: str, name: str, left: float, top: float, wide: float, tall: float) -> list[str]:
-    lines = _lines(way, score)
-    ratios = sorted({point.ratio for points in lines.values() for point in points})
-    level = 0.0 if score == "psnr" else 1.0
-    ends = [end for points in lines.values() for point in points for end in (point.low, point.high)]
-    low, high = (min(*ends, level), max(*ends, level)) if score == "psnr" else (0.0, max(*ends, level))
-
-    def x(ratio: float) -> float:
-        return round(left + ratio / (ratios[-1] or 1.0) * wide, 1)
-
-    def y(value: float) -> float:
-        return round(top + tall * (1 - (value - low) / ((high - low) or 1.0)), 1)
-
-    parts = [
-        f'<rect x="{left}" y="{top}" width="{wide}" height="{tall}" fill="none" stroke="#d4d4d8"/>',
-        f'<path d="M{left} {y(level)}h{wide}" stroke="#71717a" stroke-dasharray="1 3"/>',
-        f'<path d="M{x(way.preset["mixing_ratio"])} {top}v{tall}" stroke="#6d28d9" stroke-dasharray="4 3"/>',
-        *(f'<text x="{left - 5}" y="{y(value) + 4}" text-anchor="end" font-size="10">{value:.2g}</text>'
-          for value in (low, high)),
-        *(f'<text x="{x(ratio)}" y="{top + tall + 14}" text-anchor="middle" font-size="10">{ratio:g}</text>'
-          for ratio in ratios),
-    ]  # fmt: skip
-    if name:
-        parts.append(f'<text x="{left}" y="{top + tall + 32}" font-size="11">{name}; across: mixing ratio</text>')
-    for rule, points in lines.items():
-        drawn = " ".join(f"{x(point.ratio)},{y(point.value)}" for point in points)
-        parts.append(f'<polyline points="{drawn}" fill="none" stroke="{COLORS[rule]}" stroke-width="2" '
-                     f'stroke-dasharray="{DASHES[rule]}"/>')  # fmt: skip
-        parts += [
-            f'<path d="M{x(point.ratio)} {y(point.low)}V{y(point.high)}" stroke="{COLORS[rule]}" opacity="0.6"/>'
-            for point in points if point.high > point.low
-        ]  # fmt: skip
-    return parts
 
 
 class _Point(NamedTuple):
@@ -510,7 +479,7 @@ def main() -> int:
     parser.add_argument("--first-scene", type=int, default=200, help="away from the scenes that evaluate reports")
     parser.add_argument("--state", type=Path, help="where rows are kept after each scene, to go on from")
     parser.add_argument("--json", type=Path, help="where to write the rows")
-    parser.add_argument("--svg", type=Path, help="where to draw the curves")
+    parser.add_argument("--svg", type=Path, help="where to draw the curves, by matplotlib")
     args = parser.parse_args()
     ways = [way for way in WAYS if way[0] in args.task]
     scenes = range(args.first_scene, args.first_scene + args.clips)
@@ -535,7 +504,7 @@ def main() -> int:
         told = {f"{way.task}/{way.image_model}": way.by_scene for way in found}
         args.json.write_text(json.dumps(told, indent=1), "utf-8")
     if args.svg:
-        args.svg.write_text(picture(found), "utf-8")
+        draw(found, args.svg)
     return 0
 
 

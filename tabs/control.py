@@ -155,8 +155,7 @@ def preview_tiles(
 
 def preview_control(context: AppContext, values: Values) -> Iterator[dict[str, Any]]:
     """Show the trimmed source at once, then its control maps: what the image model will be given."""
-    frames, fps = None, 8.0
-    controls: tuple[Control, ...] = ()
+    frames, controls, fps = None, (), 8.0
     try:
         source = read_source(context, values)
         frames, fps = source.clip.frames, source.clip.fps

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from bivdiff.errors import OutOfMemoryError
-from bivdiff.models.device import free_memory
-from bivdiff.models.manager import ModelManager
+from bivdiff.models.manager import ModelManager, free_memory
 from bivdiff.types import GenerationRequest, StepEvent
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bivdiff.settings import ASSETS
 from bivdiff.toybox import data
@@ -131,7 +131,7 @@ def build_depth_estimator() -> DepthAnythingForDepthEstimation:
     ))  # fmt: skip
 
 
-def build_family() -> dict[str, Any]:
+def build_family() -> dict[str, object]:
     """Every component of the family by the name of its folder, untrained."""
     tokenizer, unet = build_tokenizer(), build_unet()
     return {
@@ -151,15 +151,10 @@ def build_family() -> dict[str, Any]:
     }
 
 
-def trainable(components: dict[str, Any]) -> dict[str, Any]:
-    """Those of some components that are networks."""
-    return {name: component for name, component in components.items() if hasattr(component, "parameters")}
-
-
-def save_family(folder: Path, components: dict[str, Any]) -> None:
+def save_family(folder: Path, components: dict[str, object]) -> None:
     """Write components in diffusers' folder layout: fp16 safetensors, sharded so that no file passes the limit."""
     for name, component in components.items():
-        if name in trainable(components):
+        if hasattr(component, "half"):
             component.half().save_pretrained(folder / name, max_shard_size=SHARD_SIZE)
         else:
             component.save_pretrained(folder / name)
