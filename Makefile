@@ -19,7 +19,7 @@ demo: $(VENV)/.app-installed
 
 test: style
 	$(BIN)/python tests/browser.py
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 style: $(VENV)/.tools-installed
 	$(BIN)/ruff check

@@ -21,8 +21,9 @@ from bivdiff.bridge.reuse import StageCache
 from bivdiff.errors import BIVDiffError
 from bivdiff.evaluate.bench import Load, bench
 from bivdiff.evaluate.evaluation import case_of, score
+from bivdiff.models.device import free_memory
 from bivdiff.models.estimate import estimate
-from bivdiff.models.manager import ModelManager, free_memory
+from bivdiff.models.manager import ModelManager
 from bivdiff.settings import Settings
 from bivdiff.units import say_bytes
 

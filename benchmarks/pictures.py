@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "pictures"
 COUNT, FPS, SEED = 8, 8, 1
 QUALITY = 84
-HERO = ("hero", "edit", 1, {"image_model": "instruct-pix2pix", "mixing_ratio": 0.25})
+HERO = ("hero", "control", 0, {"image_model": "t2i-adapter"})
 TASKS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "control": ("control", 0, {}),
     "edit": ("edit", 1, {"image_model": "instruct-pix2pix"}),

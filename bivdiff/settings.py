@@ -50,7 +50,7 @@ class Settings:
         families: names of the families that the page offers, between commas, the first as its front; "all" is all.
         cache_folder: what earlier runs made and later ones need not make again, see `store.StageStore`.
         cache_size: how much of it is kept, such as "2GB", which "auto" means too; 0 keeps nothing on the disk.
-        catalog: a file that adds models of one's own, see `own_models.read_catalog`.
+        catalog: a file that adds models of one's own, see `catalog.own_catalog`.
         history_folder: what was run, with its clips, see `runs.Runs`.
         history_size: how much of that is kept, such as "5GB".
         own_models: whether who uses the page may name models by path or repository, and pull and unload models: yes,

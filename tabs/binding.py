@@ -32,7 +32,7 @@ def bind(handler: Callable[..., Any], controls: Controls, *others: str) -> Calla
         yield from call(*given)
 
     inner = handler.func if isinstance(handler, partial) else handler
-    bound = stream if inspect.isgeneratorfunction(inner) else call
+    bound: Any = stream if inspect.isgeneratorfunction(inner) else call
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     bound.__signature__ = inspect.Signature([inspect.Parameter(name, kind, default=None) for name in [*names, *others]])
     bound.__doc__, bound.__name__ = inner.__doc__, inner.__name__

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 
@@ -45,6 +45,9 @@ from tabs.requests import Submission, fill_in, submission_of
 from tabs.restoring import controls_to_fill, fill, updates_of
 from tabs.widgets.player import ComparedClip, clip_player, comparison_value
 from tabs.widgets.progress import progress_panel
+
+if TYPE_CHECKING:
+    from bivdiff.compare.sweep import Cell
 
 _log = logging.getLogger(__name__)
 
@@ -342,7 +345,8 @@ class Board:
         self._values = [dict(zip(axes, cell, strict=True)) for cell in product(*axes.values())] or [{}]
         self._cells = [ComparedClip(label_of(values), pending=True) for values in self._values]
         self._ready: list[Mapping[str, Any] | None] = [None] * len(self._cells)
-        self._axes, self._made, self._seconds = axes, [], 0.0
+        self._axes, self._seconds = axes, 0.0
+        self._made: list[Cell] = []
         self._began = self._last = time.monotonic()
         self._now: StepEvent | None = None
         self._note, self.told, self.findings = "", "", ""

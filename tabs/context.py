@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -50,7 +50,7 @@ class Models(Protocol):
     def memory(self) -> str:
         """How full the memory is that models run in, in a few words; empty where that is not known."""
 
-    def pull(self, key: str) -> Iterator[tuple[int, int]]:
+    def pull(self, key: str) -> Generator[tuple[int, int], None, None]:
         """Download a model; yields the bytes that have arrived and those in all. Closing it stops that."""
 
     def load(self, key: str) -> None:
@@ -110,7 +110,7 @@ class ManagedModels:
         used = read.device_memory.total - read.device_memory.free
         return f"{say_bytes(used)} of {say_bytes(read.device_memory.total)} of {whose} in use"
 
-    def pull(self, key: str) -> Iterator[tuple[int, int]]:
+    def pull(self, key: str) -> Generator[tuple[int, int], None, None]:
         """Download in a thread of its own.
 
         Raises:

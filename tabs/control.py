@@ -155,7 +155,8 @@ def preview_tiles(
 
 def preview_control(context: AppContext, values: Values) -> Iterator[dict[str, Any]]:
     """Show the trimmed source at once, then its control maps: what the image model will be given."""
-    frames, controls, fps = None, (), 8.0
+    frames, fps = None, 8.0
+    controls: tuple[Control, ...] = ()
     try:
         source = read_source(context, values)
         frames, fps = source.clip.frames, source.clip.fps

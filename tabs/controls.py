@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import gradio as gr
-from gradio.components import Component
 
 from bivdiff.catalog.families import family_named
 from bivdiff.catalog.image_models import IMAGE_MODELS, title_of
@@ -25,7 +24,7 @@ from tabs.running import idle_panel
 from tabs.widgets.progress import progress_panel
 from tabs.widgets.samples import sample_strip
 
-Controls = dict[str, Component]
+Controls = dict[str, Any]  # components; Gradio gives their classes the events when they are made, so no type has them
 
 TOYBOX = "toybox"
 SIZES = ["512x512", "576x320", "320x576", "448x448", "384x384", "256x256"]
@@ -135,7 +134,7 @@ def trim_controls(context: AppContext, shape: bool = True) -> Controls:
     return controls
 
 
-def words_of(name: str, described: type = GenerationRequest) -> dict[str, str]:
+def words_of(name: str, described: type = GenerationRequest) -> dict[str, Any]:
     """A field's label and info line, for a control whose choices only the page knows."""
     entry = table(described)[name]
     return {"label": entry.label, "info": entry.info}
@@ -196,7 +195,7 @@ def other_prompts(defaults: GenerationRequest) -> Controls:
 # The bridge
 
 
-def bridge_controls(context: AppContext, task: str, image_model: Component | None = None) -> Controls:
+def bridge_controls(context: AppContext, task: str, image_model: gr.Radio | None = None) -> Controls:
     """What the method is about, and the seed: the same in every tab.
 
     Args:
@@ -313,11 +312,11 @@ def setting(name: str, value: Any, described: type = GenerationRequest, more: st
 
 def _number(entry: Entry, value: Any, options: dict[str, Any]) -> Any:
     """A slider where its steps can be told apart, a box to write into where they cannot."""
-    low = entry.low if entry.none_as is None else min(entry.low, entry.none_as)
+    low, step = entry.low if entry.none_as is None else min(entry.low, entry.none_as), cast("float", entry.step)
     shown, high = entry.none_as if value is None else value, options.pop("maximum", entry.high)
-    if (high - low) / entry.step <= MOST_STEPS:
-        return gr.Slider(low, high, shown, step=entry.step, **options)
-    return gr.Number(shown, minimum=low, maximum=high, step=entry.step, precision=0 if entry.whole else None, **options)
+    if (high - low) / step <= MOST_STEPS:
+        return gr.Slider(low, high, shown, step=step, **options)
+    return gr.Number(shown, minimum=low, maximum=high, step=step, precision=0 if entry.whole else None, **options)
 
 
 def _told_name(label: str) -> str:

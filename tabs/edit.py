@@ -58,7 +58,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
     wire_source(context, tab, controls, shown, texts, TASK)
     _wire_description(tab, controls, told)
     # Composed once the tab is opened, and not while the page is built, which should be quick.
-    tab.select(
+    tab.select(  # type: ignore[union-attr]  # Gradio gives it to the page too
         lambda now: now or edited_prompt(context.samples[0]), controls["prompt"], controls["prompt"],
         show_progress="hidden", api_visibility="private", concurrency_id="words",
     )  # fmt: skip
@@ -103,7 +103,7 @@ def _wire_description(tab: gr.Tab | gr.Blocks, controls: shared.Controls, told: 
     words = [controls[name] for name in ("source_prompt", "instruction", "video_prompt")]
     quick: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "concurrency_id": "words"}
     gr.on([word.change for word in words], description, words, told, api_name="edit_description", **quick)
-    tab.select(description, words, told, api_visibility="private", **quick)
+    tab.select(description, words, told, api_visibility="private", **quick)  # type: ignore[union-attr]
 
 
 def _prompts(

@@ -75,7 +75,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
             buttons = shared.run_controls(TASK)
     built = add_result(context, read_job, TASK, controls, buttons, page.queue)
     own = ["mask_source", "boxes", "color", "tolerance", "mask_video", "polarity", "grow"]
-    outputs = [preview, controls["painted"]]
+    outputs: list[gr.HTML] = [preview, controls["painted"]]
     shown = Preview(partial(preview_mask, context), outputs, [*TRIM, *own], api_name="inpaint_mask")
     wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.erased}, TASK)
     # An event of our own, which Gradio lets stand only alone.
@@ -192,8 +192,8 @@ def preview_mask(context: AppContext, values: Values) -> Iterator[tuple[dict[str
         painted, picture = values.get("painted"), sheet(frames[:1])
         if not isinstance(painted, Mapping) or painted.get("sheet") != picture:
             # What was painted on another picture says nothing about this one.
-            same = isinstance(painted, Mapping) and painted.get("sheet") is None
-            canvas = {"sheet": picture, "paint": painted.get("paint", "") if same else ""}
+            kept = painted if isinstance(painted, Mapping) and painted.get("sheet") is None else {}
+            canvas = {"sheet": picture, "paint": kept.get("paint", "")}
             values = {**values, "painted": canvas}
         masks = read_masks(context, values, source)
         share = [("Made anew", f"{100 * (masks > 0).mean():.0f}% of the picture")]

@@ -325,7 +325,7 @@ def load(context: AppContext, values: Values) -> Iterator[View]:
     try:
         context.models.load(key)
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
-        failure = error
+        failure: Exception | None = error
     else:
         failure = None
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 import numpy as np
@@ -106,13 +106,14 @@ def preview_canvas(context: AppContext, values: Values) -> Iterator[dict[str, An
     try:
         canvas = read_canvas(context, values)
         frames, plan = canvas.clip.frames, canvas.plan
+        masks = cast("np.ndarray", canvas.masks)  # a canvas has them
         sizes = [] if plan is None else [("The clip on it", f"{plan.width} by {plan.height} pixels")]
         facts = [
             ("Canvas", f"{frames.shape[2]} by {frames.shape[1]} pixels"),
             *sizes,
-            ("Made anew", f"{100 * (canvas.masks > 0).mean():.0f}% of the picture"),
+            ("Made anew", f"{100 * (masks > 0).mean():.0f}% of the picture"),
         ]
-        yield player_value(preview_tiles(shown_masks(frames, canvas.masks)), canvas.clip.fps, facts)
+        yield player_value(preview_tiles(shown_masks(frames, masks)), canvas.clip.fps, facts)
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
         yield player_value(preview_tiles(None, sentence(error)), 8)
 

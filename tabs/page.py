@@ -6,9 +6,10 @@ import os
 import re
 from dataclasses import replace
 from functools import partial, update_wrapper
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
+from gradio.components.navbar import Navbar
 from starlette.middleware import Middleware
 
 from bivdiff.catalog.families import family_named
@@ -79,7 +80,7 @@ def build_page(context: AppContext) -> gr.Blocks:
 def _fill(context: AppContext, page: gr.Blocks) -> None:
     """One family's page: the header, a tab for each task, the comparison, and the models."""
     if len(context.families) > 1:
-        gr.Navbar(main_page_name=_short(context.families[0]))
+        Navbar(main_page_name=_short(context.families[0]))
     gr.HTML(page_header(), elem_id="header", apply_default_css=False)
     gr.HTML(how_it_works(), elem_id="how", apply_default_css=False)
     with gr.Row(elem_classes="bd-limits"):
@@ -137,7 +138,7 @@ def _name_tools(page: gr.Blocks) -> None:
         if event.fn is not None and event.api_visibility == "public":
             # One of its own: two endpoints may have one handler.
             event.fn = update_wrapper(partial(event.fn), event.fn)
-            event.fn.__name__ = event.api_name
+            event.fn.__name__ = str(event.api_name)
 
 
 def launch_options(settings: Settings | None = None) -> dict[str, Any]:
@@ -147,7 +148,7 @@ def launch_options(settings: Settings | None = None) -> dict[str, Any]:
         InputError: the owner's bound cannot be read.
     """
     bound = parse_bytes((settings or Settings()).uploads_size)
-    most = parse_bytes(Settings.uploads_size) if bound is None else bound
+    most = cast("int", parse_bytes(Settings.uploads_size)) if bound is None else bound
     return {
         "theme": theme(),
         "head": page_head(),

@@ -63,8 +63,8 @@ class FakeRun:
         maps = fake_control_maps(request)
         yield StepEvent("load", 0, 1, "Loading the models")
         yield StepEvent("load", 1, 1, "Models loaded")
-        for number, frames in enumerate(maps, 1):
-            yield StepEvent("control", number, len(maps), "Control map", frames)
+        for number, (control, frames) in enumerate(zip(request.controls, maps, strict=True), 1):
+            yield StepEvent("control", number, len(maps), f"Control map ({control.control_type})", frames)
         if self.error is not None:
             raise self.error
         evaluations = {}
@@ -72,7 +72,7 @@ class FakeRun:
         if request.image_model != "given":
             doubled = 2 if request.image_model == "prompt2prompt" else 1
             if self._framewise_is_kept(request):
-                yield StepEvent("framewise", 1, 1, "Frames kept from an earlier run", framewise)
+                yield StepEvent("framewise", 1, 1, "The frames were there already", framewise)
             else:
                 yield from self._steps("framewise", "Frame by frame", doubled * request.num_inference_steps, framewise)
                 evaluations["framewise"] = 16

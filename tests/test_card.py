@@ -12,7 +12,8 @@ import torch
 from bivdiff.bridge.pipeline import last, run
 from bivdiff.catalog.families import family_named
 from bivdiff.catalog.requests import default_request
-from bivdiff.models.manager import ModelManager, free_memory
+from bivdiff.models.device import free_memory
+from bivdiff.models.manager import ModelManager
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")]
 MEGA = 10**6

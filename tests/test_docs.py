@@ -1,6 +1,7 @@
 """README and docs keep their word: links lead somewhere, and commands are understood and, without a card, run.
 
-So that this takes seconds, the runs take two steps a stage and the weights are random: nothing is said of their clips.
+So that this takes seconds, the runs take two steps a stage and four frames, and the weights are random: nothing is
+said of their clips.
 """
 
 from __future__ import annotations
@@ -25,9 +26,14 @@ DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [README, *DOCS, ROOT / "assets" / "toybox" / "README.md"]
 MEBIBYTE = 2**20
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FEWER = {"--clips": "1", "--sweep": "2", "--runs": "0"}
+FEWER = {"--clips": "1", "--mixing-ratios": "0,1"}
 """Numbers of the commands that are replaced to run them."""
-QUICK = ["--num-inference-steps", "2", "--num-inversion-steps", "2", "--num-smoothing-steps", "2"]
+STEPS = ["--num-inference-steps", "2", "--num-inversion-steps", "2", "--num-smoothing-steps", "2"]
+QUICK = {
+    "run": [*STEPS, "--num-frames", "4"], "compare": [*STEPS, "--num-frames", "4"], "evaluate": STEPS,
+    "bench": [*STEPS, "--runs", "1"], "models": [],
+}  # fmt: skip
+"""What is added to a command to run it."""
 
 
 @cache
@@ -167,7 +173,8 @@ def runs_here(words: list[str]) -> bool:
     """Whether a command needs no card, no weights from elsewhere and no clip of the reader's."""
     if words[0] == "models":
         return words[1] in {"list", "check"}
-    return "sd15" not in words and "--help" not in words
+    # A benchmark of a comparison does in minutes what the tests of benchmarks do.
+    return not {"sd15", "--help", "--sweep"} & set(words)
 
 
 def unlike(given: list[list[str]]) -> list[list[str]]:
@@ -186,7 +193,7 @@ def test_commands_run(beside_the_assets, capsys, words):
     from bivdiff.cli.main import main
 
     shorter = [FEWER.get(before, word) for before, word in pairwise(["", *words])]
-    assert main([*shorter, *(QUICK if words[0] != "models" else [])]) == 0, capsys.readouterr().err
+    assert main([*shorter, *QUICK[words[0]]]) == 0, capsys.readouterr().err
     if "--output" in words:
         written = beside_the_assets / words[words.index("--output") + 1]
         assert (written / "index.html" if words[0] == "compare" else written).stat().st_size > 0

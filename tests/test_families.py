@@ -24,7 +24,8 @@ from bivdiff.bridge import latents
 from bivdiff.bridge.pipeline import last, run
 from bivdiff.bridge.reuse import StageCache
 from bivdiff.catalog.families import FAMILIES, family_named, models_for
-from bivdiff.catalog.own import parse_loras, read_catalog
+from bivdiff.catalog.own import parse_loras
+from bivdiff.catalog.own_catalog import read_catalog
 from bivdiff.catalog.requests import default_request
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError, ModelUnavailableError
@@ -581,16 +582,21 @@ class TestCatalogFile:
         assert (mine.tokenizer, mine.scheduler, mine.vae) == (released.tokenizer, released.scheduler, released.vae)
 
     @pytest.mark.parametrize(("text", "named"), [
-        ("[families.x]\nlike = 'sd9'", "sd9"),
-        ("[families.sd15]\ncolour = 1", "colour"),
-        ("[families.sd15.controlnets.x]\nfolder = 'a'", "repo"),
-        ("[families.sd15.video_models.x]\nrepo = 'a/b'", "like"),
-        ("no toml", "cannot be read"),
-        ("[family.sd15]\ntitle = 'x'", "'family', which is not known"),
-        ("[families.sd15.controlnets.x]\nrepo = 3", "repo = 3, and repo is a text"),
-        ("[families.sd15.controlnets.x]\nrepo = 'a/b'\nbytes = 'many'", "bytes is a whole number"),
-        ("[families.sd15.controlnets.x]\nrepo = 'a/b'\nsize = [512]", "Write it as in"),
-        ("[families.sd15.controlnets.x]\nrepo = 'a/b'\nsize = '512x512'", "a list of width and height"),
+        ("[families.x]\nlike = 'sd9'", r"'sd9' is not a valid value for 'families\.x\.like'\. Use one of: toybox"),
+        ("[families.sd15]\ncolour = 1", r"'families\.sd15\.colour' is not known\. Use base_model, controlnets, "),
+        ("[families.sd15.controlnets.x]\nfolder = 'a'", r"'families\.sd15\.controlnets\.x\.repo' is missing\. Add it"),
+        ("[families.sd15.video_models.x]\nrepo = 'a/b'", r"'families\.sd15\.video_models\.x\.like' is missing"),
+        ("[families.sd15.video_models.x]\nrepo = 'a/b'\nlike = 'sora'", "'sora' is not a valid value for `like` of"),
+        ("[families.sd15.video_models.x]\nrope = 'a/b'\nrepo = 'a'\nlike = 'vidrd'", "rope' is not known. Use bytes"),
+        ("no toml", r"cannot be read: .*\. Correct it, or remove it\."),
+        ("[family.sd15]\ntitle = 'x'", r"In the catalog file 'mine\.toml', 'family' is not known\. Use families\."),
+        ("families = 3", r"3 is not a valid value for 'families'\. Make it a table of its own"),
+        ("[families]\nsd15 = 3", r"3 is not a valid value for 'families\.sd15'\. Make it a table of its own"),
+        ("[families.sd15.controlnets.x]\nrepo = 3", r"3 is not a valid value for '.*x\.repo'\. Write a text"),
+        ("[families.sd15.controlnets.x]\nrepo = 'a/b'\nbytes = 'many'", r"'many' .*bytes'\. Write a whole number"),
+        ("[families.sd15.controlnets.x]\nrepo = 'a/b'\nsize = [512]", r"\[512\] .*\. Write a list of width and height"),
+        ("[families.sd15.controlnets.x]\nrepo = 'a/b'\nsize = [0, 8]", r"0 is not a valid value for '.*x\.size\.0'"),
+        ("[families.sd15.controlnets.x]\nrepo = 'a/b'\nsize = '512x512'", "Write a list of width and height"),
     ])  # fmt: skip
     def test_what_cannot_be_meant_is_told(self, tmp_path, text, named):
         with pytest.raises(InputError, match=named):

@@ -236,6 +236,23 @@ class TestDevice:
             use(manager, spec_of(name))
         assert manager.loaded() == ["b", "c"]
 
+    def test_what_was_to_run_and_did_not_fit_can_leave_again(self, manager_of):
+        manager = manager_of(device=150)
+        assert use(manager, spec_of("a")) == ("a",)
+        with pytest.raises(OutOfMemoryError):
+            use(manager, spec_of("a"), spec_of("b"))
+        assert manager.held() == []
+        assert use(manager, spec_of("c")) == ("c",)
+
+    def test_what_has_left_the_host_for_the_device_counts_there_alone(self, manager_of):
+        used, held = manager_of("none", host=250), manager_of("none", host=250)
+        for name in "abc":
+            use(used, spec_of(name))
+            with held.hold(spec_of(name)):
+                pass
+        assert used.loaded() == ["a", "b", "c"]
+        assert held.loaded() == ["b", "c"]
+
     def test_where_models_are_placed_ahead_nothing_moves_later(self, manager_of):
         manager = manager_of(policy="zerogpu", device=1000)
         with manager.hold(spec_of("a")):
@@ -453,9 +470,9 @@ def test_no_network_computes_that_was_not_brought_to_the_device(settings, task_r
     computed = []
 
     def check(module, _):
-        spec = manager._by_module[id(module)]
+        spec = manager.budget.spec_of(module)
         computed.append(spec.key)
-        assert manager._kept[spec].runners, f"{spec.key} computes outside of `running`"
+        assert manager.budget.loaded[spec].runners, f"{spec.key} computes outside of `running`"
 
     read = manager._read
 
@@ -536,9 +553,9 @@ class TestChoices:
 
     def test_budgets_are_most_of_what_is_free_unless_they_are_set(self, settings):
         manager = ModelManager(settings, Probe(host=10**9))
-        assert manager.host_budget == 800_000_000
-        assert manager.device_budget is None  # the CPU has no memory of its own
-        assert ModelManager(replace(settings, host_memory="2GB"), Probe()).host_budget == 2_000_000_000
+        assert manager.budget.host == 800_000_000
+        assert manager.budget.device is None  # the CPU has no memory of its own
+        assert ModelManager(replace(settings, host_memory="2GB"), Probe()).budget.host == 2_000_000_000
 
     def test_on_a_space_without_a_device_of_its_own_models_are_placed_ahead(self, settings, monkeypatch):
         monkeypatch.setenv("SPACES_ZERO_GPU", "1")

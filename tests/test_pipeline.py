@@ -25,7 +25,7 @@ ONE_LEVEL = 1  # a rounding at half a level may fall either way
 def hooks_of(manager) -> int:
     return sum(
         len(module._forward_hooks) + len(module._forward_pre_hooks)
-        for kept in manager._kept.values()
+        for kept in manager.budget.loaded.values()
         if isinstance(kept.component, torch.nn.Module)
         for module in kept.component.modules()
     )

@@ -14,8 +14,7 @@ from bivdiff.catalog.requests import default_request
 from bivdiff.compare.planning import expected_of_all, fitted_for_all
 from bivdiff.errors import OutOfMemoryError
 from bivdiff.models import estimate as estimating
-from bivdiff.models import manager as managing
-from bivdiff.models import planning
+from bivdiff.models import pace, planning
 from bivdiff.models.estimate import activation_bytes, estimate, operations, with_size
 from bivdiff.models.loaders import KINDS
 from bivdiff.models.manager import ModelManager
@@ -56,7 +55,7 @@ def _offline(tmp_path, monkeypatch):
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     # How fast this machine is, is nothing to these tests, and takes seconds to find out at 16 bits.
-    monkeypatch.setattr(managing, "measured_speed", lambda *_: 100.0)
+    monkeypatch.setattr(pace, "measured_speed", lambda *_: 100.0)
 
 
 def big_request(size=512, frames=8, **changes):

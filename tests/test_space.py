@@ -206,7 +206,7 @@ def known_manager():
     """All of a manager that lending needs."""
     paces = {"toybox": 1.0}
     return SimpleNamespace(
-        pace=paces.get, note_pace=lambda family, gflop, seconds: paces.update({family: gflop / seconds})
+        pace=SimpleNamespace(of=paces.get, note=lambda family, gflop, seconds: paces.update({family: gflop / seconds}))
     )
 
 
@@ -316,11 +316,11 @@ def test_why_no_card_is_lent_reaches_the_user_as_a_sentence(spaces, known_manage
 @pytest.mark.usefixtures("spaces")
 def test_how_fast_the_card_was_is_remembered_here(known_manager, request_of):
     def work(_):
-        known_manager.note_pace("toybox", 500.0, 2.0)
+        known_manager.pace.note("toybox", 500.0, 2.0)
         yield "done"
 
     assert list(lent(known_manager, work)(request_of())) == ["done"]
-    assert known_manager.pace("toybox") == 250
+    assert known_manager.pace.of("toybox") == 250
 
 
 @pytest.fixture
@@ -335,7 +335,7 @@ def test_models_of_all_tasks_are_placed_before_there_is_a_card(placed):
     assert {"toybox/unet", "toybox/vae", "toybox/controlnet-canny"} <= set(keys)
     assert set(keys) == set(manager.loaded())
     assert manager.readout().policy == "zerogpu"
-    assert manager.device_budget is None
+    assert manager.budget.device is None
     assert {"toybox/unet", "toybox/controlnet-canny"} <= set(manager.readout().resident)
 
 

@@ -17,6 +17,7 @@ from bivdiff.bridge.reuse import StageCache
 from bivdiff.bridge.store import ENDING, UNFINISHED, StageStore
 from bivdiff.catalog.families import family_named
 from bivdiff.catalog.specs import ModelSpec
+from bivdiff.models.identity import identity_of, numerics_of
 from bivdiff.models.manager import ModelManager
 from bivdiff.settings import Settings
 
@@ -162,7 +163,7 @@ def test_settings_are_read_from_the_environment(monkeypatch, tmp_path):
 
 def test_models_are_told_apart_by_their_files(tmp_path, toybox_folder):
     def identity(*specs: ModelSpec, **changes: object) -> str:
-        return ModelManager(Settings(device="cpu", **changes)).identity(specs)
+        return identity_of(specs, ModelManager(Settings(device="cpu", **changes)))
 
     family = family_named("toybox")
     assert identity(*family.shared) != identity(*family.shared, toybox_folder=toybox_folder)
@@ -181,7 +182,7 @@ def test_models_are_told_apart_by_their_files(tmp_path, toybox_folder):
 @pytest.mark.parametrize("switch", ["tiling", "fp8", "compile"])
 def test_how_models_are_run_tells_outputs_apart(switch, toybox_folder):
     plain, other = (
-        ModelManager(Settings(device="cpu", toybox_folder=toybox_folder, **changes)).numerics()
+        numerics_of(ModelManager(Settings(device="cpu", toybox_folder=toybox_folder, **changes)))
         for changes in ({}, {switch: True})
     )
     assert plain != other

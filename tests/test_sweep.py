@@ -191,7 +191,7 @@ def test_as_many_are_smoothed_at_once_as_the_memory_bound_allows(
 ):
     """A single run takes 10 here, each clip that is smoothed besides takes 1, and the bound is at 13."""
     monkeypatch.setattr(manager, "device", torch.device(device))
-    monkeypatch.setattr(manager, "device_budget", budget)
+    monkeypatch.setattr(manager.budget, "device", budget)
     monkeypatch.setattr(sweeping, "expected", lambda *_: SimpleNamespace(device_bytes=10))
     monkeypatch.setattr(sweeping, "smoothing_bytes", lambda *_: 1)
     assert sweeping.clips_at_once(request_small, manager) == clips

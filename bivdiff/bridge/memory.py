@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from bivdiff.errors import OutOfMemoryError
-from bivdiff.models.manager import ModelManager, free_memory
+from bivdiff.models.device import free_memory
+from bivdiff.models.manager import ModelManager
 from bivdiff.types import GenerationRequest, StepEvent
 
 

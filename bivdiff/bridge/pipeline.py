@@ -40,6 +40,7 @@ from bivdiff.catalog.specs import VideoModel
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.models.cost import evaluations_of
 from bivdiff.models.estimate import activation_bytes, operations
+from bivdiff.models.identity import identity_of, numerics_of
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.metering import Meter, peak_memory_bytes
 from bivdiff.models.pulling import pulling_all
@@ -265,10 +266,11 @@ def _prepare(request: GenerationRequest, manager: ModelManager, cache: StageCach
             maps = control_maps(request, manager)
     running = partial(manager.running, reserve=activation_bytes(request, manager))
     kit = Kit(request, vae, text_encoder, tokenizer, scheduler, unet, networks, maps, running, manager.device)
-    shared = f"{manager.numerics()} {manager.identity(chosen.shared)}"
+    shared = f"{numerics_of(manager)} {identity_of(chosen.shared, manager)}"
     named = {
-        "framewise": f"{shared} {manager.identity((*specs.networks, *specs.annotators))}", "image inversion": shared,
-        "video inversion": f"{shared} {manager.identity(model.components)}",
+        "framewise": f"{shared} {identity_of((*specs.networks, *specs.annotators), manager)}",
+        "image inversion": shared,
+        "video inversion": f"{shared} {identity_of(model.components, manager)}",
     }  # fmt: skip
     return Bench(kit, video, video_vae, meter, cache, named, layers_of(chosen, manager.settings))
 
@@ -308,7 +310,7 @@ def _note_pace(request: GenerationRequest, manager: ModelManager, meter: Meter) 
     """Remember how fast a whole run was: one that found stages kept tells nothing."""
     if meter.evaluations == evaluations_of(request):
         spent = sum(meter.seconds[stage] for stage in meter.evaluations)
-        manager.note_pace(request.family, sum(operations(request).values()), spent)
+        manager.pace.note(request.family, sum(operations(request).values()), spent)
 
 
 def _distinct(parts: Iterable[Any]) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bivdiff.catalog.image_models import IMAGE_MODELS
-from bivdiff.catalog.own import read_catalog, with_own_base
+from bivdiff.catalog.own import with_own_base
 from bivdiff.catalog.sd15 import SD15
 from bivdiff.catalog.specs import Family
 from bivdiff.catalog.toybox import TOYBOX
@@ -16,11 +16,13 @@ FAMILIES: dict[str, Family] = {"toybox": TOYBOX, "sd15": SD15}
 
 
 def extend(path: Path) -> None:
-    """Add the families of a catalog file of one's own, see `own.read_catalog`, or change those there are.
+    """Add the families of a catalog file of one's own, see `own_catalog.read_catalog`, or change those there are.
 
     Raises:
-        InputError: the file cannot be read, or names what there is not.
+        InputError: the file cannot be read, or one of its values cannot be used.
     """
+    from bivdiff.catalog.own_catalog import read_catalog  # few have such a file, and pydantic takes its time
+
     FAMILIES.update(read_catalog(path, FAMILIES))
 
 

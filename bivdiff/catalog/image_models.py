@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from bivdiff.types import GenerationRequest
 
@@ -15,7 +15,8 @@ OWN_UNET = "unet"
 """The name of an image model's own U-Net among a family's networks."""
 
 
-class Steps(NamedTuple):
+@dataclass(frozen=True)
+class Steps:
     """Steps that cost alike: how many there are, and how often each picture is evaluated in one of them."""
 
     count: int

@@ -1,38 +1,30 @@
-"""Models of one's own: a checkpoint in the base's place, LoRAs and textual inversion on it, and a catalog file."""
+"""Models of one's own: a checkpoint in the base's place, LoRAs and textual inversion on it.
+
+Not here: a catalog file of one's own (see own_catalog).
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.specs import Family, ModelSpec, VideoModel
 from bivdiff.errors import InputError
 from bivdiff.settings import Settings
 from bivdiff.types import GenerationRequest
 
 MAX_LORA_SCALE = 4.0
-_FAMILY_KEYS = {"like", "title", "base_model", "loras", "embeddings", "controlnets", "t2i_adapters", "video_models"}
-_COMPONENT_KEYS: Mapping[str, type] = {
-    "repo": str, "folder": str, "file": str, "revision": str, "variant": str, "licence": str, "bytes": int,
-    "size": list, "num_frames": int,
-}  # fmt: skip
-
-
-_WRITTEN = {str: "a text, as in 'owner/name'", int: "a whole number", list: "a list of width and height"}
 
 
 def with_own_base(family: Family, request: GenerationRequest) -> Family:
     """The family with the request's checkpoint, LoRAs and embeddings in the place of its base model's components."""
-    return _rebased(family, request.base_model, parse_loras(request.loras), parse_list(request.embeddings))
+    return with_base(family, request.base_model, parse_loras(request.loras), parse_list(request.embeddings))
 
 
-def _rebased(
+def with_base(
     family: Family, base_model: str, loras: tuple[tuple[str, float], ...], embeddings: tuple[str, ...]
 ) -> Family:
+    """The family with a checkpoint, LoRAs and embeddings of one's own, as far as there are any."""
     if not (base_model or loras or embeddings):
         return family
     new = {name: getattr(family, name) for name in ("unet", "text_encoder", "tokenizer", "vae", "scheduler")}
@@ -66,7 +58,7 @@ def _on_base(video: VideoModel, family: Family, new: Mapping[str, ModelSpec]) ->
 
 
 def are_allowed(settings: Settings) -> bool:
-    """Whether who uses the page may name, pull, load and unload models; what nobody has decided, is not allowed."""
+    """Whether visitors may name, pull, load and unload models; not unless the owner says so."""
     return settings.own_models == "yes"
 
 
@@ -122,111 +114,3 @@ def parse_loras(text: str) -> tuple[tuple[str, float], ...]:
             )
         found.append((place, scale))
     return tuple(found)
-
-
-def read_catalog(path: Path, families: Mapping[str, Family]) -> dict[str, Family]:
-    """The families that a catalog file of one's own adds or changes.
-
-    ```toml
-    [families.dreams]                      # a new family, like one there is
-    like = "sd15"
-    title = "My dreams"
-    base_model = "owner/name"              # a repository, a folder, or a .safetensors file
-    loras = "style.safetensors:0.8"
-    [families.sd15.controlnets.sketchy]    # another network of a family there is
-    repo = "owner/name"
-    [families.sd15.video_models.mine]      # another video model, shaped like one there is
-    like = "zeroscope"
-    repo = "owner/name"
-    size = [512, 320]
-    num_frames = 16
-    ```
-
-    Raises:
-        InputError: the file cannot be read, or names what there is not.
-    """
-    if sys.version_info >= (3, 11):
-        import tomllib  # novermin - guarded by the version
-    else:
-        import tomli as tomllib
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-        _check_keys("top", content, {"families"})
-        entries = content.get("families", {})
-        return {name: _read_family(name, entry, families) for name, entry in entries.items()}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, AttributeError) as error:
-        raise InputError(f"The catalog file '{path}' cannot be read: {error}. Mend it, or take it away.") from error
-
-
-def _read_family(name: str, entry: Mapping[str, Any], families: Mapping[str, Family]) -> Family:
-    _check_keys(f"families.{name}", entry, _FAMILY_KEYS)
-    like = entry.get("like", name)
-    if like not in families:
-        raise InputError(f"The catalog file's family '{name}' is like '{like}', which there is not. Choose one of: "
-                         f"{', '.join(families)}.")  # fmt: skip
-    family = families[like]
-    networks = dict(family.networks)
-    steered = {image_model: record.steering for image_model, record in IMAGE_MODELS.items() if record.steering}
-    for image_model, kind in steered.items():
-        added = {
-            control_type: _read_component(f"{name}/{kind}-{control_type}", kind, given)
-            for control_type, given in entry.get(f"{kind}s", {}).items()
-        }
-        networks[image_model] = {**networks.get(image_model, {}), **added}
-    videos = {key: _read_video(f"{name}/{key}", given, family) for key, given in entry.get("video_models", {}).items()}
-    family = replace(
-        family, title=entry.get("title", family.title if like == name else name),
-        video_models={**family.video_models, **videos}, networks=networks,
-    )  # fmt: skip
-    loras = parse_loras(entry.get("loras", ""))
-    return _rebased(family, entry.get("base_model", ""), loras, parse_list(entry.get("embeddings", "")))
-
-
-def _read_component(key: str, kind: str, given: Mapping[str, Any], **defaults: Any) -> ModelSpec:
-    _check_keys(key, given, _COMPONENT_KEYS)
-    if "repo" not in given:
-        raise InputError(f"The catalog file's '{key}' names no repo. Give a repository or a folder.")
-    for name, value in given.items():
-        if type(value) is not _COMPONENT_KEYS[name]:
-            raise InputError(
-                f"The catalog file's '{key}' has {name} = {value!r}, and {name} is {_WRITTEN[_COMPONENT_KEYS[name]]}."
-            )
-    facts = {"licence": "of its owner", **defaults, **given}
-    if "size" in given:
-        facts["size"] = tuple(given["size"])
-        if len(facts["size"]) != 2 or not all(type(side) is int and side > 0 for side in facts["size"]):
-            raise InputError(f"The catalog file's '{key}' has size = {given['size']}. Write it as in [512, 320].")
-    return ModelSpec(key=key, kind=kind, **facts)
-
-
-def _read_video(key: str, given: Mapping[str, Any], family: Family) -> VideoModel:
-    given = dict(given)
-    like = given.pop("like", None)
-    if like not in family.video_models:
-        raise InputError(f"The catalog file's '{key}' needs `like`, one of: {', '.join(family.video_models)}.")
-    model = family.video_models[like]
-    old = model.unet
-    inherited = {name: getattr(old, name) for name in ("folder", "file", "size", "num_frames", "max_frames")}
-    unet = _read_component(key, old.kind, given, **inherited)
-    if old.base is not None:
-        return replace(model, unet=replace(unet, base=old.base))
-    parts = {
-        name: replace(
-            getattr(model, name),
-            key=f"{key}-{name}",
-            repo=unet.repo,
-            revision=unet.revision,
-            file=unet.file if getattr(model, name).file else "",
-        )
-        for name in ("text_encoder", "tokenizer", "scheduler")
-        if getattr(model, name).repo == old.repo  # what it took from elsewhere, its like takes from there, too
-    }
-    return replace(model, unet=unet, **parts)
-
-
-def _check_keys(where: str, entry: Mapping[str, Any], known: Collection[str]) -> None:
-    if unknown := set(entry) - set(known):
-        raise InputError(
-            f"The catalog file's '{where}' has '{min(unknown)}', which is not known. "
-            f"Known are: {', '.join(sorted(known))}."
-        )

@@ -27,8 +27,9 @@ from bivdiff.bridge.reuse import StageCache
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.compare.axes import AXES, BLENDED, check_axes, label_of, order_of
 from bivdiff.compare.scores import Recommendation, Scorer, recommend
+from bivdiff.models.device import free_memory
 from bivdiff.models.estimate import activation_bytes, estimate, smoothing_bytes
-from bivdiff.models.manager import ModelManager, free_memory
+from bivdiff.models.manager import ModelManager
 from bivdiff.models.metering import Meter
 from bivdiff.types import GenerationRequest, StepEvent
 
@@ -339,8 +340,8 @@ def clips_at_once(request: GenerationRequest, manager: ModelManager) -> int:
         return 1
     alone = estimate(request, manager).device_bytes
     allowed = MEMORY_BOUND * alone
-    if manager.device_budget is not None:
-        allowed = min(allowed, manager.device_budget)
+    if manager.budget.device is not None:
+        allowed = min(allowed, manager.budget.device)
     return 1 + max(0, int((allowed - alone) // smoothing_bytes(request, manager)))
 
 

@@ -138,7 +138,7 @@ def _one_round(request: GenerationRequest, ratios: Sequence[float], manager: Mod
         "sweep_seconds": cold[1],
         "warm_sweep_seconds": warm[1],
         "single_peak_bytes": max(result.peak_bytes.values()),
-        "sweep_peak_bytes": cold[0].peak_bytes,
+        "sweep_peak_bytes": cold[0].peak_bytes or 0,
     }
 
 

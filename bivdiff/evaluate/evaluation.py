@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
 from bivdiff.models.manager import ModelManager
 from bivdiff.pixels import metrics
+from bivdiff.pixels.flow import pixel_grid
 from bivdiff.pixels.masks import extend_canvas, grow
 from bivdiff.pixels.tracking import track
 from bivdiff.toybox import data, world
@@ -176,11 +177,14 @@ def flickering(frames: np.ndarray, seed: int) -> np.ndarray:
     """
     rng = np.random.default_rng((seed, 3))
     height, width = frames.shape[1:3]
-    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), 2).astype(np.float32)
+    grid = pixel_grid(height, width)
+    one_map: Any = None  # the places lie in one array
     made = []
     for frame in frames:
         places = grid + width * 0.004 * _soft_noise(rng, (height, width, 2), width / 10)
-        warped = cv2.remap(frame.astype(np.float32), places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+        warped = cv2.remap(
+            frame.astype(np.float32), places, one_map, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+        )
         gain = 1 + rng.normal(0, 0.014) + rng.normal(0, 0.009, 3)
         blotches = 2 * _soft_noise(rng, frame.shape, width / 10) + 1.5 * _soft_noise(rng, frame.shape, width / 50)
         made.append(warped * gain + rng.normal(0, 1.2) + rng.normal(0, 0.8, 3) + blotches)
@@ -211,7 +215,7 @@ def evaluate(
     """
     if clips < 1:
         raise InputError(f"An evaluation needs at least 1 clip; got {clips}.")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for index in range(first_scene, first_scene + clips):
         case = case_of(task, index, family_name, **changes)
         prompt = case.request.prompt
@@ -256,7 +260,8 @@ def _scores_of_task(case: Case, frames: np.ndarray) -> dict[str, float]:
         unedited = float("nan") if touched is None else metrics.psnr(frames, case.truth, metrics.inverted(touched))
         return {"unedited_psnr": unedited}
     if request.task in {"inpaint", "outpaint"}:
-        return metrics.score_fill(frames, case.truth, request.frames, request.masks)
+        masks = cast("np.ndarray", request.masks)  # these tasks have them
+        return metrics.score_fill(frames, case.truth, request.frames, masks)
     return {}
 
 

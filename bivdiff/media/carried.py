@@ -386,14 +386,16 @@ def _index(archive: zipfile.ZipFile) -> tuple[list[str], tuple[int, int, int]]:
     index = _json(_member(archive, _INDEX, MAX_TEXT))
     if not isinstance(index, dict):
         raise _DamagedError
-    names, sides = index.get("names"), [index.get(key) for key in ("count", "height", "width")]
+    names: Any = index.get("names")
+    sides: list[Any] = [index.get(key) for key in ("count", "height", "width")]
     whole = all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides)
     known = ["frames", "masks", *(f"control-{number}" for number in range(1, MAX_CONTROLS + 1))]
     if not whole or not isinstance(names, list) or "frames" not in names or len(names) != len({*map(str, names)}):
         raise _DamagedError
     if not {*map(str, names)} <= set(known):
         raise _DamagedError
-    return names, tuple(sides)
+    count, height, width = sides
+    return names, (count, height, width)
 
 
 def _clip(archive: zipfile.ZipFile, name: str, sides: tuple[int, int, int]) -> np.ndarray:

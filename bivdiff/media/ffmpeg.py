@@ -75,7 +75,7 @@ def encode(
         pixels = cast("IO[bytes]", process.stdin)
         try:
             for frame in chain([first], coming):
-                pixels.write(memoryview(np.ascontiguousarray(frame)).cast("B"))
+                pixels.write(np.ascontiguousarray(frame).data.cast("B"))
             pixels.close()
         except BrokenPipeError:
             process.wait()  # it says below that it failed

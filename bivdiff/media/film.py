@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from moviepy import (
@@ -169,7 +169,7 @@ def _side_by_side(tiles: Sequence[Tile], pace: float, title: str, size: tuple[in
 
 def _held(clip: VideoClip, pace: float) -> VideoClip:
     """A clip that changes only at its own pace, composed once for each frame of that and not of the film."""
-    last = {}
+    last: dict[int, np.ndarray] = {}
 
     def frame_at(seconds: float) -> np.ndarray:
         number = int(seconds * pace + 1e-3)
@@ -316,7 +316,7 @@ def _line(text: str, letters: int, width: int, color: tuple[int, int, int]) -> T
 
 def _text(text: str, letters: int, color: tuple[int, int, int]) -> TextClip:
     """Text in Pillow's own font, its height that of the font whatever letters are in it, so that baselines agree."""
-    font = ImageFont.load_default(letters)
+    font = cast("ImageFont.FreeTypeFont", ImageFont.load_default(letters))  # as it is where a size is asked for
     size = (math.ceil(font.getlength(text)) + 2, sum(font.getmetrics()))
     return TextClip(text=text or " ", font_size=letters, color=color, size=size, vertical_align="top")
 

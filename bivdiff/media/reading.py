@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -475,7 +475,7 @@ def _check_limits(source: _Source, limits: Limits) -> None:
     raise InputError(f"{source.name} has {reason} that are accepted. Cut or shrink it and try again.")
 
 
-def _decode(source: _Source, first: int, stride: int, count: int, limits: Limits) -> Iterator[np.ndarray]:
+def _decode(source: _Source, first: int, stride: int, count: int, limits: Limits) -> Generator[np.ndarray, None, None]:
     """Yield at most `count` frames `(H, W, 3)`, every `stride`-th from frame `first`; fewer where the file ends."""
     if source.container in _PICTURES:
         yield _read_picture(source, limits)

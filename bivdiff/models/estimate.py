@@ -136,25 +136,25 @@ def estimate(request: GenerationRequest, manager: ModelManager, policy: OffloadP
     }[policy] + activations  # fmt: skip
     shared = manager.host_bytes(specs)
     on_host = int(LIBRARIES) + (shared if policy in {"model", "group"} else max(bytes_of.values()))
-    if manager.device_budget is None:
+    if manager.budget.device is None:
         on_device = on_host = int(LIBRARIES) + shared + activations
-    pace = manager.pace(request.family)
+    pace = manager.pace.of(request.family)
     seconds = {stage: gflop / pace for stage, gflop in operations(request).items()}
-    return _judged(Estimate(on_device, on_host, seconds, manager.is_pace_rough(request.family), True), manager)
+    return _judged(Estimate(on_device, on_host, seconds, manager.pace.is_rough(request.family), True), manager)
 
 
 def _judged(found: Estimate, manager: ModelManager) -> Estimate:
     on_host = found.host_bytes
-    if manager.device_budget is not None and found.device_bytes > manager.device_budget:
+    if manager.budget.device is not None and found.device_bytes > manager.budget.device:
         return replace(found, fits=False, advice=(
             f"The run needs about {say_bytes(found.device_bytes)} of the device, and its budget is "
-            f"{say_bytes(manager.device_budget)}. Take a leaner offload policy, fewer frames at once, a shorter "
+            f"{say_bytes(manager.budget.device)}. Take a leaner offload policy, fewer frames at once, a shorter "
             "window, or a smaller size."
         ))  # fmt: skip
-    if on_host - LIBRARIES > manager.host_budget:  # the budget is of what comes on top of them
+    if on_host - LIBRARIES > manager.budget.host:  # the budget is of what comes on top of them
         return replace(found, fits=False, advice=(
             f"The run needs about {say_bytes(on_host - LIBRARIES)} of memory beside its libraries, and the budget is "
-            f"{say_bytes(manager.host_budget)}. "
+            f"{say_bytes(manager.budget.host)}. "
             "Take fewer frames or a smaller size, or close other programs and start again."
         ))  # fmt: skip
     return found

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import HfApi, constants, errors, hf_hub_download
-from huggingface_hub.utils import tqdm
+from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
 from bivdiff.catalog.specs import TOYBOX_REPO, ModelSpec
 from bivdiff.errors import ModelUnavailableError
@@ -328,7 +328,7 @@ def _bar(finished: int, size: int, total: int, report: Report) -> type[tqdm]:
         arrived = 0
 
         def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **{**options, "disable": True})
+            super().__init__(*args, **{**options, "disable": True})  # type: ignore[no-untyped-call]
 
         def update(self, n: float | None = 1) -> None:
             self.arrived += int(n or 0)
@@ -343,7 +343,7 @@ def _bar(finished: int, size: int, total: int, report: Report) -> type[tqdm]:
     return Bar
 
 
-_FAILURES = (OSError, errors.HTTPError, ValueError, RuntimeError)
+_FAILURES = (OSError, errors.HTTPError, ValueError, RuntimeError)  # type: ignore[attr-defined]
 """What the library and its downloader in native code raise. HTTPError is the base of all that its HTTP client raises;
 which client that is differs between its versions."""
 _TOKEN = "set a token with `hf auth login` or HF_TOKEN"  # noqa: S105 - a sentence on one
@@ -378,7 +378,7 @@ _BY_TYPE: dict[type[Exception], str] = {
         "The model hub refused '{repo}': {reason} Try again later; check the token, if one is set, with "
         "`hf auth whoami`."
     ),
-    errors.HTTPError: _UNREACHABLE,
+    errors.HTTPError: _UNREACHABLE,  # type: ignore[attr-defined]
     errors.LocalEntryNotFoundError: _UNREACHABLE,
     JSONDecodeError: _UNREACHABLE,  # a page to log in to the network answered
     Exception: "The files of '{repo}' did not arrive whole: {reason} Try again; those that did are kept.",
@@ -391,7 +391,7 @@ def _sentence(error: Exception, spec: ModelSpec, settings: Settings, needed: int
     causes = list(_causes(error))
     template = next(text for kind, text in _BY_TYPE.items() if any(isinstance(cause, kind) for cause in causes))
     # The downloader in native code has the error's number in its text alone.
-    number = errno.ENOSPC if os.strerror(errno.ENOSPC) in str(error) else getattr(error, "errno", None)
+    number: int = errno.ENOSPC if os.strerror(errno.ENOSPC) in str(error) else getattr(error, "errno", None) or 0
     reason = (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".") + "."
     return _BY_ERRNO.get(number, template).format(
         repo=spec.repo, revision=spec.revision, folder=settings.models_folder / spec.repo, needed=needed, reason=reason

@@ -54,7 +54,7 @@ def _merge(network: nn.Module, part: str, path: Path, scale: float) -> None:
             layer.merge()
     recurse_remove_peft_layers(network)
     network.__dict__.pop("peft_config", None)
-    network._hf_peft_config_loaded = False  # diffusers' own mark that it has an adapter
+    vars(network)["_hf_peft_config_loaded"] = False  # diffusers' own mark that it has an adapter
 
 
 def widen_tokenizer(tokenizer: Any, embeddings: Sequence[Path]) -> Any:
@@ -74,7 +74,7 @@ def widen_tokenizer(tokenizer: Any, embeddings: Sequence[Path]) -> Any:
     return tokenizer
 
 
-def widen_text_encoder(text_encoder: nn.Module, embeddings: Sequence[Path]) -> nn.Module:
+def widen_text_encoder(text_encoder: Any, embeddings: Sequence[Path]) -> Any:
     """Give a text encoder the vectors of the words that `widen_tokenizer` adds, in the same order.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
@@ -39,7 +39,10 @@ class Placement(Protocol):
 
 def place(module: nn.Module, policy: OffloadPolicy, device: torch.device) -> Placement:
     """Take a module that was just loaded on the host into a policy's care."""
-    return {"none": Resident, "model": Swapped, "group": Streamed, "zerogpu": Resident}[policy](module, device)
+    placements: dict[OffloadPolicy, Callable[[nn.Module, torch.device], Placement]] = {
+        "none": Resident, "model": Swapped, "group": Streamed, "zerogpu": Resident
+    }  # fmt: skip
+    return placements[policy](module, device)
 
 
 class Resident:
@@ -134,7 +137,7 @@ def _packed(tensors: list[Tensor], device: torch.device) -> list[_Place]:
     for tensor in tensors:
         slab = _SLABS.get(tensor.untyped_storage().data_ptr())
         if slab is not None:
-            places.append(_Place(tensor, slab, tensor.storage_offset(), tensor.stride()))
+            places.append(_Place(tensor, slab, int(tensor.storage_offset()), tensor.stride()))
             continue
         batch = waiting.setdefault(tensor.dtype, [])
         if batch and sum(map(_room, batch)) + _room(tensor) > SLAB_BYTES // tensor.element_size():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
 from bivdiff.catalog.specs import ModelSpec
@@ -38,7 +38,7 @@ class _Pull(threading.Thread):
         self.progress = (done, total)
 
 
-def pulling(spec: ModelSpec, settings: Settings) -> Iterator[tuple[int, int]]:
+def pulling(spec: ModelSpec, settings: Settings) -> Generator[tuple[int, int], None, None]:
     """Download a component's files. Closing this generator stops that; files that have arrived are kept.
 
     Yields:

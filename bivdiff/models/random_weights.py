@@ -73,8 +73,8 @@ def _random_weights(network: nn.Module, dtype: torch.dtype, seed: int) -> dict[s
     drawn = torch.empty(_DRAWN).uniform_(-1, 1, generator=generator).to(dtype).repeat(2)
     weights = {}
     for name, parameter in network.named_parameters():
-        middle, spread = _distribution(name, parameter.shape)
-        middle = torch.tensor(middle, dtype=dtype)
+        center, spread = _distribution(name, parameter.shape)
+        middle = torch.tensor(center, dtype=dtype)
         start = int(torch.randint(_DRAWN, (), generator=generator))
         weights[name] = torch.empty(parameter.shape, dtype=dtype)
         for piece in weights[name].view(-1).split(_DRAWN):

@@ -34,7 +34,7 @@ from bivdiff.models.architectures import VIDRD_TEXT_PREFIX, VIDRD_UNET_PREFIX
 _FETCH = "Download it again, from the link in models/ReuseAndDiffuse/README.md of github.com/MCG-NJU/BIVDiff."
 
 
-class VidRDUNet(ModelMixin, AttentionMixin, ConfigMixin):
+class VidRDUNet(ModelMixin, AttentionMixin, ConfigMixin):  # type: ignore[misc]
     """Predicts the noise of clips from what a text says, with any number of frames and any size.
 
     The arguments are keys of UNet2DConditionModel's config and mean the same, down to `attention_head_dim`, which is
@@ -49,7 +49,7 @@ class VidRDUNet(ModelMixin, AttentionMixin, ConfigMixin):
         ValueError: the arguments tell of different numbers of levels, or a width that groups do not divide.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(  # noqa: PLR0913 - a config's keys
         self, *, sample_size: int | None = None, in_channels: int = 4, out_channels: int = 4,
         flip_sin_to_cos: bool = True, freq_shift: int = 0, down_block_types: Sequence[str] | None = None,
@@ -85,10 +85,10 @@ class VidRDUNet(ModelMixin, AttentionMixin, ConfigMixin):
         below = coarsest.width
         for level in reversed(levels):
             inputs = [width + skips.pop() for width in [below] + [level.width] * layers_per_block]
-            block = _UpStage(self.config, level, inputs, len(inputs) * level.attends_up)
+            upwards = _UpStage(self.config, level, inputs, len(inputs) * level.attends_up)
             if level is not finest:
-                block.upsamplers.append(Upsample2D(level.width, True))
-            self.up_blocks.append(block)
+                upwards.upsamplers.append(Upsample2D(level.width, True))
+            self.up_blocks.append(upwards)
             below = level.width
 
         self.conv_norm_out = nn.GroupNorm(norm_num_groups, finest.width, norm_eps)
@@ -248,7 +248,7 @@ class _UpStage(_Stage):
         return pictures
 
 
-class _Resnet(ResnetBlock2D):
+class _Resnet(ResnetBlock2D):  # type: ignore[misc]
     """Convolves frames, and normalises over clips."""
 
     def __init__(self, config: Any, width_in: int, width_out: int, scale: float) -> None:
@@ -290,7 +290,7 @@ def _transformer(config: Any, level: _Level) -> Transformer2DModel:
     return transformer
 
 
-class _TransformerBlock(BasicTransformerBlock):
+class _TransformerBlock(BasicTransformerBlock):  # type: ignore[misc]
     """Attends to the frame, to the text, and from each place to the same place in all frames."""
 
     def __init__(self, config: Any, level: _Level) -> None:

@@ -100,7 +100,8 @@ def _shares(extend: str, width: int, height: int) -> tuple[float, float, float, 
             f"'{extend}' names {len(parts)} sides. Give left, top, right and bottom, or one value for all."
         )
     values = parts * 4 if len(parts) == 1 else parts
-    return tuple(_share(part, side) for part, side in zip(values, (width, height) * 2, strict=True))
+    left, above, right, below = (_share(part, side) for part, side in zip(values, (width, height) * 2, strict=True))
+    return left, above, right, below
 
 
 def _share(text: str, side: int) -> float:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 MIN_SIDE = 16  # pixels: OpenCV's flow raises an error or crashes on smaller pictures
+
+_NOTHING: Any = None  # OpenCV's types do not know that it may be left out
 
 
 class Motion(NamedTuple):
@@ -32,10 +34,10 @@ def motions(frames: np.ndarray | Sequence[np.ndarray]) -> Iterator[Motion]:
 
     Source: OpenCV's DIS flow (Kroeger et al. 2016, arXiv:1603.03590) in its medium preset.
     """
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     grid = pixel_grid(*frames[0].shape[:2])
     for before, after in pairwise(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames):
-        forward, backward = flow.calc(before, after, None), flow.calc(after, before, None)
+        forward, backward = flow.calc(before, after, _NOTHING), flow.calc(after, before, _NOTHING)
         origin = backward + grid
         yield Motion(origin, flows_agree(forward, backward, origin))
 
@@ -56,7 +58,7 @@ def flows_agree(forward: np.ndarray, backward: np.ndarray, origin: np.ndarray) -
 
 def sample(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
     """A picture's values at points `(H, W, 2)`; 0 beyond its edges."""
-    return cv2.remap(picture, points, None, cv2.INTER_LINEAR)
+    return cv2.remap(picture, points, _NOTHING, cv2.INTER_LINEAR)
 
 
 def pixel_grid(height: int, width: int) -> np.ndarray:

@@ -378,8 +378,7 @@ def _inside(masks: np.ndarray, frames: np.ndarray) -> np.ndarray:
 def _smooth_lab(frame: np.ndarray) -> np.ndarray:
     """A frame as float32 CIELAB, lightness weighted; the median takes single-pixel noise and keeps edges."""
     lab = cv2.cvtColor(cv2.medianBlur(frame, 3).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    lab[..., 0] *= _LIGHTNESS_WEIGHT
-    return lab
+    return np.asarray(lab, np.float32) * np.array([_LIGHTNESS_WEIGHT, 1, 1], np.float32)
 
 
 def _shades(true_colors: Sequence[np.ndarray], inside: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -30,6 +30,7 @@ _MIN_FIT = 0.65  # IoU: if the object, grown by a margin, is so unlike what was 
 _MIN_RECOGNITION = 0.85  # IoU: colours that do not find the object again on its own frame are of no use on others
 _MIN_PIXELS = 32  # what two mixtures of five Gaussians each need at the very least
 _LEARNING_ROUNDS = 5
+_NO_BOX: Any = None  # the labels say what the object is
 _SAME_COLOR = 20  # levels by which a pixel that the flow follows may change
 _MIN_POINTS = 8
 _MAX_POINTS = 2000
@@ -135,7 +136,7 @@ def _learnable(mask: np.ndarray) -> bool:
 def _first_cut(frame: np.ndarray, labels: np.ndarray, rounds: int) -> tuple[np.ndarray, _Appearance]:
     appearance = _Appearance(np.zeros((1, 65)), np.zeros((1, 65)))
     cv2.setRNGSeed(0)  # the mixtures start from clusters with random centres
-    cv2.grabCut(frame, labels, None, *appearance, rounds, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(frame, labels, _NO_BOX, *appearance, rounds, cv2.GC_INIT_WITH_MASK)
     return labels & 1, appearance  # GC_FGD and GC_PR_FGD are odd
 
 
@@ -201,8 +202,8 @@ def _cut(frame: np.ndarray, moved: np.ndarray, trusted: np.ndarray, appearance: 
     left, top, width, height = cv2.boundingRect(near)  # the cut's time grows with the area
     window = np.s_[top : top + height, left : left + width]
     part = np.ascontiguousarray(labels[window])
-    models = [model.copy() for model in appearance]
-    cv2.grabCut(np.ascontiguousarray(frame[window]), part, None, *models, 1, cv2.GC_EVAL_FREEZE_MODEL)
+    outside, inside = (model.copy() for model in appearance)
+    cv2.grabCut(np.ascontiguousarray(frame[window]), part, _NO_BOX, outside, inside, 1, cv2.GC_EVAL_FREEZE_MODEL)
     cut = np.zeros_like(moved)
     cut[window] = part & 1
     return cut

@@ -51,7 +51,7 @@ class _Failed:
 
 @dataclass(frozen=True)
 class _Pace:
-    """How fast the other process was, see `ModelManager.pace`."""
+    """How fast the other process was, see `models.pace`."""
 
     family: str
     gflops: float
@@ -104,7 +104,7 @@ class Card:
                 yield _Failed(error)
             else:
                 family = given[0].family
-                yield _Pace(family, self._manager().pace(family))
+                yield _Pace(family, self._manager().pace.of(family))
 
         lent = self._spaces.GPU(duration=duration)(on_the_card)
 
@@ -114,7 +114,7 @@ class Card:
                     if isinstance(event, _Failed):
                         raise event.error
                     if isinstance(event, _Pace):
-                        self._manager().note_pace(event.family, event.gflops, 1.0)
+                        self._manager().pace.note(event.family, event.gflops, 1.0)
                     else:
                         yield event
 
@@ -142,7 +142,7 @@ def place_models(manager: ModelManager, settings: Settings, family: str) -> tupl
     with manager.hold(*found):
         pass  # the policy `zerogpu` moves each as soon as it is loaded
     for name in FAMILIES:
-        manager.note_pace(name, ASSUMED_PACE, 1.0)  # there is no card yet that could be measured
+        manager.pace.note(name, ASSUMED_PACE, 1.0)  # there is no card yet that could be measured
     return tuple(spec.key for spec in found)
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from bivdiff.toybox import data, networks
 from bivdiff.toybox.material import clip_frame, half_precision, save_sheet, to_frames, to_pixels
 from bivdiff.toybox.trainer import Trainer
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
 
 
 def train_vae(folder: Path, minutes: float, device: torch.device) -> None:
@@ -32,7 +36,7 @@ def train_vae(folder: Path, minutes: float, device: torch.device) -> None:
     trainer.run(loss_of_step, lambda path: draw_reconstructions(path, clips, vae))
 
 
-def draw_reconstructions(path: Path, clips: data.Clips, vae: nn.Module) -> None:
+def draw_reconstructions(path: Path, clips: data.Clips, vae: AutoencoderKL) -> None:
     """Draw eight whole training frames above their reconstructions, and log the PSNR."""
     frames = np.stack([clip_frame(clips, index * 107 % len(clips), 4) for index in range(8)])
     with torch.no_grad():

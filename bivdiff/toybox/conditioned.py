@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 
 from bivdiff.bridge.makers.inpaint import latent_holes, with_holes
@@ -97,14 +97,14 @@ def _train_steering(
             return unet(latents, timestep, embeds, **steer(latents, timestep, embeds, doubled)).sample
 
         captions = [material.clips.scenes[i].caption for i in indices]
-        truth = np.stack([clip_frame(material.clips, i, 3) for i in indices])
+        truth = np.stack([clip_frame(material.clips, int(i), 3) for i in indices])
         made = sample(material, text_encoder, captions, len(captions), predict)
         save_sheet(path, np.stack([truth, to_frames(control * 2 - 1), made]))
 
     trainer.run(loss_of_step, picture)
 
 
-def wake(controlnet: nn.Module) -> None:
+def wake(controlnet: ControlNetModel) -> None:
     """Start a ControlNet so that it sees its control map from the first step.
 
     As it is built, layers at both ends are silent, and the eight layers that read the map each shrink it: in ten
@@ -263,7 +263,7 @@ def train_instruct_pix2pix(folder: Path, minutes: float, device: torch.device) -
             return unet(torch.cat([latents, doubled], 1), timestep, embeds).sample
 
         made = sample(material, text_encoder, [edits.instructions[n] for n in numbers], len(numbers), predict)
-        save_sheet(path, np.stack([np.stack([edits.source(n) for n in numbers]), edits.frames[numbers], made]))
+        save_sheet(path, np.stack([np.stack([edits.source(int(n)) for n in numbers]), edits.frames[numbers], made]))
 
     trainer.run(loss_of_step, picture)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bivdiff.toybox import data, networks
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, DDIMScheduler
+    from transformers import CLIPTokenizer
 
 EMPTY_PROMPTS = 0.12  # share of the captions dropped, for classifier-free guidance
 MIN_SNR = 5.0  # Min-SNR weighting, arXiv:2303.09556
@@ -56,9 +60,9 @@ class Material(NamedTuple):
     clips: data.Clips
     latents: Tensor
     importance: Tensor
-    vae: nn.Module
-    tokenizer: Callable
-    scheduler: object
+    vae: AutoencoderKL
+    tokenizer: CLIPTokenizer
+    scheduler: DDIMScheduler
     device: torch.device
 
 

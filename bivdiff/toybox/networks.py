@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bivdiff.settings import ASSETS
 from bivdiff.toybox import data
@@ -131,7 +131,7 @@ def build_depth_estimator() -> DepthAnythingForDepthEstimation:
     ))  # fmt: skip
 
 
-def build_family() -> dict[str, object]:
+def build_family() -> dict[str, Any]:
     """Every component of the family by the name of its folder, untrained."""
     tokenizer, unet = build_tokenizer(), build_unet()
     return {
@@ -151,10 +151,15 @@ def build_family() -> dict[str, object]:
     }
 
 
-def save_family(folder: Path, components: dict[str, object]) -> None:
+def trainable(components: dict[str, Any]) -> dict[str, Any]:
+    """Those of some components that are networks."""
+    return {name: component for name, component in components.items() if hasattr(component, "parameters")}
+
+
+def save_family(folder: Path, components: dict[str, Any]) -> None:
     """Write components in diffusers' folder layout: fp16 safetensors, sharded so that no file passes the limit."""
     for name, component in components.items():
-        if hasattr(component, "half"):
+        if name in trainable(components):
             component.half().save_pretrained(folder / name, max_shard_size=SHARD_SIZE)
         else:
             component.save_pretrained(folder / name)

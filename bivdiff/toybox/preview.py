@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +39,10 @@ def train_preview(folder: Path, minutes: float, device: torch.device) -> None:
         given = latents.encode(vae, frames, 32)[0].transpose(0, 1)
     pixels = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
     wanted = F.interpolate(pixels, scale_factor=SHUFFLE / 8, mode="area")
-    network = nn.Sequential(
-        nn.Conv2d(given.shape[1], WIDTH, 3), nn.Conv2d(WIDTH, WIDTH, 3), nn.Conv2d(WIDTH, 3 * SHUFFLE**2, 3)
-    ).to(device)
-    layers: Layers = tuple((layer.weight, layer.bias) for layer in network)
+    widths = (given.shape[1], WIDTH, WIDTH, 3 * SHUFFLE**2)
+    convolutions = [nn.Conv2d(before, after, 3) for before, after in pairwise(widths)]
+    network = nn.Sequential(*convolutions).to(device)
+    layers: Layers = tuple((layer.weight, layer.bias) for layer in convolutions if layer.bias is not None)
     optimizer = torch.optim.Adam(network.parameters(), RATE)
     kept, begun, rng = len(frames) - HELD_OUT * len(MOMENTS), time.monotonic(), np.random.default_rng(0)
     while (spent := (time.monotonic() - begun) / (60 * minutes)) < 1:

@@ -129,7 +129,7 @@ def train_depth_estimator(folder: Path, minutes: float, device: torch.device) ->
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
 
     def batch(size: int) -> tuple[Tensor, Tensor]:
-        picks = [(rng.integers(len(clips)), rng.integers(data.NUM_FRAMES)) for _ in range(size)]
+        picks = [(int(rng.integers(len(clips))), int(rng.integers(data.NUM_FRAMES))) for _ in range(size)]
         frames = np.stack([clip_frame(clips, i, moment) for i, moment in picks])
         depths = np.stack([clips.depths[i // data.SHARD_CLIPS][i % data.SHARD_CLIPS, moment] for i, moment in picks])
         pixels = (torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).float() / 255 - mean) / std
@@ -159,11 +159,9 @@ def export(folder: Path, minutes: float, device: torch.device) -> None:  # noqa:
     What is not trained yet is named, and stays there as it is.
     """
     family = networks.build_family()
-    for name, component in list(family.items()):
-        if not isinstance(component, nn.Module):
-            continue
+    for name, component in networks.trainable(family).items():
         if (folder / name).is_dir():
-            family[name] = type(component).from_pretrained(folder / name)
+            family[name] = component.from_pretrained(folder / name)
         else:
             print(f"export: {name} is not trained yet", flush=True)
             del family[name]
@@ -174,10 +172,9 @@ def export(folder: Path, minutes: float, device: torch.device) -> None:  # noqa:
 
 def take_shipped(folder: Path, minutes: float, device: torch.device) -> None:  # noqa: ARG001 - one call for all stages
     """Put the shipped weights into the training folder, so that more minutes carry on from them on any machine."""
-    for name, component in networks.build_family().items():
-        if isinstance(component, nn.Module):
-            # In full precision: half is for shipping.
-            type(component).from_pretrained(ASSETS / "toybox" / name).float().save_pretrained(folder / name)
+    for name, component in networks.trainable(networks.build_family()).items():
+        # In full precision: half is for shipping.
+        component.from_pretrained(ASSETS / "toybox" / name).float().save_pretrained(folder / name)
 
 
 def render_data(folder: Path, minutes: float, device: torch.device) -> None:  # noqa: ARG001 - one call for all stages

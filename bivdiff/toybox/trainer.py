@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ class Trainer:
     there is none, but an earlier training has left a module in the folder under its name, it starts from that one.
     """
 
-    def __init__(self, stage: str, folder: Path, modules: dict[str, nn.Module], minutes: float, rate: float) -> None:
+    def __init__(self, stage: str, folder: Path, modules: Mapping[str, Any], minutes: float, rate: float) -> None:
         self.stage, self.folder, self.modules, self.budget = stage, folder, modules, minutes * 60
         self.state_path = folder / f"{stage}.state.pt"
         self.parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]

@@ -57,4 +57,5 @@ def _labels(runs: Sequence[Run]) -> list[tuple[str, str]]:
     names = [name for name in ("mixing_ratio", "prompt", *runs[0].settings) if name not in {"fps", "controls", "seed"}]
     differing = [name for name in dict.fromkeys(names) if len({repr(run.settings.get(name)) for run in runs}) > 1]
     named = [[shortened(setting_in_words(name, run.settings.get(name))) for name in differing[:2]] for run in runs]
-    return [(*own, *(f"Seed {run.seed}", "")[: 2 - len(own)]) for own, run in zip(named, runs, strict=True)]
+    filled = ([*own, f"Seed {run.seed}", ""] for own, run in zip(named, runs, strict=True))
+    return [(first, second) for first, second, *_ in filled]

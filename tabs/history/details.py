@@ -99,7 +99,7 @@ def settings_html(page: HistoryPage, run: Run) -> str:
     }  # fmt: skip
     labels["axes"] = "Compared"
     usual = _usual(page.context, run)
-    rows = {name: (labels.get(name) or name.replace("_", " ").capitalize(), value_in_words(name, value))
+    rows = {name: (str(labels.get(name) or name.replace("_", " ").capitalize()), value_in_words(name, value))
             for name, value in run.settings.items()}  # fmt: skip
     changed = [
         rows[name] for name, value in run.settings.items() if name not in SHOWN_ABOVE and usual.get(name, "") != value

@@ -32,7 +32,7 @@ NOTHING_FOUND = ["No run matches.", "Take away a word, choose all tasks, or turn
 def list_runs(page: HistoryPage, values: Values) -> tuple[Any, ...]:
     """The runs that the filters leave, and whether there are more: the first parts of a `HistoryView`."""
     limit, runs = min(values.get("limit") or PAGE, MOST), page.context.runs
-    chosen = {
+    chosen: dict[str, Any] = {
         "search": (values.get("search") or "").strip(), "task": values.get("task") or ALL,
         "favourites": bool(values.get("favourites")),
     }  # fmt: skip

@@ -1,7 +1,7 @@
 """Depth maps, by a depth model of transformers."""
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -65,7 +65,7 @@ def annotate_depth(
 def _working_shape(height: int, width: int, model: "PreTrainedModel", working_size: int | None) -> tuple[int, int]:
     """Height and width of what the model sees, in whole patches."""
     backbone = getattr(model.config, "backbone_config", None) or model.config
-    patch_size = getattr(backbone, "patch_size", None) or getattr(model.config, "patch_size", DEFAULT_PATCH_SIZE)
+    patch_size: Any = getattr(backbone, "patch_size", None) or getattr(model.config, "patch_size", DEFAULT_PATCH_SIZE)
     trained_at = getattr(backbone, "image_size", None) or DEFAULT_WORKING_SIZE
     return working_shape(height, width, working_size or trained_at, patch_size)
 

@@ -39,7 +39,7 @@ def _body_pose() -> "Module":
 def _normalbae() -> "Module":
     # The encoder talks on standard output while it is built. Giving its module a silent print, rather than turning
     # away the whole process's output for that while, leaves other threads their voice.
-    part("normalbae.nets.submodules.encoder").print = lambda *_, **__: None
+    vars(part("normalbae.nets.submodules.encoder"))["print"] = lambda *_, **__: None
     # The ratios matter in training alone.
     return part("normalbae.nets.NNET").NNET(
         SimpleNamespace(architecture="BN", sampling_ratio=0.4, importance_ratio=0.7)
