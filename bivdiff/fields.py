@@ -49,7 +49,7 @@ class Entry:
     whole: bool = False
     unit: str = ""
     none_as: float | None = None
-    choices: Mapping[str, str] | None = None
+    choices: Mapping[Any, str] | None = None
     optional: bool = False
 
     @property
@@ -99,7 +99,7 @@ def text(label: str, info: str) -> dict[str, Entry]:
     return {_KEY: Entry(kind="text", label=label, info=info)}
 
 
-def choice(label: str, info: str, choices: Mapping[str, str]) -> dict[str, Entry]:
+def choice(label: str, info: str, choices: Mapping[Any, str]) -> dict[str, Entry]:
     """The metadata of a field that is one of several values, each of which has a label."""
     return {_KEY: Entry(kind="choice", label=label, info=info, choices=choices)}
 

@@ -248,7 +248,7 @@ class GenerationRequest:
         _check_names("setting", settings, known.keys() | {"controls"})
         values = {name: _read_setting(known[name], settings[name]) for name in known.keys() & settings.keys()}
         for name in ("prompt", "task", "family", "image_model", "video_model"):
-            table(cls)[name].check(name, values.get(name))
+            table(GenerationRequest)[name].check(name, values.get(name))
         described = settings.get("controls", [])
         if not isinstance(described, list | tuple):
             raise InputError(f"The controls must be a list; got {type(described).__name__}.")

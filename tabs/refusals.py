@@ -76,7 +76,7 @@ def _wanted(field: Any) -> str:
         return f"one of {', '.join(str(value) for _, value in field.choices)}"
     if isinstance(field, gr.Number | gr.Slider):
         kind = "a whole number" if field.precision == 0 else "a number"
-        bounds = [f"{word} {bound:,}" for word, bound in (("from", field.minimum), ("to", field.maximum))
+        bounds = [f"{word} {bound:,.10g}" for word, bound in (("from", field.minimum), ("to", field.maximum))
                   if bound is not None]  # fmt: skip
         return " ".join([kind, *bounds])
     return "another kind of value"

@@ -244,7 +244,10 @@ def test_the_library_says_what_is_wrong_with_a_file(bad, name):
         read_clip(path)
 
 
-@pytest.mark.parametrize("name", BAD)
+# All kinds of bad files are tried where they are read; at each other door one shows that the sentence comes through.
+
+
+@pytest.mark.parametrize("name", ["playlist.mp4"])
 def test_the_page_says_what_is_wrong_with_an_upload_and_runs_nothing(bad, client, served, name):
     path, words = bad[name]
     before = len(served.requests)
@@ -255,7 +258,7 @@ def test_the_page_says_what_is_wrong_with_an_upload_and_runs_nothing(bad, client
     assert len(served.requests) == before
 
 
-@pytest.mark.parametrize("name", ["truncated.mp4", "sound.mp4", "playlist.mp4", "bomb.png"])
+@pytest.mark.parametrize("name", ["sound.mp4"])
 @pytest.mark.parametrize(
     ("task", "field", "given"),
     [("inpaint", "mask_video", {"mask_source": "upload"}), ("control", "control_video", {"map_source": "upload"})],
@@ -266,7 +269,7 @@ def test_the_page_says_what_is_wrong_with_a_mask_or_a_map(bad, client, name, tas
         client.predict(**given, **{field: handle_file(str(path))}, api_name=f"/{task}")
 
 
-@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("name", ["truncated.mp4"])
 def test_the_command_line_says_it_and_leaves_with_status_1(bad, tmp_path, capsys, name):
     path, words = bad[name]
     output = tmp_path / "out.mp4"
@@ -312,7 +315,7 @@ def test_masks_that_do_not_go_with_the_clip_are_told_on_the_command_line(tmp_pat
     clip = str(load_index()[0].file)
     write_mp4(tmp_path / "short.mp4", np.full((3, 128, 128, 3), 255, np.uint8), 8)
     write_mp4(tmp_path / "black.mp4", np.zeros((8, 128, 128, 3), np.uint8), 8)
-    for name, words in (("short.mp4", "3 frames"), ("black.mp4", "nothing to regenerate")):
+    for name, words in (("short.mp4", "3 frames"), ("black.mp4", "nothing to make anew")):
         given = ["--task", "inpaint", "--video", clip, "--prompt", "", "--mask", str(tmp_path / name)]
         assert cli.main(["run", *given, "--output", str(tmp_path / "out.mp4")]) == 1
         assert words in capsys.readouterr().err
@@ -351,15 +354,15 @@ def refusal(address: str, endpoint: str, **given: object) -> str:
         ({"mixing_ratio": [0.5]}, "“Mixing ratio” takes a number"),
         ({"guidance_scale": NAN}, "guidance_scale must be a number"),
         ({"num_inference_steps": NAN}, "num_inference_steps must be a whole number"),
-        ({"num_inference_steps": 10**9}, "“Image steps” takes a number from 1 to 100, not 1000000000"),
+        ({"num_inference_steps": 10**9}, "“Image steps” takes a number from 1 to 200, not 1000000000"),
         ({"num_frames": NAN}, "num_frames must be a whole number"),
-        ({"num_frames": 10**6}, "“Frames” takes a number from 2 to 64"),
+        ({"num_frames": 10**6}, "“Frames” takes a number from 1 to 64"),
         ({"start": NAN}, "The start must be a number of seconds"),
-        ({"start": 10**6}, "The start must be a number of seconds from 0 to 7200"),
+        ({"start": 10**6}, "“Start” takes a number from 0 to 7,200, not 1000000"),
         ({"start": 60}, "is past the end"),
-        ({"start": 10**400}, "The start must be a number of seconds"),
-        ({"stride": INFINITY}, "“Every n-th frame” takes a whole number from 1, not inf"),
-        ({"stride": 10**9}, "stride must be a whole number"),
+        ({"start": 10**400}, "“Start” takes a number from 0 to 7,200"),
+        ({"stride": INFINITY}, "“Every n-th frame” takes a whole number from 1 to 500,000, not inf"),
+        ({"stride": 10**9}, "“Every n-th frame” takes a whole number from 1 to 500,000, not 1000000000"),
         ({"seed": NAN, "random_seed": False}, "“Seed” takes a whole number from 0 to 4,294,967,295, not nan"),
         ({"seed": {"a": 1}, "random_seed": False}, "“Seed” takes a whole number"),
         ({"window": 1}, "window must be a whole number from 2"),
