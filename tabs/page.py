@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import replace
 from functools import partial, update_wrapper
-from typing import Any, cast
+from typing import Any
 
 import gradio as gr
 from gradio.components.navbar import Navbar
@@ -135,10 +135,10 @@ def _name_for(event: Any, name: str) -> None:
 def _name_tools(page: gr.Blocks) -> None:
     """Give every public handler the name of its endpoint: MCP tools are called after their handlers."""
     for event in page.fns.values():
-        if event.fn is not None and event.api_visibility == "public":
+        if event.fn is not None and isinstance(event.api_name, str) and event.api_visibility == "public":
             # One of its own: two endpoints may have one handler.
             event.fn = update_wrapper(partial(event.fn), event.fn)
-            event.fn.__name__ = str(event.api_name)
+            event.fn.__name__ = event.api_name
 
 
 def launch_options(settings: Settings | None = None) -> dict[str, Any]:
@@ -147,8 +147,8 @@ def launch_options(settings: Settings | None = None) -> dict[str, Any]:
     Raises:
         InputError: the owner's bound cannot be read.
     """
-    bound = parse_bytes((settings or Settings()).uploads_size)
-    most = cast("int", parse_bytes(Settings.uploads_size)) if bound is None else bound
+    bounds = ((settings or Settings()).uploads_size, Settings.uploads_size)
+    most = next(bound for bound in map(parse_bytes, bounds) if bound is not None)
     return {
         "theme": theme(),
         "head": page_head(),

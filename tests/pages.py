@@ -1,9 +1,20 @@
-"""What the tests of pages share: the sizes of window, and what can be measured on a page."""
+"""What the tests of pages share: what is on them, the ways about them, and what can be measured there."""
 
 from __future__ import annotations
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
+from bivdiff.catalog.tasks import TASKS
+
+TITLES = {task: entry.title for task, entry in TASKS.items()}
+LABELS = {
+    "control": ["Source", "Control map", "Frame by frame", "Bridged"],
+    "edit": ["Source", "Frame by frame", "Bridged"],
+    "inpaint": ["Source", "Mask", "Frame by frame", "Bridged"],
+    "outpaint": ["Canvas", "Frame by frame", "Bridged"],
+    "smooth": ["Your frames", "Bridged"],
+}
+PREVIEWED = {"control": 2, "edit": 1, "inpaint": 2, "outpaint": 1, "smooth": 1}
 WIDE, SLIM = {"width": 1280, "height": 900}, {"width": 400, "height": 850}
 # The lowest contrast of all texts with what is painted behind them, as WCAG 2 defines it, and the text it belongs to.
 LOWEST_CONTRAST = """() => {
@@ -44,3 +55,30 @@ AT_REST = """() => document.getAnimations().every(
 def come_to_rest(page: Page) -> None:
     """Wait until no colour fades and nothing unfolds any more."""
     page.wait_for_function(AT_REST)
+
+
+def let_draw(page: Page, times: int) -> None:
+    """Let the page draw that many times: as long as anything that plays needs to show that it does, however slow."""
+    page.evaluate("async (times) => { for (; times; times -= 1) await new Promise(requestAnimationFrame); }", times)
+
+
+def open_tab(page: Page, task: str) -> None:
+    """Go to a tab, by the menu where there is no room for its name, and wait for its preview."""
+    by_name = page.get_by_role("tab", name=TITLES[task])
+    if by_name.count() and by_name.first.is_visible():
+        by_name.first.click()
+    else:
+        page.locator("#tabs .overflow-menu button").first.click()
+        page.locator("#tabs .overflow-dropdown button", has_text=TITLES[task]).click()
+    page.wait_for_selector(f"#{task}-generate")
+    expect(page.locator(f"#{task}-preview canvas[data-frame]")).to_have_count(PREVIEWED[task])
+
+
+def generate(page: Page, task: str = "control") -> None:
+    page.click(f"#{task}-generate")
+    page.wait_for_selector(f'#{task}-progress [data-state="done"]')
+    expect(page.locator(f"#{task}-player .bdp-tile canvas[data-frame]")).to_have_count(len(LABELS[task]))
+
+
+def overflow(page: Page) -> int:
+    return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")

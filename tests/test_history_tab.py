@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from fake_run import FakeRun, fake_context
 from gradio_client import Client, handle_file
-from pages import LOWEST_CONTRAST, SLIM, WIDE, come_to_rest
+from pages import LOWEST_CONTRAST, SLIM, WIDE, come_to_rest, overflow
 from PIL import Image
 from playwright.sync_api import Page, expect
-from test_page import overflow
 
 from bivdiff.catalog.requests import default_request
 from bivdiff.errors import InputError

@@ -9,9 +9,8 @@ import pytest
 from fake_models import FakeModels
 from fake_run import FakeRun, fake_context
 from gradio_client import Client
-from pages import LOWEST_CONTRAST, SLIM, WIDE, come_to_rest
+from pages import LOWEST_CONTRAST, SLIM, WIDE, come_to_rest, overflow
 from playwright.sync_api import Page, expect
-from test_page import overflow
 
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.models import hub

@@ -6,9 +6,8 @@ import base64
 import zipfile
 
 import pytest
-from pages import WIDE
+from pages import LABELS, WIDE, generate, open_tab
 from playwright.sync_api import Page, expect
-from test_page import LABELS, generate, open_tab
 
 from bivdiff.media import carried
 from bivdiff.media.reading import read_clip
