@@ -19,10 +19,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from smoothing import Variant, finished, smoothed
+from smoothing import Variant, smoothed
 
-from bivdiff.bridge.pipeline import blend, control_maps, framewise_frames, opened, settled
+from bivdiff.bridge.control_maps import control_maps
+from bivdiff.bridge.outcomes import outcome_of
+from bivdiff.bridge.pipeline import blend, framewise_frames, resolved
 from bivdiff.bridge.reuse import StageCache
+from bivdiff.bridge.session import enter
 from bivdiff.catalog.image_models import IMAGE_MODELS, title_of
 from bivdiff.catalog.requests import settings_of
 from bivdiff.catalog.tasks import TASKS
@@ -81,15 +84,15 @@ def measure(
 ) -> list[Row]:
     """A row for the frame-wise clip of each share of noise, that of none first, and one for every cell."""
     case, cache = case_of(task, scene, "toybox", image_model=image_model), StageCache()
-    case = case._replace(request=settled(case.request))
+    case = case._replace(request=resolved(case.request))
     rows: list[Row] = []
     plain = framewise_frames(replace(case.request, noise_sharing=0.0), manager, cache)
-    with ExitStack() as held:
-        bench = finished(opened(case.request, manager, cache, held))
-        maps = bench.kit.control_frames
+    with ExitStack() as exits:
+        session = enter(case.request, manager, cache, exits)
+        maps = session.control_frames
         for cell in cells:
-            own = replace(bench, kit=replace(bench.kit, request=replace(case.request, **cell)))
-            source, blended = finished(blend(own))
+            own = replace(session, request=replace(case.request, **cell))
+            source, blended = outcome_of(blend(own))
             share = cell["noise_sharing"]
             if not any(row["kind"] == "framewise" and row["noise_sharing"] == share for row in rows):
                 told = scores_of(case, source, plain, source, maps, manager)

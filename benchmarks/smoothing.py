@@ -28,19 +28,19 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bivdiff.bridge.guidance import guided
-from bivdiff.bridge.latents import fold_frames, unfold_frames
-from bivdiff.bridge.makers.inpaint import latent_holes
+from bivdiff.bridge.known import known_content, with_known_content
 from bivdiff.bridge.mixing import at_level, noise_level
-from bivdiff.bridge.pipeline import Bench, blend, opened, settled
+from bivdiff.bridge.outcomes import outcome_of
+from bivdiff.bridge.pipeline import blend, resolved
 from bivdiff.bridge.prompts import smoothing_prompt
 from bivdiff.bridge.reuse import StageCache
-from bivdiff.bridge.smoothing import Known
+from bivdiff.bridge.session import Session, enter
+from bivdiff.bridge.windows import over_windows
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import BIVDiffError
 from bivdiff.evaluate.evaluation import Case, case_of
 from bivdiff.models.manager import ModelManager
 from bivdiff.pixels import metrics
-from bivdiff.pixels.masks import composite, feather
 from bivdiff.settings import Settings
 from bivdiff.types import GenerationRequest
 
@@ -109,30 +109,16 @@ VARIANTS = (
 )
 
 
-def finished(events: Iterator[Any]) -> Any:
-    """Run a stage of the pipeline to its end; returns what it returns."""
-    outcome = None
-
-    def followed() -> Iterator[Any]:
-        nonlocal outcome
-        outcome = yield from events
-
-    for _ in followed():
-        pass
-    return outcome
-
-
 @torch.inference_mode()
 def measure(case: Case, manager: ModelManager) -> list[dict[str, float]]:
     """Scores of the frame-wise clip, and then of every variant."""
-    request = settled(case.request)
-    with ExitStack() as held:
-        bench = finished(opened(request, manager, StageCache(), held))
-        framewise, blended = finished(blend(bench))
+    with ExitStack() as exits:
+        session = enter(resolved(case.request), manager, StageCache(), exits)
+        framewise, blended = outcome_of(blend(session))
         told = [{**scores_of(case, framewise, framewise), "seconds": 0.0}]
         for variant in VARIANTS:
             begun = time.perf_counter()
-            frames = smoothed(bench, blended, variant)
+            frames = smoothed(session, blended, variant)
             told.append({**scores_of(case, frames, framewise), "seconds": time.perf_counter() - begun})
     return told
 
@@ -143,17 +129,17 @@ def scores_of(case: Case, frames: np.ndarray, framewise: np.ndarray) -> dict[str
     return {name: float(found[name]) for name in SCORES}
 
 
-def smoothed(bench: Bench, blended: Tensor, variant: Variant) -> np.ndarray:
-    """Frames of the blend `(1, C, F, h, w)` of the bench's request, without the previews that a run shows."""
-    request = bench.request
-    begins = noise_level(bench.video.scheduler, request.num_smoothing_steps)
-    scheduler = SAMPLERS[variant.sampler].from_config(bench.video.scheduler.config)
+def smoothed(session: Session, blended: Tensor, variant: Variant) -> np.ndarray:
+    """Frames of the blend `(1, C, F, h, w)` of the session's request, without the previews that a run shows."""
+    request, models, video = session.request, session.models, session.models.video
+    begins = noise_level(video.scheduler, request.num_smoothing_steps)
+    scheduler = SAMPLERS[variant.sampler].from_config(video.scheduler.config)
     levels = [*_noise_levels(scheduler, variant.steps), 1.0]
-    framewise = partial(_clean, bench)
+    framewise = partial(_clean, session)
     latents = start = at_level(blended, framewise, begins, levels[variant.skipped])
-    known = _known(bench)
-    plain, steered = (_predictor(bench, guidance) for guidance in (1.0, variant.guidance))
-    with bench.kit.running(bench.video.unet), broadcasting(bench.video.unet, variant.broadcast):
+    known = known_content(request, models)
+    plain, steered = (_predictor(session, guidance) for guidance in (1.0, variant.guidance))
+    with models.running(video.unet), broadcasting(video.unet, variant.broadcast):
         for step in range(variant.skipped, variant.steps):
             predict, timestep = steered if variant.is_guided(step) else plain, scheduler.timesteps[step]
             latents = scheduler.step(predict(latents, timestep), timestep, latents).prev_sample
@@ -161,8 +147,7 @@ def smoothed(bench: Bench, blended: Tensor, variant: Variant) -> np.ndarray:
                 level = levels[step + 1]
                 kept = level**0.5 * known.latents + (1 - level) ** 0.5 * start  # as `smoothing.smooth` has it
                 latents = torch.where(known.holes, latents, kept)
-    frames = bench.decode(latents, bench.video_vae)
-    return frames if known is None else composite(request.frames, frames, feather(request.masks, request.feather))
+    return with_known_content(request, models.decode_video(latents))
 
 
 @contextmanager
@@ -187,9 +172,9 @@ def broadcasting(unet: Any, steps: int) -> Iterator[None]:
                 module._diffusers_hook.remove_hook("pyramid_attention_broadcast", recurse=False)
 
 
-def _clean(bench: Bench) -> Tensor:
+def _clean(session: Session) -> Tensor:
     """Latents of the frame-wise clip, which the cache has."""
-    return bench.kit.encode(finished(blend(bench))[0])
+    return session.models.encode(outcome_of(blend(session))[0])
 
 
 def _noise_levels(scheduler: Any, num_steps: int) -> list[float]:
@@ -198,18 +183,11 @@ def _noise_levels(scheduler: Any, num_steps: int) -> list[float]:
     return scheduler.alphas_cumprod[scheduler.timesteps].tolist()
 
 
-def _predictor(bench: Bench, guidance: float) -> Callable[[Tensor, Tensor], Tensor]:
-    texts = (smoothing_prompt(bench.request), bench.request.negative_prompt)
-    return guided(bench.noise_pred, *(bench.embed_for_video(text) for text in texts), guidance)
-
-
-def _known(bench: Bench) -> Known | None:
-    """What is kept of the source around a hole; None without one."""
-    request = bench.request
-    if request.masks is None or not request.preserve_known:
-        return None
-    clean = bench.kit.encode(request.frames)
-    return Known(clean, unfold_frames(latent_holes(request.masks, fold_frames(clean))) > 0)
+def _predictor(session: Session, guidance: float) -> Callable[[Tensor, Tensor], Tensor]:
+    request, models = session.request, session.models
+    prompts = [models.embed_for_video(text) for text in (smoothing_prompt(request), request.negative_prompt)]
+    noise_pred = over_windows(models.video.noise_pred, request.window or models.video.window)
+    return guided(noise_pred, *prompts, guidance)
 
 
 # What is printed

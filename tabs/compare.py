@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 
-from bivdiff.bridge.reuse import FRAMEWISE_FIELDS, stage_key
+from bivdiff.bridge.inputs import same_frames
 from bivdiff.catalog.image_models import IMAGE_MODELS, title_of
 from bivdiff.catalog.own import check_allowed
 from bivdiff.catalog.tasks import TASKS
@@ -286,7 +286,7 @@ def with_last_seed(context: AppContext, request: GenerationRequest, owner: str) 
     for job in context.jobs.of(owner) if request.seed is None else ():
         earlier = job.board.request
         seeded = replace(request, seed=earlier.seed)
-        if stage_key("", earlier, FRAMEWISE_FIELDS) == stage_key("", seeded, FRAMEWISE_FIELDS):
+        if same_frames(earlier, seeded):
             return seeded
     return with_seed(request)
 
@@ -420,9 +420,9 @@ class Board:
         _log.info("%s: %s", state, self.told)
         self.version += 1
         if self._made:
-            from bivdiff.compare.sweep import gathered
+            from bivdiff.compare.sweep import result_of
 
-            self._keep(gathered(self.request, self._axes, self._made), state, why)
+            self._keep(result_of(self.request, self._axes, self._made), state, why)
         else:
             self._runs.end(self.run_id, state, why)
 

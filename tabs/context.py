@@ -68,6 +68,13 @@ def _pipeline() -> ModuleType:
         return pipeline
 
 
+def _control_maps(request: GenerationRequest, manager: ModelManager) -> tuple[np.ndarray, ...]:
+    _pipeline()
+    from bivdiff.bridge.control_maps import control_maps
+
+    return control_maps(request, manager)
+
+
 class _OneManager:
     """Makes the process's manager on first use."""
 
@@ -187,7 +194,7 @@ class _Maker:
     def control_maps(self, request: GenerationRequest) -> tuple[np.ndarray, ...]:
         """See `AppContext`; what is drawn without a model needs no card."""
         if not any(map(models_for(request).annotator, request.controls)):
-            return _pipeline().control_maps(request, self._manager())
+            return _control_maps(request, self._manager())
         (maps,) = self._maps(request)
         return maps
 
@@ -224,7 +231,7 @@ class _Maker:
         return sweep(request, axes, self._manager(), self._stages(), truth)
 
     def _maps_there(self, request: GenerationRequest) -> Iterator[tuple[np.ndarray, ...]]:
-        yield _pipeline().control_maps(request, self._manager())
+        yield _control_maps(request, self._manager())
 
     def _open_stages(self) -> StageCache:
         from bivdiff.bridge.store import StageStore

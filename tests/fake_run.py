@@ -67,18 +67,23 @@ class FakeRun:
             yield StepEvent("control", number, len(maps), f"Control map ({control.control_type})", frames)
         if self.error is not None:
             raise self.error
-        evaluations = {}
+        evaluations, before = {}, self._alike_before(request)
         framewise = request.frames if request.image_model == "given" else np.ascontiguousarray(request.frames[:, ::-1])
         if request.image_model != "given":
             doubled = 2 if request.image_model == "prompt2prompt" else 1
-            if self._framewise_is_kept(request):
+            if before is not None:
                 yield StepEvent("framewise", 1, 1, "The frames were there already", framewise)
             else:
                 yield from self._steps("framewise", "Frame by frame", doubled * request.num_inference_steps, framewise)
                 evaluations["framewise"] = 16
                 yield StepEvent("framewise", 1, 1, "The frames are ready", framewise)
-        for model in [*(["image"] * (request.mixing_ratio > 0)), *(["video"] * (request.mixing_ratio < 1))]:
-            yield from self._steps("inversion", f"Inverting with the {model} model", request.num_inversion_steps, None)
+        inverted = () if before is None else _inverting(before)
+        for model in _inverting(request):
+            if model in inverted:
+                yield StepEvent("inversion", 1, 1, f"The {model} model's inversion was there already")
+            else:
+                message = f"Inverting with the {model} model"
+                yield from self._steps("inversion", message, request.num_inversion_steps, None)
         yield from self._steps("smoothing", "Smoothing", request.num_smoothing_steps, request.frames[..., ::-1])
         seed = DRAWN_SEED if request.seed is None else request.seed
         yield GenerationResult(
@@ -94,7 +99,7 @@ class FakeRun:
         """A cell for each value, dimmed by its number; real scores and the real result."""
         from bivdiff.compare.axes import label_of
         from bivdiff.compare.scores import Scorer
-        from bivdiff.compare.sweep import Cell, CellEvent, gathered
+        from bivdiff.compare.sweep import Cell, CellEvent, result_of
 
         self.fitted.append(to_fit)
         yield CellEvent("load", 1, 1, "Models loaded")
@@ -113,15 +118,15 @@ class FakeRun:
                 {"smoothing": 8.0}, ("framewise",),
             ))  # fmt: skip
             yield cells[-1]
-        yield gathered(request, axes, cells, 1.0, 1)
+        yield result_of(request, axes, cells, 1.0, 1)
 
-    def _framewise_is_kept(self, request: GenerationRequest) -> bool:
-        """Whether the run before had the same seed and settings, but for the mixing ratio."""
+    def _alike_before(self, request: GenerationRequest) -> GenerationRequest | None:
+        """The run before, if it had the same seed and settings, but for the mixing ratio."""
         if len(self.requests) < 2 or request.seed is None:
-            return False
+            return None
         before = self.requests[-2]
         same = replace(before, mixing_ratio=request.mixing_ratio).settings() == request.settings()
-        return same and np.array_equal(before.frames, request.frames)
+        return before if same and np.array_equal(before.frames, request.frames) else None
 
     def _steps(self, stage: str, message: str, total: int, preview: np.ndarray | None) -> Iterator[StepEvent]:
         every = max(1, total // PREVIEWS)
@@ -129,6 +134,11 @@ class FakeRun:
             threading.Event().wait(self.pause)
             shown = preview if step % every == 0 and step < total else None
             yield StepEvent(stage, step, total, message, shown)
+
+
+def _inverting(request: GenerationRequest) -> tuple[str, ...]:
+    """The models that have a share in the mix."""
+    return ("image",) * (request.mixing_ratio > 0) + ("video",) * (request.mixing_ratio < 1)
 
 
 def fake_control_maps(request: GenerationRequest) -> tuple[np.ndarray, ...]:

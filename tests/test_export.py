@@ -300,7 +300,7 @@ def test_the_command_writes_what_it_tells_and_starts_from_what_is_kept(compare, 
     ("stop", "told"), [(KeyboardInterrupt, "Stopped."), (lambda: BIVDiffError("The numbers ran over."), "ran over.")]
 )
 def test_what_was_ready_when_it_was_stopped_is_written(compare, tmp_path, monkeypatch, stop, told):
-    whole, made = sweeping.smoothed, []
+    whole, made = sweeping.smooth_clips, []
 
     def stopped_at_the_third(*given):
         if len(made) == 2:
@@ -308,7 +308,7 @@ def test_what_was_ready_when_it_was_stopped_is_written(compare, tmp_path, monkey
         made.append(1)
         return (yield from whole(*given))
 
-    monkeypatch.setattr(sweeping, "smoothed", stopped_at_the_third)
+    monkeypatch.setattr(sweeping, "smooth_clips", stopped_at_the_third)
     status, _, err = compare("--task", "smooth", "--mixing-ratios", "0,0.5,1")
     assert status == 1
     assert f"{told} The 2 of 3 clips that were ready are in '{tmp_path / 'out'}'." in err
@@ -322,7 +322,7 @@ def test_what_was_ready_when_it_was_stopped_is_written(compare, tmp_path, monkey
 
 def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(compare, tmp_path, monkeypatch):
     (tmp_path / "out").write_text("in the way")
-    monkeypatch.setattr(sweeping, "opened", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(sweeping, "entering", lambda *_: pytest.fail("a model was loaded"))
     status, _, err = compare("--task", "smooth")
     assert status == 1
     assert "could not be written" in err

@@ -64,3 +64,10 @@ def test_frames_that_were_made_before_are_there_already(both, task_request):
     (*real, result), (*faked, fake_result) = both(replace(request, mixing_ratio=1.0))
     assert list(map(said, faked)) == list(map(said, real))
     assert parts(fake_result) == parts(result)
+
+
+def test_inversions_that_were_made_before_are_there_already(both, task_request):
+    request = task_request("control", "controlnet", **STEPS, mixing_ratio=0.5)
+    both(request)
+    (*real, _), (*faked, _) = both(replace(request, mixing_ratio=0.75))
+    assert list(map(said, faked)) == list(map(said, real))

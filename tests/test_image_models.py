@@ -11,9 +11,9 @@ import pytest
 from diffusers import DDIMScheduler
 
 from bivdiff.bridge.guidance import guided, unet_noise
-from bivdiff.bridge.makers.framewise import MAKERS, Kit
+from bivdiff.bridge.makers.framewise import MAKERS, FrameMaker
 from bivdiff.bridge.pipeline import last, run
-from bivdiff.bridge.sampling import Step, unfold_step, walk
+from bivdiff.bridge.sampling import Step, step_through, unfold_step
 from bivdiff.catalog.components import components_of
 from bivdiff.catalog.families import FAMILIES
 from bivdiff.catalog.image_models import IMAGE_MODELS, OWN_UNET, ImageModel
@@ -31,13 +31,13 @@ from tabs.running import Meter
 STEPS = {"num_inference_steps": 2, "num_inversion_steps": 2, "num_smoothing_steps": 2, "mixing_ratio": 0.5, "seed": 1}
 
 
-def from_words(kit: Kit) -> Iterator[Step]:
+def from_words(maker: FrameMaker) -> Iterator[Step]:
     """Frames of what the prompt says, and nothing of the source: by the base U-Net, or by one of its own."""
-    unet = (*kit.networks, kit.unet)[0]
-    ddim = DDIMScheduler.from_config(kit.scheduler.config)
-    words = kit.embed(kit.request.prompt), kit.embed(kit.request.negative_prompt)
-    predict = guided(partial(unet_noise, unet), *words, kit.request.guidance_scale)
-    for step in walk(predict, kit.noise(), ddim, kit.request.num_inference_steps):
+    parts, request = maker.models.parts, maker.request
+    unet = (*parts.networks, parts.unet)[0]
+    ddim = DDIMScheduler.from_config(parts.scheduler.config)
+    predict = guided(partial(unet_noise, unet), **maker.embeds, guidance_scale=request.guidance_scale)
+    for step in step_through(predict, maker.noise(), ddim, request.num_inference_steps):
         yield unfold_step(step)
 
 

@@ -8,7 +8,7 @@ from diffusers import DDIMInverseScheduler
 
 from bivdiff.bridge.inversion import invert_with_image_model, invert_with_video_model
 from bivdiff.bridge.prompts import cut_off, encode_prompt
-from bivdiff.bridge.sampling import initial_noise, walk
+from bivdiff.bridge.sampling import initial_noise, step_through
 from bivdiff.catalog.families import family_named
 from bivdiff.toybox import networks
 
@@ -38,9 +38,9 @@ def test_inversion_then_sampling_returns():
     """With a noise prediction that does not depend on the latents both ways are exact."""
     scheduler = networks.build_scheduler()
     start, noise = torch.randn(1, 4, 3, 8, 8), torch.randn(1, 4, 3, 8, 8)
-    *_, inverted = walk(lambda *_: noise, start, DDIMInverseScheduler.from_config(scheduler.config), 50)
+    *_, inverted = step_through(lambda *_: noise, start, DDIMInverseScheduler.from_config(scheduler.config), 50)
     assert (inverted.latents - start).abs().max() > 0.1
-    *_, returned = walk(lambda *_: noise, inverted.latents, scheduler, 50)
+    *_, returned = step_through(lambda *_: noise, inverted.latents, scheduler, 50)
     assert (returned.latents - start).abs().max() < ROUND_TRIP
 
 

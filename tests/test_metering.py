@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bivdiff.models import metering
-from bivdiff.models.metering import Meter, peak_memory_bytes
+from bivdiff.models.metering import StageMeter, peak_memory_bytes
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def high_water(tmp_path, monkeypatch):
 
 
 def test_each_stage_has_its_own_peak_of_the_hosts_memory(high_water):
-    meter = Meter()
+    meter = StageMeter()
     for stage, kilobytes in (("load", 300), ("framewise", 900), ("smoothing", 500), ("load", 400)):
         with meter.stage(stage):
             high_water(kilobytes)
@@ -40,7 +40,7 @@ def test_where_the_system_keeps_no_peak_the_memory_now_counts(tmp_path, monkeypa
     monkeypatch.setattr(metering, "STATUS", tmp_path / "nowhere" / "status")
     monkeypatch.setattr(metering, "PEAK_RESET", tmp_path / "nowhere" / "clear_refs")
     monkeypatch.setattr(metering.psutil.Process, "memory_info", lambda _: SimpleNamespace(rss=123))
-    meter = Meter()
+    meter = StageMeter()
     with meter.stage("load"):
         pass
     assert meter.peak_bytes == {"load": 123}
@@ -52,7 +52,7 @@ def test_a_card_is_asked_for_the_peak_since_the_stage_began(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(peaks))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: peaks.update({device: 0}))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peaks[device])
-    meter = Meter()
+    meter = StageMeter()
     for stage, taken in (("framewise", 5), ("inversion", 3), ("framewise", 4)):
         with meter.stage(stage):
             peaks[1] = taken

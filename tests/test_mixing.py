@@ -9,7 +9,7 @@ import torch
 from diffusers import DDIMInverseScheduler
 
 from bivdiff.bridge.mixing import at_level, mix_latents, noise_level
-from bivdiff.bridge.sampling import walk
+from bivdiff.bridge.sampling import step_through
 from bivdiff.errors import InputError
 from bivdiff.toybox import networks
 
@@ -22,7 +22,7 @@ def test_an_inversion_ends_at_the_noise_level_where_sampling_begins(steps):
     start, noise = torch.randn(1, 4, 2, 8, 8), torch.randn(1, 4, 2, 8, 8)
 
     inverse = DDIMInverseScheduler.from_config(scheduler.config)
-    *_, inverted = walk(lambda *_: noise, start, inverse, steps)
+    *_, inverted = step_through(lambda *_: noise, start, inverse, steps)
     level = noise_level(scheduler, steps)
     # The first alpha is not 1, so a trace of the start's own noise is there too.
     expected = level**0.5 * start + (1 - level) ** 0.5 * noise

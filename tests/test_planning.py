@@ -213,3 +213,21 @@ def test_a_comparison_is_made_to_fit_for_its_hungriest_clip_and_keeps_its_own_se
     assert told
     assert smaller.smoothing_guidance_scale == 1.0
     assert expected_of_all(smaller, axes, tight).fits
+
+
+@pytest.mark.parametrize(
+    ("fits", "kept"),
+    [
+        (lambda asked, policy: policy == "group" or asked.frame_batch_size < 8, (8, 8, "group")),
+        (lambda asked, _: asked.frame_batch_size <= 2 or asked.window == 4, (2, 8, "model")),
+        (lambda asked, _: asked.window == 4 or asked.frames.shape[1] < 512, (8, 4, "model")),
+    ],
+)
+def test_what_changes_the_result_least_goes_first(monkeypatch, fits, kept):
+    """The policy before the frames at once, these before the window, and that before the size of the picture."""
+    frames = np.zeros((8, 512, 512, 3), np.uint8)
+    request = default_request("smooth", "toybox", frames, "", frame_batch_size=8, window=8)
+    monkeypatch.setattr(estimating, "estimate", lambda *asked: SimpleNamespace(fits=fits(asked[0], asked[2])))
+    smaller, policy = estimating.fit(request, SimpleNamespace(policy="model"))
+    assert (smaller.frame_batch_size, smaller.window or 8, policy) == kept
+    assert smaller.frames.shape == frames.shape

@@ -21,7 +21,7 @@ def test_colors_are_weighted_by_the_channels(settings):
     colors = ((0.5, 0.0, -0.5), (1.0, -1.0, 0.0), (0.25, 0.0, 0.0), (0.0, 0.0, 0.0))
     clip = torch.zeros(1, 4, 2, 3, 5)
     clip[0, 0, 1], clip[0, 2, 1, 0, 0], clip[0, 1, 0] = 1.0, -1.0, 9.0
-    frames = previews.rough_frames(clip, previews.layers_of(replace(TOYBOX, preview=colors), settings))
+    frames = previews.preview_frames(clip, previews.layers_of(replace(TOYBOX, preview=colors), settings))
     assert frames.shape == (2, 3, 5, 3)
     assert frames[0, 2, 4].tolist() == [255, 0, 128]
     assert frames[1, 2, 4].tolist() == [191, 128, 64]
@@ -33,7 +33,7 @@ def test_the_shipped_convolutions_show_what_the_autoencoder_would():
     with ModelManager(settings).hold(TOYBOX.vae) as (vae,), torch.inference_mode():
         for index in range(4):
             frames = world.render(world.evaluation_scene(index)).frames
-            shown = previews.rough_frames(latents.encode(vae, frames, 8), previews.layers_of(TOYBOX, settings))
+            shown = previews.preview_frames(latents.encode(vae, frames, 8), previews.layers_of(TOYBOX, settings))
             small = F.interpolate(torch.from_numpy(frames).permute(0, 3, 1, 2).float(), (32, 32), mode="area")
             error = ((small.permute(0, 2, 3, 1).numpy() - shown) ** 2).mean()
             assert 10 * np.log10(255**2 / error) > 27

@@ -21,7 +21,7 @@ from bivdiff.bridge.makers.prompt2prompt import (
     token_map,
 )
 from bivdiff.bridge.prompts import encode_prompt
-from bivdiff.bridge.sampling import unfold_step, walk
+from bivdiff.bridge.sampling import step_through, unfold_step
 from bivdiff.catalog.families import family_named
 from bivdiff.errors import InputError
 
@@ -343,7 +343,9 @@ class TestEdit:
         assert all(step.latents.shape == step.pred_original_sample.shape == latents.shape for step in steps)
         # The inversion is that with the source prompt and no guidance.
         source = encode_prompt(models["tokenizer"], models["text_encoder"], SOURCE)
-        inversion = invert_with_image_model(models["unet"], models["scheduler"], latents, source, source, 1, 3, 3)
+        inversion = invert_with_image_model(
+            models["unet"], models["scheduler"], latents, source, source, guidance_scale=1, num_steps=3, batch_size=3
+        )
         for ours, theirs in zip(steps[:3], inversion, strict=True):
             assert torch.equal(ours.latents, theirs.latents)
 
@@ -401,7 +403,7 @@ class TestEdit:
             prompt_embeds, negative_embeds, guidance_scale,
         )  # fmt: skip
         ddim = DDIMScheduler.from_config(models["scheduler"].config)
-        return [unfold_step(step) for step in walk(predict, fold_frames(noise), ddim, 3)]
+        return [unfold_step(step) for step in step_through(predict, fold_frames(noise), ddim, 3)]
 
     @pytest.mark.parametrize("share", ["cross_replace_steps", "self_replace_steps"])
     def test_each_share_counts_its_own_steps(self, models, latents, share):

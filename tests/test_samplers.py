@@ -23,6 +23,7 @@ from bivdiff.catalog.families import family_named
 
 SAME_MATHS = 1e-4  # two orders of the same float32 sums
 PROMPT, NEGATIVE, STEPS, GUIDANCE, SCALE = "a red cube", "dark", 3, 5.0, 0.7
+SETTINGS = {"guidance_scale": GUIDANCE, "num_steps": STEPS, "batch_size": 3}
 FAMILY = family_named("toybox")
 
 
@@ -44,7 +45,8 @@ def noise():
 
 
 def embeds_of(models):
-    return [encode_prompt(models["tokenizer"], models["text_encoder"], prompt) for prompt in (PROMPT, NEGATIVE)]
+    texts = {"prompt_embeds": PROMPT, "negative_embeds": NEGATIVE}
+    return {name: encode_prompt(models["tokenizer"], models["text_encoder"], text) for name, text in texts.items()}
 
 
 def theirs(pipeline_class, models, noise, unet="unet", extra=None, **options):
@@ -64,8 +66,8 @@ def theirs(pipeline_class, models, noise, unet="unet", extra=None, **options):
 def controlled(models, noise, controls, residuals):
     """Our steps with control networks, three frames at once."""
     return generate_with_control(
-        models["unet"], controls, residuals, models["scheduler"], noise, *embeds_of(models), GUIDANCE, STEPS,
-        batch_size=3,
+        models["unet"], models["scheduler"], noise, controls=controls, residuals=residuals, **embeds_of(models),
+        **SETTINGS,
     )  # fmt: skip
 
 
@@ -113,7 +115,13 @@ def test_t2i_adapter(models, noise, source_frames):
 def test_instruct_pix2pix(models, noise, source_frames):
     source = latents.fold_frames(latents.encode(models["vae"], source_frames, 8)) / models["vae"].config.scaling_factor
     steps = generate_with_instruct_pix2pix(
-        models["instruct"], models["scheduler"], noise, source, *embeds_of(models), GUIDANCE, 1.5, STEPS, batch_size=3
+        models["instruct"],
+        models["scheduler"],
+        noise,
+        source=source,
+        **embeds_of(models),
+        image_guidance_scale=1.5,
+        **SETTINGS,
     )
     assert agree(steps, theirs(
         StableDiffusionInstructPix2PixPipeline, models, noise, unet="instruct",
@@ -126,10 +134,17 @@ def test_inpainting(models, noise, source_frames):
     masks[:, 16:48, 8:40] = 255  # on whole latents, so that both ways of shrinking it agree
     known = latents.fold_frames(latents.encode(models["vae"], with_holes(source_frames, masks), 8))
     steps = generate_with_inpainting(
-        models["inpainting"], models["scheduler"], noise, latent_holes(masks, noise), known, *embeds_of(models),
-        GUIDANCE, STEPS, batch_size=3,
+        models["inpainting"], models["scheduler"], noise, holes=latent_holes(masks, noise), known=known,
+        **embeds_of(models), **SETTINGS,
     )  # fmt: skip
     assert agree(steps, theirs(
         StableDiffusionInpaintPipeline, models, noise, unet="inpainting", image=in_unit_range(source_frames),
         mask_image=torch.from_numpy(masks / 255)[:, None].float(), masked_image_latents=known, height=64, width=64,
     ))  # fmt: skip
+
+
+def test_a_latent_is_a_hole_wherever_one_of_its_pixels_is():
+    masks = np.zeros((1, 16, 16), np.uint8)
+    masks[0, 15, 0] = 1  # a corner of the lower left latent, far from its middle
+    holes = latent_holes(masks, torch.zeros(1, 4, 2, 2))
+    assert holes.tolist() == [[[[0, 0], [1, 0]]]]

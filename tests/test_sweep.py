@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from bivdiff.bridge import session
 from bivdiff.bridge.pipeline import last as last_of_run
 from bivdiff.bridge.pipeline import run
 from bivdiff.bridge.reuse import StageCache
@@ -19,9 +20,10 @@ from bivdiff.compare import scores as scoring
 from bivdiff.compare import sweep as sweeping
 from bivdiff.compare.axes import order_of
 from bivdiff.compare.scores import MOST_SHARPNESS_LOST, MOST_SSIM_LOST, RULE, TITLES, Scorer, map_agreement, recommend
-from bivdiff.compare.sweep import Cell, CellEvent, SweepResult, gathered, last, paper_cell, sweep
+from bivdiff.compare.sweep import Cell, CellEvent, SweepResult, last, paper_cell, result_of, sweep
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.evaluate.bench import Load, bench_sweep
+from bivdiff.pixels import metrics
 from bivdiff.toybox import world
 from bivdiff.types import Control
 
@@ -184,6 +186,55 @@ def test_several_ratios_smoothed_at_once_are_the_same_clips(request_small, manag
 
 
 @pytest.mark.parametrize(
+    ("name", "values"), [("num_smoothing_steps", [1, 2]), ("smoothing_guidance_scale", [1.0, 2.0])]
+)
+def test_only_what_is_smoothed_alike_is_smoothed_at_once(request_small, manager, monkeypatch, name, values):
+    """Cells that differ after the blend would get the settings of the first."""
+    whole, batches = sweeping.smooth_clips, []
+
+    def watched(own, blended, *more):
+        batches.append((getattr(own.request, name), len(blended)))
+        return (yield from whole(own, blended, *more))
+
+    monkeypatch.setattr(sweeping, "smooth_clips", watched)
+    monkeypatch.setattr(sweeping, "clips_at_once", lambda *_: 4)
+    result = last(sweep(request_small, {"mixing_ratio": [0.0, 1.0], name: values}, manager))
+    assert sorted(batches) == [(value, 2) for value in values]
+    for cell in result.cells:
+        alone = last_of_run(run(replace(request_small, **cell.values), manager))
+        assert np.abs(cell.frames.astype(int) - alone.frames).max() <= 1
+
+
+def test_room_is_kept_for_all_clips_that_are_smoothed_at_once(request_small, manager, monkeypatch):
+    """A run computes with 10 here, and each clip that is smoothed besides with 3."""
+    whole, reserved = manager.running, []
+
+    def watched(*modules, reserve=0):
+        reserved.append(reserve)
+        return whole(*modules)
+
+    monkeypatch.setattr(manager, "running", watched)
+    monkeypatch.setattr(session, "activation_bytes", lambda *_: 10)
+    monkeypatch.setattr(sweeping, "activation_bytes", lambda *_: 10)
+    monkeypatch.setattr(sweeping, "smoothing_bytes", lambda *_: 3)
+    monkeypatch.setattr(sweeping, "clips_at_once", lambda *_: 3)
+    last(sweep(replace(request_small, controls=()), {"mixing_ratio": [0.0, 0.5, 1.0]}, manager))
+    assert set(reserved) == {10 + 2 * 3}
+    reserved.clear()
+    last(sweep(replace(request_small, controls=()), {"mixing_ratio": [0.5]}, manager))
+    assert set(reserved) == {10}
+
+
+def test_the_time_of_a_cell_is_that_of_its_stages_and_of_its_scores(request_small, manager, monkeypatch):
+    ticks = iter(range(100))
+    monkeypatch.setattr(sweeping, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    (cell,) = last(sweep(request_small, {"mixing_ratio": [0.5]}, manager)).cells
+    stages = {name: seconds for name, seconds in cell.seconds.items() if name != "total"}
+    assert set(stages) == {"framewise", "inversion", "smoothing"}
+    assert cell.seconds["total"] == pytest.approx(sum(stages.values()) + 1)  # one tick from before the scores to after
+
+
+@pytest.mark.parametrize(
     ("device", "budget", "clips"), [("cpu", None, 1), ("cuda", None, 4), ("cuda", 11.5, 2), ("cuda", 9, 1)]
 )
 def test_as_many_are_smoothed_at_once_as_the_memory_bound_allows(
@@ -192,13 +243,13 @@ def test_as_many_are_smoothed_at_once_as_the_memory_bound_allows(
     """A single run takes 10 here, each clip that is smoothed besides takes 1, and the bound is at 13."""
     monkeypatch.setattr(manager, "device", torch.device(device))
     monkeypatch.setattr(manager.budget, "device", budget)
-    monkeypatch.setattr(sweeping, "expected", lambda *_: SimpleNamespace(device_bytes=10))
+    monkeypatch.setattr(sweeping, "estimate", lambda *_: SimpleNamespace(device_bytes=10))
     monkeypatch.setattr(sweeping, "smoothing_bytes", lambda *_: 1)
     assert sweeping.clips_at_once(request_small, manager) == clips
 
 
 def test_out_of_memory_goes_on_with_the_cells_that_are_left(request_small, manager, swept, monkeypatch):
-    whole, policies, tries = sweeping.smoothed, [], []
+    whole, policies, tries = sweeping.smooth_clips, [], []
 
     def full_the_second_time(*given):
         tries.append(1)
@@ -206,7 +257,7 @@ def test_out_of_memory_goes_on_with_the_cells_that_are_left(request_small, manag
             raise torch.OutOfMemoryError
         return (yield from whole(*given))
 
-    monkeypatch.setattr(sweeping, "smoothed", full_the_second_time)
+    monkeypatch.setattr(sweeping, "smooth_clips", full_the_second_time)
     monkeypatch.setattr(manager, "leaner_policy", lambda: "group")
     monkeypatch.setattr(manager, "set_policy", policies.append)
     events = list(sweep(request_small, {"mixing_ratio": [0.0, 1.0]}, manager))
@@ -218,7 +269,7 @@ def test_out_of_memory_goes_on_with_the_cells_that_are_left(request_small, manag
 
 
 def test_fewer_are_smoothed_at_once_where_the_device_runs_out_of_memory(request_small, manager, swept, monkeypatch):
-    whole, batches = sweeping.smoothed, []
+    whole, batches = sweeping.smooth_clips, []
 
     def full_above_two(bench, blended, *more):
         batches.append(len(blended))
@@ -226,7 +277,7 @@ def test_fewer_are_smoothed_at_once_where_the_device_runs_out_of_memory(request_
             raise torch.OutOfMemoryError
         return (yield from whole(bench, blended, *more))
 
-    monkeypatch.setattr(sweeping, "smoothed", full_above_two)
+    monkeypatch.setattr(sweeping, "smooth_clips", full_above_two)
     monkeypatch.setattr(sweeping, "clips_at_once", lambda *_: 4)
     result = last(sweep(request_small, {"mixing_ratio": RATIOS}, manager))
     assert batches == [4, 2, 2]
@@ -261,7 +312,7 @@ def test_a_score_that_cannot_be_measured_costs_no_clip(request_small, manager, m
 
 def test_what_a_stopped_sweep_had_made_is_a_result_of_its_own(swept, request_small):
     ready = cells_of(swept)[:2]
-    result = gathered(request_small, {"mixing_ratio": RATIOS}, ready, 3.0)
+    result = result_of(request_small, {"mixing_ratio": RATIOS}, ready, 3.0)
     assert [cell.index for cell in result.cells] == [0, 3]
     assert result.best in ready
     assert result.recommended.index == result.best.index
@@ -308,6 +359,17 @@ def test_scores_point_the_right_way(still, manager):
     assert without_truth["background_flicker"] == unsteady["background_flicker"]  # the source stands still, too
     assert without_truth["temporal_flicker"] == unsteady["temporal_flicker"] > 0
     assert "background_flicker" not in Scorer(replace(request, masks=masks), (maps,), manager)(still, still)
+
+
+def test_a_clip_is_held_against_the_motion_of_the_source_and_the_looks_of_its_frames(source_frames, manager):
+    """Source, frames and clip are three different ones, as in every real run."""
+    framewise, clip = np.ascontiguousarray(source_frames[:, :, ::-1]), 255 - source_frames
+    scores = Scorer(default_request("smooth", "toybox", source_frames, ""), (), manager)(clip, framewise)
+    assert scores["warp_error"] == metrics.warp_error(clip, source_frames) != metrics.warp_error(clip, framewise)
+    assert scores["background_flicker"] == pytest.approx(metrics.background_flicker(clip, source_frames), nan_ok=True)
+    assert scores["framewise_psnr"] == metrics.psnr(clip, framewise)
+    assert scores["framewise_ssim"] == metrics.ssim(clip, framewise)
+    assert scores["sharpness"] == metrics.relative_sharpness(clip, framewise)
 
 
 def test_a_control_that_cannot_be_drawn_anew_has_no_agreement(still, manager):

@@ -56,7 +56,8 @@ class AttentionControl:
     @property
     def acts(self) -> bool:
         """Whether it changes or looks at anything."""
-        return self.share_self or not (self.token_map is self.token_weights is self.map_tokens is None)
+        given = (self.token_map, self.token_weights, self.map_tokens)
+        return self.share_self or any(part is not None for part in given)
 
     def changes_self(self, places: int) -> bool:
         """Whether it acts on a self-attention layer with that many places."""
@@ -178,7 +179,7 @@ class _Controlled:
             probs = probs_source @ matrix + own * probs
         if control.token_weights is not None:
             probs = probs * control.token_weights.to(probs)
-        if control.makes_maps(query.shape[2]):
+        if control.map_tokens is not None and control.makes_maps(query.shape[2]):
             both = torch.stack([probs_source, probs]).float().mean(2)  # (2, pairs, places, L), over the heads
             found = torch.einsum("bnpl,bl->bnp", both, control.map_tokens.to(both))
             self._maps.append(found.unflatten(2, map_size(control.latent_size)))

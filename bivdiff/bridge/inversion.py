@@ -13,12 +13,12 @@ from torch import Tensor
 
 from bivdiff.bridge.guidance import guided, unet_noise
 from bivdiff.bridge.latents import fold_frames
-from bivdiff.bridge.sampling import Step, in_batches, unfold_step, walk
+from bivdiff.bridge.sampling import Step, in_batches, step_through, unfold_step
 
 
 def invert_with_image_model(
     unet: Any, scheduler: Any, latents: Tensor, prompt_embeds: Tensor, negative_embeds: Tensor,
-    guidance_scale: float, num_steps: int, batch_size: int,
+    *, guidance_scale: float, num_steps: int, batch_size: int,
 ) -> Iterator[Step]:  # fmt: skip
     """DDIM-invert a clip with the image U-Net, every frame a picture of its own.
 
@@ -42,13 +42,14 @@ def invert_with_image_model(
 
     inverse = DDIMInverseScheduler.from_config(scheduler.config)
     pictures = fold_frames(latents)
-    for step in walk(guided(predict, prompt_embeds, negative_embeds, guidance_scale), pictures, inverse, num_steps):
+    steered = guided(predict, prompt_embeds, negative_embeds, guidance_scale)
+    for step in step_through(steered, pictures, inverse, num_steps):
         yield unfold_step(step)
 
 
 def invert_with_video_model(
     noise_pred: Callable[[Tensor, Tensor, Tensor], Tensor], scheduler: Any, latents: Tensor, prompt_embeds: Tensor,
-    negative_embeds: Tensor, guidance_scale: float, num_steps: int,
+    negative_embeds: Tensor, *, guidance_scale: float, num_steps: int,
 ) -> Iterator[Step]:  # fmt: skip
     """DDIM-invert a clip with a video model.
 
@@ -59,4 +60,5 @@ def invert_with_video_model(
             are the steps.
     """
     inverse = DDIMInverseScheduler.from_config(scheduler.config)
-    yield from walk(guided(noise_pred, prompt_embeds, negative_embeds, guidance_scale), latents, inverse, num_steps)
+    steered = guided(noise_pred, prompt_embeds, negative_embeds, guidance_scale)
+    yield from step_through(steered, latents, inverse, num_steps)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch import Tensor
 from bivdiff.errors import BIVDiffError
 
 
-def encode(vae: torch.nn.Module, frames: np.ndarray, batch_size: int) -> Tensor:
+def encode(vae: Any, frames: np.ndarray, batch_size: int) -> Tensor:
     """Encode frames with the mean of the autoencoder's distribution, so that it is repeatable.
 
     Args:
@@ -32,7 +34,7 @@ def encode(vae: torch.nn.Module, frames: np.ndarray, batch_size: int) -> Tensor:
     return unfold_frames(encoded * vae.config.scaling_factor)
 
 
-def decode(vae: torch.nn.Module, latents: Tensor, batch_size: int) -> np.ndarray:
+def decode(vae: Any, latents: Tensor, batch_size: int) -> np.ndarray:
     """Decode scaled latents `(1, C, F, h, w)` to uint8 frames `(F, H, W, 3)`, `batch_size` frames at once.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TypeVar
 
 import torch
 
@@ -12,13 +12,22 @@ from bivdiff.models.device import free_memory
 from bivdiff.models.manager import ModelManager
 from bivdiff.types import GenerationRequest, StepEvent
 
+Event = TypeVar("Event")
+
 
 def with_leaner_policy(
-    attempt: Callable[[], Iterator[Any]], request: GenerationRequest, manager: ModelManager
-) -> Iterator[Any]:
+    attempt: Callable[[], Iterator[Event]], request: GenerationRequest, manager: ModelManager, *,
+    announced: Callable[[StepEvent], Event],
+) -> Iterator[Event]:  # fmt: skip
     """The events of an attempt; where the device runs out of memory, of a second one under a leaner offload policy.
 
     Whatever ends them, memory that nothing refers to any more is given back.
+
+    Args:
+        attempt: makes the events, from the start or from where it has come to.
+        request: what is made.
+        manager: has the policies.
+        announced: the event that says that there is a second attempt, as an event of this stream.
 
     Raises:
         OutOfMemoryError: there is no leaner policy, or it did not help.
@@ -35,10 +44,10 @@ def with_leaner_policy(
                 return
             # Outside the handler: while an error is handled, all that its frames refer to stays in memory.
             manager.set_policy(leaner)
-            yield StepEvent("load", 0, 1, f"Starting over with the offload policy '{leaner}'", note=(
+            yield announced(StepEvent("load", 0, 1, f"Starting over with the offload policy '{leaner}'", note=(
                 f"The device ran out of memory, so the run went on with the leaner offload policy '{leaner}', which "
                 "is slower. Fewer frames at once, a shorter window or a smaller size would spare the next one that."
-            ))  # fmt: skip
+            )))  # fmt: skip
             try:
                 yield from attempt()
             except torch.OutOfMemoryError as error:

@@ -37,7 +37,7 @@ def _read(path: Path, changed: int) -> Layers:  # noqa: ARG001 - so that a file 
     return tuple((tensors[f"{number}.weight"], tensors[f"{number}.bias"]) for number in numbers)
 
 
-def rough_frames(latents: Tensor, layers: Layers) -> np.ndarray:
+def preview_frames(latents: Tensor, layers: Layers) -> np.ndarray:
     """What scaled latents `(1, C, F, h, w)` show, roughly: uint8 `(F, n h, n w, 3)`.
 
     The last of the convolutions has 3 n n channels, the n x n pixels of each latent.

@@ -15,7 +15,7 @@ Correct = Callable[[Tensor, Tensor | None], Tensor]
 
 
 class Step(NamedTuple):
-    """`number` of `total` steps are done; `latents` are where the walk is, `pred_original_sample` where it leads."""
+    """`number` of `total` steps are done; `latents` are what they came to, `pred_original_sample` where these lead."""
 
     number: int
     total: int
@@ -23,7 +23,7 @@ class Step(NamedTuple):
     pred_original_sample: Tensor
 
 
-def walk(
+def step_through(
     predict: Predict, latents: Tensor, scheduler: Any, num_steps: int, correct: Correct | None = None
 ) -> Iterator[Step]:
     """Follow a scheduler from its first timestep to its last.
@@ -33,7 +33,7 @@ def walk(
         latents: where to start, any shape that `predict` takes.
         scheduler: a DDIMScheduler to denoise, a DDIMInverseScheduler to invert. Its timesteps are set here.
         num_steps: number of predictions.
-        correct: what is done to the latents after every step; it is told the timestep they are at, None at the end.
+        correct: what is done to the latents after every step; it gets the timestep they are at, None at the end.
 
     Yields:
         One `Step` after every prediction.

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
 from bivdiff.bridge.guidance import guided
-from bivdiff.bridge.sampling import Step, walk
-
-
-class Known(NamedTuple):
-    """Content of a clip that is kept: its clean `latents` `(1, C, F, h, w)`, and the `holes` in it.
-
-    `holes`: bool, `(1, 1, F, h, w)`, True where the clip is made anew.
-    """
-
-    latents: Tensor
-    holes: Tensor
+from bivdiff.bridge.known import Known
+from bivdiff.bridge.sampling import Step, step_through
 
 
 def smooth(
     noise_pred: Callable[[Tensor, Tensor, Tensor], Tensor], scheduler: Any, latents: Tensor,
-    prompt_embeds: Tensor, negative_embeds: Tensor, guidance_scale: float, num_steps: int, known: Known | None = None,
+    prompt_embeds: Tensor, negative_embeds: Tensor, *, guidance_scale: float, num_steps: int,
+    known: Known | None = None,
 ) -> Iterator[Step]:  # fmt: skip
     """Denoise a clip with a video model and DDIM.
 
@@ -46,6 +38,8 @@ def smooth(
     """
 
     def put_back(clip: Tensor, timestep: Tensor | None) -> Tensor:
+        if known is None:
+            return clip
         at_this_noise = known.latents
         if timestep is not None:
             at_this_noise = ddim.add_noise(known.latents, latents, timestep)
@@ -53,4 +47,4 @@ def smooth(
 
     ddim = DDIMScheduler.from_config(scheduler.config)
     predict_guided = guided(noise_pred, prompt_embeds, negative_embeds, guidance_scale)
-    yield from walk(predict_guided, latents, ddim, num_steps, correct=None if known is None else put_back)
+    yield from step_through(predict_guided, latents, ddim, num_steps, put_back)

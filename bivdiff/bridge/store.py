@@ -116,9 +116,9 @@ def _sizes(folder: Path, ending: str) -> Iterator[tuple[Path, float, int]]:
 
 
 def _packed(output: np.ndarray | Tensor) -> bytes:
-    frames = isinstance(output, np.ndarray)
-    tensor = torch.from_numpy(np.ascontiguousarray(output)) if frames else output.detach().cpu().contiguous()
-    return safetensors.torch.save({"frames" if frames else "latents": tensor})
+    if isinstance(output, np.ndarray):
+        return safetensors.torch.save({"frames": torch.from_numpy(np.ascontiguousarray(output))})
+    return safetensors.torch.save({"latents": output.detach().cpu().contiguous()})
 
 
 def _unpacked(stored: bytes) -> np.ndarray | Tensor:

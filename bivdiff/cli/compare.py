@@ -52,7 +52,7 @@ def compare_command(args: argparse.Namespace, settings: Settings) -> dict[str, A
     """Make a clip for each value of a setting, and write what shows and scores them."""
     from bivdiff.bridge.store import StageStore
     from bivdiff.compare.export import check_folder, export
-    from bivdiff.compare.sweep import gathered, last, sweep
+    from bivdiff.compare.sweep import last, result_of, sweep
     from bivdiff.compare.tables import report
     from bivdiff.toybox.truths import truth_of
 
@@ -68,7 +68,7 @@ def compare_command(args: argparse.Namespace, settings: Settings) -> dict[str, A
     except (KeyboardInterrupt, BIVDiffError) as error:
         if not cells:
             raise
-        stopped = gathered(request, axes, cells)
+        stopped = result_of(request, axes, cells)
         export(args.output, stopped, fps)
         told = "Stopped." if isinstance(error, KeyboardInterrupt) else str(error)
         ready = f"The {len(cells)} of {stopped.size} clips that were ready are in '{args.output}'."

@@ -49,7 +49,7 @@ def write_page(
         'bdStudio.mountPlayer(document.querySelector(".bd-player"), clips);</script>'
         f"<noscript>{videos}</noscript>"
     )  # fmt: skip
-    empty = ("", None, [])
+    empty: tuple[object, ...] = ("", None, [])
     shown = {name: value for name, value in (settings or {}).items() if name not in cells[0].values}
     shown = {name: value for name, value in shown.items() if value not in empty}
     told = "".join(f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in shown.items())

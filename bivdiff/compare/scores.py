@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 
-from bivdiff.bridge.pipeline import control_maps
+from bivdiff.bridge.control_maps import control_maps
 from bivdiff.bridge.prompts import smoothing_prompt
 from bivdiff.catalog.families import models_for
 from bivdiff.compare.semantics import semantic_scores
@@ -61,7 +60,8 @@ RULE = (
 _BLUR = 1.5  # pixels by which a line of a control map may be off and still count in part
 
 
-class Recommendation(NamedTuple):
+@dataclass(frozen=True)
+class Recommendation:
     """`index` of the recommended clip, and a sentence on `why`."""
 
     index: int

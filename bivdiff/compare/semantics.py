@@ -47,7 +47,7 @@ def semantic_scores(frames: np.ndarray, prompt: str, manager: ModelManager) -> d
         ModelUnavailableError: the files of a network are here, but damaged.
         OutOfMemoryError: the device is too small for it.
     """
-    scores = {}
+    scores: dict[str, float] = {}
     if _are_here(manager, "clip", "clip-tokenizer"):
         scores |= _with_clip(frames, prompt, manager)
     if _are_here(manager, "dino"):
@@ -75,7 +75,7 @@ def _with_clip(frames: np.ndarray, prompt: str, manager: ModelManager) -> dict[s
     similar = images @ images.T
     return {
         "clip_frame_consistency": _mean(similar.diagonal(1)),
-        "clip_frame_consistency_all_pairs": _mean(similar[tuple(torch.triu_indices(*similar.shape, 1))]),
+        "clip_frame_consistency_all_pairs": _mean(similar[torch.ones_like(similar).triu(1).bool()]),
         "clip_prompt_alignment": alignment,
     }
 

@@ -10,30 +10,34 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bivdiff.bridge.memory import with_leaner_policy
-from bivdiff.bridge.pipeline import Bench, blend, opened, settled, smoothed
+from bivdiff.bridge.outcomes import changed
+from bivdiff.bridge.pipeline import blend, resolved, smooth_clips
 from bivdiff.bridge.reuse import StageCache
+from bivdiff.bridge.session import Session, entering
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.compare.axes import AXES, BLENDED, check_axes, label_of, order_of
 from bivdiff.compare.scores import Recommendation, Scorer, recommend
 from bivdiff.models.device import free_memory
 from bivdiff.models.estimate import activation_bytes, estimate, smoothing_bytes
 from bivdiff.models.manager import ModelManager
-from bivdiff.models.metering import Meter
+from bivdiff.models.metering import StageMeter
 from bivdiff.types import GenerationRequest, StepEvent
 
 MEMORY_BOUND = 1.3  # of a single run's: what smoothing several cells at once may take
+Outcome = TypeVar("Outcome")
 _PREVIEWS = 0  # while a clip is smoothed: nothing shows them, and decoding takes a quarter of the toybox's smoothing
 
 
@@ -125,13 +129,13 @@ class _Progress:
     """What a sweep has made so far: it outlives an attempt that ran out of memory."""
 
     def __init__(self, plans: Sequence[_Plan]) -> None:
-        self.begun = time.perf_counter()
+        self.started = time.perf_counter()
         self.left = list(plans)
         self.cells: list[Cell] = []
         self.peak_bytes = 0
         self.most_at_once = len(plans)  # falls when the device ran out of memory
 
-    def note_memory(self, meter: Meter) -> None:
+    def note_memory(self, meter: StageMeter) -> None:
         self.peak_bytes = max(self.peak_bytes, *meter.peak_bytes.values())
 
 
@@ -158,19 +162,18 @@ def sweep(
         InputError: a setting cannot be compared, or a value is out of range; then nothing has run.
         ModelUnavailableError, OutOfMemoryError, BIVDiffError: as `pipeline.run`.
     """
-    request, cache = settled(request), cache or StageCache()
-    axes = {name: tuple(dict.fromkeys(values)) for name, values in axes.items()}
-    plans = _plans(request, axes)
+    request, cache = resolved(request), cache or StageCache()
+    compared = {name: tuple(dict.fromkeys(values)) for name, values in axes.items()}
+    plans = _plans(request, compared)
     progress = _Progress(plans)
-    attempts = with_leaner_policy(lambda: _attempt(progress, len(plans), manager, cache, truth), request, manager)
-    with closing(attempts):
-        for event in attempts:
-            about_a_cell = isinstance(event, CellEvent | Cell)  # and not that the policy is another now
-            yield event if about_a_cell else _event_of(event, progress.left[0], len(plans))
-    yield gathered(request, axes, progress.cells, time.perf_counter() - progress.begun, progress.peak_bytes)
+    yield from with_leaner_policy(
+        lambda: _attempt(progress, len(plans), manager, cache, truth), request, manager,
+        announced=lambda event: _event_of(event, progress.left[0], len(plans)),
+    )  # fmt: skip
+    yield result_of(request, compared, progress.cells, time.perf_counter() - progress.started, progress.peak_bytes)
 
 
-def gathered(
+def result_of(
     request: GenerationRequest, axes: Mapping[str, Sequence[Any]], cells: Sequence[Cell],
     seconds: float | None = None, peak_bytes: int | None = None,
 ) -> SweepResult:  # fmt: skip
@@ -184,10 +187,12 @@ def gathered(
     """
     seconds = sum(cell.seconds["total"] for cell in cells) if seconds is None else seconds
     cells = tuple(sorted(cells, key=lambda cell: cell.index))
-    place, why = recommend([cell.scores for cell in cells], lambda index: cells[index].label)
+    chosen = recommend([cell.scores for cell in cells], lambda index: cells[index].label)
     named = {name: tuple(values) for name, values in axes.items()}
     request = replace(cells[0].request, **{name: getattr(request, name) for name in axes})
-    return SweepResult(request, named, cells, Recommendation(cells[place].index, why), seconds, peak_bytes)
+    return SweepResult(
+        request, named, cells, Recommendation(cells[chosen.index].index, chosen.why), seconds, peak_bytes
+    )
 
 
 def last(events: Iterator[CellEvent | Cell | SweepResult]) -> SweepResult:
@@ -222,7 +227,7 @@ def _plans(request: GenerationRequest, axes: Mapping[str, tuple[Any, ...]]) -> l
     plans = []
     for cell in order_of(axes):
         values = dict(zip(axes, cell, strict=True))
-        plans.append(_Plan(indices[cell], values, settled(replace(request, **values))))
+        plans.append(_Plan(indices[cell], values, resolved(replace(request, **values))))
     return plans
 
 
@@ -242,52 +247,73 @@ def _with_one_video_model(
     truth: np.ndarray | None,
 ) -> Iterator[CellEvent | Cell]:  # fmt: skip
     first = group[0]
-    with ExitStack() as held:
-        opening = opened(first.request, manager, cache, held)
-        bench = yield from _of_cell(opening, first, cells)
-        scorer = Scorer(first.request, bench.kit.control_frames, manager, truth)
+    with ExitStack() as exits:
+        loading = entering(first.request, manager, cache, exits)
+        session = yield from _of_cell(loading, first, cells)
+        scorer = Scorer(first.request, session.control_frames, manager, truth)
         while left := [plan for plan in group if plan in progress.left]:
             batch = _next_batch(left, manager, progress.most_at_once)
+            own = _with_room(replace(session, request=batch[0].request), len(batch), manager)
             try:
-                yield from _made(batch, _roomy(bench, len(batch), batch[0].request, manager), cells, scorer, progress)
+                yield from _made(batch, own, cells, scorer, progress)
             except torch.OutOfMemoryError:
                 if len(batch) == 1:
                     raise
                 progress.most_at_once = len(batch) // 2
-            progress.note_memory(bench.meter)
+            progress.note_memory(session.meter)
             if len(batch) > progress.most_at_once:  # outside the handler: the error refers to what filled the device
                 free_memory(manager.device)
 
 
+@dataclass(frozen=True)
+class _Cost:
+    """What was counted for a cell, by stage."""
+
+    seconds: Counter[str] = field(default_factory=Counter)
+    evaluations: Counter[str] = field(default_factory=Counter)
+
+
+@contextmanager
+def _shared_by(costs: Sequence[_Cost], meter: StageMeter) -> Iterator[None]:
+    """Book what the meter counts inside on cells, on each as much."""
+    seconds, evaluations = dict(meter.seconds), dict(meter.evaluations)
+    yield
+    for cost in costs:
+        for counter, before, now in (
+            (cost.seconds, seconds, meter.seconds), (cost.evaluations, evaluations, meter.evaluations),
+        ):  # fmt: skip
+            counter.update({
+                name: (value - before.get(name, 0)) / len(costs)
+                for name, value in now.items() if value != before.get(name)
+            })  # fmt: skip
+
+
 def _made(
-    batch: Sequence[_Plan], bench: Bench, cells: int, scorer: Scorer, progress: _Progress
+    batch: Sequence[_Plan], session: Session, cells: int, scorer: Scorer, progress: _Progress
 ) -> Iterator[CellEvent | Cell]:
-    """Make cells whose blends are smoothed at once, and yield them."""
+    """Make cells whose blends are smoothed at once, in the session of the first, and yield them."""
+    sources: list[np.ndarray] = []
     blends: list[Tensor] = []
-    framewise: list[np.ndarray] = []
-    spent: list[_Spent] = []
-    for plan in batch:
-        own = replace(bench, kit=replace(bench.kit, request=plan.request), reused=[])
-        begun = _Spent.so_far(bench.meter)
-        frames, blended = yield from _of_cell(blend(own), plan, cells)
-        framewise.append(frames)
+    reused: list[tuple[str, ...]] = []
+    costs = [_Cost() for _ in batch]
+    for plan, cost in zip(batch, costs, strict=True):
+        own = replace(session, request=plan.request, reused=[])
+        with _shared_by([cost], session.meter):
+            framewise, blended = yield from _of_cell(blend(own), plan, cells)
+        sources.append(framewise)
         blends.append(blended)
-        spent.append(replace(_Spent.so_far(bench.meter).since(begun), reused=tuple(own.reused)))
-    begun = _Spent.so_far(bench.meter)
-    own = replace(bench, kit=replace(bench.kit, request=batch[0].request))
-    clips = yield from _of_cell(smoothed(own, torch.cat(blends), _PREVIEWS), batch[0], cells)
-    share = _Spent.so_far(bench.meter).since(begun).shared(len(batch))
-    for plan, clip, source, before in zip(batch, clips, framewise, spent, strict=True):
-        scoring = time.perf_counter()
-        told = set(scorer.missed)
+        reused.append(tuple(own.reused))
+    with _shared_by(costs, session.meter):
+        clips = yield from _of_cell(smooth_clips(session, torch.cat(blends), _PREVIEWS), batch[0], cells)
+    for plan, clip, source, cost, found in zip(batch, clips, sources, costs, reused, strict=True):
+        started, missed = time.perf_counter(), set(scorer.missed)
         scores, of_source = scorer(clip, source), _of_source(scorer, source, progress)
-        for name in scorer.missed.keys() - told:
+        for name in scorer.missed.keys() - missed:
             yield _event_of(StepEvent("smoothing", 1, 1, "Scored", note=scorer.missed[name]), plan, cells)
-        took = before.plus(share)
-        total = took.total + time.perf_counter() - scoring
+        total = cost.seconds.total() + time.perf_counter() - started
         cell = Cell(
             plan.index, plan.values, plan.label, plan.request, clip, source, scores, of_source,
-            {**took.seconds, "total": total}, took.evaluations, before.reused,
+            {**cost.seconds, "total": total}, dict(cost.evaluations), found,
         )  # fmt: skip
         progress.left.remove(plan)
         progress.cells.append(cell)
@@ -300,17 +326,11 @@ def _of_source(scorer: Scorer, source: np.ndarray, progress: _Progress) -> Mappi
     return next(same, None) or scorer(source, source)
 
 
-def _of_cell(events: Iterator[StepEvent], plan: _Plan, cells: int) -> Iterator[CellEvent]:
+def _of_cell(
+    events: Generator[StepEvent, None, Outcome], plan: _Plan, cells: int
+) -> Generator[CellEvent, None, Outcome]:
     """A stage's events as those of a cell; returns what the stage returns."""
-    outcome = None
-
-    def followed() -> Iterator[StepEvent]:
-        nonlocal outcome
-        outcome = yield from events
-
-    for event in followed():
-        yield _event_of(event, plan, cells)
-    return outcome
+    return changed(events, lambda event: _event_of(event, plan, cells))
 
 
 def _event_of(event: StepEvent, plan: _Plan, cells: int) -> CellEvent:
@@ -345,46 +365,9 @@ def clips_at_once(request: GenerationRequest, manager: ModelManager) -> int:
     return 1 + max(0, int((allowed - alone) // smoothing_bytes(request, manager)))
 
 
-def _roomy(bench: Bench, clips: int, request: GenerationRequest, manager: ModelManager) -> Bench:
-    """The bench, with room kept on the device for as many clips as are smoothed at once."""
+def _with_room(session: Session, clips: int, manager: ModelManager) -> Session:
+    """The session, with room kept on the device for as many clips as are smoothed at once."""
     if clips == 1:
-        return bench
-    reserve = activation_bytes(request, manager) + (clips - 1) * smoothing_bytes(request, manager)
-    return replace(bench, kit=replace(bench.kit, running=partial(manager.running, reserve=reserve)))
-
-
-@dataclass(frozen=True)
-class _Spent:
-    """What a meter has counted, or what it counted between two looks at it."""
-
-    seconds: Mapping[str, float]
-    evaluations: Mapping[str, float]
-    reused: tuple[str, ...] = ()
-
-    @classmethod
-    def so_far(cls, meter: Meter) -> _Spent:
-        return cls(dict(meter.seconds), dict(meter.evaluations))
-
-    @property
-    def total(self) -> float:
-        return sum(self.seconds.values())
-
-    def since(self, earlier: _Spent) -> _Spent:
-        return self._with(earlier, lambda now, then: now - then)
-
-    def plus(self, other: _Spent) -> _Spent:
-        return self._with(other, lambda one, more: one + more)
-
-    def shared(self, by: int) -> _Spent:
-        return self._with(self, lambda value, _: value / by)
-
-    def _with(self, other: _Spent, combine: Callable[[float, float], float]) -> _Spent:
-        seconds, evaluations = (
-            {name: combine(mine.get(name, 0), its.get(name, 0)) for name in {**mine, **its}}
-            for mine, its in ((self.seconds, other.seconds), (self.evaluations, other.evaluations))
-        )
-        return _Spent(
-            {name: value for name, value in seconds.items() if value},
-            {name: value for name, value in evaluations.items() if value},
-            self.reused,
-        )
+        return session
+    reserve = activation_bytes(session.request, manager) + (clips - 1) * smoothing_bytes(session.request, manager)
+    return replace(session, models=replace(session.models, running=partial(manager.running, reserve=reserve)))

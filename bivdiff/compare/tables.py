@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from bivdiff.compare.scores import RULE, TITLES
@@ -18,7 +19,7 @@ def report(result: SweepResult) -> dict[str, Any]:
     """Scores and settings of a comparison, ready for JSON; what could not be measured is None."""
     return {
         "rule": RULE,
-        "recommended": result.recommended._asdict(),
+        "recommended": asdict(result.recommended),
         "paper": paper_cell(result.request, result.cells),
         "settings": result.request.settings(),
         "axes": {name: list(values) for name, values in result.axes.items()},

@@ -18,7 +18,7 @@ from bivdiff.types import Stage
 PEAK_RESET, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
-class Meter:
+class StageMeter:
     """Counts through forward hooks, which are gone when `watch` ends.
 
     Attributes:
@@ -80,7 +80,7 @@ class Meter:
             self.evaluations[self._stage] = self.evaluations.get(self._stage, 0) + frames
 
 
-def peak_memory_bytes(meter: Meter) -> int:
+def peak_memory_bytes(meter: StageMeter) -> int:
     """Highest memory of a metered run: of the CUDA device if one is in use, else of this process."""
     return max(meter.peak_bytes.values())
 

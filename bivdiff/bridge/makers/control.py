@@ -11,7 +11,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from bivdiff.bridge.guidance import guided, unet_noise
-from bivdiff.bridge.sampling import Step, unfold_step, walk
+from bivdiff.bridge.sampling import Step, step_through, unfold_step
 
 
 class Steering(NamedTuple):
@@ -64,17 +64,17 @@ def t2i_adapter_residuals(
 
 
 def generate_with_control(
-    unet: Any, controls: Sequence[Steering], residuals: Residuals, scheduler: Any, noise: Tensor,
+    unet: Any, scheduler: Any, noise: Tensor, *, controls: Sequence[Steering], residuals: Residuals,
     prompt_embeds: Tensor, negative_embeds: Tensor, guidance_scale: float, num_steps: int, batch_size: int,
 ) -> Iterator[Step]:  # fmt: skip
     """Denoise every frame on its own, steered by its control maps.
 
     Args:
         unet: the base UNet2DConditionModel.
-        controls: networks for that U-Net, at least one, all of one kind.
-        residuals: what this kind adds: `controlnet_residuals` or `t2i_adapter_residuals`.
         scheduler: the family's DDIMScheduler; a copy is walked, itself is left as it is.
         noise: `(F, C, h, w)`; the control maps are eight times as large.
+        controls: networks for that U-Net, at least one, all of one kind.
+        residuals: what this kind adds: `controlnet_residuals` or `t2i_adapter_residuals`.
         prompt_embeds, negative_embeds: `(1, L, D)`.
         guidance_scale: 1 = off.
         num_steps: number of predictions.
@@ -99,7 +99,7 @@ def generate_with_control(
             made.append(unet_noise(unet, latents[part], timestep, text, **steering))
         return torch.cat(made)
 
-    for step in walk(guided(predict, prompt_embeds, negative_embeds, guidance_scale), noise, ddim, num_steps):
+    for step in step_through(guided(predict, prompt_embeds, negative_embeds, guidance_scale), noise, ddim, num_steps):
         yield unfold_step(step)
 
 

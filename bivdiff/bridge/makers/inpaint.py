@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from bivdiff.bridge.guidance import guided, unet_noise
-from bivdiff.bridge.sampling import Step, in_batches, unfold_step, walk
+from bivdiff.bridge.sampling import Step, in_batches, step_through, unfold_step
 
 GREY = 128  # the middle of the autoencoder's range: what a hole looks like to the model
 
@@ -32,7 +32,7 @@ def latent_holes(masks: np.ndarray, like: Tensor) -> Tensor:
 
 
 def generate_with_inpainting(
-    unet: Any, scheduler: Any, noise: Tensor, holes: Tensor, known: Tensor, prompt_embeds: Tensor,
+    unet: Any, scheduler: Any, noise: Tensor, *, holes: Tensor, known: Tensor, prompt_embeds: Tensor,
     negative_embeds: Tensor, guidance_scale: float, num_steps: int, batch_size: int,
 ) -> Iterator[Step]:  # fmt: skip
     """Fill the holes of every frame on its own.
@@ -62,5 +62,5 @@ def generate_with_inpainting(
         return in_batches(one_batch, batch_size, latents, embeds, shown.repeat(len(latents) // len(shown), 1, 1, 1))
 
     ddim = DDIMScheduler.from_config(scheduler.config)
-    for step in walk(guided(predict, prompt_embeds, negative_embeds, guidance_scale), noise, ddim, num_steps):
+    for step in step_through(guided(predict, prompt_embeds, negative_embeds, guidance_scale), noise, ddim, num_steps):
         yield unfold_step(step)

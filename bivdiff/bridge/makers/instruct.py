@@ -10,11 +10,11 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from bivdiff.bridge.guidance import guided_by_picture, unet_noise
-from bivdiff.bridge.sampling import Step, in_batches, unfold_step, walk
+from bivdiff.bridge.sampling import Step, in_batches, step_through, unfold_step
 
 
 def generate_with_instruct_pix2pix(
-    unet: Any, scheduler: Any, noise: Tensor, source: Tensor, prompt_embeds: Tensor, negative_embeds: Tensor,
+    unet: Any, scheduler: Any, noise: Tensor, *, source: Tensor, prompt_embeds: Tensor, negative_embeds: Tensor,
     guidance_scale: float, image_guidance_scale: float, num_steps: int, batch_size: int,
 ) -> Iterator[Step]:  # fmt: skip
     """Edit every frame on its own.
@@ -46,5 +46,5 @@ def generate_with_instruct_pix2pix(
     steered = guided_by_picture(
         predict, prompt_embeds, negative_embeds, source, guidance_scale, image_guidance_scale
     )  # fmt: skip
-    for step in walk(steered, noise, ddim, num_steps):
+    for step in step_through(steered, noise, ddim, num_steps):
         yield unfold_step(step)

@@ -29,8 +29,8 @@ BLEND_START = 0.2  # share of the steps after which the edit is held to that reg
 
 
 def edit_with_prompt2prompt(
-    unet: Any, scheduler: Any, tokenizer: Any, embed: Callable[[str], Tensor], latents: Tensor,
-    source_prompt: str, prompt: str, negative_prompt: str, *, guidance_scale: float, num_steps: int, batch_size: int,
+    unet: Any, scheduler: Any, latents: Tensor, *, tokenizer: Any, embed: Callable[[str], Tensor],
+    source_prompt: str, prompt: str, negative_prompt: str, guidance_scale: float, num_steps: int, batch_size: int,
     cross_replace_steps: float = 0.4, self_replace_steps: float = 0.4, blend_words: str = "", reweight: str = "",
 ) -> Iterator[Step]:  # fmt: skip
     """Invert every frame with the prompt that describes it, and denoise it again with another prompt.
@@ -49,9 +49,9 @@ def edit_with_prompt2prompt(
     Args:
         unet: the plain base UNet2DConditionModel. Its attention processors are replaced during each evaluation only.
         scheduler: the family's DDIMScheduler; its config makes those that walk, itself is left as it is.
+        latents: clean, `(1, C, F, h, w)`, scaled.
         tokenizer: of the family.
         embed: gives the `(1, L, D)` of each of the three prompts.
-        latents: clean, `(1, C, F, h, w)`, scaled.
         source_prompt: what the clip shows.
         prompt: what it is to show. Equal to `source_prompt` with nothing reweighted, it asks for no edit: the walk
             then leads back to `latents`, the source branch's reconstruction.
@@ -92,7 +92,14 @@ def edit_with_prompt2prompt(
 
     trajectory = [fold_frames(latents)]
     inversion = invert_with_image_model(
-        unet, scheduler, latents, source_embeds, negative_embeds, 1, num_steps, batch_size
+        unet,
+        scheduler,
+        latents,
+        source_embeds,
+        negative_embeds,
+        guidance_scale=1,
+        num_steps=num_steps,
+        batch_size=batch_size,
     )
     for step in inversion:
         trajectory.append(fold_frames(step.latents))

@@ -1,0 +1,182 @@
+"""One hold of the models: what the stages of a run, or of the cells of a comparison, share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from bivdiff.bridge.control_maps import control_maps
+from bivdiff.bridge.loaded import LoadedModels
+from bivdiff.bridge.previews import Layers, layers_of, preview_frames
+from bivdiff.bridge.prompts import cut_off
+from bivdiff.bridge.reuse import Output, StageCache
+from bivdiff.catalog.components import Components, components_of
+from bivdiff.catalog.families import models_for
+from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.specs import ModelSpec, VideoModel
+from bivdiff.errors import InputError, ModelUnavailableError
+from bivdiff.models.estimate import activation_bytes
+from bivdiff.models.identity import identity_of, numerics_of
+from bivdiff.models.manager import ModelManager
+from bivdiff.models.metering import StageMeter
+from bivdiff.models.pulling import pulling_all
+from bivdiff.models.video import VideoDenoiser
+from bivdiff.types import GenerationRequest, StepEvent
+from bivdiff.units import say_bytes
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the stages work with.
+
+    Attributes:
+        request: what is made, with nothing left open; a stage sees what it declares of it (see inputs.py).
+        models: in memory.
+        control_frames: control maps, uint8 `(F, H, W, 3)` for each of the request's controls.
+        meter: counts what each stage takes.
+        cache: keeps outputs of stages.
+        identities: by stage, the models that its output depends on, as they are named in its key.
+        preview_layers: show latents during the run, see previews.py; without them latents are decoded.
+        reused: the stages whose output was in the cache before this hold of the models.
+        made: keys of the outputs that were made since.
+    """
+
+    request: GenerationRequest
+    models: LoadedModels
+    control_frames: tuple[np.ndarray, ...]
+    meter: StageMeter
+    cache: StageCache
+    identities: Mapping[str, str]
+    preview_layers: Layers | None = None
+    reused: list[str] = field(default_factory=list)
+    made: set[str] = field(default_factory=set)
+
+    def cached(self, stage: str, key: str) -> Output | None:
+        """The output of a stage that was made before; None if it was not."""
+        output = self.cache.get(key)
+        if output is not None and key not in self.made:
+            self.reused.append(stage)
+        return output
+
+    def store(self, key: str, output: Output) -> None:
+        """Keep the output of a stage for whoever needs it next."""
+        self.made.add(key)
+        self.cache.put(key, output)
+
+    def preview(self, clip: Tensor, decode: Callable[[Tensor], np.ndarray]) -> np.ndarray:
+        """Frames of scaled latents `(1, C, F, h, w)`, decoded only where the family knows no cheaper way."""
+        return preview_frames(clip, self.preview_layers) if self.preview_layers else decode(clip)
+
+
+def entering(
+    request: GenerationRequest, manager: ModelManager, cache: StageCache, exits: ExitStack
+) -> Generator[StepEvent, None, Session]:
+    """Download and load the models, hold them until `exits` closes, and draw the control maps; returns the session.
+
+    Raises:
+        InputError: the request's window is wider than the video model can see.
+        ModelUnavailableError: a model cannot be loaded, or does not go with the others.
+    """
+    yield StepEvent("load", 0, 1, "Loading the models")
+    for spec, done, total in pulling_all(manager.missing(components_of(request).every), manager.settings):
+        arrived = f"Downloading '{spec.repo}': {say_bytes(done)} of {say_bytes(total)}"
+        yield StepEvent("load", int(100 * done / max(1, total)), 100, arrived)
+    session = enter(request, manager, cache, exits)
+    yield StepEvent("load", 1, 1, "Models loaded", note=_cut_off_note(session))
+    maps = session.control_frames
+    for number, (control, control_frames) in enumerate(zip(request.controls, maps, strict=True), 1):
+        yield StepEvent("control", number, len(maps), f"Control map ({control.control_type})", control_frames)
+    return session
+
+
+def enter(request: GenerationRequest, manager: ModelManager, cache: StageCache, exits: ExitStack) -> Session:
+    """As `entering`, without events; what is not on this machine is fetched all the same."""
+    family, meter, specs = models_for(request), StageMeter(), components_of(request)
+    video = family.video_models[request.video_model]
+    _check_window(request, video)
+    with meter.stage("load"):
+        parts = specs.loaded(exits.enter_context(manager.hold(*specs.of_stages)))
+    denoiser = VideoDenoiser(
+        video, parts.video_unet, parts.video_text_encoder, parts.video_tokenizer, parts.video_scheduler
+    )
+    _check_base(request, parts)
+    exits.enter_context(meter.watch(*_watched_modules(parts)))
+    maps: tuple[np.ndarray, ...] = ()
+    if request.controls:
+        with meter.stage("control"):
+            maps = control_maps(request, manager)
+    running = partial(manager.running, reserve=activation_bytes(request, manager))
+    models = LoadedModels(parts, denoiser, running, manager.device, request.frame_batch_size)
+    layers = layers_of(family, manager.settings)
+    return Session(request, models, maps, meter, cache, stage_identities(specs, video, manager), layers)
+
+
+def stage_identities(specs: Components[ModelSpec], video: VideoModel, manager: ModelManager) -> dict[str, str]:
+    """By stage, the models that its output depends on, and how they compute."""
+    shared = f"{numerics_of(manager)} {identity_of(specs.shared, manager)}"
+    return {
+        "framewise": f"{shared} {identity_of((*specs.networks, *specs.annotators), manager)}",
+        "image inversion": shared,
+        # The window is the catalog's, and changes what equal weights make of a clip.
+        "video inversion": f"{shared} {identity_of(video.components, manager)} window {video.window}",
+    }
+
+
+def _watched_modules(parts: Components[Any]) -> tuple[list[Any], list[Any]]:
+    """The denoisers, and the other networks: what steers the base U-Net, text encoders, halves of autoencoders."""
+    # An image model that is a U-Net of its own denoises; what steers the base U-Net only adds to it.
+    own = [network for network in parts.networks if isinstance(network, UNet2DConditionModel)]
+    denoisers = _distinct([parts.unet, parts.video_unet, *own])
+    coders = [parts.vae.encoder, parts.video_vae.decoder, parts.vae.decoder]
+    others = _distinct([*coders, parts.text_encoder, parts.video_text_encoder, *parts.networks])
+    return denoisers, [part for part in others if part not in denoisers]
+
+
+def _distinct(parts: Iterable[Any]) -> list[Any]:
+    return list({id(part): part for part in parts}.values())
+
+
+def _check_window(request: GenerationRequest, video: VideoModel) -> None:
+    """Refuse to show a video model more frames at once than it can tell apart."""
+    seen, most = min(request.frames.shape[0], request.window or video.window), video.unet.max_frames
+    if most is not None and seen > most:
+        raise InputError(
+            f"The video model '{request.video_model}' can see {most} frames at once, and the window has {seen}. Take a "
+            f"window of {most} or less; longer clips are seen in several that overlap."
+        )
+
+
+def _check_base(request: GenerationRequest, parts: Components[Any]) -> None:
+    """Refuse a base model that does not go with the models around it."""
+    predicts = parts.scheduler.config.prediction_type
+    if IMAGE_MODELS[request.image_model].denoiser == "own" and predicts != "epsilon":
+        raise ModelUnavailableError(
+            f"The base model predicts '{predicts}', and the image model '{request.image_model}', which was trained "
+            "apart from it, predicts noise. Choose a base model that predicts noise, or another image model."
+        )
+    width = parts.unet.config.cross_attention_dim
+    read = [parts.text_encoder.config.hidden_size]
+    read += [part.config.cross_attention_dim for part in parts.networks if "cross_attention_dim" in part.config]
+    if parts.unet.config.in_channels != 4 or any(other != width for other in read):
+        raise ModelUnavailableError(
+            f"The base model '{models_for(request).unet.place}' reads {parts.unet.config.in_channels} channels and "
+            f"words of {width} numbers, and the models around it need 4 and {read[-1]}. Choose a plain relative of the "
+            "family's own."
+        )
+
+
+def _cut_off_note(session: Session) -> str:
+    """A sentence on prompts that are longer than the text encoder reads; empty when none is."""
+    request, tokenizer = session.request, session.models.parts.tokenizer
+    prompts = (request.prompt, request.source_prompt, request.video_prompt, request.negative_prompt)
+    lost = [end for end in (cut_off(tokenizer, prompt) for prompt in prompts) if end]
+    if not lost:
+        return ""
+    return f"The prompt is longer than the model reads; this end was ignored: '{lost[0][:120]}'"
