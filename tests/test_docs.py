@@ -109,7 +109,7 @@ def test_make_targets_exist():
 
 @pytest.mark.parametrize("words", COMMANDS, ids=shlex.join)
 def test_commands_are_understood(words):
-    if "--help" in words:
+    if {"--help", "--version"} & set(words):
         with pytest.raises(SystemExit, match=r"^0$"):
             build_parser().parse_args(words)
     else:
@@ -174,7 +174,7 @@ def runs_here(words: list[str]) -> bool:
     if words[0] == "models":
         return words[1] in {"list", "check"}
     # A benchmark of a comparison does in minutes what the tests of benchmarks do.
-    return not {"sd15", "--help", "--sweep"} & set(words)
+    return not {"sd15", "--help", "--version", "--sweep"} & set(words)
 
 
 def unlike(given: list[list[str]]) -> list[list[str]]:
