@@ -425,7 +425,7 @@ def test_every_action_has_a_name_and_parameters_bear_the_requests_names(client):
     runs |= {f"/history_{end}" for end in ("list", "delete", "adopt", "favourite")}
     runs |= {f"/{task}_preset{end}" for task in TABS for end in ("", "_save", "_delete")}
     models = {f"/models_{end}" for end in ("list", "readout", "pull", "stop", "load", "unload", "unload_all")}
-    others = {"/edit_description", "/unknown_words", "/compare", *(f"/{task}_compare" for task in TABS)}
+    others = {"/edit_description", "/unknown_words", "/film", "/compare", *(f"/{task}_compare" for task in TABS)}
     assert set(endpoints) == runs | previews | models | others
     for task in TABS:
         parameters = endpoints[f"/{task}"]["parameters"]
@@ -443,8 +443,8 @@ def test_a_comparison_takes_the_settings_of_a_run(client, served_run):
     shown = client.predict("0, 0.3", "", "", api_name="/compare")
     panel, player = shown[:2]
     assert panel["state"] == "done"
-    assert [cell["label"] for cell in player["cells"]] == ["ratio 0", "ratio 0.3"]
-    assert all(cell["sheet"] for cell in player["cells"])
+    assert [clip["label"] for clip in player["tiles"]] == ["ratio 0", "ratio 0.3"]
+    assert all(clip["sheet"] for clip in player["tiles"])
     with zipfile.ZipFile(shown[3]["value"]) as archive:
         assert "a red cube" in archive.read("scores.json").decode()
 

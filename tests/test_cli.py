@@ -19,7 +19,7 @@ from PIL import Image
 import bivdiff
 from bivdiff.catalog.families import FAMILIES
 from bivdiff.cli import main as cli
-from bivdiff.cli.output import Progress, tell
+from bivdiff.cli.output import Progress, note
 from bivdiff.media import carried
 from bivdiff.media.film import FilmOptions, Tile, compose
 from bivdiff.media.reading import probe, read_clip, read_sound
@@ -236,7 +236,7 @@ def test_progress_is_one_bar_a_stage_on_a_terminal(monkeypatch):
         for stage in ("Inverting", "Smoothing"):
             for step in (1, 2):
                 progress.show(stage, stage, step, 2)
-        tell("A note.")
+        note("A note.")
     text = shown.getvalue()
     assert text.count("\n") == 3  # a line for each stage, and the note's own
     assert re.search(r"\rSmoothing 2/2 \|\S+\| \[00:00<00:00, .*step/s\]", text)

@@ -16,7 +16,7 @@ def add_bench_command(commands: Any) -> None:
     """Add the command and its flags to the parser's commands."""
     bench = commands.add_parser("bench", help="measure speed and memory", description="Time whole runs of a task.")
     bench.add_argument("--runs", type=int, default=3, help="runs after the first, which loads the models; the median "
-                        "is told. 0 tells of the first itself (default: 3)")  # fmt: skip
+                        "is reported. 0 reports the first itself (default: 3)")  # fmt: skip
     bench.add_argument("--random-weights", action="store_true", help="do without the real weights: random ones instead")
     bench.add_argument("--sweep", type=int, metavar="K", help="time a comparison of K mixing ratios beside a run")
     bench.add_argument("--steps", type=int, help="steps of every stage that has no number of its own")

@@ -12,7 +12,7 @@ import numpy as np
 
 from bivdiff.cli.filling import controls_of, form_of
 from bivdiff.cli.flags import add_request_flags, add_source_flags, changes_of, flag_of
-from bivdiff.cli.output import Progress, tell
+from bivdiff.cli.output import Progress, note
 from bivdiff.cli.planning import manager_of, planned
 from bivdiff.compare.axes import read_values
 from bivdiff.errors import BIVDiffError, CancelledError, InputError
@@ -70,9 +70,9 @@ def compare_command(args: argparse.Namespace, settings: Settings) -> dict[str, A
             raise
         stopped = result_of(request, axes, cells)
         export(args.output, stopped, fps)
-        told = "Stopped." if isinstance(error, KeyboardInterrupt) else str(error)
+        why = "Stopped." if isinstance(error, KeyboardInterrupt) else str(error)
         ready = f"The {len(cells)} of {stopped.size} clips that were ready are in '{args.output}'."
-        raise CancelledError(f"{told} {ready}") from None
+        raise CancelledError(f"{why} {ready}") from None
     paths = {name: str(path) for name, path in export(args.output, result, fps).items()}
     return {**report(result), "estimate": found, "fps": fps, "paths": paths}
 
@@ -88,11 +88,11 @@ def _followed_cells(
             if isinstance(event, StepEvent):
                 progress.show(f"{event.stage} {len(cells)}", event.message, event.step, event.total)
                 if event.note:
-                    tell(event.note)
+                    note(event.note)
             elif isinstance(event, Cell):
                 cells.append(event)
                 reused = f", reused: {', '.join(event.reused)}" if event.reused else ""
-                tell(f"{event.label}: {event.seconds['total']:.1f} s{reused}")
+                note(f"{event.label}: {event.seconds['total']:.1f} s{reused}")
             yield event
 
 

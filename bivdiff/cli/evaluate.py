@@ -7,7 +7,7 @@ from typing import Any
 
 from bivdiff.cli.filling import controls_of
 from bivdiff.cli.flags import add_request_flags, changes_of
-from bivdiff.cli.output import tell
+from bivdiff.cli.output import note
 from bivdiff.cli.planning import manager_of
 from bivdiff.settings import Settings
 
@@ -29,4 +29,4 @@ def evaluate_command(args: argparse.Namespace, settings: Settings) -> dict[str, 
     from bivdiff.evaluate.evaluation import evaluate
 
     changes = {**changes_of(args), "controls": controls_of(args)}
-    return evaluate(args.task, args.family, args.clips, args.first_scene, manager_of(settings), tell, **changes)
+    return evaluate(args.task, args.family, args.clips, args.first_scene, manager_of(settings), note, **changes)

@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from bivdiff.catalog.families import FAMILIES
-from bivdiff.cli.output import Progress, hide_bars_of_libraries, tell
+from bivdiff.cli.output import Progress, hide_bars_of_libraries, note
 from bivdiff.errors import CancelledError
 from bivdiff.settings import Settings
 from bivdiff.units import say_bytes
@@ -63,9 +63,9 @@ def _pull_models(args: argparse.Namespace, settings: Settings) -> dict[str, Any]
     absent = sorted((entry for entry in entries if entry.state == "absent"), key=lambda entry: not entry.spec.on_hub)
     for entry in absent:
         size = say_bytes(entry.bytes) if entry.bytes else "of unknown size"
-        tell(f"{entry.key}: {size}, {entry.kind}, licence {_licence(_facts(entry))}")
+        note(f"{entry.key}: {size}, {entry.kind}, licence {_licence(_facts(entry))}")
     if absent:
-        tell(f"In all: at least {say_bytes(sum(entry.bytes for entry in absent))}")
+        note(f"In all: at least {say_bytes(sum(entry.bytes for entry in absent))}")
     begun = time.monotonic()
     pulled = {entry.key: _pull(entry, settings) for entry in absent}
     there = [entry.key for entry in entries if entry not in absent]
@@ -130,16 +130,16 @@ def _models_as_table(report: dict[str, Any]) -> str:
 
 
 def _models_in_full(report: dict[str, Any]) -> str:
-    def tell(facts: dict[str, Any]) -> str:
-        told = {
+    def describe(facts: dict[str, Any]) -> str:
+        known = {
             "what": facts["kind"], "where from": facts["place"], "state": facts["state"],
             "size": say_bytes(facts["bytes"]) if facts["bytes"] else "unknown", "licence": _licence(facts),
             "trained at": facts["native"] or "any size", "families": ", ".join(facts["families"]),
             "looked up": facts["checked"], "on the hub": "yes" if facts["on_hub"] else "no",
         }  # fmt: skip
-        return "\n".join([facts["key"], *(f"  {label + ':':<12}{text}" for label, text in told.items() if text)])
+        return "\n".join([facts["key"], *(f"  {label + ':':<12}{text}" for label, text in known.items() if text)])
 
-    return "\n\n".join(map(tell, report["models"]))
+    return "\n\n".join(map(describe, report["models"]))
 
 
 def _pulled_as_text(report: dict[str, Any]) -> str:
@@ -152,5 +152,5 @@ def _pulled_as_text(report: dict[str, Any]) -> str:
 
 def _checked_as_text(report: dict[str, Any]) -> str:
     fine = len(report["checked"]) - len(report["wrong"])
-    told = [f"{key}: {sentence}" for key, sentence in report["wrong"].items()]
-    return "\n".join([*told, f"{fine} of {len(report['checked'])} models are whole."])
+    lines = [f"{key}: {sentence}" for key, sentence in report["wrong"].items()]
+    return "\n".join([*lines, f"{fine} of {len(report['checked'])} models are whole."])

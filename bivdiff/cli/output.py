@@ -23,7 +23,7 @@ def print_report(report: dict[str, Any], as_json: bool, as_text: Callable[[dict[
     print(json.dumps(finite(report), indent=2) if as_json else as_text(report))
 
 
-def tell(line: str) -> None:
+def note(line: str) -> None:
     """Print a line on standard error, where progress goes; a bar that is drawn there moves below it."""
     tqdm.write(line, file=sys.stderr)
     sys.stderr.flush()
@@ -85,7 +85,7 @@ class Progress:
         if now - self._printed < PLAIN_EVERY and not (self._stay and done == total):
             return
         self._printed = now
-        tell(tqdm.format_meter(done, total, now - self._since, prefix=words, bar_format=PLAIN, **self._options))
+        note(tqdm.format_meter(done, total, now - self._since, prefix=words, bar_format=PLAIN, **self._options))
 
     def close(self) -> None:
         """Leave the terminal's cursor on a line of its own."""

@@ -1,4 +1,4 @@
-"""Whether what is asked for fits, told before anything is computed."""
+"""Whether what is asked for fits, said before anything is computed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bivdiff.cli.output import hide_bars_of_libraries, tell
+from bivdiff.cli.output import hide_bars_of_libraries, note
 from bivdiff.errors import OutOfMemoryError
 from bivdiff.settings import Settings
 from bivdiff.types import GenerationRequest
@@ -26,7 +26,7 @@ def manager_of(settings: Settings) -> ModelManager:
 def planned(
     request: GenerationRequest, manager: ModelManager, to_fit: bool, axes: Mapping[str, Sequence[Any]] | None = None
 ) -> tuple[GenerationRequest, Any]:
-    """The request, made to fit if that is wanted, and what it is expected to take, told on standard error.
+    """The request, made to fit if that is wanted, and what it is expected to take, said on standard error.
 
     Args:
         request: of a run, or of a comparison.
@@ -48,9 +48,9 @@ def planned(
     if to_fit:
         request, changed = fitted_for_all(request, axes, manager) if axes else fitted(request, manager)
         if changed:
-            tell(changed)
+            note(changed)
     found = expected_of_all(request, axes, manager) if axes else estimate(request, manager)
     if not found.fits:
         raise OutOfMemoryError(f"{found.advice} Or let --fit-memory do it.")
-    tell(found.sentence)
+    note(found.sentence)
     return request, asdict(found)

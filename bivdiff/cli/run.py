@@ -12,7 +12,7 @@ from typing import Any
 
 from bivdiff.cli.filling import form_of
 from bivdiff.cli.flags import add_request_flags, add_source_flags
-from bivdiff.cli.output import Progress, tell
+from bivdiff.cli.output import Progress, note
 from bivdiff.cli.planning import manager_of, planned
 from bivdiff.errors import InputError
 from bivdiff.media.carried import carry_of
@@ -122,7 +122,7 @@ def _followed(events: Iterator[StepEvent | GenerationResult]) -> Iterator[StepEv
             if isinstance(event, StepEvent):
                 progress.show(event.stage, event.message, event.step, event.total)
                 if event.note:
-                    tell(event.note)
+                    note(event.note)
             yield event
 
 
