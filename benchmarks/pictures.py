@@ -23,7 +23,7 @@ from bivdiff.catalog.requests import default_request
 from bivdiff.media import film
 from bivdiff.media.reading import read_clip
 from bivdiff.models.manager import ModelManager
-from bivdiff.pixels.masks import extend_canvas, fit_masks
+from bivdiff.pixels.masks import extend_canvas, fit_masks, overlay
 from bivdiff.settings import Settings
 from bivdiff.studio.films import film_of
 from bivdiff.toybox.clips import SampleClip, load_index
@@ -84,8 +84,11 @@ def hero(result: GenerationResult) -> np.ndarray:
 
 def strip(result: GenerationResult) -> np.ndarray:
     """The clips of a run in a row under their names, uint8 `(F, H, W, 3)`."""
-    cells = [("source", result.request.frames), ("frame by frame", result.framewise_frames), ("BIVDiff", result.frames)]
-    if result.request.task == "smooth":
+    request, source = result.request, ("source", result.request.frames)
+    if request.masks is not None:
+        source = ("what is made anew", overlay(request.frames, request.masks))
+    cells = [source, ("frame by frame", result.framewise_frames), ("BIVDiff", result.frames)]
+    if request.task == "smooth":
         cells = [("your frames", result.framewise_frames), cells[-1]]
     return film.labelled_grid([cells])
 

@@ -45,5 +45,5 @@ def make_film(context: AppContext, run_id: str, shape: str, visitor: str) -> str
         visitor: who made the run.
     """
     gr.Info("The film is being made; it is saved in some seconds.", duration=6)
-    options = FilmOptions(shape=shape or FilmOptions.shape)
+    options = FilmOptions(shape=shape or "wide")
     return str(context.runs.film(run_id or "", visitor_of(visitor).owner, options))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,8 +17,10 @@ from playwright.sync_api import Page, expect
 from bivdiff.bridge.prompts import describe_edit
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import ModelUnavailableError
-from bivdiff.media.reading import read_clip
+from bivdiff.media.film import FilmOptions
+from bivdiff.media.reading import probe, read_clip
 from bivdiff.toybox.clips import load_index
+from tabs import films
 from tabs.page import build_page, launch_options
 
 pytestmark = pytest.mark.browser
@@ -81,6 +84,18 @@ def _elsewhere(url: str, address: str) -> bool:
 
 def frames_shown(page: Page) -> list[str]:
     return page.eval_on_selector_all("#control-player .bdp-tile canvas", "all => all.map(one => one.dataset.frame)")
+
+
+def test_the_film_of_a_result_is_saved_by_its_button(open_page, tmp_path, monkeypatch):
+    monkeypatch.setattr(films, "FilmOptions", partial(FilmOptions, seconds=0.5, wipe=False))
+    page = open_page()
+    generate(page)
+    with page.expect_download() as saved:
+        page.locator("#control-player .bdp-download", has_text="Film, square").click()
+    saved.value.save_as(tmp_path / "film.mp4")
+    info = probe(tmp_path / "film.mp4")
+    assert (info.width, info.height) == (1080, 1080)
+    assert saved.value.suggested_filename.endswith(".mp4")
 
 
 def test_opening_and_pressing_the_one_button_gives_four_labelled_clips(open_page, run):
