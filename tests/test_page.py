@@ -91,7 +91,7 @@ def test_the_film_of_a_result_is_saved_by_its_button(open_page, tmp_path, monkey
     page = open_page()
     generate(page)
     with page.expect_download() as saved:
-        page.locator("#control-player .bdp-download", has_text="Film, square").click()
+        page.locator("#control-player button", has_text="Film, square").click()
     saved.value.save_as(tmp_path / "film.mp4")
     info = probe(tmp_path / "film.mp4")
     assert (info.width, info.height) == (1080, 1080)
