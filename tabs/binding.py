@@ -20,7 +20,9 @@ Values = Mapping[str, Any]
 def bind(handler: Callable[..., Any], controls: Controls, *others: str) -> Callable[..., Any]:
     """Let Gradio call `handler(values, *others)`, where `values` is keyed like `controls`.
 
-    Without controls there are no values. The names of the controls become the names of the endpoint's parameters.
+    Without controls there are no values. The names of the controls become the names of the endpoint's parameters: what
+    is bound says so by a signature of its own, in which all may be left out. (Gradio's `inputs_kwargs` gives names,
+    too, but makes clients send a value for every component that has none, such as an upload.)
     """
     names = list(controls)
 

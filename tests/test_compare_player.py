@@ -15,10 +15,11 @@ from pages import LOWEST_CONTRAST, SLIM, WIDE, let_draw, overflow
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from bivdiff.compare.player import player_script, player_style
+from bivdiff.compare.player import FOLDER, PARTS, player_script, player_style
 from bivdiff.media.reading import read_clip
 from bivdiff.toybox.clips import load_index
-from tabs.widgets.bundle import page_head
+from tabs.widgets.bundle import FOLDER as WIDGETS
+from tabs.widgets.bundle import STYLES, page_head
 from tabs.widgets.player import ComparedClip, clip_player, comparison_value
 
 PATIENCE = 20_000  # milliseconds the page may take on a busy machine
@@ -556,3 +557,17 @@ def test_it_works_on_a_page_of_gradio(watched, address):
     assert page.eval_on_selector(".bd-player", scheme) == "light"
     page.evaluate("document.body.classList.add('dark')")
     assert page.eval_on_selector(".bd-player", scheme) == "dark"
+
+
+# Its files
+
+
+def test_every_file_of_the_player_is_part_of_it():
+    assert sorted(path.stem for path in FOLDER.glob("*.js")) == sorted(PARTS)
+
+
+def test_the_styles_of_all_widgets_are_on_the_page():
+    assert sorted(path.stem for path in WIDGETS.glob("*.css")) == sorted(STYLES)
+    head = page_head()
+    assert all(path.read_text("utf-8") in head for path in WIDGETS.glob("*.css"))
+    assert player_style() in head
