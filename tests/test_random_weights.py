@@ -121,7 +121,7 @@ def test_the_benchmark_needs_no_weights(monkeypatch, capsys, video_model):
     assert report["evaluations"] == {"framewise": 12, "inversion": 6, "smoothing": 18}
     stages = dict(report["stages"])
     assert stages.pop("load") == report["load_seconds"] > 0
-    assert sum(stages.values()) <= report["total_seconds"] < sum(stages.values()) + 5
+    assert 0 < sum(stages.values()) <= report["total_seconds"]
     assert set(report["stage_peak_bytes"]) == {"load", *stages}
     assert all(100e6 < peak < 1.1 * report["peak_memory_bytes"] for peak in report["stage_peak_bytes"].values())
     assert "swap" not in report
