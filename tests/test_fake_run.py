@@ -13,8 +13,9 @@ from bivdiff.bridge.reuse import StageCache
 from bivdiff.types import Control, GenerationResult, StepEvent
 
 STEPS = {"num_inference_steps": 4, "num_inversion_steps": 3, "num_smoothing_steps": 5}
+BOTH = Control(control_type="canny"), Control(control_type="depth")
 REQUESTS = {
-    "controlnet": ("control", {"controls": (Control(control_type="canny"), Control(control_type="depth")), "mixing_ratio": 0.5}),
+    "controlnet": ("control", {"controls": BOTH, "mixing_ratio": 0.5}),
     "t2i-adapter": ("control", {"mixing_ratio": 1.0}),
     "instruct-pix2pix": ("edit", {"mixing_ratio": 0.0}),
     "prompt2prompt": ("edit", {"mixing_ratio": 0.25}),
