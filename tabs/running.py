@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.tasks import TASKS
+from bivdiff.models.cost import walks_of
 from bivdiff.types import GenerationRequest, Stage, StepEvent
 
 STAGES: dict[Stage, str] = {
@@ -15,8 +18,6 @@ STAGES: dict[Stage, str] = {
     "inversion": "Inversion",
     "smoothing": "Smoothing",
 }
-SKIPPED: dict[str, set[Stage]] = {"control": set(), "smooth": {"control", "framewise"}}
-"""Stages that a task does not have; one that is not listed draws no control maps."""
 
 
 HEARTBEAT = 0.5  # seconds after which a page that waits is told how long it still will
@@ -35,14 +36,14 @@ class Meter:
     def __init__(self, request: GenerationRequest, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._begun = clock()
-        self._request = request
         self._stages = stages_of(request.task)
-        self._work = planned_work(request)
-        self._passes = _inversions(request)
+        walks = walks_of(request)
+        self._walks = {stage: [walk for walk in walks if walk.stage == stage] for stage in STAGES}
+        self._work = {stage: sum(walk.evaluations for walk in own) for stage, own in self._walks.items() if own}
         self._shares: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
         self._entered: dict[Stage, float] = {}
         self._left: dict[Stage, float] = {}
-        self._pass = 0
+        self._ended = 0  # walks of the stage that the run is in
         self._now: StepEvent | None = None
         self.note = ""
 
@@ -65,19 +66,19 @@ class Meter:
                 self._shares[before.stage] = 1.0
                 self._left[before.stage] = self._clock()
             self._entered.setdefault(event.stage, self._clock())
-        elif event.stage == "inversion" and event.step <= before.step:
-            self._pass += 1  # a second inversion begins
+            self._ended = 0
+        elif event.step <= before.step:
+            self._ended += 1  # a second inversion begins
         self._shares[event.stage] = self._share(event)
 
     def _share(self, event: StepEvent) -> float:
         """How much of its stage's work is done."""
-        share = event.step / max(event.total, 1)
-        if event.stage == "inversion":
-            return (min(self._pass, self._passes - 1) + share) / self._passes
-        if event.stage == "framewise" and self._request.image_model == "prompt2prompt":
-            # The first half of the steps inverts the source; each of the others takes four times as long.
-            return (min(share, 0.5) + 4 * max(share - 0.5, 0)) / 2.5
-        return share
+        share, walks = event.step / max(event.total, 1), self._walks[event.stage]
+        if not walks:
+            return share
+        current = min(self._ended, len(walks) - 1)
+        done = sum(walk.evaluations for walk in walks[:current]) + walks[current].evaluations_after(share)
+        return done / self._work[event.stage]
 
     def remaining(self) -> float | None:
         """Seconds until the end, or None while it is too early to say."""
@@ -130,40 +131,14 @@ class Meter:
         return f"{self._now.message}: step {self._now.step} of {self._now.total}"
 
 
-def planned_work(request: GenerationRequest) -> dict[Stage, int]:
-    """Single-frame model evaluations per stage; guidance doubles a stage."""
-
-    def passes(guidance_scale: float) -> int:
-        return 2 if guidance_scale > 1 else 1
-
-    count = len(request.frames)
-    # Prompt2Prompt inverts the source, and then denoises the edit beside it, as long as it looks at the source.
-    beside = 1 if request.blend_words else max(request.cross_replace_steps, request.self_replace_steps)
-    frame_passes = {"given": 0, "instruct-pix2pix": 3, "prompt2prompt": 1 + passes(request.guidance_scale) + beside}
-    return {
-        "framewise": round(
-            count * request.num_inference_steps * frame_passes.get(request.image_model, passes(request.guidance_scale))
-        ),
-        "inversion": count
-        * request.num_inversion_steps
-        * passes(request.inversion_guidance_scale)
-        * _inversions(request),
-        "smoothing": count * request.num_smoothing_steps * passes(request.smoothing_guidance_scale),
-    }
-
-
 def stages_of(task: str) -> dict[Stage, str]:
     """The stages that a task goes through, with their labels."""
-    skipped = SKIPPED.get(task, {"control"})
-    return {stage: label for stage, label in STAGES.items() if stage not in skipped}
+    models = [IMAGE_MODELS[name] for name in TASKS[task].image_models]
+    has = {"control": any(model.steering for model in models), "framewise": any(model.makes_frames for model in models)}
+    return {stage: label for stage, label in STAGES.items() if has.get(stage, True)}
 
 
 def idle_panel(task: str) -> dict[str, Any]:
     """The value of a `ProgressPanel` before the first run."""
     chips = [{"key": key, "label": label, "percent": 0, "state": "todo"} for key, label in stages_of(task).items()]
     return {"state": "idle", "stages": chips, "headline": "", "detail": "", "elapsed": None, "remaining": None}
-
-
-def _inversions(request: GenerationRequest) -> int:
-    """Models that invert: those with a share in the mix."""
-    return int(request.mixing_ratio > 0) + int(request.mixing_ratio < 1)

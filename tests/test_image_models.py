@@ -86,12 +86,17 @@ def test_an_added_image_model_says_what_it_misses(added, source_frames, monkeypa
 
 
 def test_a_family_without_the_network_says_so(added, source_frames):
-    request = default_request("edit", "sd15", source_frames, "", image_model=added)
     if IMAGE_MODELS[added].denoiser == "own":
         with pytest.raises(InputError, match="The family 'sd15' has no model for 'words'"):
-            components_of(request)
+            default_request("edit", "sd15", source_frames, "", image_model=added)
     else:
+        request = default_request("edit", "sd15", source_frames, "", image_model=added)
         assert components_of(request).networks == ()
+
+
+def test_a_request_with_models_of_ones_own_that_cannot_be_read_is_refused_before_it_waits(source_frames):
+    with pytest.raises(InputError, match="The LoRA .style:nine:9. cannot be read"):
+        default_request("smooth", "toybox", source_frames, "", loras="style:nine:9")
 
 
 def test_records_tell_of_nothing_that_no_task_and_no_request_has():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
@@ -94,17 +94,11 @@ def _networks(request: GenerationRequest, family: Family) -> tuple[ModelSpec, ..
         wanted = (OWN_UNET,)
     missing = [name for name in wanted if name not in networks]
     if missing and model.steering:
-        raise no_network(request.image_model, missing[0], networks)
+        raise InputError(
+            f"There is no {model.title} for the control type '{missing[0]}'. Choose one of: {', '.join(networks)}."
+        )
     if missing:
         raise InputError(
             f"The family '{request.family}' has no model for '{request.image_model}'. Choose another family."
         )
     return tuple(networks[name] for name in wanted)
-
-
-def no_network(image_model: str, control_type: str, networks: Mapping[str, ModelSpec]) -> InputError:
-    """What is said where a family has no network for a control type."""
-    return InputError(
-        f"There is no {IMAGE_MODELS[image_model].title} for the control type '{control_type}'. "
-        f"Choose one of: {', '.join(networks)}."
-    )

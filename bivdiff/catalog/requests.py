@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bivdiff.catalog.components import no_network
+from bivdiff.catalog.components import components_of
 from bivdiff.catalog.families import family_named
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.specs import ModelSpec
@@ -57,16 +57,17 @@ def default_request(task: str, family_name: str, frames: np.ndarray, prompt: str
         changes: fields of GenerationRequest; None keeps the default.
 
     Raises:
-        InputError: an unknown task, family, image model, video model or control type, a value out of range, or
-            something that the task needs is missing.
+        InputError: an unknown task, family, image model, video model or control type, a value out of range, models
+            of one's own that cannot be read as such, or something that the task needs is missing.
     """
     request = _request(task, family_name, frames, prompt, changes)
     model = IMAGE_MODELS[request.image_model]
-    if model.steering:
-        _check_controls(request, family_named(family_name).networks_of(request.image_model))
     for name in model.needs:
         if _is_missing(getattr(request, name)):
             raise InputError(_NEEDED[name].format(title=model.title))
+    components_of(request)  # now, and not when its turn has come
+    if model.steering:
+        _check_maps(request.controls, family_named(family_name).networks_of(request.image_model))
     return request
 
 
@@ -99,10 +100,9 @@ def _chosen(what: str, name: str | None, known: tuple[str, ...]) -> str:
     return known[0] if name is None else name
 
 
-def _check_controls(request: GenerationRequest, networks: Mapping[str, ModelSpec]) -> None:
-    for control in request.controls:
-        if control.control_type not in networks:
-            raise no_network(request.image_model, control.control_type, networks)
+def _check_maps(controls: tuple[Control, ...], networks: Mapping[str, ModelSpec]) -> None:
+    """Refuse controls whose maps are not given and cannot be drawn."""
+    for control in controls:
         if control.frames is None and control.control_type not in ANNOTATORS:
             raise InputError(
                 f"Maps of the type '{control.control_type}' cannot be drawn here. Give them as a clip of their own, or "
