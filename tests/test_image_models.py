@@ -95,7 +95,7 @@ def test_a_family_without_the_network_says_so(added, source_frames):
 
 
 def test_a_request_with_models_of_ones_own_that_cannot_be_read_is_refused_before_it_waits(source_frames):
-    with pytest.raises(InputError, match="The LoRA .style:nine:9. cannot be read"):
+    with pytest.raises(InputError, match=r"The LoRA .style:nine:9. cannot be read"):
         default_request("smooth", "toybox", source_frames, "", loras="style:nine:9")
 
 

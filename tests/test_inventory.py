@@ -252,7 +252,7 @@ def spoil(path: Path, kind: str) -> None:
         ("cut off", "it is cut off, with {short:,} of {whole:,} bytes"),
         ("in its header", "it has no safetensors header"),
         ("empty", "it has no safetensors header"),
-        ("longer", "it has {long:,} bytes, and its header tells of {whole:,}"),
+        ("longer", "it has {long:,} bytes, and its header says {whole:,}"),
         ("a page", "it has no safetensors header"),
         ("no JSON", "its safetensors header cannot be read"),
     ],

@@ -1,1 +1,1 @@
-"""Models: how components are loaded (loaders.py) and kept (manager.py)."""
+"""Models: how components are read (loaders), found (hub) and shared by runs (manager)."""

@@ -44,7 +44,7 @@ def numbers_of(spec: ModelSpec, root: Path | None) -> int:
 def _in_file(path: Path, prefix: str, _date: int) -> int:
     """The numbers of all weights in a file whose names begin so; none of them is read.
 
-    One that cannot be read counts as nothing: what is wrong with it is told when it is loaded.
+    One that cannot be read counts as nothing: loading it says what is wrong with it.
     """
     try:
         if path.suffix == ".safetensors":

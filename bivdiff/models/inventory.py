@@ -232,7 +232,7 @@ def _wrong_in_safetensors(path: Path) -> str:
             return "its safetensors header cannot be read"
     if there < wanted:
         return f"it is cut off, with {there:,} of {wanted:,} bytes"
-    return f"it has {there:,} bytes, and its header tells of {wanted:,}" if there > wanted else ""
+    return f"it has {there:,} bytes, and its header says {wanted:,}" if there > wanted else ""
 
 
 def _wrong_in_json(path: Path) -> str:

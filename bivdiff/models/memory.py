@@ -28,8 +28,8 @@ class MemoryProbe:
         if device.type != "cuda":
             return self.host()
         free, total = torch.cuda.mem_get_info(device)
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return Memory(free + kept, total)
+        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return Memory(free + reserved, total)
 
     def host(self) -> Memory:
         """Of the computer, or of the container that this process is in, where that is bound to less."""

@@ -15,7 +15,7 @@ REPORT_EVERY = 0.25  # seconds
 
 
 class _Pull(threading.Thread):
-    """A download that tells how far it is, and stops at its next report when it is told to."""
+    """A download that reports how far it is, and stops at its next report once `stopped` is set."""
 
     def __init__(self, spec: ModelSpec, settings: Settings) -> None:
         super().__init__(name="bivdiff-pull", daemon=True)

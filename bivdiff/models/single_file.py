@@ -117,10 +117,12 @@ def _check_model(path: Path, file: Any, names: Sequence[str]) -> None:
 
 def _check_prediction(path: Path, file: Any, names: Sequence[str]) -> None:
     """Refuse a model that says of itself that it predicts no noise: the file says nothing of its schedule."""
-    told = (file.metadata() or {}).get("modelspec.prediction_type", "epsilon")
-    if told != "epsilon" or "v_pred" in names:
+    predicted = (file.metadata() or {}).get("modelspec.prediction_type", "epsilon")
+    if predicted == "epsilon" and "v_pred" in names:
+        predicted = "v_pred"
+    if predicted != "epsilon":
         raise ModelUnavailableError(
-            f"The model in the file '{path.name}' predicts velocities ('{told if told != 'epsilon' else 'v_pred'}'), "
+            f"The model in the file '{path.name}' predicts velocities ('{predicted}'), "
             "and a single file does not hold the schedule that goes with it. Give the model as a folder or repository "
             "in diffusers' layout, whose scheduler_config.json holds it."
         )

@@ -190,7 +190,7 @@ def _levels(config: Any) -> list[_Level]:
 
 
 class _Given(NamedTuple):
-    """What layers are told: the timestep `(B, T)`, the text of each frame `(B F, L, D)`, the number of frames."""
+    """What layers are given: the timestep `(B, T)`, the text of each frame `(B F, L, D)`, the number of frames."""
 
     time: Tensor
     text: Tensor

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Weights(NamedTuple):
-    """What `from_pretrained` must be told to read the files that were chosen."""
+    """What `from_pretrained` needs to read the files that were chosen."""
 
     variant: str | None
     use_safetensors: bool
