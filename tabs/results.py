@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.studio.history.files import map_names
 from bivdiff.types import Control, GenerationRequest, GenerationResult, StepEvent
 from bivdiff.units import finite
 from tabs.widgets.player import film_buttons, player_value, served, tile
@@ -44,7 +45,7 @@ class LiveTiles:
 
     def take(self, event: StepEvent) -> None:
         """Note an event's preview."""
-        key = {"control": f"control-{event.step}", "framewise": "framewise", "smoothing": "bridged"}.get(event.stage)
+        key = {"control": control_place(event.step), "framewise": "framewise", "smoothing": "bridged"}.get(event.stage)
         if event.stage == "smoothing" and "framewise" in self._tiles:
             self._tiles["framewise"]["pending"] = False
         if key in self._tiles and event.preview is not None:
@@ -80,7 +81,7 @@ def result_tiles(
         for number, control in enumerate(controls, 1):
             kind = CONTROL_LABELS.get(control.control_type, control.control_type)
             label = "Control map" if len(controls) == 1 else f"Control map: {kind.lower()}"
-            places[f"control-{number}"] = (label, "", "What steers the image model")
+            places[control_place(number)] = (label, "", "What steers the image model")
     elif task == "inpaint":
         places["mask"] = ("Mask", "", "The part that is made anew, in colour")
     elif task == "outpaint":
@@ -97,6 +98,11 @@ def result_tiles(
         for key, (label, tone, note) in places.items()
     }
     return {key: one | {"sheet": sheets.get(key, one["sheet"])} for key, one in tiles.items()}
+
+
+def control_place(number: int) -> str:
+    """The key of a control map's place, counted from 1."""
+    return f"control-{number}"
 
 
 def empty_player(task: str) -> dict[str, Any]:
@@ -125,11 +131,12 @@ def result_player(
     request = result.request
     given = {key: frames for key, frames in _given(request).items() if key not in sheets}
     made = {"framewise": result.framewise_frames, "bridged": result.frames}
-    maps = {f"control-{number}": frames for number, frames in enumerate(result.control_frames, 1)}
+    maps = {control_place(number): frames for number, frames in enumerate(result.control_frames, 1)}
     tiles = result_tiles(request.task, {**given, **maps, **made}, request.controls, sheets)
     next(iter(tiles.values()))["scores"] = {"Flicker": _number(scores["source_flicker"])}
+    names = {name: control_place(number) for number, name in enumerate(map_names(len(maps)), 1)}
     for key, path in files.items():
-        if (place := "control-1" if key == "control" else key) in tiles:
+        if (place := names.get(key, key)) in tiles:
             tiles[place]["file"] = served(path)
     sharpness = scores["sharpness"]  # against the frame-wise clip, which is 1 in it
     if "framewise" in tiles:

@@ -23,6 +23,7 @@ from bivdiff.pixels import masks
 from bivdiff.settings import Settings
 from bivdiff.studio.films import film_of
 from bivdiff.studio.form import read_form
+from bivdiff.studio.history.files import map_names
 from bivdiff.types import GenerationResult, StepEvent
 
 
@@ -58,8 +59,7 @@ def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
         _make_folder(path.parent)
     result = last(_followed(run(request, manager)))
     shown = {"result": result.frames, "framewise": result.framewise_frames}
-    for number, control_frames in enumerate(result.control_frames):
-        shown[f"control-{number + 1}" if number else "control"] = control_frames
+    shown |= dict(zip(map_names(len(result.control_frames)), result.control_frames, strict=True))
     if request.masks is not None:
         shown["mask"] = masks.overlay(request.frames, request.masks)
     carry = carry_of(replace(request, seed=result.seed), fps)

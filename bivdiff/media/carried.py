@@ -104,7 +104,7 @@ def pack(request: GenerationRequest) -> bytes:
         clips["masks"] = request.masks
     for number, control in enumerate(request.controls, 1):
         if control.frames is not None:
-            clips[f"control-{number}"] = control.frames
+            clips[_control_name(number)] = control.frames
     count, height, width = request.frames.shape[:3]
     index = {"names": list(clips), "count": count, "width": width, "height": height}
     buffer = io.BytesIO()
@@ -156,6 +156,10 @@ def _png(picture: np.ndarray) -> bytes:
     options = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
     options += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB]
     return cv2.imencode(".png", ordered, options)[1].tobytes()
+
+
+def _control_name(number: int) -> str:
+    return f"control-{number}"  # counted from 1
 
 
 def _frame_name(clip: str, number: int) -> str:
@@ -376,8 +380,8 @@ def _pictures(archive: zipfile.ZipFile, max_pixels: float) -> Pictures:
             f"{max_pixels / 1e6:.0f} that are read. Choose the source clip itself, and set the settings by hand."
         )
     clips = {name: _clip(archive, name, shape) for name in names}
-    last = max((number for number in range(1, MAX_CONTROLS + 1) if f"control-{number}" in clips), default=0)
-    maps = tuple(clips.get(f"control-{number}") for number in range(1, last + 1))
+    last = max((number for number in range(1, MAX_CONTROLS + 1) if _control_name(number) in clips), default=0)
+    maps = tuple(clips.get(_control_name(number)) for number in range(1, last + 1))
     return Pictures(clips["frames"], clips.get("masks"), maps)
 
 
@@ -389,7 +393,7 @@ def _index(archive: zipfile.ZipFile) -> tuple[list[str], tuple[int, int, int]]:
     names: Any = index.get("names")
     sides: list[Any] = [index.get(key) for key in ("count", "height", "width")]
     whole = all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides)
-    known = ["frames", "masks", *(f"control-{number}" for number in range(1, MAX_CONTROLS + 1))]
+    known = ["frames", "masks", *map(_control_name, range(1, MAX_CONTROLS + 1))]
     if not whole or not isinstance(names, list) or "frames" not in names or len(names) != len({*map(str, names)}):
         raise _DamagedError
     if not {*map(str, names)} <= set(known):

@@ -11,9 +11,10 @@ import numpy as np
 
 from bivdiff.errors import InputError
 from bivdiff.media.reading import probe, read_clip
+from bivdiff.studio.history.files import map_names
 from tabs.boards import sentence
 from tabs.history.wording import setting_in_words
-from tabs.results import result_tiles, shown_masks
+from tabs.results import control_place, result_tiles, shown_masks
 from tabs.running import STAGES
 from tabs.widgets.player import film_buttons, player_value, served, tile
 
@@ -52,11 +53,6 @@ def run_player(run: Run, request: GenerationRequest | None, why: str) -> dict[st
     return player_value(tiles, run.fps, facts, downloads)
 
 
-def _map_names(run: Run) -> list[str]:
-    """The files of a run's control maps, first to last."""
-    return [name for name in run.files if name == "control" or name.startswith("control-")]
-
-
 def _clips(run: Run, request: GenerationRequest | None, why: str) -> list[dict[str, Any]]:
     pictures, notes = {}, {"source": why}
     if request is not None:
@@ -64,7 +60,11 @@ def _clips(run: Run, request: GenerationRequest | None, why: str) -> list[dict[s
         if request.masks is not None:
             pictures["mask"] = shown_masks(request.frames, request.masks)
     names = {"framewise": "framewise", "bridged": "bridged", "mask": "mask"}
-    names |= {f"control-{number}": name for number, name in enumerate(_map_names(run), 1)}
+    names |= {
+        control_place(number): name
+        for number, name in enumerate(map_names(len(run.settings.get("controls", []))), 1)
+        if name in run.files
+    }
     for key, name in names.items():
         if name in run.files and key not in pictures:
             frames, notes[key] = _read_back(run.files[name])

@@ -138,7 +138,7 @@ def packed_pictures(folder: Path) -> bytes:
 
 def names_of(result: GenerationResult) -> dict[str, str]:
     """The names of a result's files, by what they are."""
-    clips = {name: f"{name}.mp4" for name in [*_map_names(result), *_mask_name(result)]}
+    clips = {name: f"{name}.mp4" for name in [*map_names(len(result.control_frames)), *_mask_name(result)]}
     return {"bridged": "bridged.mp4", **FRAMEWISE, **clips, "gif": "bridged.gif", "pngs": "bridged-frames.zip"}
 
 
@@ -153,7 +153,7 @@ def write_result(folder: Path, files: Mapping[str, str], result: GenerationResul
         carry: what each of them carries.
     """
     clips = {"bridged": result.frames, "framewise": result.framewise_frames}
-    clips |= dict(zip(_map_names(result), result.control_frames, strict=True))
+    clips |= dict(zip(map_names(len(result.control_frames)), result.control_frames, strict=True))
     if result.request.masks is not None:
         clips |= dict.fromkeys(_mask_name(result), np.repeat(result.request.masks[..., None], 3, axis=-1))
     for name, frames in clips.items():
@@ -188,8 +188,9 @@ def thumbnail_of(frames: np.ndarray, fps: float) -> bytes:
     return b""
 
 
-def _map_names(result: GenerationResult) -> list[str]:
-    return [f"control-{number}" if number > 1 else "control" for number in range(1, len(result.control_frames) + 1)]
+def map_names(count: int) -> list[str]:
+    """What the control maps of a run are called among its files: control, control-2, control-3, ..."""
+    return [f"control-{number}" if number > 1 else "control" for number in range(1, count + 1)]
 
 
 def _mask_name(result: GenerationResult) -> list[str]:
