@@ -42,7 +42,7 @@ QUICK: dict[str, Any] = {"show_progress": "hidden", "queue": False}
 SLOW: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": 8, "concurrency_id": "models"}
 
 
-class View(NamedTuple):
+class ModelsView(NamedTuple):
     """What an action shows on the page, in the order of the event's outputs; `gr.skip()` leaves a part as it is."""
 
     panel: Any = gr.skip()
@@ -81,7 +81,7 @@ def build(context: AppContext, tab: gr.Tab, tabs: gr.Tabs) -> None:
                     "<p>It is read when the tab opens.</p>", elem_id=f"{NAME}-readout", elem_classes="bd-memory",
                     apply_default_css=False,
                 )  # fmt: skip
-    shown = View(panel, rows, details, readout, *buttons)
+    shown = ModelsView(panel, rows, details, readout, *buttons)
     _wire_list(context, tab, tabs, controls, shown)
     _wire_actions(context, controls, shown)
 
@@ -102,7 +102,7 @@ def _filters() -> shared.Controls:
 
 
 def _buttons() -> tuple[gr.Button, ...]:
-    """To pull, to stop that, to load, to unload one, to unload all: the last parts of a `View`."""
+    """To pull, to stop that, to load, to unload one, to unload all: the last parts of a `ModelsView`."""
 
     def button(label: str, name: str, **options: Any) -> gr.Button:
         return gr.Button(label, interactive=False, elem_id=f"{NAME}-{name}", min_width=96, **options)
@@ -119,7 +119,7 @@ def _buttons() -> tuple[gr.Button, ...]:
 # Wiring
 
 
-def _wire_list(context: AppContext, tab: gr.Tab, tabs: gr.Tabs, controls: shared.Controls, shown: View) -> None:
+def _wire_list(context: AppContext, tab: gr.Tab, tabs: gr.Tabs, controls: shared.Controls, shown: ModelsView) -> None:
     """The list, its filters, and the memory, which is read while the tab is open."""
     inputs = list(controls.values())
     show = bind(partial(look, context), controls)
@@ -140,7 +140,7 @@ def _is_open(chosen: gr.SelectData) -> gr.Timer:
     return gr.Timer(active=chosen.value == TITLE)
 
 
-def _wire_actions(context: AppContext, controls: shared.Controls, shown: View) -> None:
+def _wire_actions(context: AppContext, controls: shared.Controls, shown: ModelsView) -> None:
     inputs = list(controls.values())
 
     def on_click(button: gr.Button, handler: Any, api_name: str) -> Any:
@@ -159,7 +159,7 @@ def _wire_actions(context: AppContext, controls: shared.Controls, shown: View) -
 # What is shown
 
 
-def look(context: AppContext, values: Values) -> View:
+def look(context: AppContext, values: Values) -> ModelsView:
     """The list as the filters have it, and the chosen model with what can be done with it."""
     entries = context.models.inventory()
     wanted, words = values.get("family") or ALL, (values.get("search") or "").lower().split()
@@ -167,22 +167,22 @@ def look(context: AppContext, values: Values) -> View:
     key = values.get("model")
     chosen = next((entry for entry in entries if entry.key == key), None)
     note = f"{len(found)} of {len(entries)} models" if found else "No model has these words. Take some away."
-    return View(
+    return ModelsView(
         rows={"rows": [_row(entry) for entry in found], "chosen": key or "", "note": note},
         details=_details(chosen),
         **_possible(entries, chosen),
     )
 
 
-def open_tab(context: AppContext, values: Values) -> Iterator[View]:
+def open_tab(context: AppContext, values: Values) -> Iterator[ModelsView]:
     """The list at once; the memory as soon as the model libraries are there to be asked."""
     yield look(context, values)
     yield refresh(context, values)
 
 
-def refresh(context: AppContext, values: Values) -> View:
+def refresh(context: AppContext, values: Values) -> ModelsView:
     """The memory and where the models are; the buttons stay, since an action may be under way."""
-    return View(rows=look(context, values).rows, readout=_readout(context))
+    return ModelsView(rows=look(context, values).rows, readout=_readout(context))
 
 
 def _matches(entry: Entry, words: list[str]) -> bool:
@@ -202,7 +202,7 @@ def _size(entry: Entry) -> str:
 
 
 def _possible(entries: list[Entry], chosen: Entry | None) -> dict[str, Any]:
-    """The buttons of a `View`: those that can do something can be pressed."""
+    """The buttons of a `ModelsView`: those that can do something can be pressed."""
     state = chosen.state if chosen else ""
     can = {
         "pull": state == "absent", "load": state == "on disk", "unload": state in IN_MEMORY,
@@ -283,14 +283,16 @@ def _panel(state: str, headline: str = "", detail: str = "", *, label: str = "",
 # What is done
 
 
-def pull(context: AppContext, values: Values) -> Iterator[View]:
+def pull(context: AppContext, values: Values) -> Iterator[ModelsView]:
     """Download the chosen model, if it is not there. Closing this generator stops that."""
     key, begun = str(values.get("model") or ""), time.monotonic()
-    yield View(_panel("running", f"Pulling {key}", "Asking the model hub", label="Download", elapsed=0), **_busy(True))
+    yield ModelsView(
+        _panel("running", f"Pulling {key}", "Asking the model hub", label="Download", elapsed=0), **_busy(True)
+    )
     try:
         with closing(context.models.pull(key)) as updates:
             for done, total in updates:
-                yield View(_downloading(key, done, total, time.monotonic() - begun))
+                yield ModelsView(_downloading(key, done, total, time.monotonic() - begun))
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
         yield _failed(context, values, error)
         return
@@ -307,7 +309,7 @@ def _downloading(key: str, done: int, total: int, elapsed: float) -> dict[str, A
     )
 
 
-def stopped(context: AppContext, values: Values) -> View:
+def stopped(context: AppContext, values: Values) -> ModelsView:
     """What to show once a download is cancelled."""
     panel = _panel(
         "stopped", "Stopped.", "What has arrived is kept: pulling again goes on from there.", label="Download"
@@ -315,13 +317,13 @@ def stopped(context: AppContext, values: Values) -> View:
     return look(context, values)._replace(panel=panel, stop=gr.update(interactive=False))
 
 
-def load(context: AppContext, values: Values) -> Iterator[View]:
+def load(context: AppContext, values: Values) -> Iterator[ModelsView]:
     """Read the chosen model into memory, as soon as no run has the device."""
     key, begun = str(values.get("model") or ""), time.monotonic()
-    yield View(_panel("running", f"Loading {key}", label="Load", elapsed=0), **_busy(False))
+    yield ModelsView(_panel("running", f"Loading {key}", label="Load", elapsed=0), **_busy(False))
     while not context.device.acquire(timeout=HEARTBEAT):
         waited = time.monotonic() - begun
-        yield View(_panel("running", f"{key} waits for a run to end", label="Load", elapsed=waited))
+        yield ModelsView(_panel("running", f"{key} waits for a run to end", label="Load", elapsed=waited))
     try:
         context.models.load(key)
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
@@ -333,7 +335,7 @@ def load(context: AppContext, values: Values) -> Iterator[View]:
     yield _failed(context, values, failure) if failure else _done(context, values, f"{key} is in memory.")
 
 
-def unload(context: AppContext, values: Values) -> View:
+def unload(context: AppContext, values: Values) -> ModelsView:
     """Drop the chosen model from memory, unless a run holds it."""
     key = str(values.get("model") or "")
     try:
@@ -343,7 +345,7 @@ def unload(context: AppContext, values: Values) -> View:
     return _done(context, values, f"{key} is out of memory.")
 
 
-def unload_all(context: AppContext, values: Values) -> View:
+def unload_all(context: AppContext, values: Values) -> ModelsView:
     """Drop every model from memory that no run holds."""
     try:
         context.models.unload()
@@ -355,19 +357,19 @@ def unload_all(context: AppContext, values: Values) -> View:
 
 
 def _busy(can_stop: bool) -> dict[str, Any]:
-    """The buttons of a `View` during an action."""
+    """The buttons of a `ModelsView` during an action."""
     others = dict.fromkeys(("pull", "load", "unload", "unload_all"), gr.update(interactive=False))
     return {**others, "stop": gr.update(interactive=can_stop)}
 
 
-def _done(context: AppContext, values: Values, told: str, detail: str = "") -> View:
+def _done(context: AppContext, values: Values, told: str, detail: str = "") -> ModelsView:
     return _ended(context, values, _panel("done", told, detail))
 
 
-def _failed(context: AppContext, values: Values, error: Exception) -> View:
+def _failed(context: AppContext, values: Values, error: Exception) -> ModelsView:
     return _ended(context, values, _panel("failed", sentence(error)))
 
 
-def _ended(context: AppContext, values: Values, panel: dict[str, Any]) -> View:
+def _ended(context: AppContext, values: Values, panel: dict[str, Any]) -> ModelsView:
     view = look(context, values)
     return view._replace(panel=panel, readout=_readout(context), stop=gr.update(interactive=False))

@@ -177,7 +177,7 @@ def test_unloading_one_and_all(context, fake):
 def test_a_failure_is_a_sentence_on_the_page(context, fake, action, error, said):
     fake.error = error
     done = action(context, values("sd15/unet"))
-    last = done if isinstance(done, models.View) else list(done)[-1]
+    last = done if isinstance(done, models.ModelsView) else list(done)[-1]
     assert (last.panel["state"], last.panel["headline"]) == ("failed", said)
     assert can_press(last) == {"pull"}
     assert not context.device.locked()
