@@ -84,7 +84,8 @@ def guided_by_picture(
             [part.expand(len(latents), -1, -1) for part in (prompt_embeds, negative_embeds, negative_embeds)]
         )
         pictures = torch.cat([picture, picture, torch.zeros_like(picture)])
-        told, shown, neither = predict(torch.cat([latents] * 3), timestep, embeds, pictures).chunk(3)
-        return neither + guidance_scale * (told - shown) + image_guidance_scale * (shown - neither)
+        with_both, with_picture, with_neither = predict(torch.cat([latents] * 3), timestep, embeds, pictures).chunk(3)
+        towards_words, towards_picture = with_both - with_picture, with_picture - with_neither
+        return with_neither + guidance_scale * towards_words + image_guidance_scale * towards_picture
 
     return steered

@@ -32,7 +32,7 @@ def cut_off(tokenizer: Any, prompt: str) -> str:
 
 
 def smoothing_prompt(request: GenerationRequest) -> str:
-    """What the video model is told the clip shows.
+    """The video model's prompt when it smooths: what the clip shows.
 
     The request's own video prompt goes first. Without one it is the image model's prompt; but an instruction is no
     description, so from one it is composed from the source prompt, or empty when there is none.
@@ -45,9 +45,9 @@ def smoothing_prompt(request: GenerationRequest) -> str:
 
 
 def inversion_prompt(request: GenerationRequest) -> str:
-    """What both models are told while they invert: the request's words, with `{prompt}` filled in.
+    """The prompt of both inversions: the request's words, with `{prompt}` filled in.
 
-    `{prompt}` stands for what the video model is told when it smooths.
+    `{prompt}` stands for the video model's prompt when it smooths.
     """
     return request.inversion_prompt.replace(PROMPT_MARK, smoothing_prompt(request))
 

@@ -37,8 +37,8 @@ def fitted_for_all(
     Raises:
         OutOfMemoryError: nothing fits.
     """
-    smaller, told = fitted(_hungriest(request, axes, manager), manager)
-    return replace(smaller, **{name: getattr(request, name) for name in axes}), told
+    smaller, note = fitted(_hungriest(request, axes, manager), manager)
+    return replace(smaller, **{name: getattr(request, name) for name in axes}), note
 
 
 def _hungriest(

@@ -102,7 +102,7 @@ class Scorer:
             part of it is made anew; `temporal_flicker`; `warp_error`, by the flow of the source; `sharpness`,
             `framewise_psnr` and `framewise_ssim`, against the frame-wise clip; `known_psnr` where there are masks;
             `control_agreement` where there are controls; those of `semantic_scores` whose weights are on this machine,
-            against what the video model is told the clip shows; `psnr` and `ssim` to the truth.
+            against the video model's prompt; `psnr` and `ssim` to the truth.
             Those that networks measure are left out where that fails: a finished clip is worth more than its score.
         """
         request, truth = self._request, self._truth
@@ -133,8 +133,8 @@ class Scorer:
         try:
             return measure()
         except (BIVDiffError, torch.OutOfMemoryError) as error:
-            told = "the device ran out of memory." if isinstance(error, torch.OutOfMemoryError) else str(error)
-            self.missed[name] = f"Scores by {name} are left out: {told}"
+            why = "the device ran out of memory." if isinstance(error, torch.OutOfMemoryError) else str(error)
+            self.missed[name] = f"Scores by {name} are left out: {why}"
             return {}
 
     def _control_agreement(self, frames: np.ndarray) -> dict[str, float]:
@@ -199,10 +199,10 @@ def recommend(
         ))  # fmt: skip
     chosen = min(np.flatnonzero(keeps).tolist(), key=lambda index: _known(_unsteadiness(rows[index]), math.inf))
     row, others = rows[chosen], keeps.sum() - 1
-    told = f"Of the {others + 1} of {len(rows)} clips that keep the frames, {name(chosen)} is the steadiest"
+    some = f"Of the {others + 1} of {len(rows)} clips that keep the frames, {name(chosen)} is the steadiest"
     alone = f"Of {len(rows)} clips, {name(chosen)} alone keeps the frames"
     return Recommendation(chosen, (
-        f"{told if others else alone}: warp error {row['warp_error']:.3g}, sharpness {row['sharpness']:.2f} and SSIM "
+        f"{some if others else alone}: warp error {row['warp_error']:.3g}, sharpness {row['sharpness']:.2f} and SSIM "
         f"{row['framewise_ssim']:.2f} against the frame-wise clip."
     ))  # fmt: skip
 

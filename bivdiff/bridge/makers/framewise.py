@@ -61,7 +61,7 @@ class FrameMaker:
 
     @property
     def embeds(self) -> dict[str, Tensor]:
-        """What every image model is told: the prompt's and the negative prompt's, each `(1, L, D)`."""
+        """Of the prompt and of the negative prompt, each `(1, L, D)`, as the functions that make frames take them."""
         return {
             "prompt_embeds": self.models.embed(self.request.prompt),
             "negative_embeds": self.models.embed(self.request.negative_prompt),

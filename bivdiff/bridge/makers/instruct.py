@@ -1,4 +1,4 @@
-"""Editing by instruction: InstructPix2Pix changes every frame as it is told."""
+"""Editing by instruction: InstructPix2Pix changes every frame."""
 
 from __future__ import annotations
 
