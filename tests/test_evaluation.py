@@ -111,7 +111,7 @@ def test_unknown_tasks_and_no_clips_are_refused(manager):
 
 
 def test_edits_take_turns():
-    instructions = [evaluation._draw_instruction(scene_of(index), index) for index in range(24)]
+    instructions = [evaluation.instruction_of(scene_of(index), index) for index in range(24)]
     kinds = Counter(next(start for start in EDITS if text.startswith(start)) for text in instructions)
     assert kinds == dict.fromkeys(EDITS, 6)
     assert not any(text.startswith("remove") for text in instructions)

@@ -42,7 +42,7 @@ def mask(tmp_path):
 @pytest.fixture
 def opened(monkeypatch):
     """How often each file was opened, by name; and how often an archive of a run was unpacked."""
-    counts, whole_open, whole_unpack = Counter(), reading._open, carried.unpack
+    counts, whole_open, whole_unpack = Counter(), reading.open_source, carried.unpack
 
     def count_open(path, limits):
         counts[Path(path).name] += 1
@@ -52,7 +52,7 @@ def opened(monkeypatch):
         counts["archive"] += 1
         return whole_unpack(path)
 
-    monkeypatch.setattr(reading, "_open", count_open)
+    monkeypatch.setattr(reading, "open_source", count_open)
     monkeypatch.setattr(carried, "unpack", count_unpack)
     return counts
 

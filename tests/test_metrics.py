@@ -245,7 +245,7 @@ def test_warp_error_tells_the_right_order_of_frames(cases: list[Case]) -> None:
 def test_warp_error_keeps_only_pixels_that_flow_there_and_back() -> None:
     to_right = np.zeros((8, 8, 2), np.float32)
     to_right[..., 0] = 3
-    grid = metrics._pixel_grid(8, 8)
+    grid = flow.pixel_grid(8, 8)
     kept = flow.flows_agree(to_right, -to_right, grid - to_right)
     assert not kept[:, :3].any()  # these come from outside the picture
     assert kept[:, 3:].all()

@@ -77,7 +77,7 @@ def edit_case(index: int, family_name: str, **changes: Any) -> Case:
     scene's caption where it takes two prompts. Arguments as for `control_case`.
     """
     before = world.evaluation_scene(index)
-    instruction = _draw_instruction(before, index)
+    instruction = instruction_of(before, index)
     after = world.edit(before, instruction)
     source, truth = _rendered(before, family_name), _rendered(after, family_name)
     image_model = changes.get("image_model") or TASKS["edit"].image_models[0]
@@ -301,7 +301,7 @@ def _floor_masks(rendering: world.Rendering) -> np.ndarray:
     return np.where(np.isfinite(rendering.depth) & ~covered, np.uint8(255), np.uint8(0))
 
 
-def _draw_instruction(scene: Scene, index: int) -> str:
+def instruction_of(scene: Scene, index: int) -> str:
     """An instruction worded as in training, of the kind whose turn it is."""
     rng, kind = np.random.default_rng((index, 4)), EDITS[index % len(EDITS)]
     while True:

@@ -147,7 +147,7 @@ def probe(path: str | Path, *, limits: Limits = LIMITS) -> ClipInfo:
     Raises:
         InputError: the file cannot be used; the message says why and what to do.
     """
-    source = _open(Path(path), limits)
+    source = open_source(Path(path), limits)
     with closing(_decode(source, 0, 1, 1, limits)) as frames:
         first = next(frames, None)
     if first is None:
@@ -187,7 +187,7 @@ def read_clip(
     Raises:
         InputError: the file cannot be used, holds fewer frames than asked for, or an argument is out of range.
     """
-    return _read(_open(Path(path), limits), start, stride, num_frames, size, fit, limits)
+    return _read(open_source(Path(path), limits), start, stride, num_frames, size, fit, limits)
 
 
 def _read(
@@ -234,7 +234,7 @@ def read_sound(path: str | Path, *, start: float = 0.0, seconds: float, limits: 
     Raises:
         InputError: the file cannot be used.
     """
-    source = _open(Path(path), limits)
+    source = open_source(Path(path), limits)
     if source.container in (*_PICTURES, "gif", "apng"):
         return None
     command = ffmpeg.reading_command(source.path, source.container, limits.pixels)
@@ -266,7 +266,7 @@ def read_beside(
         InputError: it cannot be used, or is too short.
     """
     count, height, width = frames.shape[:3]
-    source = _open(Path(path), LIMITS)
+    source = open_source(Path(path), LIMITS)
     length = source.frames_from(0)
     if length in {1, count}:
         found = _read(source, 0, 1, length, (width, height), fit, LIMITS).frames
@@ -311,7 +311,7 @@ def _damaged(name: str) -> InputError:
     )
 
 
-def _open(path: Path, limits: Limits) -> _Source:
+def open_source(path: Path, limits: Limits) -> _Source:
     """Check a file as far as is possible without decoding it."""
     head = _read_head(path, limits)
     container = _sniff(head)
