@@ -34,7 +34,7 @@ FOLDER = ROOT / "docs" / "pictures"
 COUNT, FPS, SEED = 8, 8, 1
 HERO_FRAMES = 6  # in the last two the cube covers the sphere, and the small editing model loses it
 QUALITY = 84
-HERO = ("hero", "control", 0, {"image_model": "t2i-adapter"})
+HERO = ("hero", "edit", 1, {"image_model": "instruct-pix2pix", "mixing_ratio": 0.25})
 TASKS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "control": ("control", 0, {}),
     "edit": ("edit", 1, {"image_model": "instruct-pix2pix"}),

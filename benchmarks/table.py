@@ -1,4 +1,4 @@
-"""The README's tables: every task and image model, frame by frame and bridged, scored against the toybox world.
+"""The tables of the results: every task and image model, frame by frame and bridged, scored against the toybox world.
 
 `python benchmarks/table.py --clips 24` prints one per task as Markdown; `--task edit inpaint` takes only these.
 """

@@ -89,7 +89,8 @@ class FakeRun:
         yield GenerationResult(
             request=replace(request, seed=seed), control_frames=maps, seed=seed, framewise_frames=framewise,
             frames=np.ascontiguousarray(request.frames[..., ::-1]),
-            seconds={"load": 0.5, "framewise": 1.0, "inversion": 1.0, "smoothing": 1.0},
+            seconds={"load": 0.5, **dict.fromkeys(["control"] * bool(maps), 0.0), **dict.fromkeys(evaluations, 1.0),
+                     "inversion": 1.0, "smoothing": 1.0},
             evaluations={**evaluations, "inversion": 16, "smoothing": 8},
         )  # fmt: skip
 

@@ -12,7 +12,7 @@ def _toybox(name: str, kind: str, **facts: Any) -> ModelSpec:
     return ModelSpec(key=f"toybox/{name}", kind=kind, folder=name, **facts)
 
 
-# Measured by `python -m bivdiff evaluate` and, for the ratios, by `benchmarks/findings.py`; the README holds the table.
+# Measured by `python -m bivdiff evaluate` and, for the ratios, by `benchmarks/findings.py`: see docs/results.md.
 _BASE: dict[str, Any] = {
     "mixing_ratio": 0.1,
     "inversion_prompt": "{prompt}",

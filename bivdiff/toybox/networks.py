@@ -37,7 +37,7 @@ _UNET = {
 
 
 def build_scheduler() -> DDIMScheduler:
-    """The DDIM schedule of Stable Diffusion 1.5 (method.md: one scheduler serves all stages)."""
+    """The DDIM schedule of Stable Diffusion 1.5 (one scheduler serves all stages)."""
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(
