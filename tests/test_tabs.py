@@ -474,7 +474,7 @@ class TestPresets:
         def locked(*_):
             raise InputError("The history is locked.")
 
-        monkeypatch.setattr(context.runs, "presets", locked)
+        monkeypatch.setattr(context.runs.presets, "of", locked)
         assert presets.list_presets(context, "control", self.OWNER)["choices"] == []
         with pytest.raises(gr.Error, match="The history is locked"):
             presets.apply_preset(context, "control", (), self.OWNER, "night")
