@@ -8,6 +8,7 @@ itself (every tab reads `sample`, `video`, `restored`, `visitor`, `start`, `stri
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -37,5 +38,13 @@ def bind(handler: Callable[..., Any], controls: Controls, *others: str) -> Calla
     bound: Any = stream if inspect.isgeneratorfunction(inner) else call
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     bound.__signature__ = inspect.Signature([inspect.Parameter(name, kind, default=None) for name in [*names, *others]])
-    bound.__doc__, bound.__name__ = inner.__doc__, inner.__name__
+    bound.__doc__, bound.__name__ = _described(inner.__doc__ or "", controls), inner.__name__
     return bound
+
+
+def _described(doc: str, controls: Controls) -> str:
+    """What a handler does, and of each of its parameters what the control says: Gradio tells clients and tools both."""
+    does = re.split(r"\n\n(?:Args|Raises|Returns|Yields):", inspect.cleandoc(doc))[0]
+    words = {name: [shown.label, getattr(shown, "info", None)] for name, shown in controls.items()}
+    lines = [f"    {name}: {'. '.join(filter(None, said))}" for name, said in words.items() if any(said)]
+    return "\n".join([does, "", "Args:", *lines]) if lines else does

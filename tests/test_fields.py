@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 
 import pytest
 from fake_run import FakeRun, fake_context
+from gradio.utils import get_function_description
 
 from bivdiff.catalog.requests import blank_request
 from bivdiff.catalog.tasks import TASKS
@@ -102,9 +103,13 @@ EXAMPLES = {"prompt", "source_prompt", "boxes", "color", "seed", "size", "image_
 
 
 @pytest.fixture(scope="module")
-def controls():
+def page():
+    return build_page(replace(fake_context(FakeRun()), families=("toybox", "sd15")))
+
+
+@pytest.fixture(scope="module")
+def controls(page):
     """The components of both families' pages, by family, task and name."""
-    page = build_page(replace(fake_context(FakeRun()), families=("toybox", "sd15")))
     found = {}
     for fn in page.fns.values():
         name, family = str(fn.api_name), "toybox"
@@ -148,3 +153,14 @@ def test_the_pages_endpoints_take_what_the_request_takes(controls):
         if name in table(GenerationRequest) and table(GenerationRequest)[name].kind == "number":
             assert shown.minimum <= table(GenerationRequest)[name].low
             assert shown.maximum == table(GenerationRequest)[name].high
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_endpoints_say_of_their_parameters_what_the_table_says(page, task):
+    (endpoint,) = (fn for fn in page.fns.values() if fn.api_name == task)
+    does, said, _ = get_function_description(endpoint.fn)
+    assert does.startswith("Run a job for a client")
+    for name, entry in SHOWN.items():
+        if name in said and entry.kind != "pictures" and (task, name) not in OWN_WORDS:
+            assert said[name].startswith(f"{entry.label}. {entry.info}"), name
+    assert {"mixing_ratio", "mixing_rule", "seed", "num_frames", "window"} <= {name for name in said if said[name]}
