@@ -310,6 +310,18 @@ def test_a_score_that_cannot_be_measured_costs_no_clip(request_small, manager, m
     assert len(tries) == 1
 
 
+def test_scores_that_the_device_is_too_small_for_are_left_out_and_that_is_said(request_small, manager, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(scoring, "semantic_scores", full)
+    score = Scorer(replace(request_small, controls=()), (), manager)
+    assert "clip_prompt_alignment" not in score(request_small.frames, request_small.frames)
+    assert score.missed == {
+        "CLIP and DINO": "Scores by CLIP and DINO are left out: the device ran out of memory."
+    }  # fmt: skip
+
+
 def test_what_a_stopped_sweep_had_made_is_a_result_of_its_own(swept, request_small):
     ready = cells_of(swept)[:2]
     result = result_of(request_small, {"mixing_ratio": RATIOS}, ready, 3.0)
@@ -408,6 +420,11 @@ def test_the_steadiest_clip_that_keeps_the_frames_is_recommended():
     assert recommend(rows, ssim_lost=MOST_SSIM_LOST + 0.02).index == 3
     alone = recommend([row(2.0), row(0.4, similar=too_far)])
     assert alone.why.startswith("Of 2 clips, clip 1 alone keeps the frames: warp error 2, sharpness")
+
+
+def test_a_clip_that_loses_just_as_much_as_the_rule_lets_go_keeps_the_frames():
+    rows = [row(2.0, 1.0, 1.0), row(1.0, 1.0 - MOST_SHARPNESS_LOST, 1.0 - MOST_SSIM_LOST)]
+    assert recommend(rows).index == 1
 
 
 def test_the_rule_names_a_clip_whatever_the_scores():
