@@ -40,7 +40,3 @@ class StageCache:
         self._outputs.move_to_end(key)
         while len(self._outputs) > self._entries:
             self._outputs.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._outputs.clear()
