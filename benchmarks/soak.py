@@ -23,7 +23,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bivdiff.settings import Settings
-from tabs import control, edit, following, inpaint, outpaint, smooth
+from tabs import control, edit, inpaint, outpaint, smooth, task_tab
 from tabs.context import AppContext
 
 OWNER = "soak-soak-soak-soak"
@@ -81,7 +81,7 @@ def _one(context: AppContext, number: int) -> str:
         "source_prompt": sample.caption, "left": "25%", "random_seed": False, "seed": number, "num_frames": 2,
         "num_inference_steps": 2, "num_inversion_steps": 2, "num_smoothing_steps": 2, "mixing_ratio": 0.5,
     }  # fmt: skip
-    job = following.submit(context, tab.TASK, tab.read_job(context, values), OWNER)
+    job = task_tab.submit(context, tab.TASK, tab.read_job(context, values), OWNER)
     seen = -1
     while job.waits:
         seen = context.jobs.wait(seen, 0.5)

@@ -16,38 +16,32 @@ import gradio as gr
 
 from bivdiff.bridge.inputs import same_frames
 from bivdiff.catalog.image_models import IMAGE_MODELS, title_of
-from bivdiff.catalog.own import check_allowed
+from bivdiff.catalog.requests import with_seed
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.compare.axes import check_axes, label_of, read_values
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.studio.jobs import Job, State
-from bivdiff.studio.limits import check_length
 from bivdiff.types import Control, GenerationRequest, StepEvent
 from tabs import controls as shared
-from tabs import following
 from tabs.binding import Values, bind
-from tabs.boards import (
-    NOT_KEPT,
-    Visitor,
-    begin_job,
-    begun,
-    panel_of,
-    sentence,
-    visitor_of,
-    waiting_words,
-    watch,
-    with_seed,
-)
+from tabs.boards import NOT_KEPT, begin_in_history
 from tabs.context import AppContext
-from tabs.following import TaskTab
-from tabs.queue import queue_value
+from tabs.failures import sentence
+from tabs.following import WATCHING, Place, cancel, enqueue, resume, submit_and_follow
+from tabs.progress import idle_panel, stages_of
 from tabs.requests import Submission, fill_in, submission_of
 from tabs.restoring import controls_to_fill, fill, updates_of
+from tabs.task_tab import SHOW_RESULT, PageParts, TaskTab
+from tabs.visitors import visitor_of
 from tabs.widgets.player import ComparedClip, clip_player, comparison_value
-from tabs.widgets.progress import progress_panel
+from tabs.widgets.progress import progress_panel, progress_value, stage_chips
 
 if TYPE_CHECKING:
-    from bivdiff.compare.sweep import Cell
+    from bivdiff.compare.sweep import Cell as SweepCell
+    from bivdiff.compare.sweep import SweepResult
+
+if TYPE_CHECKING:
+    pass
 
 _log = logging.getLogger(__name__)
 
@@ -75,17 +69,16 @@ AGAIN = {
     "framewise": "the frames", "image inversion": "the image model's inversion",
     "video inversion": "the video model's inversion",
 }  # fmt: skip
-STAGES = {"load": "Load", "framewise": "Frame by frame", "inversion": "Inversion", "smoothing": "Smoothing"}
 
 
 class Pending(NamedTuple):
-    """What is to be compared: a task's job."""
+    """What is to be compared: a submission of a task's tab."""
 
     task: str
-    job: Submission
+    submission: Submission
 
 
-class View(NamedTuple):
+class ComparisonView(NamedTuple):
     """What a comparison shows, in the order of the event's outputs; `gr.skip()` leaves a part as it is."""
 
     panel: Any = gr.skip()
@@ -97,7 +90,10 @@ class View(NamedTuple):
     queue: Any = gr.skip()
 
 
-def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[TaskTab], page: following.PageParts) -> None:
+PLACE = Place(NAME, ComparisonView, partial(idle_panel, next(iter(TASKS))))
+
+
+def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[TaskTab], page: PageParts) -> None:
     """Lay the tab out and connect it with the tabs of the tasks. Call it inside a `gr.Tab` of the page."""
     pending, made = gr.State(None), gr.State(None)
     with shared.columns(), shared.card():
@@ -117,7 +113,7 @@ def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[TaskTab], page
         with gr.Row(elem_classes="bd-run"):
             start = gr.Button("Compare", variant="primary", size="lg", scale=3, elem_id=f"{NAME}-start")
             stop = gr.Button("Cancel", size="lg", scale=1, interactive=False, elem_id=f"{NAME}-cancel", min_width=96)
-        panel = progress_panel(idle(), elem_id=f"{NAME}-progress", elem_classes="bd-panel")
+        panel = progress_panel(PLACE.idle(), elem_id=f"{NAME}-progress", elem_classes="bd-panel")
     with gr.Column(elem_classes="bd-card bd-result", elem_id=f"{NAME}-result"):
         shared.heading(2, "Side by side, in one clock")
         first = [ComparedClip(f"ratio {ratio.strip()}", note="Not made yet") for ratio in RATIOS.split(",")]
@@ -132,12 +128,12 @@ def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[TaskTab], page
     given = [pending, ratios, other, values, page.visitor]
     shown = [panel, player, findings, download, made, stop, page.queue]
     start.click(
-        partial(compare, context), given, shown, api_name=NAME, trigger_mode="multiple", **following.WATCHING,
-        js=following.SHOW_RESULT % (NAME, given.index(page.visitor)),
+        partial(compare, context), given, shown, api_name=NAME, trigger_mode="multiple", **WATCHING,
+        js=SHOW_RESULT % (NAME, given.index(page.visitor)),
     )  # fmt: skip
-    stop.click(partial(following.cancel, context, NAME), page.visitor, None, queue=False, api_name=f"{NAME}_stop")
+    stop.click(partial(cancel, context, PLACE), page.visitor, None, queue=False, api_name=f"{NAME}_stop")
     page.visitor.change(
-        partial(resume, context), page.visitor, shown, api_visibility="private", **following.WATCHING
+        partial(resume, context, PLACE), page.visitor, shown, api_visibility="private", **WATCHING
     )  # fmt: skip
     _wire_back(context, tabs, task_tabs, send, [player, made, page.visitor])
 
@@ -173,7 +169,7 @@ def take_over(context: AppContext, tab: TaskTab, values: Values) -> tuple[Any, .
         pending = Pending(tab.task, tab.read(context, values))
     except BIVDiffError as error:
         raise gr.Error(sentence(error), print_exception=False) from None
-    request = pending.job.request
+    request = pending.submission.request
     ratios = {*map(float, RATIOS.split(",")), request.mixing_ratio, IMAGE_MODELS[request.image_model].paper_ratio}
     told = ", ".join(f"{ratio:g}" for ratio in sorted(ratios))
     return pending, say_pending(context, pending), told, gr.update(selected=NAME)
@@ -185,7 +181,7 @@ def say_pending(context: AppContext, pending: Pending | None) -> str:
         task = TASKS[next(iter(TASKS))]
         what, words = f"{task.title}, {title_of(task.image_models[0])}, the first sample", context.samples[0].prompt
     else:
-        request = pending.job.request
+        request = pending.submission.request
         what = f"{TASKS[pending.task].title}, {title_of(request.image_model)}, {len(request.frames)} frames"
         words = request.prompt or request.video_prompt or "no prompt"
     return f'<p class="bd-pending"><strong>{what}</strong>: <q>{html.escape(words)}</q></p>'
@@ -243,38 +239,34 @@ def axes_of(ratios: str, other: str, values: str) -> dict[str, list[Any]]:
 
 def compare(
     context: AppContext, pending: Pending | None, ratios: str, other: str, values: str, visitor: str = ""
-) -> Iterator[View]:
+) -> Iterator[ComparisonView]:
     """Make a clip for each value, and show it when it is ready. Whoever leaves the page leaves the comparison as it is.
 
     Yields:
         What to show, step by step.
     """
-    who = visitor_of(visitor)
-    try:
-        axes = axes_of(ratios, other, values)
-        submit(context, pending or _first(context), axes, who.owner)
-    except BIVDiffError as error:
-        told = sentence(error)
-        gr.Warning(told, duration=12)
-        yield View({**idle(), "state": "failed", "headline": told})
-        return
-    yield from followed(context, who)
+
+    def submitted(owner: str) -> Job[ComparisonBoard]:
+        return submit(context, pending or _first(context), axes_of(ratios, other, values), owner)
+
+    yield from submit_and_follow(context, PLACE, submitted, visitor)
 
 
-def submit(context: AppContext, pending: Pending, axes: Mapping[str, Sequence[Any]], owner: str) -> Job:
+def submit(
+    context: AppContext, pending: Pending, axes: Mapping[str, Sequence[Any]], owner: str
+) -> Job[ComparisonBoard]:
     """Give a comparison to the queue.
 
     Raises:
         InputError: a value is out of range, too many wait, or the owner does not allow what is asked for.
     """
-    check_allowed(pending.job.request, context.settings)  # now, and not when its turn has come
-    check_length(pending.job.request, context.settings)
-    check_axes(pending.job.request, axes)
-    job = pending.job._replace(request=with_last_seed(context, pending.job.request, owner))
-    title = f"Comparison, {TASKS[pending.task].title.lower()}: {job.request.prompt or job.request.video_prompt}"
-    return begin_job(
-        context, owner, lambda: Board(context, pending._replace(job=job), axes, owner),
-        lambda _: context.sweep(job.request, axes, job.to_fit), place=following.place_of(context, NAME), title=title,
+    check_axes(pending.submission.request, axes)
+    submission = pending.submission._replace(request=with_last_seed(context, pending.submission.request, owner))
+    request = submission.request
+    return enqueue(
+        context, PLACE, lambda: ComparisonBoard(context, submission, axes, owner),
+        lambda board: context.sweep(board.request, axes, submission.to_fit), request=request, owner=owner,
+        title=f"Comparison, {TASKS[pending.task].title.lower()}: {request.prompt or request.video_prompt}",
     )  # fmt: skip
 
 
@@ -283,7 +275,9 @@ def with_last_seed(context: AppContext, request: GenerationRequest, owner: str) 
 
     So the stages of that job are used again, and its clips can be compared with the new ones.
     """
-    for job in context.jobs.of(owner) if request.seed is None else ():
+    if request.seed is not None:
+        return request
+    for job in context.jobs.of(owner):
         earlier = job.board.request
         seeded = replace(request, seed=earlier.seed)
         if same_frames(earlier, seeded):
@@ -291,144 +285,120 @@ def with_last_seed(context: AppContext, request: GenerationRequest, owner: str) 
     return with_seed(request)
 
 
-def resume(context: AppContext, visitor: str) -> Iterator[View]:
-    """Show the visitor's running or last comparison again."""
-    who = visitor_of(visitor)
-    yield View(queue=queue_value(context, who))  # there may be nothing to follow
-    yield from followed(context, who)
-
-
-def followed(context: AppContext, visitor: Visitor) -> Iterator[View]:
-    """Views of the visitor's comparisons until none of them waits any more."""
-    drawn: Any = None
-    for job in watch(context, visitor, following.place_of(context, NAME)):
-        board, panel = job.board, panel_of(context, job)
-        if job.state == "queued":
-            panel["headline"] = waiting_words(context, job)
-        elif job.stopping and job.waits:
-            panel["headline"] = "Stopping after this step"
-        elif job.state == "failed":
-            gr.Warning(board.told, duration=12)
-        view = View(panel, stop=gr.update(interactive=job.waits), queue=queue_value(context, visitor))
-        if drawn != (mark := (job.id, board.version)):
-            drawn = mark
-            view = view._replace(
-                player=board.value(), made=board.made(), findings=board.findings,
-                download=gr.update(value=str(board.zip) if board.zip else None, interactive=bool(board.zip)),
-            )  # fmt: skip
-        yield view
-
-
-def idle() -> dict[str, Any]:
-    """The progress panel before the first comparison."""
-    chips = [{"key": key, "label": label, "percent": 0, "state": "todo"} for key, label in STAGES.items()]
-    return {"state": "idle", "stages": chips, "headline": "", "detail": "", "elapsed": None, "remaining": None}
-
-
-class Board:
+class ComparisonBoard:
     """The clips of a comparison as they come, and how far it is.
 
     Attributes:
-        version: grows whenever a clip is ready.
+        version: grows whenever a clip is ready, and at the end.
         request: what is compared, but for the values.
         findings: what the clips say, as HTML; zip: all files, once they are written.
-        told: the sentence on how it ended.
+        message: the sentence on how it ended.
     """
 
     def __init__(
-        self, context: AppContext, pending: Pending, axes: Mapping[str, Sequence[Any]], owner: str
+        self, context: AppContext, submission: Submission, axes: Mapping[str, Sequence[Any]], owner: str
     ) -> None:  # fmt: skip
-        self._pending, self._runs = pending, context.runs
-        job = pending.job
-        self.request = job.request
-        self.run_id = begun(context, job.request, job.fps, owner, kind="comparison", axes=axes)
-        self._values = [dict(zip(axes, cell, strict=True)) for cell in product(*axes.values())] or [{}]
-        self._cells = [ComparedClip(label_of(values), pending=True) for values in self._values]
+        self._runs, self._fps, self.request = context.runs, submission.fps, submission.request
+        self.run_id = begin_in_history(context, self.request, self._fps, owner, kind="comparison", axes=axes)
+        values = [dict(zip(axes, cell, strict=True)) for cell in product(*axes.values())] or [{}]
+        self._cells = [ComparedClip(label_of(each), pending=True) for each in values]
         self._ready: list[Mapping[str, Any] | None] = [None] * len(self._cells)
-        self._axes, self._seconds = axes, 0.0
-        self._made: list[Cell] = []
+        self._axes = axes
+        self._made: list[SweepCell] = []
+        self._result: SweepResult | None = None
         self._began = self._last = time.monotonic()
         self._now: StepEvent | None = None
-        self._note, self.told, self.findings = "", "", ""
+        self._note, self.message, self.findings = "", "", ""
         self._marks: dict[str, int | None] = {}
+        self._in_history = False
         self.zip: Path | None = None
         self.state: State = "queued"
         self.version = 0
 
-    def take(self, update: Any) -> bool:
-        """Note an event, a finished clip, or the end of it all."""
+    def take(self, update: StepEvent | SweepCell | SweepResult) -> bool:
+        """Note an event, a finished clip, or the result."""
         if self.state == "queued":
             self.state, self._began = "running", time.monotonic()
             self._runs.started(self.run_id)
         if isinstance(update, StepEvent):
-            if self._now is None or self._now.stage != update.stage:
-                _log.info("%s: %s", update.stage, update.message)
-            self._now, self._note = update, update.note or self._note
-        elif hasattr(update, "axes"):
-            self._seconds = update.seconds
-            self._keep(update, "done", "")
+            self._take_event(update)
+            return False
+        from bivdiff.compare.sweep import SweepResult  # loads the model libraries, which by now are there
+
+        if isinstance(update, SweepResult):
+            self._result = update
             return True
-        else:
-            self._made.append(update)
-            self._last = time.monotonic()
-            _log.info("ready: %s, %.1f s", update.label, update.seconds["total"])
-            self._cells[update.index] = ComparedClip(
-                label_of(update.values), update.frames, scores=_named(update.scores)
-            )
-            self._ready[update.index] = {**update.values, "seed": update.request.seed}
-            self.version += 1
+        self._take_cell(update)
         return False
 
-    def _keep(self, result: Any, state: State, why: str) -> None:
-        """The recommended clip is marked, and all of it can be taken along."""
-        from bivdiff.compare.sweep import paper_cell
+    def _take_event(self, event: StepEvent) -> None:
+        if self._now is None or self._now.stage != event.stage:
+            _log.info("%s: %s", event.stage, event.message)
+        self._now, self._note = event, event.note or self._note
 
+    def _take_cell(self, cell: SweepCell) -> None:
+        self._made.append(cell)
+        self._last = time.monotonic()
+        _log.info("ready: %s, %.1f s", cell.label, cell.seconds["total"])
+        self._cells[cell.index] = ComparedClip(label_of(cell.values), cell.frames, scores=_named(cell.scores))
+        self._ready[cell.index] = {**cell.values, "seed": cell.request.seed}
+        self.version += 1
+
+    def write(self, state: State, error: Exception | None) -> None:
+        """Mark the recommended clip, and write the files of the clips that are ready."""
+        from bivdiff.compare.sweep import paper_cell, result_of
+
+        why = sentence(error) if error else ""
+        if not self._made:
+            self._end_in_history(state, why)
+            return
+        result = self._result or result_of(self.request, self._axes, self._made)
         self._marks = {"recommended": result.recommended.index, "paper": paper_cell(result.request, result.cells)}
         self.findings = _findings(result)
-        if self.run_id:
-            self._note = self._write(result, state, why) or self._note
-        else:
-            self._note = NOT_KEPT
-        self.version += 1  # at last, or who follows would not see the files
+        self._note = (self._write_files(result, state, why) if self.run_id else NOT_KEPT) or self._note
 
-    def _write(self, result: Any, state: State, why: str) -> str:
+    def _write_files(self, result: SweepResult, state: State, why: str) -> str:
         """Keep all files in the history; returns why that was not possible, else nothing."""
         from bivdiff.compare.export import export
 
         try:
-            files = export(self._runs.folder(self.run_id), result, self._pending.job.fps)
+            files = export(self._runs.folder(self.run_id), result, self._fps)
             self.zip = files["zip"]
             scores, frames = dict(result.best.scores), result.best.frames
             self._runs.finish_comparison(
                 self.run_id, result.request, files, scores, frames, state=state, message=why
             )  # fmt: skip
         except BIVDiffError as error:
-            self._runs.end(self.run_id, "failed" if state == "done" else state, sentence(error))
+            self._end_in_history("failed" if state == "done" else state, sentence(error))
             return sentence(error)
+        self._in_history = True
         return ""
+
+    def _end_in_history(self, state: State, message: str) -> None:
+        self._runs.end(self.run_id, state, message)
+        self._in_history = True
 
     def end(self, state: State, error: Exception | None) -> None:
         """Note how it ended; the clips that are ready stay, and so do their files."""
         self.state = state
-        if state == "done":
-            self.told = f"Done in {self._seconds:.1f} s"
-            _log.info("done: %d clips, %.1f s", len(self._made), self._seconds)
-            return
-        self._cells = [replace(cell, pending=False) if cell.pending else cell for cell in self._cells]
-        why = sentence(error) if error else ""
-        self.told = why or "Stopped."
-        _log.info("%s: %s", state, self.told)
-        self.version += 1
-        if self._made:
-            from bivdiff.compare.sweep import result_of
-
-            self._keep(result_of(self.request, self._axes, self._made), state, why)
+        if state == "done" and self._result is not None:
+            self.message = f"Done in {self._result.seconds:.1f} s"
+            _log.info("done: %d clips, %.1f s", len(self._made), self._result.seconds)
         else:
-            self._runs.end(self.run_id, state, why)
+            self._cells = [replace(cell, pending=False) if cell.pending else cell for cell in self._cells]
+            self.message = sentence(error) if error else "Stopped."
+            _log.info("%s: %s", state, self.message)
+            if not self._in_history:  # writing failed in a way that nobody foresaw
+                self._end_in_history(state, self.message)
+        self.version += 1
 
-    def value(self) -> dict[str, Any]:
-        """The player's value."""
-        return comparison_value(self._cells, self._pending.job.fps, **self._marks)
+    def shown(self) -> dict[str, Any]:
+        """The clips, what can be sent back of them, what they say, and their files."""
+        return {
+            "player": comparison_value(self._cells, self._fps, **self._marks), "made": self.made(),
+            "findings": self.findings,
+            "download": gr.update(value=str(self.zip) if self.zip else None, interactive=bool(self.zip)),
+        }  # fmt: skip
 
     def made(self) -> dict[str, Any]:
         """What can be sent back: the values of each finished cell, and where the other settings are kept."""
@@ -444,29 +414,26 @@ class Board:
 
     def panel(self) -> dict[str, Any]:
         """The progress panel's value."""
-        ready = sum(cell is not None for cell in self._ready)
-        stage = self._now.stage if self._now else "load"
-        at = list(STAGES).index(stage) if stage in STAGES else 0
-        share = self._now.step / max(self._now.total, 1) if self._now else 0
-        chips = [
-            {
-                "key": key, "label": label,
-                "percent": 100 if number < at else round(100 * share) if number == at else 0,
-                "state": "done" if number < at else "active" if number == at else "todo",
-            }
-            for number, (key, label) in enumerate(STAGES.items())
-        ]  # fmt: skip
-        left = self._note or (STAYS if self._made else "")
-        running = f"{ready} of {len(self._cells)} clips are ready", self._now.message if self._now else ""
-        state, headline, detail = {
-            "done": ("done", self.told, self._note or self._again() or USE),
-            "failed": ("failed", self.told, left),
-            "cancelled": ("stopped", self.told, left),
-        }.get(self.state, ("running", *running))
-        return {
-            "state": state, "stages": chips, "headline": headline, "detail": detail,
-            "elapsed": time.monotonic() - self._began if state == "running" else None, "remaining": self.remaining(),
-        }  # fmt: skip
+        stages = stages_of(self.request.task)
+        chips = stage_chips(stages, self._shares(list(stages)), self._now.stage if self._now else None)
+        if self.state in ("queued", "running"):
+            ready = sum(cell is not None for cell in self._ready)
+            headline = f"{ready} of {len(self._cells)} clips are ready"
+            detail, elapsed = self._now.message if self._now else "", time.monotonic() - self._began
+            return progress_value("running", chips, headline, detail, elapsed, self.remaining())
+        if self.state == "done":
+            return progress_value("done", chips, self.message, self._note or self._again() or USE)
+        state = "failed" if self.state == "failed" else "stopped"
+        return progress_value(state, chips, self.message, self._note or (STAYS if self._made else ""))
+
+    def _shares(self, stages: Sequence[str]) -> dict[str, float]:
+        """How much is done of each stage: of the clip that is being made now, those before the present one are."""
+        if self.state == "done":
+            return dict.fromkeys(stages, 1.0)
+        if self._now is None or self._now.stage not in stages:
+            return {}
+        before = stages[: stages.index(self._now.stage)]
+        return {**dict.fromkeys(before, 1.0), self._now.stage: self._now.step / max(self._now.total, 1)}
 
     def _again(self) -> str:
         """A sentence on the stages that an earlier run had made."""

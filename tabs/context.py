@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 
 from bivdiff.catalog.families import FAMILIES, family_named, models_for
-from bivdiff.catalog.own import check_allowed, check_may_manage, parse_list
+from bivdiff.catalog.own import check_may_manage, parse_list
 from bivdiff.errors import InputError, ModelUnavailableError, OutOfMemoryError
 from bivdiff.models import hub
 from bivdiff.models.inventory import IN_MEMORY, Entry, find_spec
@@ -185,7 +185,6 @@ class _Maker:
 
     def expected(self, request: GenerationRequest) -> str:
         """See `AppContext`."""
-        check_allowed(request, self._settings)
         _pipeline()
         from bivdiff.models.estimate import estimate
 
@@ -201,7 +200,6 @@ class _Maker:
     def _planned(
         self, request: GenerationRequest, to_fit: bool, axes: Mapping[str, Sequence[Any]] | None = None
     ) -> tuple[GenerationRequest, StepEvent]:
-        check_allowed(request, self._settings)
         _pipeline()
         from bivdiff.compare.planning import expected_of_all, fitted_for_all
         from bivdiff.models.estimate import estimate
@@ -257,6 +255,7 @@ class AppContext:
         settings: what the owner allows, and how much.
         family: key of the model family that a page's tabs offer; families: of all pages, the front page's first.
         device: held by whoever computes with the models, so that only one does.
+        watches: by visitor, window and place, who of those that watch jobs there came last.
     """
 
     run: Callable[[GenerationRequest, bool], Events]
@@ -266,11 +265,12 @@ class AppContext:
     samples: tuple[SampleClip, ...]
     models: Models
     runs: Runs
-    jobs: Jobs
+    jobs: Jobs[Any]
     device: threading.Lock
     settings: Settings
     family: str = "toybox"
     families: tuple[str, ...] = ("toybox",)
+    watches: dict[tuple[str, ...], object] = field(default_factory=dict)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> AppContext:

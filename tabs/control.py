@@ -18,9 +18,8 @@ from bivdiff.fields import table
 from bivdiff.types import Control, GenerationRequest
 from tabs import controls as shared
 from tabs.binding import Values
-from tabs.boards import sentence
 from tabs.context import AppContext
-from tabs.following import PageParts, TaskTab, add_result
+from tabs.failures import sentence
 from tabs.presets import preset_controls
 from tabs.requests import (
     Source,
@@ -33,6 +32,7 @@ from tabs.requests import (
 )
 from tabs.results import CONTROL_LABELS
 from tabs.source import Preview, wire_source
+from tabs.task_tab import PageParts, TaskTab, add_result
 from tabs.widgets.player import clip_player, player_value, tile
 
 TASK = "control"

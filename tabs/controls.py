@@ -20,7 +20,7 @@ from bivdiff.toybox import world
 from bivdiff.toybox.data import vocabulary
 from bivdiff.types import GenerationRequest
 from tabs.context import AppContext
-from tabs.running import idle_panel
+from tabs.progress import idle_panel
 from tabs.widgets.progress import progress_panel
 from tabs.widgets.samples import sample_strip
 

@@ -15,10 +15,10 @@ from bivdiff.types import GenerationRequest
 from tabs import controls as shared
 from tabs.binding import Values
 from tabs.context import AppContext
-from tabs.following import PageParts, TaskTab, add_result
 from tabs.presets import preset_controls
 from tabs.requests import Submission, fill_in, restored_source, submission_of
 from tabs.source import TRIM, Preview, preview_source, wire_source
+from tabs.task_tab import PageParts, TaskTab, add_result
 from tabs.widgets.player import clip_player, player_value, tile
 
 TASK = "edit"

@@ -8,8 +8,9 @@ from typing import Any
 import gradio as gr
 
 from bivdiff.media.film import FilmOptions
-from tabs.boards import telling, visitor_of
 from tabs.context import AppContext
+from tabs.failures import telling
+from tabs.visitors import visitor_of
 from tabs.widgets.component import Widget
 
 # One at a time: composing takes a core for seconds, and the device's own work goes on beside it.

@@ -1,236 +1,174 @@
-"""A run of a task on the page: given to the queue, followed while it is made, taken up again, stopped."""
+"""One follower for all jobs: given to the queue, watched until it ends, taken up again after a reload, stopped."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
-from typing import Any, NamedTuple
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
-from bivdiff.catalog.own import check_allowed
-from bivdiff.catalog.tasks import TASKS
-from bivdiff.errors import InputError
-from bivdiff.studio.jobs import Job
-from bivdiff.studio.limits import check_length
-from tabs.binding import Values, bind
-from tabs.boards import RunBoard, Visitor, begin_job, panel_of, sentence, visitor_of, waiting_words, watch
+from bivdiff.studio.jobs import WAITING, Job
+from bivdiff.studio.limits import check_request
+from tabs.boards import Board
 from tabs.context import AppContext
-from tabs.controls import Controls, RunControls, heading
-from tabs.examples import example_player
-from tabs.films import wire_films
-from tabs.queue import queue_value
-from tabs.requests import ReadJob, Submission
-from tabs.results import record_of
-from tabs.running import HEARTBEAT, idle_panel
-from tabs.widgets.player import clip_player
+from tabs.failures import sentence
+from tabs.queue import queue_value, waiting_words
+from tabs.visitors import Visitor, visitor_of
 
-# Runs in the browser before a run starts: the result may be out of sight, and the page not yet told who uses it.
-SHOW_RESULT = '(...values) => window.bdShowProgress("%s", %d, values)'
+PAUSE = 0.15  # seconds between two updates of a page at least: a browser need not see every step
+HEARTBEAT = 0.5  # seconds after which a page that waits is told how long it still will
 # Many may watch their jobs at a time; what they watch is done one after the other.
 WATCHING: dict[str, Any] = {"concurrency_id": "watch", "concurrency_limit": 32, "show_progress": "hidden"}
 
 
-class PageParts(NamedTuple):
-    """What every tab of a page has to do with: the visitor's token, and the strip of the visitor's jobs."""
+@dataclass(frozen=True)
+class Place:
+    """Where on a page jobs of one kind are shown.
 
-    visitor: gr.Textbox
-    queue: gr.HTML
+    Attributes:
+        name: of the tab.
+        view: makes what an event of the page gives back, a named tuple; it takes `panel`, `stop`, `queue` and what the
+            boards of the place show, and has `gr.skip()` for what it is not given.
+        idle: the progress panel's value before the first job.
+        shows_last_done: whether a job that did not come to its end makes room for the last that did.
+    """
 
+    name: str
+    view: Callable[..., Any]
+    idle: Callable[[], dict[str, Any]]
+    shows_last_done: bool = False
 
-class TaskTab(NamedTuple):
-    """A task's tab, once it is laid out: what another tab needs to take over its settings, or to send some back."""
-
-    task: str
-    read: ReadJob
-    controls: Controls
-    compare: gr.Button
-
-
-class View(NamedTuple):
-    """What a run shows on the page, in the order of the event's outputs; `gr.skip()` leaves a part as it is."""
-
-    panel: Any = gr.skip()
-    player: Any = gr.skip()
-    seed: Any = gr.skip()
-    stop: Any = gr.skip()
-    queue: Any = gr.skip()
+    def key(self, context: AppContext) -> str:
+        """Its name among the jobs: each family's page has its own places."""
+        return f"{context.family}/{self.name}"
 
 
-def place_of(context: AppContext, name: str) -> str:
-    """Where the jobs of a tab belong: each family's page has its own."""
-    return f"{context.family}/{name}"
+def enqueue(
+    context: AppContext, place: Place, board: Callable[[], Any], start: Callable[[Any], Iterator[Any]], *,
+    request: Any, owner: str, title: str,
+) -> Job[Any]:  # fmt: skip
+    """Give a job to the queue.
 
-
-def submit(context: AppContext, task: str, submission: Submission, owner: str) -> Job:
-    """Give a run to the queue.
+    Args:
+        place: where it is shown.
+        board, start: see `Jobs.submit`.
+        request: what is asked for, which is checked here and nowhere else.
+        owner: who asks.
+        title: in words.
 
     Raises:
-        InputError: too many wait, or the owner does not allow what is asked for.
+        InputError: too many wait, or the owner of the studio does not allow what is asked for.
     """
-    check_allowed(submission.request, context.settings)  # now, and not when its turn has come
-    check_length(submission.request, context.settings)
-    title = f"{TASKS[task].title}: {submission.request.prompt or submission.request.video_prompt}"
-    return begin_job(
-        context, owner, lambda: RunBoard(context, submission.request, submission.fps, owner),
-        lambda board: context.run(board.request, submission.to_fit), place=place_of(context, task), title=title,
-    )  # fmt: skip
+    check_request(request, context.settings)  # now, and not when its turn has come
+    return context.jobs.submit(board, start, owner=owner, place=place.key(context), title=title)
 
 
-def generate(context: AppContext, read: ReadJob, task: str, values: Values) -> Iterator[View]:
-    """Give a run to the queue and show how far it is. Whoever leaves the page leaves the run as it is.
+def submit_and_follow(
+    context: AppContext, place: Place, submit: Callable[[str], Any], visitor: str
+) -> Iterator[Any]:  # fmt: skip
+    """Views of a new job, and why there is none where it is refused. Whoever leaves the page leaves the job as it is.
 
     Args:
-        context: gives the run.
-        read: makes a job of the values.
-        task: key of the catalog's tasks.
-        values: of all controls.
+        submit: gives the job to the queue; takes its owner.
+        visitor: what the page sends of itself.
+    """
+    who = visitor_of(visitor)
+    try:
+        submit(who.owner)
+    except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
+        yield place.view(panel=failed_panel(place.idle(), error))
+        return
+    yield from follow(context, place, who)
+
+
+def resume(context: AppContext, place: Place, visitor: str) -> Iterator[Any]:
+    """Show the visitor's running or last job of a place again: after a reload, in another window."""
+    who = visitor_of(visitor)
+    yield place.view(queue=queue_value(context, who))  # there may be nothing to follow
+    yield from follow(context, place, who)
+
+
+def cancel(context: AppContext, place: Place, visitor: str) -> None:
+    """Stop the visitor's job that a place shows."""
+    for job in context.jobs.of(visitor_of(visitor).owner, place.key(context))[:1]:
+        context.jobs.cancel(job)
+
+
+def follow(context: AppContext, place: Place, visitor: Visitor) -> Iterator[Any]:
+    """Views of the jobs of a place until none of them waits any more."""
+    drawn: Any = None
+    for job in watch(context, visitor, place.key(context)):
+        panel, last_done = _panel_of(context, job), None
+        if place.shows_last_done and job.state in ("failed", "cancelled"):
+            last_done = _last_done(context, job)
+            panel["detail"] = _end_words(job, last_done)
+        if job.state == "failed":
+            gr.Warning(job.board.message, duration=12)
+        shown: dict[str, Any] = {}
+        if drawn != (mark := (job.id, job.state, job.board.version)):
+            drawn = mark
+            shown = {"player": last_done.shown()["player"]} if last_done else job.board.shown()
+        stop = gr.update(interactive=job.state in ("queued", "running"))
+        yield place.view(panel=panel, stop=stop, queue=queue_value(context, visitor), **shown)
+
+
+def watch(context: AppContext, visitor: Visitor, place: str) -> Iterator[Job[Any]]:
+    """The job that a place of the page shows, again whenever there is something new.
+
+    It ends when nothing of the visitor's waits there any more, or when the same window watches the place anew.
 
     Yields:
-        What to show, step by step.
+        The running job, else the next to run, else the one that ended last; nothing if there are none.
     """
-    visitor = visitor_of(values.get("visitor"))
+    key, mine = (*visitor, place), object()
+    context.watches[key] = mine
+    shown: Any = None
+    seen = -1
     try:
-        submit(context, task, read(context, values), visitor.owner)
-    except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
-        yield View(_failed(idle_panel(task), error))
-        return
-    yield from followed(context, task, visitor)
-
-
-def resume(context: AppContext, task: str, visitor: str) -> Iterator[View]:
-    """Show the visitor's running or last job of a tab again: after a reload, in another window."""
-    who = visitor_of(visitor)
-    yield View(queue=queue_value(context, who))  # there may be nothing to follow
-    yield from followed(context, task, who)
-
-
-def followed(context: AppContext, task: str, visitor: Visitor) -> Iterator[View]:
-    """Views of the jobs of a tab until none of them waits any more."""
-    drawn: Any = None
-    for job in watch(context, visitor, place_of(context, task)):
-        board, ended = job.board, not job.waits
-        mark, player = (job.id, board.version), gr.skip()
-        if mark != drawn:
-            drawn, player = mark, board.player()
-        panel = panel_of(context, job)
-        if job.state == "queued":
-            panel["headline"] = waiting_words(context, job)
-        elif job.stopping and not ended:
-            panel |= {"headline": "Stopping after this step", "remaining": None}
-        elif job.state in ("failed", "cancelled"):
-            kept = next((old.board for old in context.jobs.of(visitor.owner, job.place) if old.state == "done"), None)
-            if kept:
-                player = kept.player()
-            elif job.state == "cancelled":
-                player = board.player()
-            panel["detail"] = _kept_words(job, kept)
-        if job.state == "failed":
-            gr.Warning(board.told, duration=12)
-        seed = board.request.seed if job.state == "done" else gr.skip()
-        yield View(panel, player, seed, gr.update(interactive=not ended), queue_value(context, visitor))
-
-
-def _kept_words(job: Job, kept: Any) -> str:
-    shown = "The last finished run is shown." if kept else "What there was by then is shown."
-    return shown + (" What was made is in the history too." if job.board.run_id else "")
-
-
-def cancel(context: AppContext, task: str, visitor: str) -> None:
-    """Stop the visitor's job that a tab shows."""
-    jobs = context.jobs.of(visitor_of(visitor).owner, place_of(context, task))
-    if jobs:
-        context.jobs.cancel(jobs[0])
-
-
-def foresee(context: AppContext, read: ReadJob, task: str, values: Values) -> dict[str, Any]:
-    """Tell what a run would take, without running it: the value of the progress panel."""
-    try:
-        return {**idle_panel(task), "state": "stopped", "headline": context.expected(read(context, values).request)}
-    except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
-        return _failed(idle_panel(task), error)
-
-
-def generate_files(context: AppContext, read: ReadJob, task: str, values: Values) -> Iterator[tuple[Any, ...]]:
-    """Run a job for a client: the bridged and frame-by-frame clips, control maps or mask, a GIF, PNG frames, a record.
-
-    Until the end only the record has a value: how far the run is. Closing the generator stops the run.
-    """
-    queued = None
-    try:
-        job = read(context, values)
-        queued = submit(context, task, job, visitor_of(values.get("visitor")).owner)
-        board, seen = queued.board, -1
-        while queued.waits:
-            yield (None, None, None, None, None, board.progress())
+        while context.watches.get(key) is mine:
+            jobs = context.jobs.of(visitor.owner, place)
+            if not jobs:
+                return
+            job = jobs[0]
+            state = job.state  # as it is shown: it may be another by the end of the turn
+            mark = (job.id, state, job.version, context.jobs.before(job))
+            if mark != shown or state == "queued":
+                shown = mark
+                yield job
+            if state not in WAITING:
+                return
+            time.sleep(PAUSE)
             seen = context.jobs.wait(seen, HEARTBEAT)
-        if board.result is None or not board.files:
-            raise InputError(board.told or "The run was cancelled.")
-        files = {name: str(path) for name, path in board.files.items()}
-        bridged, framewise, gif, pngs = (files.pop(name) for name in ("bridged", "framewise", "gif", "pngs"))
-        yield (
-            bridged,
-            framewise,
-            list(files.values()) or None,
-            gif,
-            pngs,
-            record_of(board.result, job.fps, board.scores),
-        )
-    except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
-        raise gr.Error(sentence(error), print_exception=False) from None
     finally:
-        if queued is not None:
-            context.jobs.cancel(queued)
+        if context.watches.get(key) is mine:
+            del context.watches[key]
 
 
-def _failed(panel: dict[str, Any], error: Exception) -> dict[str, Any]:
-    told = sentence(error)
-    gr.Warning(told, duration=12)
-    return {**panel, "state": "failed", "headline": told, "detail": "", "remaining": None}
+def failed_panel(panel: dict[str, Any], error: Exception) -> dict[str, Any]:
+    """A progress panel's value that says what went wrong, which the page warns of too."""
+    message = sentence(error)
+    gr.Warning(message, duration=12)
+    return {**panel, "state": "failed", "headline": message, "detail": "", "remaining": None}
 
 
-def add_result(
-    context: AppContext, read: ReadJob, task: str, controls: Controls, buttons: RunControls, queue: gr.HTML
-) -> TaskTab:
-    """The card of the results at the end of every tab, and the run that fills it.
+def _panel_of(context: AppContext, job: Job[Any]) -> dict[str, Any]:
+    """The progress panel's value for a job; of one that runs, with how full the memory is."""
+    panel = dict(job.board.panel())
+    if job.state == "queued":
+        return panel | {"headline": waiting_words(context, job)}
+    if job.state == "running":
+        panel["memory"] = context.models.memory()
+        return panel | {"headline": "Stopping after this step", "remaining": None} if job.stopping else panel
+    return panel | {"headline": "Writing the files", "remaining": None} if job.state == "writing" else panel
 
-    Clients get `/{task}`, files and a record, and `/{task}_page`, `/{task}_resume` and `/{task}_stop`, what the page
-    shows and does.
 
-    Args:
-        context: gives the run.
-        read: makes a job of the tab's values.
-        task: key of the catalog's tasks.
-        controls: the tab's.
-        buttons: what `run_controls` returned.
-        queue: shows the visitor's jobs.
+def _last_done(context: AppContext, job: Job[Any]) -> Board | None:
+    """The board of the last job of the same place that came to its end."""
+    return next((other.board for other in context.jobs.of(job.owner, job.place) if other.state == "done"), None)
 
-    Returns:
-        The tab, as others may use it.
-    """
-    with gr.Column(elem_classes="bd-card bd-result", elem_id=f"{task}-result"):
-        heading(3, "Side by side, in step")
-        player = clip_player(example_player(task, context.family), elem_id=f"{task}-player", elem_classes="bd-results")
-    start, stop, estimate, compare, panel = buttons
-    inputs = list(controls.values())
-    visitor = controls["visitor"]
-    shown = [panel, player, controls["seed"], stop, queue]
-    start.click(
-        bind(partial(generate, context, read, task), controls), inputs, shown, api_name=f"{task}_page",
-        js=SHOW_RESULT % (task, list(controls).index("visitor")), trigger_mode="multiple", **WATCHING,
-    )  # fmt: skip
-    estimate.click(
-        bind(partial(foresee, context, read, task), controls), inputs, panel, show_progress="hidden",
-        api_name=f"{task}_estimate", concurrency_id="preview",
-    )  # fmt: skip
-    stop.click(partial(cancel, context, task), visitor, None, queue=False, api_name=f"{task}_stop")
-    visitor.change(partial(resume, context, task), visitor, shown, api_name=f"{task}_resume", **WATCHING)
-    wire_films(context, player, visitor)
-    clips = [gr.File(label=label, visible=False) for label in ("Bridged clip", "Frame-by-frame clip")]
-    steering = gr.File(label="Control clips or mask clip", file_count="multiple", visible=False)
-    others = [gr.File(label=label, visible=False) for label in ("Bridged clip as GIF", "PNG frames in a zip")]
-    outputs = [*clips, steering, *others, gr.JSON(label="Record", visible=False)]
-    gr.Button(visible=False).click(
-        bind(partial(generate_files, context, read, task), controls), inputs, outputs, api_name=task, **WATCHING
-    )
-    return TaskTab(task, read, controls, compare)
+
+def _end_words(job: Job[Any], last_done: Board | None) -> str:
+    shown = "The last finished run is shown." if last_done else "What there was by then is shown."
+    return shown + (" What was made is in the history too." if job.board.run_id else "")

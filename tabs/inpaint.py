@@ -16,9 +16,8 @@ from bivdiff.studio import form as forms
 from bivdiff.studio.form import MaskForm
 from tabs import controls as shared
 from tabs.binding import Values, bind
-from tabs.boards import sentence
 from tabs.context import AppContext
-from tabs.following import PageParts, TaskTab, add_result
+from tabs.failures import sentence
 from tabs.presets import preset_controls
 from tabs.requests import (
     Source,
@@ -33,6 +32,7 @@ from tabs.requests import (
 )
 from tabs.results import shown_masks
 from tabs.source import TRIM, Preview, wire_source
+from tabs.task_tab import PageParts, TaskTab, add_result
 from tabs.widgets.painter import painter
 from tabs.widgets.player import clip_player, player_value, sheet, tile
 

@@ -16,11 +16,11 @@ from bivdiff.models.inventory import IN_MEMORY, Entry, named_specs
 from bivdiff.units import say_bytes
 from tabs import controls as shared
 from tabs.binding import Values, bind
-from tabs.boards import sentence
 from tabs.context import AppContext
-from tabs.running import HEARTBEAT
+from tabs.failures import sentence
+from tabs.following import HEARTBEAT
 from tabs.widgets.models import model_list
-from tabs.widgets.progress import progress_panel
+from tabs.widgets.progress import progress_panel, progress_value, stage_chips
 
 if TYPE_CHECKING:
     from bivdiff.models.manager import Readout
@@ -271,13 +271,13 @@ def _bar(label: str, memory: Memory, budget: int | None) -> str:
     )
 
 
-def _panel(state: str, headline: str = "", detail: str = "", *, label: str = "", **more: Any) -> dict[str, Any]:
-    """The value of the progress panel: `share` of the work, seconds `elapsed` and `remaining`."""
-    chip = {"key": "action", "label": label, "percent": round(100 * more.get("share", 0)), "state": "now"}
-    return {
-        "state": state, "stages": [chip], "headline": headline, "detail": detail,
-        "elapsed": more.get("elapsed"), "remaining": more.get("remaining"),
-    }  # fmt: skip
+def _panel(
+    state: str, headline: str = "", detail: str = "", *, label: str = "", share: float = 0,
+    elapsed: float | None = None, remaining: float | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The value of the progress panel, whose only chip is the action; see `progress_value`."""
+    chips = stage_chips({"action": label}, {"action": share}, current="action")
+    return progress_value(state, chips, headline, detail, elapsed, remaining)
 
 
 # What is done

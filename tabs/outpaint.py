@@ -12,14 +12,14 @@ import numpy as np
 from bivdiff.studio.form import CanvasForm, Form, Pictures, read_pictures
 from tabs import controls as shared
 from tabs.binding import Values
-from tabs.boards import sentence
 from tabs.context import AppContext
-from tabs.following import PageParts, TaskTab, add_result
+from tabs.failures import sentence
 from tabs.inpaint import keep_control
 from tabs.presets import preset_controls
 from tabs.requests import Submission, fill_in, restored_source, submission_of, whole
 from tabs.results import shown_masks
 from tabs.source import Preview, wire_source
+from tabs.task_tab import PageParts, TaskTab, add_result
 from tabs.widgets.player import clip_player, player_value, tile
 
 TASK = "outpaint"

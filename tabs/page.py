@@ -18,9 +18,8 @@ from bivdiff.media.reading import LIMITS
 from bivdiff.settings import Settings
 from bivdiff.studio.limits import limits_sentence
 from bivdiff.units import parse_bytes
-from tabs import compare, control, edit, following, inpaint, models, outpaint, smooth
+from tabs import compare, control, edit, inpaint, models, outpaint, smooth, task_tab
 from tabs import controls as shared
-from tabs.boards import visitor_of
 from tabs.context import AppContext
 from tabs.examples import how_it_works
 from tabs.history import layout as history
@@ -29,6 +28,7 @@ from tabs.refusals import tell_refusals
 from tabs.requests import Submission
 from tabs.theme import theme
 from tabs.uploads import BoundedUploads
+from tabs.visitors import visitor_of
 from tabs.widgets.bundle import page_head, page_header
 
 TITLE = "BIVDiff Studio"
@@ -69,7 +69,7 @@ def _fill(context: AppContext, page: gr.Blocks) -> None:
         if "SPACE_ID" in os.environ:
             gr.DuplicateButton(size="sm", min_width=140, scale=0)
     visitor = gr.Textbox("", visible="hidden", label="Visitor", elem_id="visitor")
-    parts = following.PageParts(visitor, queue_strip(context, visitor))
+    parts = task_tab.PageParts(visitor, queue_strip(context, visitor))
     with gr.Tabs(elem_id="tabs") as tabs:
         built = []
         for number, (task, build) in enumerate(TABS.items()):
@@ -98,7 +98,7 @@ def rerun(context: AppContext, run_id: str, visitor: str) -> str:
     if run.kind == "comparison":
         compare.submit(there, compare.Pending(run.task, job), run.settings["axes"], owner)
     else:
-        following.submit(there, run.task, job, owner)
+        task_tab.submit(there, run.task, job, owner)
     return "It waits for its turn; its tab shows how far it is."
 
 

@@ -11,8 +11,9 @@ import gradio as gr
 from bivdiff.errors import BIVDiffError
 from tabs import controls as shared
 from tabs.binding import Values, bind
-from tabs.boards import telling, visitor_of
 from tabs.context import AppContext
+from tabs.failures import telling
+from tabs.visitors import visitor_of
 
 # What belongs to a clip, and not to the way in which clips are made.
 OF_THE_CLIP = {

@@ -9,8 +9,10 @@ from typing import Any
 import gradio as gr
 
 from bivdiff.errors import BIVDiffError
-from tabs.boards import Visitor, sentence, visitor_of, waiting_words
+from bivdiff.studio.jobs import Job
 from tabs.context import AppContext
+from tabs.failures import sentence
+from tabs.visitors import Visitor, visitor_of
 from tabs.widgets.jobs import job_strip
 
 MOVES = {"forward": -1, "back": 1}
@@ -45,7 +47,7 @@ def queue_value(context: AppContext, visitor: Visitor) -> dict[str, Any]:
         "jobs": [
             {
                 "id": job.id, "title": job.title, "state": "stopping" if job.stopping else job.state,
-                "words": waiting_words(context, job) if job in waiting else _running_words(job.board),
+                "words": waiting_words(context, job) if job in waiting else _running_words(job),
                 "forward": job in waiting[1:], "back": job in waiting[:-1],
             }
             for job in jobs
@@ -53,8 +55,23 @@ def queue_value(context: AppContext, visitor: Visitor) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _running_words(board: Any) -> str:
-    remaining = board.remaining()
+def waiting_words(context: AppContext, job: Job[Any]) -> str:
+    """How long a queued job will wait, in words."""
+    before = context.jobs.before(job)
+    if not before:
+        return "Waiting for the models to be free"
+    jobs = "1 job" if before == 1 else f"{before} jobs"
+    return f"Waiting: {jobs} before it; starts in about {_span(context.jobs.starts_in(job))}"
+
+
+def _span(seconds: float) -> str:
+    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"
+
+
+def _running_words(job: Job[Any]) -> str:
+    if job.state == "writing":
+        return "Writing its files"
+    remaining = job.board.remaining()
     return "Running" if remaining is None else f"Running, about {max(1, round(remaining))} s left"
 
 

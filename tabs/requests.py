@@ -15,8 +15,8 @@ from bivdiff.studio.form import Earlier, Form, SourceForm
 from bivdiff.toybox.clips import SampleClip
 from bivdiff.types import GenerationRequest
 from tabs.binding import Values
-from tabs.boards import visitor_of
 from tabs.context import AppContext
+from tabs.visitors import visitor_of
 
 
 class Submission(NamedTuple):

@@ -10,7 +10,7 @@ import gradio as gr
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from tabs import control
 from tabs.context import AppContext
-from tabs.following import TaskTab
+from tabs.task_tab import TaskTab
 
 if TYPE_CHECKING:
     from bivdiff.studio.history.records import Run

@@ -11,9 +11,9 @@ import gradio as gr
 
 from bivdiff.toybox.clips import SampleClip
 from tabs.binding import Values, bind
-from tabs.boards import sentence
 from tabs.context import AppContext
 from tabs.controls import Controls
+from tabs.failures import sentence
 from tabs.requests import read_source
 from tabs.widgets.player import player_value, tile
 

@@ -6,7 +6,7 @@ import atexit
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -24,7 +24,25 @@ from bivdiff.types import Control, GenerationRequest, GenerationResult, StepEven
 from tabs.context import AppContext
 
 DRAWN_SEED = 4242
+PATIENCE = 60  # seconds after which a wait that never ends fails its test
 PREVIEWS = 4
+
+
+class Hold:
+    """Stops a run before each step of a stage, or each clip of a comparison, until it is let go on."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage, self._steps = stage, threading.Semaphore(0)
+        self.reached = threading.Event()
+
+    def __call__(self, stage: str) -> None:
+        if stage == self._stage:
+            self.reached.set()
+            assert self._steps.acquire(timeout=PATIENCE), f"nobody let the run go on with '{stage}'"
+
+    def let(self, steps: int = 1000) -> None:
+        """Let it go on for so many steps."""
+        self._steps.release(steps)
 
 
 @dataclass
@@ -36,13 +54,15 @@ class FakeRun:
     the last run kept where only what comes after them has changed.
 
     Attributes:
-        pause: seconds that each step takes.
+        pause: seconds that each step takes, so that a browser shows some of them.
+        before: called before each step with its stage, before each clip of a comparison with "cell"; see `Hold`.
         error: raised in the first denoising stage.
         started, closed: set when a run begins and when it has ended, however it did.
         requests: what was asked for; fitted: whether each might be changed to fit into the memory.
     """
 
     pause: float = 0.0
+    before: Callable[[str], None] = lambda _: None
     error: Exception | None = None
     started: threading.Event = field(default_factory=threading.Event)
     closed: threading.Event = field(default_factory=threading.Event)
@@ -107,6 +127,7 @@ class FakeRun:
         without_models = SimpleNamespace(state=lambda _: "absent")
         score, cells = Scorer(replace(request, controls=()), (), without_models), []
         for index, values in enumerate(product(*axes.values())):
+            self.before("cell")
             threading.Event().wait(self.pause)
             if self.error is not None and index:
                 raise self.error
@@ -132,6 +153,7 @@ class FakeRun:
     def _steps(self, stage: str, message: str, total: int, preview: np.ndarray | None) -> Iterator[StepEvent]:
         every = max(1, total // PREVIEWS)
         for step in range(1, total + 1):
+            self.before(stage)
             threading.Event().wait(self.pause)
             shown = preview if step % every == 0 and step < total else None
             yield StepEvent(stage, step, total, message, shown)

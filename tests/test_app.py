@@ -9,7 +9,6 @@ import base64
 import io
 import subprocess
 import sys
-import time
 import zipfile
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +17,7 @@ import gradio as gr
 import httpx
 import numpy as np
 import pytest
-from fake_run import FakeRun, fake_context
+from fake_run import PATIENCE, FakeRun, Hold, fake_context
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -26,15 +25,14 @@ from PIL import Image
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.media.reading import probe
 from bivdiff.types import StepEvent
-from tabs import boards, control, controls, edit, following, inpaint, outpaint, queue, serving, smooth
+from tabs import control, controls, edit, failures, following, inpaint, outpaint, queue, serving, smooth, task_tab
 from tabs.context import AppContext
 from tabs.page import build_page, launch_options
-from tabs.running import Meter
+from tabs.progress import RunProgress
 from tabs.source import pick_sample
 from tabs.widgets.player import sheet
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 20  # seconds a thread may take on a busy machine
 TABS = {tab.TASK: tab for tab in (control, edit, inpaint, outpaint, smooth)}
 FEW_STEPS = {"num_inference_steps": 2, "num_inversion_steps": 2, "num_smoothing_steps": 2}
 
@@ -126,7 +124,7 @@ def test_picking_a_sample_drops_the_upload_and_fills_in_its_prompt(context):
 def test_the_meter_counts_both_inversions_and_never_goes_back(request_of):
     request = request_of(mixing_ratio=0.5)
     now = [0.0]
-    meter = Meter(request, clock=lambda: now[0])
+    meter = RunProgress(request, clock=lambda: now[0])
     shares = []
     for event in FakeRun()(request):
         if isinstance(event, StepEvent):
@@ -140,7 +138,7 @@ def test_the_meter_counts_both_inversions_and_never_goes_back(request_of):
 
 
 def test_the_meter_repeats_what_the_loading_said(request_of):
-    meter = Meter(request_of())
+    meter = RunProgress(request_of())
     meter.take(StepEvent("load", 1, 1, "Models loaded", note="The prompt is longer than the model reads."))
     meter.take(StepEvent("framewise", 1, 2, "Frame by frame"))
     assert meter.panel()["detail"] == "The prompt is longer than the model reads."
@@ -152,8 +150,14 @@ ADA, BOB = "a" * 32 + ".1", "b" * 32 + ".1"
 
 
 def test_generate_shows_progress_previews_and_the_result(run, context):
-    run.pause = 0.1
-    views = list(following.generate(context, control.read_job, "control", values(visitor=ADA)))
+    run.before = Hold("smoothing")
+    following_it = task_tab.generate(context, control.read_job, "control", values(visitor=ADA))
+    with context.device:
+        views = [next(following_it)]
+    while not views[-1].panel["headline"].startswith("Inverting"):  # what comes next waits to be let
+        views.append(next(following_it))
+    run.before.let()
+    views += following_it
     panels = [view.panel for view in views]
     assert panels[0]["headline"] == "Waiting for the models to be free"
     assert "running" in [panel["state"] for panel in panels]
@@ -173,14 +177,14 @@ def test_generate_shows_progress_previews_and_the_result(run, context):
 
 
 def test_a_given_seed_is_used_and_shown(run, context):
-    *_, last = following.generate(context, control.read_job, "control", values(random_seed=False, seed=99, visitor=ADA))
+    *_, last = task_tab.generate(context, control.read_job, "control", values(random_seed=False, seed=99, visitor=ADA))
     assert run.requests[-1].seed == 99
     assert last.seed == 99
     assert ["Seed", "99"] in last.player["facts"]
 
 
 def test_a_finished_run_is_in_the_history_with_its_clips(run, context):
-    *_, _ = following.generate(context, control.read_job, "control", values(visitor=ADA))
+    *_, _ = task_tab.generate(context, control.read_job, "control", values(visitor=ADA))
     (kept,) = context.runs.find("a" * 32)
     assert (kept.state, kept.task, kept.prompt) == ("done", "control", "a red cube")
     assert kept.seed == run.requests[-1].seed
@@ -196,14 +200,14 @@ def test_a_finished_run_is_in_the_history_with_its_clips(run, context):
             ModelUnavailableError("The weights are missing. Train them first."),
             "The weights are missing. Train them first.",
         ),
-        (RuntimeError("secret /srv/path"), boards.UNEXPECTED),
+        (RuntimeError("secret /srv/path"), failures.UNEXPECTED),
     ],
 )
 @pytest.mark.filterwarnings("ignore:The weights are missing", "ignore:Something failed")
 def test_a_failure_is_a_sentence_and_the_last_result_stays(run, context, error, said):
-    *_, before = following.generate(context, control.read_job, "control", values(visitor=ADA))
+    *_, before = task_tab.generate(context, control.read_job, "control", values(visitor=ADA))
     run.error = error
-    *_, last = following.generate(context, control.read_job, "control", values(visitor=ADA))
+    *_, last = task_tab.generate(context, control.read_job, "control", values(visitor=ADA))
     assert last.panel["state"] == "failed"
     assert last.panel["headline"] == said
     assert last.player == before.player
@@ -214,9 +218,9 @@ def test_a_failure_is_a_sentence_and_the_last_result_stays(run, context, error, 
 @pytest.mark.filterwarnings("ignore:The ")
 def test_the_log_has_a_line_for_each_stage_and_for_the_end(run, context, caplog):
     caplog.set_level("INFO", logger="tabs.boards")
-    list(following.generate(context, control.read_job, "control", values(mixing_ratio=0.0, visitor=ADA)))
+    list(task_tab.generate(context, control.read_job, "control", values(mixing_ratio=0.0, visitor=ADA)))
     run.error = ModelUnavailableError("The weights are missing.")
-    list(following.generate(context, control.read_job, "control", values(visitor=ADA)))
+    list(task_tab.generate(context, control.read_job, "control", values(visitor=ADA)))
     begun = ["load: Loading the models", "control: Control map"]
     assert [record.getMessage() for record in caplog.records if record.name == "tabs.boards"] == [
         *begun, "framewise: Frame by frame", "inversion: Inverting with the video model",
@@ -227,34 +231,37 @@ def test_the_log_has_a_line_for_each_stage_and_for_the_end(run, context, caplog)
 
 @pytest.mark.filterwarnings("ignore:There are")
 def test_a_bad_page_leaves_the_player_alone(run, context):
-    (only,) = following.generate(context, control.read_job, "control", values(sample=99))
+    (only,) = task_tab.generate(context, control.read_job, "control", values(sample=99))
     assert only.panel["state"] == "failed"
     assert "player" not in shown(only)
     assert not run.started.is_set()
 
 
 def test_leaving_the_page_leaves_the_run_and_coming_back_shows_it(run, context):
-    run.pause = 0.02
-    views = following.generate(context, control.read_job, "control", values(num_inference_steps=20, visitor=ADA))
+    run.before = Hold("framewise")
+    views = task_tab.generate(context, control.read_job, "control", values(visitor=ADA))
     next(views)
     views.close()
-    *_, last = following.resume(context, "control", ADA.replace(".1", ".2"))
+    run.before.let()
+    *_, last = following.resume(context, task_tab.place_of("control"), ADA.replace(".1", ".2"))
     assert last.panel["state"] == "done"
     assert last.player["tiles"][-1]["sheet"]
-    _, again = following.resume(context, "control", ADA)
+    _, again = following.resume(context, task_tab.place_of("control"), ADA)
     assert again.player == last.player
     for task, visitor in (("control", BOB), ("edit", ADA), ("control", "")):
-        (only,) = following.resume(context, task, visitor)
+        (only,) = following.resume(context, task_tab.place_of(task), visitor)
         assert list(shown(only)) == ["queue"]
 
 
 def test_cancelling_stops_the_run_and_keeps_what_was_made(run, context):
-    run.pause = 0.05
-    views = following.generate(context, control.read_job, "control", values(num_smoothing_steps=200, visitor=ADA))
+    run.before = Hold("smoothing")
+    run.before.let(1)
+    views = task_tab.generate(context, control.read_job, "control", values(visitor=ADA))
     for view in views:
         if view.panel["headline"].startswith("Smoothing"):
-            following.cancel(context, "control", BOB)  # which is not theirs
-            following.cancel(context, "control", ADA)
+            following.cancel(context, task_tab.place_of("control"), BOB)  # which is not theirs
+            following.cancel(context, task_tab.place_of("control"), ADA)
+            run.before.let()
             break
     *_, last = views
     assert run.closed.wait(PATIENCE)
@@ -267,21 +274,24 @@ def test_cancelling_stops_the_run_and_keeps_what_was_made(run, context):
 
 
 def test_a_second_run_waits_its_turn_and_says_for_how_long(run, context):
-    run.pause = 0.05
-    following.submit(context, "edit", control.read_job(context, values()), "b" * 32)
-    views = following.generate(context, control.read_job, "control", values(visitor=ADA))
+    run.before = Hold("framewise")
+    task_tab.submit(context, "edit", control.read_job(context, values()), "b" * 32)
+    views = task_tab.generate(context, control.read_job, "control", values(visitor=ADA))
+    assert run.before.reached.wait(PATIENCE)
     assert "1 job before it; starts in about" in next(views).panel["headline"]
+    run.before.let()
     *_, last = views
     assert last.panel["state"] == "done"
     assert len(run.requests) == 2
 
 
 def test_a_newer_watch_of_the_same_window_ends_the_older_one(run, context):
-    run.pause = 0.02
-    older = following.generate(context, control.read_job, "control", values(visitor=ADA))
+    run.before = Hold("framewise")
+    older = task_tab.generate(context, control.read_job, "control", values(visitor=ADA))
     next(older)
-    newer = following.generate(context, control.read_job, "control", values(visitor=ADA))
+    newer = task_tab.generate(context, control.read_job, "control", values(visitor=ADA))
     assert next(newer).panel["state"] == "running"
+    run.before.let()
     assert len(list(older)) <= 1
     *_, last = newer
     assert last.panel["state"] == "done"
@@ -289,14 +299,16 @@ def test_a_newer_watch_of_the_same_window_ends_the_older_one(run, context):
 
 
 def test_an_end_that_comes_while_one_looks_is_shown(run, context, monkeypatch):
-    run.pause = 0.05
-    views = following.generate(context, control.read_job, "control", values(visitor=ADA))
+    run.before = Hold("framewise")
+    views = task_tab.generate(context, control.read_job, "control", values(visitor=ADA))
     next(views)
     before = context.jobs.before
 
     def ends_meanwhile(job):
+        run.before.let()
+        seen = -1
         while job.waits:
-            time.sleep(0.01)
+            seen = context.jobs.wait(seen, PATIENCE)
         return before(job)
 
     monkeypatch.setattr(context.jobs, "before", ends_meanwhile)
@@ -310,7 +322,7 @@ def test_clips_that_cannot_be_written_are_still_shown(context, monkeypatch):
         raise InputError("The disk is full. Make room.")
 
     monkeypatch.setattr(context.runs, "finish", refuse)
-    *_, last = following.generate(context, control.read_job, "control", values(visitor=ADA))
+    *_, last = task_tab.generate(context, control.read_job, "control", values(visitor=ADA))
     assert last.panel["state"] == "done"
     assert last.panel["detail"] == "The disk is full. Make room."
     assert all(tile["sheet"] and not tile.get("file") for tile in last.player["tiles"])
@@ -336,8 +348,9 @@ def test_a_restored_run_gives_the_same_request_whatever_the_page_says_of_its_cli
 
 
 def test_jobs_can_be_cancelled_and_moved_by_their_owner_alone(run, context):
-    run.pause = 0.05
-    jobs = [following.submit(context, "control", control.read_job(context, values()), "a" * 32) for _ in range(3)]
+    run.before = Hold("framewise")
+    jobs = [task_tab.submit(context, "control", control.read_job(context, values()), "a" * 32) for _ in range(3)]
+    assert run.before.reached.wait(PATIENCE)
     listed = queue.list_jobs(context, ADA)["jobs"]
     assert [item["id"] for item in listed] == [job.id for job in jobs]
     assert [item["forward"] for item in listed] == [False, False, True]
@@ -353,6 +366,7 @@ def test_jobs_can_be_cancelled_and_moved_by_their_owner_alone(run, context):
         queue.act(context, job.id, "cancel", ADA)
     asked = {"asked": {"job": jobs[0].id, "action": "cancel"}}
     assert queue.act_on_page(context, asked, ADA)["jobs"][0]["state"] == "stopping"
+    run.before.let()
 
 
 # The preview
@@ -483,16 +497,17 @@ def test_every_task_gives_files_and_a_record(client, served_run, task, given, st
 
 
 def test_control_reports_progress_and_can_be_cancelled(address, served_run, monkeypatch):
-    monkeypatch.setattr(served_run, "pause", 0.1)
-    client = Client(address, verbose=False)
-    served_run.started.clear()
-    job = client.submit(num_inference_steps=100, api_name="/control")
-    deadline = time.monotonic() + PATIENCE
-    while not any(output[-1].get("step", 0) > 2 for output in job.outputs()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert job.outputs()[-1][-1]["stage"] == "framewise"
+    hold = Hold("framewise")
+    monkeypatch.setattr(served_run, "before", hold)
+    hold.let(3)
+    job = Client(address, verbose=False).submit(num_inference_steps=100, api_name="/control")
+    record = next(outputs[-1] for outputs in job if outputs[-1]["step"] == 3)
+    assert record["stage"] == "framewise"
+    served_run.closed.clear()
     job.cancel()
+    hold.let()
     assert served_run.closed.wait(PATIENCE)
+    assert len(served_run.requests[-1].frames) == 8
 
 
 @pytest.mark.parametrize("task", TABS)
@@ -526,19 +541,17 @@ def test_previews_and_samples_answer(client, served_run):
 
 
 def test_a_second_task_waits_until_the_first_has_the_device_no_more(address, served_run, monkeypatch):
-    monkeypatch.setattr(served_run, "pause", 0.05)
+    hold = Hold("framewise")
+    monkeypatch.setattr(served_run, "before", hold)
     first, second = Client(address, verbose=False), Client(address, verbose=False)
-    served_run.started.clear()
     before = len(served_run.requests)
     job = first.submit(num_inference_steps=60, api_name="/control")
-    assert served_run.started.wait(PATIENCE)
+    assert hold.reached.wait(PATIENCE)
     waiting = second.submit(api_name="/smooth_page")
-    deadline = time.monotonic() + PATIENCE
-    while not waiting.outputs() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert waiting.outputs()[0][0]["headline"].startswith("Waiting")
+    assert next(iter(waiting))[0]["headline"].startswith("Waiting")
     assert len(served_run.requests) == before + 1
     job.cancel()
+    hold.let()
     assert waiting.result()[0]["state"] == "done"
 
 
@@ -550,7 +563,7 @@ def test_no_file_of_the_server_can_be_fetched(address):
 def test_the_real_pipeline_answers_with_random_weights(settings):
     context = AppContext.from_settings(settings)
     few = values(num_frames=2, **dict.fromkeys(FEW_STEPS, 1))
-    *_, last = following.generate_files(context, control.read_job, "control", few)
+    *_, last = task_tab.generate_files(context, control.read_job, "control", few)
     assert probe(last[0]).num_frames == 2
     assert set(last[-1]["seconds"]) >= {"framewise", "inversion", "smoothing"}
 

@@ -8,11 +8,11 @@ from functools import partial
 
 import gradio as gr
 import pytest
-from fake_run import DRAWN_SEED, FakeRun, fake_context
+from fake_run import DRAWN_SEED, FakeRun, Hold, fake_context
 from playwright.sync_api import expect
 
 from bivdiff.errors import InputError, ModelUnavailableError
-from tabs import compare, control, following
+from tabs import compare, control, following, task_tab
 from tabs.page import build_page, launch_options
 
 VALUES = {"sample": 1, "prompt": "a red cube", "random_seed": True, "num_smoothing_steps": 7}
@@ -47,7 +47,8 @@ def test_what_is_written_becomes_the_settings_to_compare(given, axes):
 
 
 @pytest.mark.parametrize(("given", "named"), [
-    (("a,b", "", ""), "a,b"), (("0", "seed", "1.5"), "seed"), (("0", "colour", "1"), "colour"),
+    (("a,b", "", ""), "'a' is not a valid value for mixing_ratio"),
+    (("0", "seed", "1.5"), "seed"), (("0", "colour", "1"), "colour"),
 ])  # fmt: skip
 def test_what_cannot_be_read_is_told(given, named):
     with pytest.raises(InputError, match=named):
@@ -55,17 +56,20 @@ def test_what_cannot_be_read_is_told(given, named):
 
 
 def test_cells_come_one_by_one_and_the_recommended_one_is_marked(run, context, pending):
-    run.pause = 0.4
-    views = comparison(context, pending, "0, 0.5, 1", "", "")
-    filled = [
-        [cell["sheet"] is not None for cell in view["player"]["cells"]] for view in views if "cells" in view["player"]
-    ]  # fmt: skip
-    assert filled[0] == [False] * 3
-    assert filled[1] == [True, False, False]
-    assert filled[-1] == [True] * 3
+    run.before, views, filled = Hold("cell"), [], []
+    for view in compare.compare(context, pending, "0, 0.5, 1", "", "", "a" * 32):
+        views.append(view._asdict())
+        if "tiles" in view.player:
+            cells = [cell["sheet"] is not None for cell in view.player["tiles"]]
+            if cells not in filled:
+                filled.append(cells)
+                run.before.let(1)  # the next clip is made once this one is seen
+    waiting, *one_by_one = filled
+    assert waiting == [False] * 3
+    assert one_by_one == [[True, False, False], [True, True, False], [True] * 3]
     running = [view["panel"] for view in views if view["panel"]["state"] == "running"]
-    assert [panel["elapsed"] for panel in running] == sorted(panel["elapsed"] for panel in running)
-    assert running[-1]["elapsed"] > 0.3  # it does not begin anew with every clip
+    passed = [panel["elapsed"] for panel in running]
+    assert passed[1:] == sorted(passed[1:])  # it does not begin anew with every clip
     assert running[0]["remaining"] is None
     last = views[-1]
     assert last["panel"]["state"] == "done"
@@ -79,9 +83,9 @@ def test_cells_come_one_by_one_and_the_recommended_one_is_marked(run, context, p
     assert {"scores.csv", "scores.json", "index.html"} <= {name.rpartition("/")[2] for name in names}
     (kept,) = context.runs.find("a" * 32)
     assert (kept.id, kept.kind, kept.state) == (last["made"]["run_id"], "comparison", "done")
-    _, again = compare.resume(context, "a" * 32 + ".2")
+    _, again = following.resume(context, compare.PLACE, "a" * 32 + ".2")
     assert again.player == last["player"]
-    assert len(list(compare.resume(context, "b" * 32))) == 1
+    assert len(list(following.resume(context, compare.PLACE, "b" * 32))) == 1
 
 
 @pytest.mark.filterwarnings("ignore:The ")
@@ -100,8 +104,8 @@ def test_a_failure_keeps_the_cells_that_are_ready(run, context, pending):
     run.error = ModelUnavailableError("The video model has gone. Fetch it again.")
     *_, failed = comparison(context, pending, "0, 1", "", "")
     assert failed["panel"]["headline"] == "The video model has gone. Fetch it again."
-    assert [cell["sheet"] is not None for cell in failed["player"]["cells"]] == [True, False]
-    assert [cell["pending"] for cell in failed["player"]["cells"]] == [False, False]
+    assert [cell["sheet"] is not None for cell in failed["player"]["tiles"]] == [True, False]
+    assert [cell["pending"] for cell in failed["player"]["tiles"]] == [False, False]
     assert [cell is not None for cell in failed["made"]["cells"]] == [True, False]
     (kept,) = context.runs.find("a" * 32)
     assert (kept.state, kept.message) == ("failed", "The video model has gone. Fetch it again.")
@@ -110,15 +114,16 @@ def test_a_failure_keeps_the_cells_that_are_ready(run, context, pending):
 
 
 def test_a_cancelled_comparison_has_files_and_findings_of_what_was_ready(run, context, pending):
-    run.pause = 0.5
-    views = compare.compare(context, pending, "0, 0.5, 1", "", "", "a" * 32)
-    for view in views:
-        if "cells" in view.player and view.player["cells"][0]["sheet"]:
-            following.cancel(context, compare.NAME, "a" * 32)
+    run.before = Hold("cell")
+    run.before.let(1)
+    for view in compare.compare(context, pending, "0, 0.5, 1", "", "", "a" * 32):
+        if "tiles" in view.player and view.player["tiles"][0]["sheet"]:
+            following.cancel(context, compare.PLACE, "a" * 32)
+            run.before.let()
     last = view._asdict()
     assert last["panel"]["state"] == "stopped"
-    ready = sum(cell["sheet"] is not None for cell in last["player"]["cells"])
-    assert ready in {1, 2}
+    ready = sum(cell["sheet"] is not None for cell in last["player"]["tiles"])
+    assert ready == 1
     assert "Recommended" in last["findings"]
     with zipfile.ZipFile(last["download"]["value"]) as archive:
         assert len([name for name in archive.namelist() if name.startswith("cells/0")]) == ready
@@ -151,7 +156,7 @@ def test_a_clip_longer_than_the_owner_allows_is_refused_wherever_it_comes_from(r
     (view,) = comparison(context, pending, "0, 1", "", "")
     assert "up to 4 frames, and this one has 8" in view["panel"]["headline"]
     with pytest.raises(InputError, match="up to 4 frames"):
-        following.submit(context, "control", pending.job, "a" * 32)
+        task_tab.submit(context, "control", pending.submission, "a" * 32)
     assert run.fitted == run.requests == []
 
 
@@ -159,9 +164,9 @@ def test_a_random_seed_is_that_of_the_last_job_with_the_same_frames(context, pen
     for given in (("0, 1", "", ""), ("0.5", "mixing_rule", "slerp")):
         comparison(context, pending, *given)
     context.jobs.of("a" * 32)[0].board.request = replace(context.jobs.of("a" * 32)[0].board.request, seed=77)
-    assert compare.with_last_seed(context, pending.job.request, "a" * 32).seed == 77
-    assert compare.with_last_seed(context, replace(pending.job.request, seed=5), "a" * 32).seed == 5
-    others = [(replace(pending.job.request, prompt="a cone"), "a" * 32), (pending.job.request, "b" * 32)]
+    assert compare.with_last_seed(context, pending.submission.request, "a" * 32).seed == 77
+    assert compare.with_last_seed(context, replace(pending.submission.request, seed=5), "a" * 32).seed == 5
+    others = [(replace(pending.submission.request, prompt="a cone"), "a" * 32), (pending.submission.request, "b" * 32)]
     for request, owner in others:
         assert compare.with_last_seed(context, request, owner).seed not in (None, 77)
 
@@ -197,14 +202,14 @@ def test_a_tabs_settings_are_taken_over_and_a_chosen_cells_go_back(context):
         "visitor": gr.Textbox(), "restored": gr.Textbox(), "prompt": gr.Textbox(), "mixing_ratio": gr.Slider(0, 1),
         "num_smoothing_steps": gr.Slider(1, 50), "seed": gr.Number(), "random_seed": gr.Checkbox(),
     }  # fmt: skip
-    tab = following.TaskTab("control", control.read_job, controls, None)
+    tab = task_tab.TaskTab("control", control.read_job, controls, None)
     taken, summary, ratios, tabs = compare.take_over(context, tab, VALUES | {"mixing_ratio": 0.3})
     assert ratios == "0, 0.25, 0.3, 0.5, 0.75, 1"
-    assert taken.job.request.num_smoothing_steps == 7
+    assert taken.submission.request.num_smoothing_steps == 7
     assert "a red cube" in summary
     assert tabs["selected"] == compare.NAME
     made = comparison(context, taken, "0, 0.75", "", "")[-1]["made"]
-    other = following.TaskTab("edit", control.read_job, {"visitor": gr.Textbox(), "prompt": gr.Textbox()}, None)
+    other = task_tab.TaskTab("edit", control.read_job, {"visitor": gr.Textbox(), "prompt": gr.Textbox()}, None)
     back = partial(compare.send_back, context, [other, tab])
     selected, untouched, *updates = back({"chosen": 1}, made, "a" * 32)
     assert selected["selected"] == "control"
@@ -231,7 +236,7 @@ def test_from_a_tab_to_the_comparison_and_back(run, chromium):
     complaints = []
     shown.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     shown.goto(url)
-    shown.wait_for_timeout(3000)  # what the server says to a new visitor comes before the tab is first opened
+    shown.wait_for_load_state("networkidle")  # what the server says to a new visitor comes before the tab is opened
     shown.locator("#control-compare").click(timeout=30_000)
     expect(shown.locator("#compare-start")).to_be_visible(timeout=30_000)
     expect(shown.locator("#compare-player .bd-player")).to_have_css("display", "flex")  # it has its looks

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from bivdiff.catalog.families import family_named
 from bivdiff.errors import InputError, OutOfMemoryError
 from bivdiff.settings import Settings
-from tabs import control, following
+from tabs import control, task_tab
 from tabs.context import AppContext
 from tabs.page import build_page, launch_options
 
@@ -65,7 +65,7 @@ def test_a_familys_page_asks_for_its_own_models_and_size(run, context):
     assert job.request.window == 4
     small = control.read_job(sd15, {**VALUES, "size": "320x192"})
     assert small.request.frames.shape[1:3] == (192, 320)
-    list(following.generate(sd15, control.read_job, "control", {**VALUES, "fit_memory": False}))
+    list(task_tab.generate(sd15, control.read_job, "control", {**VALUES, "fit_memory": False}))
     assert run.requests[-1].family == "sd15"
     assert run.requests[-1].window is None
     assert run.fitted[-1] is False
@@ -73,10 +73,10 @@ def test_a_familys_page_asks_for_its_own_models_and_size(run, context):
 
 def test_what_a_run_will_take_is_told_without_running(run, context):
     before = len(run.requests)
-    panel = following.foresee(context, control.read_job, "control", VALUES)
+    panel = task_tab.foresee(context, control.read_job, "control", VALUES)
     assert panel["headline"] == "This takes 8 s."
     assert len(run.requests) == before
-    assert following.foresee(context, control.read_job, "control", {**VALUES, "mixing_ratio": 7})["state"] == "failed"
+    assert task_tab.foresee(context, control.read_job, "control", {**VALUES, "mixing_ratio": 7})["state"] == "failed"
 
 
 def test_an_unknown_family_is_told_at_once():

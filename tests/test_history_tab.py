@@ -20,8 +20,7 @@ from bivdiff.media.reading import probe
 from bivdiff.media.writing import write_mp4, write_png
 from bivdiff.studio.jobs import Jobs
 from bivdiff.types import Control
-from tabs import compare, control, edit, following, inpaint, outpaint, restoring, smooth
-from tabs.boards import LOOK_AGAIN, visitor_of
+from tabs import compare, control, edit, following, inpaint, outpaint, restoring, smooth, task_tab
 from tabs.history import acting, comparing, details, layout, listing
 from tabs.history.view import HistoryPage
 from tabs.history.wording import STATE_SENTENCES
@@ -29,6 +28,7 @@ from tabs.page import launch_options
 from tabs.queue import queue_strip
 from tabs.requests import Submission
 from tabs.results import scores_of
+from tabs.visitors import LOOK_AGAIN, visitor_of
 
 PATIENCE = 30  # seconds the page may take on a busy machine
 HASTE = 0.5  # seconds between two looks at the history
@@ -89,8 +89,8 @@ def test_a_run_that_the_history_cannot_keep_is_made_all_the_same(context, clip, 
         raise InputError("The history is locked.")
 
     monkeypatch.setattr(context.runs, "begin", locked)
-    following.submit(context, "control", Submission(asked(clip), 8.0), OWN)
-    *_, view = following.followed(context, "control", visitor_of(VISITOR))
+    task_tab.submit(context, "control", Submission(asked(clip), 8.0), OWN)
+    *_, view = following.follow(context, task_tab.place_of("control"), visitor_of(VISITOR))
     assert view.panel["state"] == "done"
     assert "could not keep this run" in view.panel["detail"]
     assert len(view.player["tiles"]) == 4
@@ -100,7 +100,7 @@ def test_a_run_that_the_history_cannot_keep_is_made_all_the_same(context, clip, 
 def test_what_is_refused_leaves_nothing_in_the_history(context, page, clip):
     crowded = replace(context, jobs=Jobs(context.device, most=0))
     for give in (
-        lambda: following.submit(crowded, "control", Submission(asked(clip), 8.0), OWN),
+        lambda: task_tab.submit(crowded, "control", Submission(asked(clip), 8.0), OWN),
         lambda: compare.submit(crowded, compare.Pending("control", Submission(asked(clip), 8.0)),
                                {"mixing_ratio": [0.0, 1.0]}, OWN),
     ):  # fmt: skip
@@ -366,7 +366,7 @@ def laid_out():
     context = fake_context(FakeRun())
     with gr.Blocks():
         visitor = gr.Textbox(VISITOR)
-        parts = following.PageParts(visitor, queue_strip(context, visitor))
+        parts = task_tab.PageParts(visitor, queue_strip(context, visitor))
         with gr.Tabs():
             built = []
             for task, tab in TABS.items():
@@ -529,7 +529,7 @@ def address(served):
                     "restored": gr.Textbox("", visible="hidden", label="Restored", elem_id="restored"),
                     "visitor": visitor,
                 }
-                task = following.TaskTab("control", None, controls, gr.Button("Compare"))
+                task = task_tab.TaskTab("control", None, controls, gr.Button("Compare"))
             with gr.Tab(layout.TITLE, id=layout.NAME, elem_id="history-tab", elem_classes="bd-tab") as tab:
                 layout.build(served, tab, tabs, [task], visitor, lambda run_id, _: f"{run_id[:4]} is queued.")
         page.load(None, None, visitor, js="() => new URL(location).searchParams.get('visitor')")

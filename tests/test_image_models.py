@@ -26,7 +26,7 @@ from bivdiff.models.estimate import activation_bytes, estimate
 from bivdiff.models.inventory import inventory
 from bivdiff.settings import Settings
 from tabs import controls
-from tabs.running import Meter
+from tabs.progress import RunProgress
 
 STEPS = {"num_inference_steps": 2, "num_inversion_steps": 2, "num_smoothing_steps": 2, "mixing_ratio": 0.5, "seed": 1}
 
@@ -68,7 +68,7 @@ def test_an_added_image_model_runs_as_it_was_planned(added, source_frames, manag
     found = estimate(request, manager)
     assert list(found.stage_seconds) == ["framewise", "inversion", "smoothing"]
     assert found.device_bytes >= activation_bytes(request, manager) > 0
-    assert Meter(request).panel()["stages"][1]["label"] == "Frame by frame"
+    assert RunProgress(request).panel()["stages"][1]["label"] == "Frame by frame"
 
 
 def test_the_network_of_an_added_image_model_is_listed_and_loaded(added, source_frames):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-import time
 from contextvars import ContextVar
+from functools import partial
 
 import pytest
 
 from bivdiff.errors import CancelledError, InputError
-from bivdiff.studio.jobs import Jobs
+from bivdiff.studio.jobs import MOST_WRITING, Jobs
 
-PATIENCE = 20
+PATIENCE = 60  # seconds after which a wait that never ends fails its test
 SPEAKER: ContextVar[str] = ContextVar("SPEAKER", default="nobody")
 
 
@@ -19,20 +19,37 @@ class Board:
     """Notes what it is told."""
 
     def __init__(self):
-        self.taken, self.ends, self.ended = [], [], threading.Event()
-        self.whole_after, self.taking, self.left = None, lambda: None, None
+        self.taken, self.writes, self.ends = [], [], []
+        self.result_after, self.taking, self.writing, self.left = None, lambda: None, lambda: None, None
 
     def take(self, update):
         self.taking()
         self.taken.append(update)
-        return len(self.taken) == self.whole_after
+        return len(self.taken) == self.result_after
 
     def remaining(self):
         return self.left
 
+    def write(self, state, error):
+        self.writing()
+        self.writes.append((state, error))
+
     def end(self, state, error):
         self.ends.append((state, error))
-        self.ended.set()
+
+
+class Gate:
+    """Holds whoever comes to it until it is opened."""
+
+    def __init__(self):
+        self.reached, self._open = threading.Event(), threading.Event()
+
+    def __call__(self):
+        self.reached.set()
+        assert self._open.wait(PATIENCE)
+
+    def open(self):
+        self._open.set()
 
 
 class Work:
@@ -42,7 +59,7 @@ class Work:
         self.steps, self.error, self.closed, self.begun = steps, error, threading.Event(), threading.Event()
         self.go = threading.Semaphore(0)
 
-    def __call__(self):
+    def __call__(self, _board):
         self.begun.set()
         try:
             for number in range(self.steps):
@@ -68,16 +85,20 @@ def jobs(device):
 
 
 def give(jobs, work, owner="ada", place="control"):
-    return jobs.submit(work, Board(), owner=owner, place=place, title="a red cube")
+    return jobs.submit(Board, work, owner=owner, place=place, title="a red cube")
 
 
-def wait_for(job):
-    assert job.board.ended.wait(PATIENCE)
-    for _ in range(100 * PATIENCE):  # the board is told first
-        if not job.waits:
-            return job
-        time.sleep(0.01)
-    raise AssertionError("the job does not end")
+def wait_until(jobs, reached):
+    seen = -1
+    while not reached():
+        now = jobs.wait(seen, PATIENCE)
+        assert now != seen, "nothing changes any more"
+        seen = now
+
+
+def wait_for(jobs, job):
+    wait_until(jobs, lambda: not job.waits)
+    return job
 
 
 def test_a_job_runs_to_its_end_and_its_board_is_told_everything(jobs, device):
@@ -87,7 +108,7 @@ def test_a_job_runs_to_its_end_and_its_board_is_told_everything(jobs, device):
     assert job.state == "running"
     assert device.locked()
     work.finish()
-    wait_for(job)
+    wait_for(jobs, job)
     assert job.board.taken == [0, 1, 2]
     assert job.board.ends == [("done", None)]
     with device:  # it is given back
@@ -97,10 +118,10 @@ def test_a_job_runs_to_its_end_and_its_board_is_told_everything(jobs, device):
 def test_whoever_sees_that_a_job_has_ended_finds_its_board_ended_too(jobs):
     work, seen = Work(), []
     job = give(jobs, work)
-    job.board.end = lambda *_: (seen.append(job.state), job.board.ended.set())
+    job.board.end = lambda *_: seen.append(job.state)
     work.finish()
-    assert wait_for(job).state == "done"
-    assert seen == ["running"]
+    assert wait_for(jobs, job).state == "done"
+    assert seen == ["writing"]
 
 
 def test_jobs_run_one_after_the_other_in_their_order(jobs):
@@ -113,7 +134,7 @@ def test_jobs_run_one_after_the_other_in_their_order(jobs):
     assert second.begun.wait(PATIENCE)
     assert first.closed.is_set()
     second.finish()
-    wait_for(jobs_given[1])
+    wait_for(jobs, jobs_given[1])
 
 
 def test_cancelling_stops_a_running_job_before_its_next_step_and_lets_the_next_go_on(jobs):
@@ -122,12 +143,12 @@ def test_cancelling_stops_a_running_job_before_its_next_step_and_lets_the_next_g
     assert first.begun.wait(PATIENCE)
     jobs.cancel(running)
     first.go.release(1)
-    wait_for(running)
+    wait_for(jobs, running)
     assert running.board.ends == [("cancelled", None)]
     assert running.board.taken == [0]
     assert first.closed.is_set()
     second.finish()
-    assert wait_for(waiting).state == "done"
+    assert wait_for(jobs, waiting).state == "done"
     jobs.cancel(waiting)  # too late, and harmless
     assert waiting.state == "done"
 
@@ -135,31 +156,153 @@ def test_cancelling_stops_a_running_job_before_its_next_step_and_lets_the_next_g
 def test_a_job_that_is_cancelled_while_its_result_is_kept_is_done(jobs):
     work = Work(steps=2)
     job = give(jobs, work)
-    job.board.whole_after = 2
+    job.board.result_after = 2
     job.board.taking = lambda: jobs.cancel(job) if job.board.taken else None
     work.finish()
-    assert wait_for(job).state == "done"
+    assert wait_for(jobs, job).state == "done"
     assert job.board.ends == [("done", None)]
 
 
 def test_others_can_look_while_a_board_writes_what_it_keeps(jobs):
     first = Work(steps=1)
     job = give(jobs, first)
-    writing, looked = threading.Event(), threading.Event()
-    noted = job.board.end
-
-    def slow(state, error):
-        writing.set()
-        assert looked.wait(PATIENCE)
-        noted(state, error)
-
-    job.board.end = slow
+    job.board.writing = Gate()
     first.finish()
-    assert writing.wait(PATIENCE)
+    assert job.board.writing.reached.wait(PATIENCE)
     assert jobs.of(job.owner) == [job]
-    assert job.state == "running"
-    looked.set()
-    assert wait_for(job).state == "done"
+    assert job.state == "writing"
+    job.board.writing.open()
+    assert wait_for(jobs, job).state == "done"
+
+
+def test_the_next_job_has_the_device_while_the_files_of_the_last_are_written(jobs, device):
+    first, second = Work(), Work()
+    made, after = give(jobs, first), give(jobs, second)
+    made.board.result_after, made.board.writing = 3, Gate()
+    first.finish()
+    assert made.board.writing.reached.wait(PATIENCE)
+    assert first.closed.is_set()
+    assert second.begun.wait(PATIENCE)
+    assert (made.state, after.state) == ("writing", "running")
+    assert device.locked()
+    second.finish()
+    made.board.writing.open()
+    assert wait_for(jobs, after).state == "done"
+    assert jobs.of("ada") == [after, made]
+
+
+def test_others_may_take_the_device_while_files_are_written(jobs, device):
+    work = Work()
+    job = give(jobs, work)
+    job.board.writing = Gate()
+    work.finish()
+    assert job.board.writing.reached.wait(PATIENCE)
+    assert device.acquire(blocking=False)
+    device.release()
+    job.board.writing.open()
+    wait_for(jobs, job)
+
+
+def test_the_device_waits_where_too_many_results_are_not_written_yet(device):
+    jobs = Jobs(device)
+    works = [Work() for _ in range(MOST_WRITING + 1)]
+    given = [give(jobs, work) for work in works]
+    gate = given[0].board.writing = Gate()
+    for work in works:
+        work.finish()
+    wait_until(jobs, lambda: [job.state for job in given] == [*["writing"] * MOST_WRITING, "queued"])
+    gate.open()
+    assert wait_for(jobs, given[-1]).state == "done"
+
+
+def test_files_are_written_in_the_order_in_which_jobs_ran_however_these_ended(jobs):
+    works = [Work(), Work(error=InputError("No.")), Work()]
+    given, written = [give(jobs, work, owner) for work, owner in zip(works, "abc", strict=True)], []
+    for number, job in enumerate(given):
+        job.board.writing = partial(written.append, number)
+    for work in reversed(works):
+        work.finish()
+    wait_for(jobs, given[-1])
+    assert written == [0, 1, 2]
+    assert [job.state for job in given] == ["done", "failed", "done"]
+
+
+def test_a_full_disk_fails_the_job_whose_files_it_cannot_hold_and_no_other(jobs):
+    def full():
+        raise OSError(28, "No space left on device")
+
+    first, second = Work(), Work()
+    failing, fine = give(jobs, first), give(jobs, second)
+    failing.board.writing = full
+    first.finish()
+    second.finish()
+    assert wait_for(jobs, fine).state == "done"
+    ((state, error),) = failing.board.ends
+    assert failing.state == state == "failed"
+    assert "No space left" in str(error)
+
+
+def test_a_job_is_read_beyond_its_result(jobs):
+    work = Work(steps=3)
+    job = give(jobs, work)
+    job.board.result_after = 2  # what comes then is a lent card's pace, say
+    work.finish()
+    assert wait_for(jobs, job).state == "done"
+    assert job.board.taken == [0, 1, 2]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("?"), CancelledError(".")])
+def test_what_fails_after_the_result_does_not_take_it_away(jobs, error):
+    work = Work(steps=2, error=error)
+    job = give(jobs, work)
+    job.board.result_after = 2
+    work.finish()
+    assert wait_for(jobs, job).state == "done"
+    assert job.board.writes == job.board.ends == [("done", None)]
+
+
+def test_a_job_that_is_being_written_is_not_cancelled(jobs):
+    work = Work()
+    job = give(jobs, work)
+    job.board.writing = Gate()
+    work.finish()
+    assert job.board.writing.reached.wait(PATIENCE)
+    jobs.cancel(job)
+    job.board.writing.open()
+    assert wait_for(jobs, job).state == "done"
+
+
+def test_closing_waits_for_what_is_being_written_and_begins_nothing_more(jobs):
+    first, second, third = Work(), Work(), Work()
+    made, running, waiting = (
+        give(jobs, work, owner) for work, owner in zip((first, second, third), "abc", strict=True)
+    )
+    made.board.writing = Gate()
+    first.finish()
+    assert made.board.writing.reached.wait(PATIENCE)
+    assert second.begun.wait(PATIENCE)
+    assert not jobs.close(patience=0)
+    second.finish()
+    made.board.writing.open()
+    wait_for(jobs, running)
+    assert jobs.close(PATIENCE)
+    assert [job.state for job in (made, running, waiting)] == ["done", "done", "queued"]
+    with pytest.raises(InputError, match="being closed"):
+        give(jobs, Work(), "dan")
+
+
+def test_a_board_is_made_only_where_there_is_room(device):
+    made = []
+    with pytest.raises(InputError, match="0 jobs wait already"):
+        Jobs(device, most=0).submit(made.append, Work(), owner="ada", place="control", title="")
+    assert made == []
+
+
+def test_a_board_that_cannot_be_made_leaves_its_place_to_another(device):
+    jobs = Jobs(device, most=1, most_of_one=1)
+    with pytest.raises(ZeroDivisionError):
+        jobs.submit(lambda: 1 / 0, Work(), owner="ada", place="control", title="")
+    assert give(jobs, Work()).waits
 
 
 def test_a_waiting_job_that_is_cancelled_never_begins(jobs):
@@ -169,7 +312,7 @@ def test_a_waiting_job_that_is_cancelled_never_begins(jobs):
     jobs.cancel(waiting)
     assert waiting.board.ends == [("cancelled", None)]
     first.finish()
-    wait_for(running)
+    wait_for(jobs, running)
     assert not second.begun.is_set()
 
 
@@ -182,12 +325,12 @@ def test_an_error_ends_its_job_and_no_other(jobs, error, state):
     one, other = give(jobs, failing), give(jobs, fine)
     failing.finish()
     fine.finish()
-    wait_for(other)
+    wait_for(jobs, other)
     assert one.board.ends == [(state, error if state == "failed" else None)]
     assert other.board.ends == [("done", None)]
 
 
-@pytest.mark.parametrize("broken", ["take", "end"])
+@pytest.mark.parametrize("broken", ["take", "write", "end"])
 def test_a_board_that_breaks_spoils_no_other_job(jobs, broken):
     def refuse(*given):
         breaking.set()
@@ -195,12 +338,12 @@ def test_a_board_that_breaks_spoils_no_other_job(jobs, broken):
 
     breaking, held, work = threading.Event(), Work(), Work()
     give(jobs, held)
-    setattr(give(jobs, lambda: iter([1])).board, broken, refuse)
+    setattr(give(jobs, lambda _: iter([1])).board, broken, refuse)
     held.finish()
     assert breaking.wait(PATIENCE)
     after = give(jobs, work, "bob")
     work.finish()
-    assert wait_for(after).state == "done"
+    assert wait_for(jobs, after).state == "done"
 
 
 def test_too_many_jobs_are_refused_with_a_sentence(jobs):
@@ -227,7 +370,7 @@ def test_nobody_sees_the_jobs_of_another(jobs):
     with pytest.raises(InputError, match="no such job"):
         jobs.get(mine.id, "bob")
     work.finish()
-    wait_for(mine)
+    wait_for(jobs, mine)
 
 
 def test_only_ones_own_jobs_change_places(jobs):
@@ -250,7 +393,7 @@ def test_ended_jobs_are_kept_for_a_while_the_last_first(jobs):
         work = Work()
         ended.append(give(jobs, work))
         work.finish()
-        wait_for(ended[-1])
+        wait_for(jobs, ended[-1])
     assert jobs.of("ada") == [ended[2], ended[1]]
 
 
@@ -262,7 +405,7 @@ def test_the_start_is_foretold_from_how_long_others_took():
     assert work.begun.wait(PATIENCE)
     now[0] = 8.0
     work.finish()
-    wait_for(first)
+    wait_for(jobs, first)
     running, waiting = Work(), Work()
     give(jobs, running)
     assert running.begun.wait(PATIENCE)
@@ -274,20 +417,20 @@ def test_the_start_is_foretold_from_how_long_others_took():
     assert jobs.starts_in(last) == 40.0
     running.finish()
     waiting.finish()
-    wait_for(last)
+    wait_for(jobs, last)
 
 
 def test_a_job_works_in_the_context_of_who_asked_for_it(jobs):
     heard = []
 
-    def work():
+    def work(_):
         heard.append(SPEAKER.get())
         yield 1
 
     SPEAKER.set("ada")
     job = give(jobs, work)
     SPEAKER.set("nobody")
-    wait_for(job)
+    wait_for(jobs, job)
     assert heard == ["ada"]
 
 
@@ -298,20 +441,20 @@ def test_whoever_waits_is_woken_by_a_change(jobs):
     job = give(jobs, work)
     assert jobs.wait(seen, PATIENCE) != seen
     work.finish()
-    wait_for(job)
+    wait_for(jobs, job)
 
 
 def test_what_would_end_the_thread_ends_its_job_alone(jobs):
-    def work():
+    def work(_):
         yield 1
         raise SystemExit(3)
 
-    failed = wait_for(give(jobs, work))
+    failed = wait_for(jobs, give(jobs, work))
     (state, error), *_ = failed.board.ends
     assert (state, str(error)) == ("failed", "The job was ended by SystemExit: 3")
     after = Work()
     after.finish()
-    assert wait_for(give(jobs, after)).state == "done"
+    assert wait_for(jobs, give(jobs, after)).state == "done"
 
 
 def test_of_strangers_who_are_new_each_time_the_last_jobs_stay(device):
@@ -320,5 +463,5 @@ def test_of_strangers_who_are_new_each_time_the_last_jobs_stay(device):
     for number in range(5):
         work = Work()
         work.finish()
-        ended.append(wait_for(give(jobs, work, owner=f"stranger {number}")))
+        ended.append(wait_for(jobs, give(jobs, work, owner=f"stranger {number}")))
     assert [bool(jobs.of(job.owner)) for job in ended] == [False, False, True, True, True]

@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.models import hub
 from bivdiff.settings import ASSETS, Settings
-from tabs import boards, models
+from tabs import failures, models
 from tabs.context import AppContext
 from tabs.page import build_page, launch_options
 
@@ -171,7 +171,7 @@ def test_unloading_one_and_all(context, fake):
 @pytest.mark.parametrize(
     ("error", "said"),
     [(ModelUnavailableError("The hub is away. Try again."), "The hub is away. Try again."),
-     (RuntimeError("secret /srv/path"), boards.UNEXPECTED)],
+     (RuntimeError("secret /srv/path"), failures.UNEXPECTED)],
 )  # fmt: skip
 @pytest.mark.parametrize("action", [models.pull, models.load, models.unload, models.unload_all])
 def test_a_failure_is_a_sentence_on_the_page(context, fake, action, error, said):

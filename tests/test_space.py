@@ -11,9 +11,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from dataclasses import replace
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,11 +33,13 @@ from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.models.manager import ModelManager
 from bivdiff.settings import Settings
 from bivdiff.studio import zerogpu
+from bivdiff.studio.jobs import Jobs
 from bivdiff.studio.limits import limits_sentence
 from bivdiff.types import GenerationResult
-from tabs import serving
+from tabs import compare, serving, task_tab
 from tabs.context import AppContext
 from tabs.page import build_page, launch_options
+from tabs.requests import Submission
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -43,6 +47,7 @@ FRONT = yaml.safe_load(README.split("---\n")[1])
 SERVED_AT = ("GRADIO_SERVER_NAME", "GRADIO_ROOT_PATH", "GRADIO_SHARE", "GRADIO_MCP_SERVER", "SPACE_ID", "BIVDIFF_AUTH",
              "BIVDIFF_FAMILIES", "SPACES_ZERO_GPU")  # fmt: skip
 ANYWHERE = "0.0.0.0"  # noqa: S104 - nothing is bound to it
+PATIENCE = 60  # seconds after which a wait that never ends fails its test
 DEFAULT_ADDRESS = "http://127.0.0.1:7860"
 
 
@@ -323,6 +328,49 @@ def test_how_fast_the_card_was_is_remembered_here(known_manager, request_of):
     assert known_manager.pace.of("toybox") == 250
 
 
+class CardBoard:
+    """Takes one update as the result, and notes whether the card had been given back when it wrote the files."""
+
+    def __init__(self, given_back):
+        self._given_back, self.was_given_back = given_back, None
+
+    def take(self, update):
+        return update == "done"
+
+    def write(self, *_):
+        self.was_given_back = self._given_back.exists()
+
+    def end(self, *_):
+        pass
+
+    def remaining(self):
+        return None
+
+
+@pytest.mark.usefixtures("spaces")
+def test_a_job_on_the_lent_card_tells_its_pace_and_gives_the_card_back_before_its_files_are_written(
+    known_manager, request_of, tmp_path
+):
+    given_back = tmp_path / "given back"
+
+    def work(_):
+        try:
+            known_manager.note_pace("toybox", 500.0, 2.0)
+            yield "done"
+        finally:
+            given_back.touch()
+
+    jobs, run = Jobs(threading.Lock()), lent(known_manager, work)
+    board = partial(CardBoard, given_back)
+    job = jobs.submit(board, lambda _: run(request_of()), owner="ada", place="control", title="")
+    seen = -1
+    while job.waits:
+        seen = jobs.wait(seen, PATIENCE)
+    assert job.state == "done"
+    assert known_manager.pace("toybox") == 250
+    assert job.board.was_given_back is True
+
+
 @pytest.fixture
 def placed(settings):
     """A manager of random toybox models with its defaults placed, as on ZeroGPU but for the device."""
@@ -385,8 +433,17 @@ def test_visitors_of_the_whole_app_bring_no_models(settings, request_of, tmp_pat
     context = AppContext.from_settings(
         replace(settings, own_models="no", families="toybox", history_folder=tmp_path)
     )  # fmt: skip
-    with pytest.raises(InputError, match="'loras' must be empty"):
-        list(context.run(request_of(loras="a.safetensors"), True))
+    submission = Submission(request_of(loras="a.safetensors"), 8.0)
+    for ask in (
+        lambda: task_tab.submit(context, "control", submission, "a" * 32),
+        lambda: compare.submit(context, compare.Pending("control", submission), {"mixing_ratio": [0.0]}, "a" * 32),
+    ):
+        with pytest.raises(InputError, match="'loras' must be empty"):
+            ask()
+    assert context.runs.find("a" * 32) == []
+    panel = task_tab.foresee(context, lambda *_: submission, "control", {})
+    assert panel["state"] == "failed"
+    assert "'loras' must be empty" in panel["headline"]
     for action in (context.models.pull, context.models.load, context.models.unload):
         with pytest.raises(InputError, match="Only the owner"):
             action("toybox/unet")

@@ -20,8 +20,8 @@ from bivdiff.media.writing import write_mp4
 from bivdiff.studio.form import PNG
 from bivdiff.types import GenerationResult, StepEvent
 from tabs import control, controls, edit, inpaint, outpaint, presets, results, smooth
+from tabs.progress import RunProgress, stages_of
 from tabs.requests import read_source
-from tabs.running import Meter, stages_of
 
 TABS = {tab.TASK: tab for tab in (control, edit, inpaint, outpaint, smooth)}
 SENTENCE = r"\.$"
@@ -102,7 +102,7 @@ def test_a_result_shows_what_its_task_has(context, task):
 def test_the_meter_follows_every_image_model_to_the_end(task_request, model):
     task, image_model = model
     request = task_request(task, image_model, mixing_ratio=0.5)
-    meter = Meter(request)
+    meter = RunProgress(request)
     shares = []
     for event in FakeRun()(request):
         if isinstance(event, StepEvent):

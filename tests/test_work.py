@@ -16,7 +16,7 @@ from PIL import Image
 from bivdiff.media import carried, ffmpeg
 from bivdiff.media.sheets import sprite_sheet
 from bivdiff.pixels import metrics
-from tabs import control, following
+from tabs import control, task_tab
 from tabs.widgets import player
 
 VALUES = {
@@ -62,7 +62,7 @@ def test_one_click_does_nothing_twice(counts, monkeypatch):
         return sprite_sheet(frames, **options)
 
     monkeypatch.setattr(player, "sprite_sheet", noted)
-    *_, last = following.generate(context, control.read_job, "control", VALUES)
+    *_, last = task_tab.generate(context, control.read_job, "control", VALUES)
     assert last.panel["state"] == "done"
     assert {name: counts[name] for name in ("scan", "decode", "encode")} == {
         "scan": 1,  # the times of the source's frames

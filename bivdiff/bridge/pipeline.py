@@ -11,7 +11,6 @@ x_t is a clip's latents under noise: x_t = sqrt(alpha_t) x_0 + sqrt(1 - alpha_t)
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -36,11 +35,12 @@ from bivdiff.bridge.session import Session, enter, entering
 from bivdiff.bridge.smoothing import smooth
 from bivdiff.bridge.windows import over_windows
 from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.requests import with_seed
 from bivdiff.models.cost import evaluations_of
 from bivdiff.models.estimate import operations
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.metering import StageMeter, peak_memory_bytes
-from bivdiff.types import MAX_SEED, GenerationRequest, GenerationResult, Stage, StepEvent
+from bivdiff.types import GenerationRequest, GenerationResult, Stage, StepEvent
 
 PREVIEWS = 4  # per denoising stage: enough to see it form, too few to cost much where they must be decoded
 
@@ -94,8 +94,7 @@ def _run(
 
 def resolved(request: GenerationRequest) -> GenerationRequest:
     """The request with all that was left open: a seed, drawn where it had none, and the words of the inversion."""
-    seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
-    return replace(request, seed=seed, inversion_prompt=inversion_prompt(request))
+    return replace(with_seed(request), inversion_prompt=inversion_prompt(request))
 
 
 def blend(session: Session) -> Generator[StepEvent, None, tuple[np.ndarray, Tensor]]:

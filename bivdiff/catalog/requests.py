@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from bivdiff.catalog.specs import ModelSpec
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
 from bivdiff.pixels.annotators import ANNOTATORS
-from bivdiff.types import Control, GenerationRequest
+from bivdiff.types import MAX_SEED, Control, GenerationRequest
 
 _NO_FRAMES = np.zeros((1, 8, 8, 3), np.uint8)
 _NEEDED = {
@@ -92,6 +94,11 @@ def _is_missing(value: Any) -> bool:
     if isinstance(value, str):
         return not value.strip()
     return value is None or (isinstance(value, tuple) and not value)
+
+
+def with_seed(request: GenerationRequest) -> GenerationRequest:
+    """The request with a seed, drawn where it has none: what is to be run again must be known before it runs."""
+    return request if request.seed is not None else replace(request, seed=secrets.randbelow(MAX_SEED + 1))
 
 
 def _chosen(what: str, name: str | None, known: tuple[str, ...]) -> str:

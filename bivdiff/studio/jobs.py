@@ -1,4 +1,8 @@
-"""The queue of what is to be made: one worker owns the device, so that a job outlives whoever asked for it."""
+"""The queue of what is to be made: a job outlives whoever asked for it, and the device is held only to compute.
+
+One thread computes, one job after the other, and holds the device meanwhile; a second writes what each job leaves
+behind, in the same order, while the device makes the next.
+"""
 
 from __future__ import annotations
 
@@ -11,33 +15,40 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, cast
 
 from bivdiff.errors import CancelledError, InputError
 
-State = Literal["queued", "running", "done", "failed", "cancelled"]
-WAITING: tuple[State, ...] = ("queued", "running")
-USUAL_SECONDS = 30.0  # of a job, before any has ended
-RECENT = 8  # jobs whose duration tells how long the next will take
+State = Literal["queued", "running", "writing", "done", "failed", "cancelled"]
+WAITING: tuple[State, ...] = ("queued", "running", "writing")
+USUAL_SECONDS = 30.0  # on the device, before any job has been there
+RECENT = 8  # jobs whose time on the device tells how long the next will take
+MOST_WRITING = 2  # jobs whose files are written or wait for that: their frames are in memory
 
 _log = logging.getLogger(__name__)
 
 
 class Board(Protocol):
-    """What a job shows; its methods are called by the worker alone, whatever followers read."""
+    """What a job shows and leaves behind. `take` is called while the device is held, `write` and `end` are not."""
 
     def take(self, update: Any) -> bool:
-        """Note what the job yielded; returns whether that was all of it, so that there is nothing left to stop."""
+        """Note what the job yielded; returns whether that was its result, so that there is nothing left to stop."""
+
+    def write(self, state: State, error: Exception | None) -> None:
+        """Write the files of what was made, just before `end` and with its arguments; what it raises fails the job."""
 
     def end(self, state: State, error: Exception | None) -> None:
-        """Note that there will be no more, and why; it is called once, whether or not the job has begun."""
+        """Note that there will be no more, and why; it is called once, also of a job that has never begun."""
 
     def remaining(self) -> float | None:
         """Seconds until the end, or None while it is too early to say."""
 
 
+B = TypeVar("B", bound=Board)
+
+
 @dataclass(eq=False)
-class Job:
+class Job(Generic[B]):
     """One thing to be made.
 
     Attributes:
@@ -46,7 +57,7 @@ class Job:
         place: where on the page it belongs.
         title: in words.
         board: what it shows.
-        state: see `State`.
+        state: see `State`; while it is "writing", the device is free.
         created, began, ended: by the clock of `Jobs`; began and ended are None until then.
         version: grows whenever there is something new to show.
     """
@@ -55,8 +66,8 @@ class Job:
     owner: str
     place: str
     title: str
-    board: Any
-    start: Callable[[], Iterator[Any]] = field(repr=False)
+    board: B
+    start: Callable[[B], Iterator[Any]] = field(repr=False)
     created: float
     began: float | None = None
     ended: float | None = None
@@ -67,15 +78,23 @@ class Job:
 
     @property
     def waits(self) -> bool:
-        """Whether it is queued or running."""
+        """Whether it is queued, running or being written."""
         return self.state in WAITING
 
 
-class Jobs:
-    """A queue with one worker.
+class _Made(NamedTuple):
+    """A job that has left the device, and how."""
+
+    job: Job[Any]
+    state: State
+    error: Exception | None
+
+
+class Jobs(Generic[B]):
+    """A queue for one device.
 
     Args:
-        device: held while a job works.
+        device: held while a job computes.
         most: jobs that may wait in all; most_of_one: that one owner may have waiting or running.
         kept: ended jobs of one owner that stay to be shown; kept_in_all: of all owners, whoever they are.
         clock: seconds.
@@ -88,67 +107,76 @@ class Jobs:
         self._device, self._most, self._most_of_one, self._kept, self._clock = device, most, most_of_one, kept, clock
         self._kept_in_all = kept_in_all
         self._changed = threading.Condition()
-        self._queue: list[Job] = []
-        self._ended: list[Job] = []
-        self._running: Job | None = None
+        self._coming: list[str] = []  # owners of jobs that have a place, and whose boards are being made
+        self._queue: list[Job[B]] = []
+        self._running: Job[B] | None = None
+        self._writing: list[_Made] = []
+        self._ended: list[Job[B]] = []
         self._durations: deque[float] = deque(maxlen=RECENT)
-        self._worker: threading.Thread | None = None
+        self._threads: tuple[threading.Thread, ...] = ()
+        self._closed = False
         self._version = 0
 
     # Asking for jobs
 
     def submit(
-        self, start: Callable[[], Iterator[Any]], board: Board, *, owner: str, place: str, title: str
-    ) -> Job:  # fmt: skip
+        self, board: Callable[[], B], start: Callable[[B], Iterator[Any]], *, owner: str, place: str, title: str
+    ) -> Job[B]:  # fmt: skip
         """Add a job to the end of the queue.
 
         Args:
-            start: begins it; closing what it returns stops it before its next step. It runs in the context of the
-                caller, in the worker's thread.
-            board: is told what it yields.
+            board: makes what is told what the job yields, once there is room for it: a refusal leaves nothing behind.
+            start: begins the job; closing what it returns stops it before its next step. It runs in the context of
+                the caller, in the thread that computes.
             owner, place, title: see `Job`.
 
         Raises:
-            InputError: too many jobs wait.
+            InputError: too many jobs wait, or the studio is being closed.
         """
         with self._changed:
-            self.check(owner)
-            job = Job(secrets.token_hex(16), owner, place, title, board, start, self._clock())
+            self._check(owner)
+            self._coming.append(owner)
+        try:
+            job = Job(secrets.token_hex(16), owner, place, title, board(), start, self._clock())
+        finally:
+            with self._changed:
+                self._coming.remove(owner)
+        with self._changed:
             self._queue.append(job)
-            if self._worker is None:
-                self._worker = threading.Thread(target=self._work, name="bivdiff-jobs", daemon=True)
-                self._worker.start()
-            self._changed.notify_all()
+            if not self._threads:
+                self._threads = tuple(
+                    threading.Thread(target=work, name=f"bivdiff-{name}", daemon=True)
+                    for name, work in (("computing", self._compute), ("writing", self._write))
+                )
+                for thread in self._threads:
+                    thread.start()
+            self._note(job)
         return job
 
-    def check(self, owner: str) -> None:
-        """Refuse another job of an owner while too many wait.
+    def _check(self, owner: str) -> None:
+        if self._closed:
+            raise InputError("The studio is being closed. Start it again, and then the run.")
+        waiting = len(self._queue) + len(self._coming)
+        if waiting >= self._most:
+            raise InputError(f"{waiting} jobs wait already, which is the most. Try again in a while.")
+        own = [other for other in (*self._coming, *(job.owner for job in self._waiting())) if other == owner]
+        if len(own) >= self._most_of_one:
+            raise InputError(
+                f"You have {len(own)} jobs waiting or running, which is the most for one visitor. Wait for one of "
+                "them, or remove one."
+            )
 
-        Raises:
-            InputError: they do.
-        """
-        with self._changed:
-            if len(self._queue) >= self._most:
-                raise InputError(f"{len(self._queue)} jobs wait already, which is the most. Try again in a while.")
-            own = [job for job in self._waiting() if job.owner == owner]
-            if len(own) >= self._most_of_one:
-                raise InputError(
-                    f"You have {len(own)} jobs waiting or running, which is the most for one visitor. Wait for one of "
-                    "them, or remove one."
-                )
-
-    def cancel(self, job: Job) -> None:
-        """Stop a job before its next step, or take it from the queue; one that has ended stays as it is."""
+    def cancel(self, job: Job[B]) -> None:
+        """Stop a job before its next step, or take it from the queue; one that has left the device stays as it is."""
         with self._changed:
             if job in self._queue:
                 self._queue.remove(job)
-                self._tell_board(job, "cancelled", None)
-                self._end(job, "cancelled")
+                self._end(job, self._leave_behind(job, "cancelled", None))
             elif job is self._running:
                 job.stopping = True
                 self._note(job)
 
-    def move(self, job: Job, by: int) -> None:
+    def move(self, job: Job[B], by: int) -> None:
         """Let a waiting job change places with another of its owner: -1 brings it one forward, 1 one back."""
         with self._changed:
             own = [other for other in self._queue if other.owner == job.owner]
@@ -157,15 +185,29 @@ class Jobs:
                 self._queue[here], self._queue[there] = self._queue[there], self._queue[here]
                 self._note(job)
 
+    def close(self, patience: float) -> bool:
+        """Begin no more jobs, and wait until the files of those that have left the device are written.
+
+        Args:
+            patience: seconds to wait at most.
+
+        Returns:
+            Whether they are.
+        """
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: not self._writing, patience)
+
     # Looking at them
 
-    def of(self, owner: str, place: str = "") -> list[Job]:
-        """An owner's jobs, of one place or of all: the running one, those that wait in their order, the ended."""
+    def of(self, owner: str, place: str = "") -> list[Job[B]]:
+        """An owner's jobs, of one place or of all: those being written, the running one, the queue, the ended."""
         with self._changed:
             jobs = [*self._waiting(), *reversed(self._ended)]
         return [job for job in jobs if job.owner == owner and place in ("", job.place)]
 
-    def get(self, job_id: str, owner: str) -> Job:
+    def get(self, job_id: str, owner: str) -> Job[B]:
         """One of an owner's jobs.
 
         Raises:
@@ -176,12 +218,12 @@ class Jobs:
                 return job
         raise InputError("There is no such job any more. Look into the history for what it made.")
 
-    def before(self, job: Job) -> int:
-        """How many jobs come before a waiting one; 0 for any other."""
+    def before(self, job: Job[B]) -> int:
+        """How many jobs have the device before a waiting one; 0 for any other."""
         with self._changed:
-            return self._waiting().index(job) if job in self._queue else 0
+            return self._queue.index(job) + (self._running is not None) if job in self._queue else 0
 
-    def starts_in(self, job: Job) -> float:
+    def starts_in(self, job: Job[B]) -> float:
         """Seconds until a waiting job will start; 0 for any other.
 
         The running job tells itself how long it will take, as soon as it can; others will take what the last ones took.
@@ -192,8 +234,8 @@ class Jobs:
                 return 0.0
             left = 0.0
             if self._running is not None:
-                told = self._running.board.remaining()
-                left = usual - (self._clock() - (self._running.began or 0.0)) if told is None else told
+                remaining = self._running.board.remaining()
+                left = usual - (self._clock() - (self._running.began or 0.0)) if remaining is None else remaining
             return self._queue.index(job) * usual + max(left, 0.0)
 
     def wait(self, seen: int, timeout: float) -> int:
@@ -202,59 +244,93 @@ class Jobs:
             self._changed.wait_for(lambda: self._version != seen, timeout)
             return self._version
 
-    def _waiting(self) -> list[Job]:
-        return [*([self._running] if self._running else []), *self._queue]
+    def _waiting(self) -> list[Job[B]]:
+        return [*(made.job for made in self._writing), *([self._running] if self._running else []), *self._queue]
 
-    # The worker
+    # The thread that computes
 
-    def _work(self) -> None:
+    def _compute(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue)
+                self._changed.wait_for(lambda: self._queue and not self._closed and len(self._writing) < MOST_WRITING)
             with self._device:
-                with self._changed:
-                    if not self._queue:
-                        continue  # it was taken away while the device was busy
-                    job = self._running = self._queue.pop(0)
-                    job.state, job.began = "running", self._clock()
-                    self._note(job)
+                job = self._begin()
+                if job is None:
+                    continue  # it was taken away while the device was busy
                 state, error = job.context.run(self._carry_out, job)
-            self._tell_board(job, state, error)  # it may write files: others can look and ask meanwhile
             with self._changed:
                 self._running = None
-                self._end(job, state)
+                if state == "done":
+                    self._durations.append(self._clock() - cast(float, job.began))
+                job.state = "writing"
+                self._writing.append(_Made(job, state, error))
+                self._note(job)
 
-    def _carry_out(self, job: Job) -> tuple[State, Exception | None]:
-        """Run a job to its end, or until it is to stop; returns how it ended, and the error that ended it."""
+    def _begin(self) -> Job[B] | None:
+        with self._changed:
+            if not self._queue or self._closed:
+                return None
+            job = self._running = self._queue.pop(0)
+            job.state, job.began = "running", self._clock()
+            self._note(job)
+            return job
+
+    def _carry_out(self, job: Job[B]) -> tuple[State, Exception | None]:
+        """Run a job to its end, or until it is to stop; returns how it ended, and the error that ended it.
+
+        What it yields is read to the end, beyond the result: a lent card is given back there, and says how fast it was.
+        """
+        has_result = False
         try:
-            with closing(cast(Any, job.start())) as updates:
+            with closing(cast(Any, job.start(job.board))) as updates:
                 for update in updates:
-                    whole = job.board.take(update)
+                    has_result = job.board.take(update) or has_result
                     with self._changed:
                         self._note(job)
-                    if whole:
-                        break
-                    if job.stopping:
+                    if job.stopping and not has_result:
                         return "cancelled", None
         except CancelledError:
-            return "cancelled", None
-        except Exception as error:  # noqa: BLE001 - the board tells the user
-            return "failed", error
-        except BaseException as error:  # noqa: BLE001 - what wants to end the thread would end everybody's queue
+            return ("done" if has_result else "cancelled"), None
+        except BaseException as error:  # noqa: BLE001 - the board tells the user; and nothing may end everybody's queue
+            if has_result:  # it is whole, and worth more than what was to come after it
+                _log.exception("A job has its result, and failed after it.")
+                return "done", None
+            if isinstance(error, Exception):
+                return "failed", error
             return "failed", RuntimeError(f"The job was ended by {type(error).__name__}: {error}")
         return "done", None
 
-    def _tell_board(self, job: Job, state: State, error: Exception | None) -> None:
-        """Before the job's own state changes: whoever sees that a job has ended, finds its board ended too."""
+    # The thread that writes
+
+    def _write(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._writing)
+                job, state, error = self._writing[0]
+            state = self._leave_behind(job, state, error)
+            with self._changed:
+                self._writing.pop(0)
+                self._end(job, state)
+
+    def _leave_behind(self, job: Job[B], state: State, error: Exception | None) -> State:
+        """Let the board write and end; returns how the job has ended now.
+
+        The job's own state changes after it: whoever sees that a job has ended, finds its board ended too.
+        """
+        try:
+            job.board.write(state, error)
+        except Exception as failure:  # noqa: BLE001 - the board tells the user
+            if error is not None:
+                _log.exception("What a failed job leaves behind could not be written.")
+            state, error = "failed", error or failure
         try:
             job.board.end(state, error)
         except Exception:  # noqa: BLE001 - the others want to be made
-            _log.exception("What a job leaves behind could not be kept.")
+            _log.exception("A board could not note how its job ended.")
+        return state
 
-    def _end(self, job: Job, state: State) -> None:
+    def _end(self, job: Job[B], state: State) -> None:
         job.state, job.ended = state, self._clock()
-        if state == "done" and job.began is not None:
-            self._durations.append(job.ended - job.began)
         self._ended.append(job)
         own = [other for other in self._ended if other.owner == job.owner]
         for old in own[: -self._kept]:
@@ -262,7 +338,7 @@ class Jobs:
         del self._ended[: -self._kept_in_all]  # who has no token is somebody new each time
         self._note(job)
 
-    def _note(self, job: Job) -> None:
+    def _note(self, job: Job[B]) -> None:
         job.version += 1
         self._version += 1
         self._changed.notify_all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bivdiff.catalog.own import are_allowed
+from bivdiff.catalog.own import are_allowed, check_allowed
 from bivdiff.errors import InputError
 from bivdiff.settings import Settings
 from bivdiff.studio.zerogpu import MOST_SECONDS, on_zerogpu
@@ -25,12 +25,13 @@ def limits_sentence(settings: Settings) -> str:
     return " ".join(told)
 
 
-def check_length(request: GenerationRequest, settings: Settings) -> None:
-    """Refuse a clip that is longer than the owner allows, wherever its frames come from.
+def check_request(request: GenerationRequest, settings: Settings) -> None:
+    """Refuse what the owner does not allow: models of a visitor's own, and longer clips, wherever they come from.
 
     Raises:
-        InputError: it is.
+        InputError: the request has such a thing.
     """
+    check_allowed(request, settings)
     if len(request.frames) > settings.max_frames:
         most, found = settings.max_frames, len(request.frames)
         raise InputError(f"Here a clip may have up to {most} frames, and this one has {found}. Take fewer.")

@@ -9,12 +9,13 @@ import gradio as gr
 
 from bivdiff.errors import InputError
 from tabs.binding import Values
-from tabs.boards import telling, visitor_of
+from tabs.failures import telling
 from tabs.history.details import deletion_unasked, details_of, request_of
 from tabs.history.listing import listed
 from tabs.history.view import HistoryPage, HistoryView, owner_of
 from tabs.history.wording import wanted_models
 from tabs.restoring import fill, updates_of
+from tabs.visitors import visitor_of
 
 
 @telling

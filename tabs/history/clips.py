@@ -12,10 +12,10 @@ import numpy as np
 from bivdiff.errors import InputError
 from bivdiff.media.reading import probe, read_clip
 from bivdiff.studio.history.files import map_names
-from tabs.boards import sentence
+from tabs.failures import sentence
 from tabs.history.wording import setting_in_words
+from tabs.progress import STAGES
 from tabs.results import control_place, result_tiles, shown_masks
-from tabs.running import STAGES
 from tabs.widgets.player import film_buttons, player_value, served, tile
 
 if TYPE_CHECKING:

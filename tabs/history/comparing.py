@@ -9,10 +9,11 @@ import gradio as gr
 import numpy as np
 
 from bivdiff.errors import InputError
-from tabs.boards import telling, visitor_of
+from tabs.failures import telling
 from tabs.history.clips import read_frames, scores_by_clip
 from tabs.history.view import HistoryPage
 from tabs.history.wording import setting_in_words, shortened
+from tabs.visitors import visitor_of
 from tabs.widgets.history import LEAST, MOST
 from tabs.widgets.player import ComparedClip, comparison_value
 

@@ -16,8 +16,8 @@ from bivdiff.errors import BIVDiffError
 from bivdiff.studio.history.records import UNFINISHED
 from tabs import controls as shared
 from tabs.binding import Values
-from tabs.boards import sentence, telling
 from tabs.context import AppContext
+from tabs.failures import sentence, telling
 from tabs.history.clips import run_player
 from tabs.history.view import HistoryPage, HistoryView, owner_of
 from tabs.history.wording import STATE_LABELS, STATE_SENTENCES, made_with, value_in_words, wanted_models

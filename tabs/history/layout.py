@@ -11,16 +11,16 @@ import gradio as gr
 from bivdiff.catalog.tasks import TASKS
 from tabs import controls as shared
 from tabs.binding import bind
-from tabs.boards import LOOK_AGAIN
 from tabs.context import AppContext
 from tabs.films import wire_films
-from tabs.following import TaskTab
 from tabs.history.acting import adopt, again, delete, press_delete, restore
 from tabs.history.comparing import compare
 from tabs.history.details import deletion_unasked, show
 from tabs.history.listing import ALL, PAGE, list_runs, refresh, set_favourite, show_more
 from tabs.history.view import HistoryPage, HistoryView, Rerun
 from tabs.restoring import controls_to_fill
+from tabs.task_tab import TaskTab
+from tabs.visitors import LOOK_AGAIN
 from tabs.widgets.history import run_cards
 from tabs.widgets.player import ComparedClip, clip_player, comparison_value, player_value
 
@@ -51,7 +51,7 @@ def build(
         context: its `runs` are shown.
         tab: this one; `tabs`: all of them.
         task_tabs: those that a run can be restored to.
-        visitor: what the page knows its visitor by, see `boards.visitor_of`.
+        visitor: what the page knows its visitor by, see `visitors.visitor_of`.
         rerun: gives a run of the history to the queue, by its id and what `visitor` holds, and says so in a sentence.
     """
     page = HistoryPage(context, task_tabs, rerun)

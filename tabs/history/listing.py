@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from tabs.binding import Values
-from tabs.boards import telling
+from tabs.failures import telling
 from tabs.history.view import HistoryPage, HistoryView, owner_of
 from tabs.history.wording import STATE_LABELS, made_with
 from tabs.widgets.history import cards_value

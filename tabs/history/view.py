@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from tabs.binding import Values
-from tabs.boards import visitor_of
 from tabs.context import AppContext
-from tabs.following import TaskTab
+from tabs.task_tab import TaskTab
+from tabs.visitors import visitor_of
 
 Rerun = Callable[[str, str], str]
 """Gives a run of the history to the queue, by its id and what the page knows its visitor by; says so in a sentence."""

@@ -35,7 +35,7 @@ function fill(item, job) {
   for (const [action, , label] of BUTTONS) {
     const made = item.querySelector(`[data-action=${action}]`);
     made.hidden = action !== "cancel" && !job[action];
-    made.disabled = action === "cancel" && job.state === "stopping";
+    made.disabled = action === "cancel" && ["stopping", "writing"].includes(job.state);
     made.setAttribute("aria-label", `${label}: ${job.title}`);
   }
 }

@@ -10,6 +10,7 @@ from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.models.cost import walks_of
 from bivdiff.types import GenerationRequest, Stage, StepEvent
+from tabs.widgets.progress import progress_value, stage_chips
 
 STAGES: dict[Stage, str] = {
     "load": "Load",
@@ -20,10 +21,7 @@ STAGES: dict[Stage, str] = {
 }
 
 
-HEARTBEAT = 0.5  # seconds after which a page that waits is told how long it still will
-
-
-class Meter:
+class RunProgress:
     """How far a run is, and how long it will take.
 
     The work of a stage is counted in single-frame model evaluations; what a stage that has not begun will take is
@@ -95,28 +93,13 @@ class Meter:
         return (sum(self._work.values()) - done) * spent / done
 
     def panel(self, state: str = "running", headline: str = "", detail: str = "") -> dict[str, Any]:
-        """The value of a `ProgressPanel`.
-
-        Args:
-            state: "idle", "running", "done", "stopped" or "failed".
-            headline: in words; empty says which step is being done.
-            detail: below it.
-        """
-        ended = {key: state == "done" or self._shares[key] >= 1 for key in self._stages}
-        chips = [
-            {
-                "key": key,
-                "label": label,
-                "percent": 100 if state == "done" else round(100 * self._shares[key]),
-                "state": "done" if ended[key] else "now" if key == self.stage else "todo",
-            }
-            for key, label in self._stages.items()
-        ]
+        """The value of a progress panel; see `progress_value`. An empty headline says which step is being done."""
+        shares = dict.fromkeys(self._stages, 1.0) if state == "done" else self._shares
         remaining = self.remaining() if state == "running" else None
-        return {
-            "state": state, "stages": chips, "headline": headline or self._headline(), "detail": detail or self.note,
-            "elapsed": round(self.elapsed, 1), "remaining": None if remaining is None else round(remaining, 1),
-        }  # fmt: skip
+        return progress_value(
+            state, stage_chips(self._stages, shares, self.stage), headline or self._headline(), detail or self.note,
+            self.elapsed, remaining,
+        )  # fmt: skip
 
     def progress(self) -> dict[str, Any]:
         """The last event, ready for JSON."""
@@ -139,6 +122,5 @@ def stages_of(task: str) -> dict[Stage, str]:
 
 
 def idle_panel(task: str) -> dict[str, Any]:
-    """The value of a `ProgressPanel` before the first run."""
-    chips = [{"key": key, "label": label, "percent": 0, "state": "todo"} for key, label in stages_of(task).items()]
-    return {"state": "idle", "stages": chips, "headline": "", "detail": "", "elapsed": None, "remaining": None}
+    """The value of a progress panel before the first run."""
+    return progress_value("idle", stage_chips(stages_of(task), {}))
