@@ -26,12 +26,12 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from clips import HEIGHT, LOSSY, WIDTH, counting_frames, encode, error, ffmpeg, numbers, smooth_frames
 from fake_run import FakeRun, fake_context
 from gradio.utils import get_upload_folder
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
-from test_media import HEIGHT, LOSSY, WIDTH, counting_frames, encode, error, ffmpeg, numbers, smooth_frames
 
 from bivdiff.bridge.pipeline import run
 from bivdiff.bridge.reuse import StageCache

@@ -181,6 +181,17 @@ def test_no_test_sleeps():
     assert {name for name, found in calls.items() if found} <= SLEEPING
 
 
+def test_no_test_is_imported():
+    """What several tests share stands in a module that holds no tests, so that each file can be run and moved alone."""
+    imported = {
+        node.module
+        for path in ROOT.glob("tests/**/*.py")
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("test_")
+    }
+    assert imported == set()
+
+
 def test_assets_stay_small():
     sizes = {path: path.stat().st_size for path in (ROOT / "assets").rglob("*") if path.is_file()}
     assert max(sizes.values()) < 10 * MEBIBYTE
