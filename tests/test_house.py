@@ -165,12 +165,6 @@ def test_every_module_says_what_is_in_it():
     assert [str(path) for path in paths if not ast.get_docstring(parsed(path))] == []
 
 
-# These still wait for a time rather than for what they want to see: each leaves as it is mended.
-SLEEPING = {
-    "test_app.py", "test_compare_tab.py", "test_jobs.py",
-}  # fmt: skip
-
-
 def test_no_test_sleeps():
     """A test waits for what it wants to see: a time is too short on a busy machine, and lost on another."""
     calls = {
@@ -178,7 +172,7 @@ def test_no_test_sleeps():
                     and isinstance(node.func, ast.Attribute)} & {"sleep", "wait_for_timeout"}
         for path in ROOT.glob("tests/**/*.py")
     }  # fmt: skip
-    assert {name for name, found in calls.items() if found} <= SLEEPING
+    assert {name: found for name, found in calls.items() if found} == {}
 
 
 def test_no_test_is_imported():
