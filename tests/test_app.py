@@ -221,10 +221,10 @@ def test_the_log_has_a_line_for_each_stage_and_for_the_end(run, context, caplog)
     list(task_tab.generate(context, control.read_job, "control", values(mixing_ratio=0.0, visitor=ADA)))
     run.error = ModelUnavailableError("The weights are missing.")
     list(task_tab.generate(context, control.read_job, "control", values(visitor=ADA)))
-    begun = ["load: Loading the models", "control: Control map"]
+    begun = ["load: Loading the models", "control: Control map (canny)"]
     assert [record.getMessage() for record in caplog.records if record.name == "tabs.boards"] == [
         *begun, "framewise: Frame by frame", "inversion: Inverting with the video model",
-        "smoothing: Smoothing", "done: load 0.5 s, framewise 1.0 s, inversion 1.0 s, smoothing 1.0 s",
+        "smoothing: Smoothing", "done: load 0.5 s, control 0.0 s, framewise 1.0 s, inversion 1.0 s, smoothing 1.0 s",
         *begun, "failed: The weights are missing.",
     ]  # fmt: skip
 
