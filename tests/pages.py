@@ -15,6 +15,8 @@ LABELS = {
     "smooth": ["Your frames", "Bridged"],
 }
 PREVIEWED = {"control": 2, "edit": 1, "inpaint": 2, "outpaint": 1, "smooth": 1}
+expect.set_options(timeout=30_000)  # of every test of a page: the machine may be busy
+
 WIDE, SLIM = {"width": 1280, "height": 900}, {"width": 400, "height": 850}
 # The lowest contrast of all texts with what is painted behind them, as WCAG 2 defines it, and the text it belongs to.
 LOWEST_CONTRAST = """() => {

@@ -24,7 +24,6 @@ from tabs import films
 from tabs.page import build_page, launch_options
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=30_000)  # the machine may be busy
 
 PATIENCE = 30  # seconds the page may take on a busy machine
 # What cannot be used yet may be pale; a toast is Gradio's, and a button within a button.
