@@ -15,6 +15,7 @@ from bivdiff.settings import Settings
 from tabs.serving import build_parser, open_door, open_to_others, serving_options, visitors_settings
 
 WARM_UP_AFTER = 5.0  # seconds
+WRITTEN_WITHIN = 60.0  # seconds that the files of what is made have, where the app is interrupted
 
 
 def main() -> None:
@@ -32,7 +33,8 @@ def main() -> None:
         from tabs.page import build_page, launch_options
 
         options = serving | launch_options(settings)
-        page = build_page(AppContext.from_settings(settings))
+        context = AppContext.from_settings(settings)
+        page = build_page(context)
     except BIVDiffError as error:
         sys.exit(str(error))
     if warning := open_door(given, bool(serving["auth"])):
@@ -43,7 +45,8 @@ def main() -> None:
     warming = threading.Timer(WARM_UP_AFTER, start_up, [settings, warm_up])
     warming.daemon = True
     warming.start()
-    page.block_thread()
+    page.block_thread()  # until it is interrupted
+    context.jobs.close(WRITTEN_WITHIN)
 
 
 def start_up(settings: Settings, warm_up: Callable[[], None]) -> None:

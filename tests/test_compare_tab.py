@@ -12,8 +12,10 @@ from fake_run import DRAWN_SEED, FakeRun, Hold, fake_context
 from playwright.sync_api import expect
 
 from bivdiff.errors import InputError, ModelUnavailableError
+from bivdiff.types import StepEvent
 from tabs import compare, control, following, task_tab
 from tabs.page import build_page, launch_options
+from tabs.progress import RunProgress
 
 VALUES = {"sample": 1, "prompt": "a red cube", "random_seed": True, "num_smoothing_steps": 7}
 
@@ -251,3 +253,23 @@ def test_from_a_tab_to_the_comparison_and_back(run, chromium):
     shown.close()
     page.close()
     assert complaints == []
+
+
+def test_the_stage_that_is_made_now_is_marked_as_a_task_marks_it(context, pending):
+    board = compare.ComparisonBoard(context, pending.submission, {"mixing_ratio": [0.0, 1.0]}, "a" * 32)
+    assert {chip["state"] for chip in board.panel()["stages"]} == {"todo"}
+    marks = {}
+    for stage in ("load", "control", "framewise", "inversion", "smoothing"):
+        board.take(StepEvent(stage, 1, 2, ""))
+        chips = {chip["key"]: (chip["state"], chip["percent"]) for chip in board.panel()["stages"]}
+        assert chips[stage] == ("now", 50)
+        marks[stage] = [state for state, _ in chips.values()]
+    assert marks["load"] == ["now", *["todo"] * 4]
+    assert marks["control"] == ["done", "now", *["todo"] * 3]
+    assert marks["smoothing"] == [*["done"] * 4, "now"]
+    task = RunProgress(pending.submission.request)
+    task.take(StepEvent("load", 1, 2, ""))
+    assert task.panel()["stages"] == [
+        chip | {"percent": 50, "state": "now"} if chip["key"] == "load" else chip
+        for chip in compare.PLACE.idle()["stages"]
+    ]  # fmt: skip

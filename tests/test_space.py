@@ -355,7 +355,7 @@ def test_a_job_on_the_lent_card_tells_its_pace_and_gives_the_card_back_before_it
 
     def work(_):
         try:
-            known_manager.note_pace("toybox", 500.0, 2.0)
+            known_manager.pace.note("toybox", 500.0, 2.0)
             yield "done"
         finally:
             given_back.touch()
@@ -367,7 +367,7 @@ def test_a_job_on_the_lent_card_tells_its_pace_and_gives_the_card_back_before_it
     while job.waits:
         seen = jobs.wait(seen, PATIENCE)
     assert job.state == "done"
-    assert known_manager.pace("toybox") == 250
+    assert known_manager.pace.of("toybox") == 250
     assert job.board.was_given_back is True
 
 
