@@ -377,6 +377,18 @@ def test_the_wipe_follows_mouse_and_keys(open_file):
 
 
 @pytest.mark.browser
+def test_the_transport_stays_in_sight_over_the_clips_and_never_over_what_stands_above_them(open_file):
+    page = open_file(viewport={"width": 1280, "height": 400})
+    page.evaluate("document.querySelector('.bd-player').style.marginTop = '320px'")
+    box = "selector => document.querySelector(selector).getBoundingClientRect().toJSON()"
+    views, transport = page.evaluate(box, ".bdp-views"), page.evaluate(box, ".bdp-transport")
+    assert transport["top"] >= views["bottom"]
+    page.evaluate("scrollTo(0, 200)")
+    transport = page.evaluate(box, ".bdp-transport")
+    assert transport["bottom"] <= 400 < page.evaluate(box, ".bdp-grid")["bottom"]
+
+
+@pytest.mark.browser
 def test_zoom_is_the_same_for_all(open_file):
     page = open_file()
     looks = "all => all.map(c => getComputedStyle(c).transform)"

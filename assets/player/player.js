@@ -40,10 +40,10 @@ class Player {
     this.pager = new Pager(this);
     this.transport = new Transport(this);
     this.readout = new Readout(this.options.onFilm);
-    root.append(
-      this.views.bar, this.views.settings, this.empty, this.grid, this.over.box, this.pager.box, this.transport.box,
-      this.keys.help, this.readout.box,
-    );
+    // The transport stays in sight over the clips and never over what stands above them.
+    const deck = make("div", "bdp-deck");
+    deck.append(this.empty, this.grid, this.over.box, this.pager.box, this.transport.box);
+    root.append(this.views.bar, this.views.settings, deck, this.keys.help, this.readout.box);
   }
 
   listen() {
