@@ -172,15 +172,15 @@ class _Maker:
     def run(self, request: GenerationRequest, to_fit: bool) -> Events:
         """See `AppContext`."""
         with self._manager().policy_restored():
-            request, told = self._planned(request, to_fit)
-            yield told
+            request, expected = self._planned(request, to_fit)
+            yield expected
             yield from self._run(request)
 
     def sweep(self, request: GenerationRequest, axes: Mapping[str, Sequence[Any]], to_fit: bool) -> Iterator[Any]:
         """See `AppContext`."""
         with self._manager().policy_restored():
-            request, told = self._planned(request, to_fit, axes)
-            yield told
+            request, expected = self._planned(request, to_fit, axes)
+            yield expected
             yield from self._sweep(request, axes, truth_of(request))  # not on a lent card: it needs none
 
     def expected(self, request: GenerationRequest) -> str:
@@ -201,13 +201,9 @@ class _Maker:
         self, request: GenerationRequest, to_fit: bool, axes: Mapping[str, Sequence[Any]] | None = None
     ) -> tuple[GenerationRequest, StepEvent]:
         _pipeline()
-        from bivdiff.compare.planning import expected_of_all, fitted_for_all
-        from bivdiff.models.estimate import estimate
+        from bivdiff.compare.planning import planned
 
-        changed, manager, axes = "", self._manager(), axes or {}
-        if to_fit:
-            request, changed = fitted_for_all(request, axes, manager)
-        found = expected_of_all(request, axes, manager) if axes else estimate(request, manager)
+        request, found, changed = planned(request, self._manager(), to_fit, axes)
         if not found.fits:
             raise OutOfMemoryError(f"{found.advice} Or tick “Fit to my memory” under “Advanced”.")
         most = self._settings.max_minutes

@@ -107,21 +107,22 @@ def test_what_does_not_fit_says_what_to_change_and_can_be_made_to_fit(tmp_path):
     assert not found.fits
     assert "3 GB" in found.advice
     assert "leaner offload policy" in found.advice
-    smaller, sentence = fitted(request, small)
+    smaller, expected, sentence = fitted(request, small)
     assert small.policy == "group"
     assert "the offload policy is 'group'" in sentence
-    assert estimate(smaller, small).fits
+    assert expected == estimate(smaller, small)
+    assert expected.fits
 
 
 def test_the_least_change_is_taken(tmp_path):
     request = big_request(frames=24, frame_batch_size=8)
-    same, nothing = fitted(request, manager_of(24, tmp_path))
+    same, _, nothing = fitted(request, manager_of(24, tmp_path))
     assert same is request
     assert nothing == ""
     policies = {}
     for gigabytes in (12, 7, 5, 2):
         manager = manager_of(gigabytes, tmp_path, "none")
-        smaller, _ = fitted(request, manager)
+        smaller, *_ = fitted(request, manager)
         policies[gigabytes] = (manager.policy, smaller.window)
         assert smaller.frames is request.frames
     assert [policy for policy, _ in policies.values()] == sorted(
@@ -155,7 +156,7 @@ def test_where_nothing_else_helps_the_picture_gets_smaller_and_that_is_told(tmp_
 
     monkeypatch.setattr(estimating, "estimate", only_small_ones_fit)
     monkeypatch.setattr(planning, "estimate", only_small_ones_fit)
-    smaller, told = fitted(request, manager_of(24, tmp_path))
+    smaller, _, told = fitted(request, manager_of(24, tmp_path))
     assert smaller.frames.shape[1:3] == (384, 384)
     assert smaller.frame_batch_size == request.frame_batch_size
     assert told == "To fit into the memory, the picture is 384 by 384 pixels."
@@ -206,13 +207,14 @@ def test_a_comparison_is_made_to_fit_for_its_hungriest_clip_and_keeps_its_own_se
     request = big_request(smoothing_guidance_scale=1.0, frame_batch_size=1)
     axes = {"smoothing_guidance_scale": [1.0, 4.0]}
     need = estimate(request, manager_of(24, tmp_path)).device_bytes / GIGA
-    alone, told = fitted(request, manager_of(need + 0.1, tmp_path))
+    alone, _, told = fitted(request, manager_of(need + 0.1, tmp_path))
     assert (alone.window, told) == (request.window, "")
     tight = manager_of(need + 0.1, tmp_path)
-    smaller, told = fitted_for_all(request, axes, tight)
+    smaller, expected, told = fitted_for_all(request, axes, tight)
     assert told
     assert smaller.smoothing_guidance_scale == 1.0
-    assert expected_of_all(smaller, axes, tight).fits
+    assert expected == expected_of_all(smaller, axes, tight)
+    assert expected.fits
 
 
 @pytest.mark.parametrize(
@@ -228,6 +230,6 @@ def test_what_changes_the_result_least_goes_first(monkeypatch, fits, kept):
     frames = np.zeros((8, 512, 512, 3), np.uint8)
     request = default_request("smooth", "toybox", frames, "", frame_batch_size=8, window=8)
     monkeypatch.setattr(estimating, "estimate", lambda *asked: SimpleNamespace(fits=fits(asked[0], asked[2])))
-    smaller, policy = estimating.fit(request, SimpleNamespace(policy="model"))
+    smaller, policy, _ = estimating.fit(request, SimpleNamespace(policy="model"))
     assert (smaller.frame_batch_size, smaller.window or 8, policy) == kept
     assert smaller.frames.shape == frames.shape

@@ -13,7 +13,7 @@ import numpy as np
 from bivdiff.cli.filling import controls_of, form_of
 from bivdiff.cli.flags import add_request_flags, add_source_flags, changes_of, flag_of
 from bivdiff.cli.output import Progress, note
-from bivdiff.cli.planning import manager_of, planned
+from bivdiff.cli.planning import checked_plan, manager_of
 from bivdiff.compare.axes import read_values
 from bivdiff.errors import BIVDiffError, CancelledError, InputError
 from bivdiff.settings import Settings
@@ -60,7 +60,7 @@ def compare_command(args: argparse.Namespace, settings: Settings) -> dict[str, A
     axes = _axes(args)
     request, truth, fps = _compared_source(args)
     manager = manager_of(settings)
-    request, found = planned(request, manager, args.fit_memory, axes)
+    request, found = checked_plan(request, manager, args.fit_memory, axes)
     truth = truth_of(request) if truth is None else truth
     cells: list[Cell] = []
     try:

@@ -23,7 +23,7 @@ def manager_of(settings: Settings) -> ModelManager:
     return ModelManager(settings)
 
 
-def planned(
+def checked_plan(
     request: GenerationRequest, manager: ModelManager, to_fit: bool, axes: Mapping[str, Sequence[Any]] | None = None
 ) -> tuple[GenerationRequest, Any]:
     """The request, made to fit if that is wanted, and what it is expected to take, said on standard error.
@@ -39,17 +39,13 @@ def planned(
         OutOfMemoryError: it does not fit.
     """
     from bivdiff.compare.axes import check_axes
-    from bivdiff.compare.planning import expected_of_all, fitted_for_all
-    from bivdiff.models.estimate import estimate
-    from bivdiff.models.planning import fitted
+    from bivdiff.compare.planning import planned
 
     if axes:
         check_axes(request, axes)
-    if to_fit:
-        request, changed = fitted_for_all(request, axes, manager) if axes else fitted(request, manager)
-        if changed:
-            note(changed)
-    found = expected_of_all(request, axes, manager) if axes else estimate(request, manager)
+    request, found, changed = planned(request, manager, to_fit, axes)
+    if changed:
+        note(changed)
     if not found.fits:
         raise OutOfMemoryError(f"{found.advice} Or let --fit-memory do it.")
     note(found.sentence)

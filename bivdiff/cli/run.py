@@ -13,7 +13,7 @@ from typing import Any
 from bivdiff.cli.filling import form_of
 from bivdiff.cli.flags import add_request_flags, add_source_flags
 from bivdiff.cli.output import Progress, note
-from bivdiff.cli.planning import manager_of, planned
+from bivdiff.cli.planning import checked_plan, manager_of
 from bivdiff.errors import InputError
 from bivdiff.media.carried import carry_of
 from bivdiff.media.film import SHAPES, FilmOptions
@@ -54,7 +54,7 @@ def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     from bivdiff.bridge.pipeline import last, run
 
     manager = manager_of(settings)
-    request, found = planned(request, manager, args.fit_memory)
+    request, found = checked_plan(request, manager, args.fit_memory)
     for path in filter(None, (args.output, args.film)):
         _make_folder(path.parent)
     result = last(_followed(run(request, manager)))

@@ -11,7 +11,7 @@ from typing import Any
 from bivdiff.compare.axes import LATE
 from bivdiff.models.estimate import Estimate, estimate
 from bivdiff.models.manager import ModelManager
-from bivdiff.models.planning import fitted
+from bivdiff.models.planning import Planned, fitted
 from bivdiff.types import GenerationRequest
 
 
@@ -21,7 +21,12 @@ def expected_of_all(request: GenerationRequest, axes: Mapping[str, Sequence[Any]
     Its memory is that of its hungriest clip; its time that of one whole run, and for each further clip what that does
     not share.
     """
-    hungriest = _hungriest(request, axes, manager)
+    return _expected_with(_hungriest(request, axes, manager), axes, manager)
+
+
+def _expected_with(
+    hungriest: GenerationRequest, axes: Mapping[str, Sequence[Any]], manager: ModelManager
+) -> Estimate:  # fmt: skip
     whole = estimate(replace(hungriest, mixing_ratio=0.5), manager)  # so that both inversions count
     cells = math.prod(len(values) for values in axes.values())
     repeated = {"smoothing"} if set(axes) <= set(LATE) else set(whole.stage_seconds)
@@ -29,16 +34,37 @@ def expected_of_all(request: GenerationRequest, axes: Mapping[str, Sequence[Any]
     return replace(whole, stage_seconds=seconds)
 
 
-def fitted_for_all(
-    request: GenerationRequest, axes: Mapping[str, Sequence[Any]], manager: ModelManager
-) -> tuple[GenerationRequest, str]:
+def fitted_for_all(request: GenerationRequest, axes: Mapping[str, Sequence[Any]], manager: ModelManager) -> Planned:
     """The request of a comparison, changed so that its hungriest clip fits into the memory; see `fitted`.
 
     Raises:
         OutOfMemoryError: nothing fits.
     """
-    smaller, note = fitted(_hungriest(request, axes, manager), manager)
-    return replace(smaller, **{name: getattr(request, name) for name in axes}), note
+    hungriest = _hungriest(request, axes, manager)
+    smaller, _, note = fitted(hungriest, manager)
+    if not note:
+        return Planned(request, _expected_with(hungriest, axes, manager))
+    changed = replace(smaller, **{name: getattr(request, name) for name in axes})
+    return Planned(changed, expected_of_all(changed, axes, manager), note)  # another clip may be the hungriest now
+
+
+def planned(
+    request: GenerationRequest, manager: ModelManager, to_fit: bool, axes: Mapping[str, Sequence[Any]] | None = None
+) -> Planned:
+    """What a run or a comparison will take; only where it is made to fit, it is sure to.
+
+    Args:
+        request: of a run, or of a comparison.
+        manager: knows the budgets.
+        to_fit: whether the request may be changed so that it fits.
+        axes: what a comparison varies.
+
+    Raises:
+        OutOfMemoryError: it is to fit, and nothing does.
+    """
+    if to_fit:
+        return fitted_for_all(request, axes, manager) if axes else fitted(request, manager)
+    return Planned(request, expected_of_all(request, axes, manager) if axes else estimate(request, manager))
 
 
 def _hungriest(

@@ -160,8 +160,8 @@ def _judged(found: Estimate, manager: ModelManager) -> Estimate:
     return found
 
 
-def fit(request: GenerationRequest, manager: ModelManager) -> tuple[GenerationRequest, OffloadPolicy] | None:
-    """The request and offload policy nearest to those wanted that fit; None if nothing does.
+def fit(request: GenerationRequest, manager: ModelManager) -> tuple[GenerationRequest, OffloadPolicy, Estimate] | None:
+    """The request and offload policy nearest to those wanted that fit, and what they take; None if nothing does.
 
     What changes the result least goes first: the policy and the frames at once change nothing but time, the window
     changes how a clip hangs together; and only where that is not enough the picture gets smaller.
@@ -178,8 +178,9 @@ def fit(request: GenerationRequest, manager: ModelManager) -> tuple[GenerationRe
             continue
         for size, batch, policy in product(dict.fromkeys(windows), dict.fromkeys(batches), policies):
             smaller = replace(resized, frame_batch_size=batch, window=None if size == video.window else size)
-            if estimate(smaller, manager, policy).fits:
-                return smaller, policy
+            found = estimate(smaller, manager, policy)
+            if found.fits:
+                return smaller, policy, found
     return None
 
 

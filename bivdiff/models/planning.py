@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from bivdiff.errors import OutOfMemoryError
-from bivdiff.models.estimate import estimate, fit
+from bivdiff.models.estimate import Estimate, estimate, fit
 from bivdiff.models.manager import ModelManager
 from bivdiff.types import GenerationRequest
 
 
-def fitted(request: GenerationRequest, manager: ModelManager) -> tuple[GenerationRequest, str]:
-    """The request as it fits into the memory, and a sentence on what was changed; empty where nothing was.
+class Planned(NamedTuple):
+    """A request, and what it will take.
+
+    Attributes:
+        request: as it will run.
+        expected: its estimate, or that of a whole comparison.
+        note: a sentence on what was changed so that it fits; empty where nothing was.
+    """
+
+    request: GenerationRequest
+    expected: Estimate
+    note: str = ""
+
+
+def fitted(request: GenerationRequest, manager: ModelManager) -> Planned:
+    """The request as it fits into the memory.
 
     The manager's offload policy may become leaner, see `ModelManager.policy_restored`; then fewer frames are taken at
     once, then the video model's window is shortened, and at last the picture gets smaller.
@@ -19,11 +35,11 @@ def fitted(request: GenerationRequest, manager: ModelManager) -> tuple[Generatio
     """
     found = estimate(request, manager)
     if found.fits:
-        return request, ""
+        return Planned(request, found)
     fitting = fit(request, manager)
     if fitting is None:
         raise OutOfMemoryError(found.advice)
-    smaller, policy = fitting
+    smaller, policy, expected = fitting
     changes = []
     if policy != manager.policy:
         manager.set_policy(policy)
@@ -35,4 +51,4 @@ def fitted(request: GenerationRequest, manager: ModelManager) -> tuple[Generatio
     height, width = smaller.frames.shape[1:3]
     if (height, width) != request.frames.shape[1:3]:
         changes.append(f"the picture is {width} by {height} pixels")
-    return smaller, f"To fit into the memory, {' and '.join(changes)}."
+    return Planned(smaller, expected, f"To fit into the memory, {' and '.join(changes)}.")
