@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -296,7 +296,8 @@ class ComparisonBoard:
     """
 
     def __init__(
-        self, context: AppContext, submission: Submission, axes: Mapping[str, Sequence[Any]], owner: str
+        self, context: AppContext, submission: Submission, axes: Mapping[str, Sequence[Any]], owner: str,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._runs, self._fps, self.request = context.runs, submission.fps, submission.request
         self.run_id = begin_in_history(context, self.request, self._fps, owner, kind="comparison", axes=axes)
@@ -306,7 +307,8 @@ class ComparisonBoard:
         self._axes = axes
         self._made: list[SweepCell] = []
         self._result: SweepResult | None = None
-        self._began = self._last = time.monotonic()
+        self._clock, self._asked = clock, clock()
+        self._last = self._asked
         self._now: StepEvent | None = None
         self._note, self.message, self.findings = "", "", ""
         self._marks: dict[str, int | None] = {}
@@ -318,7 +320,7 @@ class ComparisonBoard:
     def take(self, update: StepEvent | SweepCell | SweepResult) -> bool:
         """Note an event, a finished clip, or the result."""
         if self.state == "queued":
-            self.state, self._began = "running", time.monotonic()
+            self.state = "running"
             self._runs.started(self.run_id)
         if isinstance(update, StepEvent):
             self._take_event(update)
@@ -338,7 +340,7 @@ class ComparisonBoard:
 
     def _take_cell(self, cell: SweepCell) -> None:
         self._made.append(cell)
-        self._last = time.monotonic()
+        self._last = self._clock()
         _log.info("ready: %s, %.1f s", cell.label, cell.seconds["total"])
         self._cells[cell.index] = ComparedClip(label_of(cell.values), cell.frames, scores=_named(cell.scores))
         self._ready[cell.index] = {**cell.values, "seed": cell.request.seed}
@@ -409,7 +411,7 @@ class ComparisonBoard:
         if self.state != "running" or len(self._made) < 2:
             return None
         usual = sum(cell.seconds["total"] for cell in self._made[1:]) / (len(self._made) - 1)
-        spent = time.monotonic() - self._last
+        spent = self._clock() - self._last
         return max(usual * (len(self._cells) - len(self._made)) - spent, 0.0)
 
     def panel(self) -> dict[str, Any]:
@@ -419,7 +421,7 @@ class ComparisonBoard:
         if self.state in ("queued", "running"):
             ready = sum(cell is not None for cell in self._ready)
             headline = f"{ready} of {len(self._cells)} clips are ready"
-            detail, elapsed = self._now.message if self._now else "", time.monotonic() - self._began
+            detail, elapsed = self._now.message if self._now else "", self._clock() - self._asked
             return progress_value("running", chips, headline, detail, elapsed, self.remaining())
         if self.state == "done":
             return progress_value("done", chips, self.message, self._note or self._again() or USE)
