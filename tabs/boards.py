@@ -168,4 +168,4 @@ class RunBoard:
 
     def progress(self) -> dict[str, Any]:
         """How far it is, ready for JSON."""
-        return {**self._progress.progress(), "state": self.state, "remaining": self.remaining()}
+        return {**self._progress.progress(), "remaining": self.remaining()}

@@ -124,7 +124,7 @@ def generate_files(context: AppContext, read: ReadJob, task: str, values: Values
         queued = submit(context, task, submission, visitor_of(values.get("visitor")).owner)
         board, seen = queued.board, -1
         while queued.waits:
-            yield (None, None, None, None, None, board.progress())
+            yield (None, None, None, None, None, board.progress() | {"state": queued.state})
             seen = context.jobs.wait(seen, HEARTBEAT)
         if board.result is None or not board.files:
             raise InputError(board.message or "The run was cancelled.")

@@ -9,6 +9,7 @@ import base64
 import io
 import subprocess
 import sys
+import threading
 import zipfile
 from itertools import pairwise
 from pathlib import Path
@@ -271,6 +272,24 @@ def test_cancelling_stops_the_run_and_keeps_what_was_made(run, context):
     (kept,) = context.runs.find("a" * 32)
     assert kept.state == "cancelled"
     assert probe(kept.files["framewise"]).num_frames == 8
+
+
+def test_a_clients_record_says_when_files_are_written(context, monkeypatch):
+    finish, seen = context.runs.finish, threading.Event()
+
+    def finish_once_seen(*given):
+        assert seen.wait(PATIENCE)
+        return finish(*given)
+
+    monkeypatch.setattr(context.runs, "finish", finish_once_seen)
+    states = []
+    for *_, record in task_tab.generate_files(context, control.read_job, "control", values()):
+        states.append(record.get("state"))
+        if states[-1] == "writing":
+            assert (record["stage"], record["remaining"]) == ("smoothing", 0)
+            seen.set()
+    assert seen.is_set()
+    assert states[-1] is None  # the record of the result
 
 
 def test_a_second_run_waits_its_turn_and_says_for_how_long(run, context):
