@@ -41,11 +41,11 @@ def test_the_source_keeps_its_shape():
         ("1:1", "no larger"),
         ("1000%", "at most 4"),
         ("10,20", "2 sides"),
-        ("ten", "no length"),
-        ("-5", "no length"),
+        ("ten", "is not a valid length"),
+        ("-5", "is not a valid length"),
         ("5:0", "aspect ratio"),
-        ("", "no length"),
-        ("nan", "no length"),
+        ("", "is not a valid length"),
+        ("nan", "is not a valid length"),
     ],
 )
 def test_what_cannot_be_extended_is_told(extend, said):

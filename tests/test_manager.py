@@ -438,17 +438,17 @@ class TestWholeRuns:
     def test_torchs_own_error_is_met_alike_and_finished_stages_are_kept(
         self, settings, source_frames, reference, monkeypatch
     ):
-        from bivdiff.bridge import smoothing
+        from bivdiff.bridge import pipeline
 
         manager = ModelManager(replace(settings, offload="model", device_memory="1GB"))
-        whole = smoothing.smooth
+        whole = pipeline.smooth
 
-        def full_once(*given):
-            monkeypatch.setattr(smoothing, "smooth", whole)
+        def full_once(*given, **named):
+            monkeypatch.setattr(pipeline, "smooth", whole)
             raise torch.OutOfMemoryError
-            yield given
+            yield given, named
 
-        monkeypatch.setattr(smoothing, "smooth", full_once)
+        monkeypatch.setattr(pipeline, "smooth", full_once)
         *events, result = run(_request(source_frames), manager)
         assert np.array_equal(result.frames, reference)
         again = [event.message for event in events[events.index(next(e for e in events if e.note)) :]]

@@ -144,4 +144,4 @@ def test_a_catalog_of_ones_own_is_read_first(capsys, monkeypatch, tmp_path):
     assert "owner/dreams/unet" in {facts["place"] for facts in report["models"]}
     path.write_text("[families.dreams]\nlike = 'nothing'\n", "utf-8")
     assert cli.main(["models", "list"]) == 1
-    assert "which there is not" in capsys.readouterr().err
+    assert "'nothing' is not a valid value for 'families.dreams.like'" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from fake_run import FakeRun, fake_context
+from fake_run import FakeRun, Hold, fake_context
 from pages import LABELS, LOWEST_CONTRAST, SLIM, WIDE, come_to_rest, generate, let_draw, open_tab, overflow
 from PIL import Image
 from playwright.sync_api import Page, expect
@@ -107,7 +107,8 @@ def test_opening_and_pressing_the_one_button_gives_four_labelled_clips(open_page
 
 
 def test_stages_fill_in_order(open_page, run):
-    run.pause = 0.06  # each stage longer than a busy machine takes between two updates
+    holds = {stage: Hold(stage) for stage in ("framewise", "inversion", "smoothing")}
+    run.before = lambda stage: [hold(stage) for hold in holds.values()]
     page = open_page()
     page.evaluate("""() => {
       window.seen = [];
@@ -116,11 +117,16 @@ def test_stages_fill_in_order(open_page, run):
         if (now && window.seen.at(-1) !== now.dataset.stage) window.seen.push(now.dataset.stage);
       }).observe(document.querySelector('#control-progress'), { subtree: true, childList: true, attributes: true });
     }""")
-    generate(page)
+    page.click("#control-generate")
+    for stage, hold in holds.items():
+        hold.let(1)
+        page.wait_for_selector(f'#control-progress .is-now[data-stage="{stage}"]')
+        hold.let()
+    page.wait_for_selector('#control-progress [data-state="done"]')
     seen = page.evaluate("window.seen")
     order = ["load", "control", "framewise", "inversion", "smoothing"]
     assert [stage for stage in order if stage in seen] == seen
-    assert {"framewise", "inversion", "smoothing"} <= set(seen)
+    assert seen[-3:] == list(holds)
 
 
 def test_clips_play_in_step_and_stop_on_a_frame(open_page):
@@ -185,14 +191,23 @@ def test_a_file_that_is_no_video_is_refused_with_a_sentence(open_page, tmp_path)
     expect(page.locator("#control-preview .bdp-note").first).to_contain_text("notes.mp4")
 
 
+def start_and_hold(page, run) -> Hold:
+    """Start a run and wait until the page shows its first stage, in the middle of which it stays until it is let go."""
+    run.before = hold = Hold("framewise")
+    page.click("#control-generate")
+    hold.let(1)
+    page.wait_for_selector('#control-progress .is-now[data-stage="framewise"]')
+    return hold
+
+
 def test_cancel_stops_the_run_for_good(open_page, run):
-    run.pause = 0.2
     page = open_page()
     expect(page.locator("#control-cancel")).to_be_disabled()
-    page.click("#control-generate")
-    page.wait_for_selector('#control-progress .is-now[data-stage="framewise"]')
+    hold = start_and_hold(page, run)
     expect(page.locator("#queue .bd-jobs-list li")).to_have_count(1)
     page.click("#control-cancel")
+    expect(page.locator("#control-progress .bd-headline")).to_have_text("Stopping after this step")
+    hold.let()
     page.wait_for_selector('#control-progress [data-state="stopped"]')
     assert run.closed.wait(PATIENCE)
     expect(page.locator("#control-generate")).to_be_enabled()
@@ -200,18 +215,17 @@ def test_cancel_stops_the_run_for_good(open_page, run):
     expect(page.locator("#queue")).to_be_hidden()
     let_draw(page, 30)
     expect(page.locator("#control-progress .bd-progress")).to_have_attribute("data-state", "stopped")
-    run.pause = 0.0
+    run.before = lambda stage: None
     generate(page)
 
 
 def test_a_run_outlives_its_page_and_is_found_again_after_a_reload(open_page, run):
-    run.pause = 0.05
     page = open_page()
-    page.click("#control-generate")
-    page.wait_for_selector('#control-progress .is-now[data-stage="framewise"]')
+    hold = start_and_hold(page, run)
     page.reload()
     open_page.wrong.clear()  # a page that is left breaks off what it was loading, and says so
     expect(page.locator("#queue .bd-jobs-list li")).to_have_count(1)
+    hold.let()
     page.wait_for_selector('#control-progress [data-state="done"]')
     expect(page.locator("#control-player .bdp-tile canvas[data-frame]")).to_have_count(4)
     expect(page.locator("#queue .bd-jobs-list li")).to_have_count(0)
@@ -219,10 +233,8 @@ def test_a_run_outlives_its_page_and_is_found_again_after_a_reload(open_page, ru
 
 
 def test_several_runs_queue_up_change_places_and_are_taken_away(open_page, run):
-    run.pause = 0.4
     page = open_page()
-    page.click("#control-generate")
-    page.wait_for_selector('#control-progress .is-now[data-stage="framewise"]')
+    hold = start_and_hold(page, run)
     for number in (2, 3):
         page.locator("#control-prompt textarea").fill("a cone " * number)
         page.click("#control-generate")
@@ -235,21 +247,22 @@ def test_several_runs_queue_up_change_places_and_are_taken_away(open_page, run):
         page.locator("#queue li").last.get_by_role("button", name="Cancel").click()
         expect(page.locator("#queue .bd-jobs-list li")).to_have_count(left)
     page.locator("#queue li").get_by_role("button", name="Cancel").click()
+    expect(page.locator("#control-progress .bd-headline")).to_have_text("Stopping after this step")
+    hold.let()
     expect(page.locator("#queue")).to_be_hidden()
     assert run.closed.wait(PATIENCE)
 
 
 def test_two_browsers_see_each_their_own_jobs(open_page, run):
-    run.pause = 0.1
     mine, other = open_page(), open_page()
-    mine.click("#control-generate")
-    mine.wait_for_selector('#control-progress .is-now[data-stage="framewise"]')
+    hold = start_and_hold(mine, run)
     expect(other.locator("#queue .bd-jobs-list li")).to_have_count(0)
     other.click("#control-generate")
     expect(other.locator("#control-progress")).to_contain_text("1 job before it")
     expect(mine.locator("#queue .bd-jobs-list li")).to_have_count(1)
     for page in (mine, other):
         page.click("#control-cancel")
+    hold.let()
     other.wait_for_selector('#control-progress [data-state="stopped"]')
 
 
@@ -565,6 +578,6 @@ def test_nothing_moves_while_a_run_goes_on_or_when_it_ends(open_page, run, viewp
 
 def test_a_run_says_how_full_the_memory_is(open_page, run):
     page = open_page()
-    run.pause = 0.05
-    page.click("#control-generate")
+    hold = start_and_hold(page, run)
     expect(page.locator("#control-progress .bd-clock")).to_contain_text("2 GB of 8 GB of the memory of cuda:0 in use")
+    hold.let()
