@@ -215,7 +215,7 @@ def test_cancel_stops_the_run_for_good(open_page, run):
     expect(page.locator("#queue")).to_be_hidden()
     let_draw(page, 30)
     expect(page.locator("#control-progress .bd-progress")).to_have_attribute("data-state", "stopped")
-    run.before = lambda stage: None
+    run.before = FakeRun.before
     generate(page)
 
 
