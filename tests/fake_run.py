@@ -24,7 +24,7 @@ from bivdiff.types import Control, GenerationRequest, GenerationResult, StepEven
 from tabs.context import AppContext
 
 DRAWN_SEED = 4242
-PATIENCE = 60  # seconds after which a wait that never ends fails its test
+PATIENCE = 170  # seconds a run waits to be let go on: nearly as long as a test may take, however busy the machine
 PREVIEWS = 4
 
 
