@@ -12,13 +12,29 @@ import numpy as np
 from bivdiff.errors import InputError
 from bivdiff.fields import choice, count, number, pictures, switch, table, text
 
-MixingRule = Literal["linear", "variance_preserving", "slerp"]
+MixingRule = Literal["linear", "variance_preserving", "slerp", "capped"]
+FramePrior = Literal["image", "video", "mean"]
+Sampler = Literal["ddim", "dpm++", "unipc"]
+FrameAttention = Literal["none", "first", "previous", "both"]
 Stage = Literal["load", "control", "framewise", "inversion", "smoothing"]
 
 RULE_LABELS: Mapping[MixingRule, str] = {
     "linear": "Linear (the paper)", "variance_preserving": "Variance preserving", "slerp": "Spherical",
+    "capped": "Capped: never stronger than the clip's own",
 }  # fmt: skip
 MIXING_RULES: tuple[MixingRule, ...] = tuple(RULE_LABELS)
+PRIOR_LABELS: Mapping[FramePrior, str] = {
+    "image": "The image model's (the paper)", "video": "The video model's, frame by frame",
+    "mean": "The clip's own, at rest (free)",
+}  # fmt: skip
+FRAME_PRIORS: tuple[FramePrior, ...] = tuple(PRIOR_LABELS)
+SAMPLER_LABELS: Mapping[Sampler, str] = {
+    "ddim": "DDIM (the paper)", "dpm++": "DPM-Solver++", "unipc": "UniPC",
+}  # fmt: skip
+ATTENTION_LABELS: Mapping[FrameAttention, str] = {
+    "none": "Alone (the paper)", "first": "With the first frame", "previous": "With the frame before",
+    "both": "With the first and the one before",
+}  # fmt: skip
 MAX_SEED = 2**32 - 1
 MAX_AXES = 2  # settings that one comparison varies
 
@@ -136,17 +152,36 @@ class GenerationRequest:
         default=1.0,
         metadata=_share(
             "Mixing ratio",
-            "1 = image model only: smoothest, may drift. 0 = video model only: keeps frames, flicker included",
+            "How far the clip is drawn towards the frame noise: 0 keeps the frames, flicker included; 1 is calmest",
         ),
     )
     mixing_rule: MixingRule = field(
         default="linear", metadata=choice("Mixing rule", "How the inversions are blended", RULE_LABELS)
+    )
+    frame_prior: FramePrior = field(
+        default="image",
+        metadata=choice("Frame noise", "What the ratio blends into the video model's noise", PRIOR_LABELS),
+    )
+    start_level: float = field(
+        default=1.0,
+        metadata=number(
+            "Start level", "Share of the schedule that is inverted and smoothed; less drifts less, calms less", 0.05, 1,
+            0.05,
+        ),
+    )  # fmt: skip
+    frame_attention: FrameAttention = field(
+        default="none",
+        metadata=choice("Frames look", "What each frame sees of others while it is made", ATTENTION_LABELS),
     )
     noise_sharing: float = field(
         default=0.0, metadata=_share("Noise sharing", "0 = a first noise for each frame, 1 = for all")
     )
     num_inference_steps: int = field(
         default=50, metadata=_steps("Image steps", "Of the frame-by-frame stage; more = finer")
+    )
+    sampler: Sampler = field(default="ddim", metadata=choice("Sampler", "Of the frame-by-frame stage", SAMPLER_LABELS))
+    guided_share: float = field(
+        default=1.0, metadata=_share("Guided steps", "First share of the image steps that are guided; less is faster")
     )
     num_inversion_steps: int = field(
         default=50, metadata=_steps("Inversion steps", "More = closer to the frames of the first stage")

@@ -222,10 +222,11 @@ def bridge_controls(context: AppContext, task: str, image_model: gr.Radio | None
             **words_of("video_model"), elem_id=f"{task}-video-model",
         )  # fmt: skip
     with fields():
+        controls["frame_prior"] = setting("frame_prior", defaults.frame_prior, elem_id=f"{task}-frame-prior")
+        controls["mixing_rule"] = setting("mixing_rule", defaults.mixing_rule, elem_id=f"{task}-mixing-rule")
+    with fields():
         return controls | {
-            "mixing_rule": setting(
-                "mixing_rule", defaults.mixing_rule, min_width=190, scale=2, elem_id=f"{task}-mixing-rule"
-            ),
+            "start_level": setting("start_level", defaults.start_level, elem_id=f"{task}-start-level"),
             "random_seed": gr.Checkbox(
                 True, label="Random seed", info="Off repeats the seed beside", elem_id=f"{task}-random-seed",
                 elem_classes="bd-check",
@@ -269,6 +270,8 @@ def step_controls(defaults: GenerationRequest, elsewhere: Sequence[str] = ()) ->
 def advanced_controls(context: AppContext, defaults: GenerationRequest, with_noise: bool = True) -> Controls:
     """Settings of the method that are rarely touched, and of memory. Call it inside the tab's "Advanced" part."""
     controls: Controls = {}
+    if IMAGE_MODELS[defaults.image_model].makes_frames:
+        controls["frame_attention"] = setting("frame_attention", defaults.frame_attention)
     with fields():
         if with_noise:
             controls["noise_sharing"] = setting("noise_sharing", defaults.noise_sharing)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from diffusers import DDIMInverseScheduler
 
-from bivdiff.bridge.inversion import invert_with_image_model, invert_with_video_model
+from bivdiff.bridge.guidance import unet_noise
+from bivdiff.bridge.inversion import invert_clip, invert_frames
 from bivdiff.bridge.prompts import cut_off, encode_prompt
 from bivdiff.bridge.sampling import initial_noise, step_through
 from bivdiff.catalog.families import family_named
@@ -46,8 +49,8 @@ def test_inversion_then_sampling_returns():
 
 def test_image_inversion_is_diffusers_frame_by_frame(models):
     clean, embeds = torch.randn(1, 4, 3, 8, 8), embeds_of(models)
-    shared = (models["unet"], models["scheduler"], clean, embeds, embeds)
-    *_, ours = invert_with_image_model(*shared, guidance_scale=1, num_steps=4, batch_size=2)
+    shared = (partial(unet_noise, models["unet"]), models["scheduler"], clean, embeds, embeds)
+    *_, ours = invert_frames(*shared, guidance_scale=1, num_steps=4, batch_size=2)
     inverse = DDIMInverseScheduler.from_config(models["scheduler"].config)
     for frame in range(3):
         latents = clean[:, :, frame]
@@ -64,7 +67,7 @@ def test_video_inversion_is_diffusers(models):
         return models["video_unet"](clip, timestep, text).sample
 
     shared = (noise_pred, models["scheduler"], latents, embeds, embeds)
-    *_, ours = invert_with_video_model(*shared, guidance_scale=1, num_steps=3)
+    *_, ours = invert_clip(*shared, guidance_scale=1, num_steps=3)
     inverse = DDIMInverseScheduler.from_config(models["scheduler"].config)
     inverse.set_timesteps(3)
     for timestep in inverse.timesteps:
@@ -76,8 +79,8 @@ def test_video_inversion_is_diffusers(models):
 def test_guided_inversion_is_diffusers_walk_with_the_guided_prediction(models, scale):
     """At scale 1 the negative prompt has no weight, so the walk is that of the prompt alone."""
     latents, embeds, negative = torch.randn(1, 4, 1, 8, 8), embeds_of(models), embeds_of(models, "blue sphere")
-    shared = (models["unet"], models["scheduler"], latents, embeds, negative)
-    *_, ours = invert_with_image_model(*shared, guidance_scale=scale, num_steps=2, batch_size=8)
+    shared = (partial(unet_noise, models["unet"]), models["scheduler"], latents, embeds, negative)
+    *_, ours = invert_frames(*shared, guidance_scale=scale, num_steps=2, batch_size=8)
     inverse, picture = DDIMInverseScheduler.from_config(models["scheduler"].config), latents[:, :, 0]
     inverse.set_timesteps(2)
     for timestep in inverse.timesteps:

@@ -11,7 +11,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 
 from bivdiff.bridge.attention import AttentionControl, TokenMap, controlled, map_size
 from bivdiff.bridge.guidance import guided
-from bivdiff.bridge.inversion import invert_with_image_model
+from bivdiff.bridge.inversion import invert_frames
 from bivdiff.bridge.latents import fold_frames
 from bivdiff.bridge.makers.prompt2prompt import (
     blend_region,
@@ -292,6 +292,31 @@ class TestPrompts:
         assert torch.equal(matrix, wanted)
         assert torch.equal(own, torch.eye(LENGTH)[-1])  # one padding more than the source has
 
+    @pytest.mark.parametrize(
+        ("before", "after", "published"),
+        [
+            ("a red cube on a grey floor", "on a grey floor a red cube", [0, 4, 5, 6, 7, -1, -1, -1, 8]),
+            (
+                "a red cube next to a blue sphere at noon",
+                "a blue sphere next to a red cube at noon",
+                [0, 1, -1, -1, 4, 5, 6, -1, -1, 9, 10, 11],
+            ),
+            (
+                "a red cube jumps on a green floor",
+                "a green cube on a red floor jumps at night",
+                [0, 1, -1, 3, 5, 6, -1, 8, -1, -1, -1, 9],
+            ),
+        ],
+    )
+    def test_a_refinement_that_reorders_words_keeps_as_many_as_the_published_implementation(
+        self, tokenizer, before, after, published
+    ):
+        """`published`: for each token of the prompt its place in the source, -1 for none, as google/prompt-to-prompt's
+        `get_mapper` gives it for these tokens."""
+        matrix, own = token_map(tokenizer, before, after)
+        assert [int(column.argmax()) if column.any() else -1 for column in matrix.T[: len(published)]] == published
+        assert own[: len(published)].tolist() == [float(place == -1) for place in published]
+
     def test_prompts_longer_than_the_model_reads_are_mapped_as_far_as_it_does(self, tokenizer):
         matrix, own = token_map(tokenizer, "red " * 50, "blue " * 50)
         assert torch.equal(matrix, torch.eye(LENGTH))
@@ -343,9 +368,10 @@ class TestEdit:
         assert all(step.latents.shape == step.pred_original_sample.shape == latents.shape for step in steps)
         # The inversion is that with the source prompt and no guidance.
         source = encode_prompt(models["tokenizer"], models["text_encoder"], SOURCE)
-        inversion = invert_with_image_model(
-            models["unet"], models["scheduler"], latents, source, source, guidance_scale=1, num_steps=3, batch_size=3
-        )
+        inversion = invert_frames(
+            partial(unet_noise, models["unet"]), models["scheduler"], latents, source, source, guidance_scale=1,
+            num_steps=3, batch_size=3,
+        )  # fmt: skip
         for ours, theirs in zip(steps[:3], inversion, strict=True):
             assert torch.equal(ours.latents, theirs.latents)
 

@@ -19,16 +19,19 @@ from bivdiff.catalog.families import FAMILIES, family_named, models_for
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.requests import default_request
 from bivdiff.errors import InputError
+from bivdiff.fields import table
 from bivdiff.models.manager import ModelManager
-from bivdiff.types import MIXING_RULES, Control, GenerationRequest, StepEvent
+from bivdiff.types import Control, GenerationRequest, StepEvent
 
 STAGES = [
     inputs.LOADING, inputs.CONTROL_MAPS, *map(framewise_inputs, IMAGE_MODELS), inputs.IMAGE_INVERSION,
-    inputs.VIDEO_INVERSION, inputs.MIXING, inputs.SMOOTHING,
+    inputs.FRAME_INVERSION, inputs.VIDEO_INVERSION, inputs.MIXING, inputs.SMOOTHING,
 ]  # fmt: skip
 NAMES = [item.name for item in fields(GenerationRequest)]
 CONTROL_NAMES = [item.name for item in fields(Control)]
 MAKING = [name for name, model in IMAGE_MODELS.items() if model.makes_frames]
+NOISE = ("seed", "noise_sharing", "sampler", "guided_share", "frame_attention")
+EVERY_STAGE = {"framewise", "image inversion", "frame inversion", "video inversion"}
 DECIDES_NOTHING = {"task", "frame_batch_size"}  # a label, and how much memory is taken
 LOADED = {"family", "video_model", "base_model", "loras", "embeddings"}  # these name the models: see the last tests
 
@@ -101,8 +104,8 @@ def other_values(request: GenerationRequest, name: str) -> list[object]:
     words = {"blend_words": "blue", "reweight": "cube:0.5"}
     if name in pictures:
         return [pictures[name]()]
-    if name == "mixing_rule":
-        return [rule for rule in MIXING_RULES if rule != value]
+    if (choices := table(GenerationRequest)[name].choices) is not None:
+        return [other for other in choices if other != value]
     if isinstance(value, str):
         return [words.get(name, f"{value} at night")]
     return [not value] if isinstance(value, bool) else [value / 2, value * 2, value + 1, value - 1]
@@ -129,7 +132,7 @@ def shown_as_new(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) ->
 def cases() -> list[tuple[str, str]]:
     """Every field for one image model; for the others what is theirs, and what their noise is made of."""
     whole = [("controlnet", name) for name in NAMES]
-    own = [(model, name) for model in MAKING for name in (*IMAGE_MODELS[model].settings, "seed", "noise_sharing")]
+    own = [(model, name) for model in MAKING for name in (*IMAGE_MODELS[model].settings, *NOISE)]
     elsewhere = {
         *LOADED,
         "image_model",
@@ -213,10 +216,10 @@ def identities(request: GenerationRequest, manager: ModelManager) -> dict[str, s
 @pytest.mark.parametrize(
     ("changes", "stages"),
     [
-        ({"base_model": "own"}, {"framewise", "image inversion", "video inversion"}),
-        ({"loras": "style.safetensors:0.5"}, {"framewise", "image inversion", "video inversion"}),
-        ({"embeddings": "word.safetensors"}, {"framewise", "image inversion", "video inversion"}),
-        ({"video_model": "other"}, {"video inversion"}),
+        ({"base_model": "own"}, EVERY_STAGE),
+        ({"loras": "style.safetensors:0.5"}, EVERY_STAGE),
+        ({"embeddings": "word.safetensors"}, EVERY_STAGE),
+        ({"video_model": "other"}, {"frame inversion", "video inversion"}),
         ({"video_model": "wider"}, {"video inversion"}),
         ({"controls": (Control(control_type="depth"),)}, {"framewise"}),
         ({"mixing_ratio": 0.1}, set()),

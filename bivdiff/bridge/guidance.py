@@ -8,7 +8,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bivdiff.catalog.image_models import guided_steps
+
 Predict = Callable[[Tensor, Tensor], Tensor]
+Applies = Callable[[Tensor], bool]
+
+
+def always(_: Tensor) -> bool:
+    """At every timestep."""
+    return True
+
+
+def in_first(share: float, scheduler: Any, num_steps: int) -> Applies:
+    """Whether a timestep belongs to the first share of a scheduler's steps, which are set by the time it is asked."""
+
+    def applies(timestep: Tensor) -> bool:
+        position = int((scheduler.timesteps == timestep).nonzero()[0])
+        return position < guided_steps(num_steps, share)
+
+    return applies
 
 
 def unet_noise(unet: Any, latents: Tensor, timestep: Tensor, embeds: Tensor, **extra: Any) -> Tensor:
@@ -32,6 +50,7 @@ def guided(
     prompt_embeds: Tensor,
     negative_embeds: Tensor,
     guidance_scale: float,
+    applies: Applies = always,
 ) -> Predict:
     """A noise prediction steered towards a prompt and away from a negative one.
 
@@ -39,16 +58,17 @@ def guided(
         predict: `(latents, timestep, embeds)` to the noise; batch sizes of latents and embeds agree.
         prompt_embeds, negative_embeds: `(1, L, D)`.
         guidance_scale: 1 turns guidance off, and the negative prompt is not evaluated.
+        applies: whether there is guidance at a timestep.
 
     Returns:
         `(latents, timestep)` to the noise, shaped as the latents.
 
     Source: Classifier-free diffusion guidance (arXiv:2207.12598), with the scale of Stable Diffusion.
     """
-    if guidance_scale == 1:
-        return lambda latents, timestep: predict(latents, timestep, prompt_embeds.expand(len(latents), -1, -1))
 
     def steered(latents: Tensor, timestep: Tensor) -> Tensor:
+        if guidance_scale == 1 or not applies(timestep):
+            return predict(latents, timestep, prompt_embeds.expand(len(latents), -1, -1))
         embeds = torch.cat([half.expand(len(latents), -1, -1) for half in (negative_embeds, prompt_embeds)])
         negative, prompted = predict(torch.cat([latents, latents]), timestep, embeds).chunk(2)
         return negative + guidance_scale * (prompted - negative)
@@ -63,6 +83,7 @@ def guided_by_picture(
     picture: Tensor,
     guidance_scale: float,
     image_guidance_scale: float,
+    applies: Applies = always,
 ) -> Predict:
     """A noise prediction steered towards an instruction and towards the picture it changes.
 
@@ -72,14 +93,18 @@ def guided_by_picture(
         picture: latents of the source pictures, of the batch and size of what is denoised.
         guidance_scale: towards the instruction; 1 = off.
         image_guidance_scale: towards the picture; 1 = off.
+        applies: whether there is guidance at a timestep.
 
     Returns:
-        `(latents, timestep)` to the noise, shaped as the latents. It evaluates three times as much.
+        `(latents, timestep)` to the noise, shaped as the latents. Where there is guidance it evaluates three times as
+        much.
 
     Source: InstructPix2Pix (arXiv:2211.09800), equation 3.
     """
 
     def steered(latents: Tensor, timestep: Tensor) -> Tensor:
+        if not applies(timestep):
+            return predict(latents, timestep, prompt_embeds.expand(len(latents), -1, -1), picture)
         embeds = torch.cat(
             [part.expand(len(latents), -1, -1) for part in (prompt_embeds, negative_embeds, negative_embeds)]
         )

@@ -88,14 +88,15 @@ _KNOWN_CONTENT = frozenset({"frames", "masks", "preserve_known", "feather"})
 _VIDEO_TEXT = frozenset({"video_prompt", "prompt", "source_prompt", "image_model"})
 
 IMAGE_INVERSION = StageInputs("image inversion", frozenset({
-    "inversion_prompt", "negative_prompt", "inversion_guidance_scale", "num_inversion_steps",
+    "inversion_prompt", "negative_prompt", "inversion_guidance_scale", "num_inversion_steps", "start_level",
 }))  # fmt: skip
+FRAME_INVERSION = StageInputs("frame inversion", IMAGE_INVERSION.fields)
 VIDEO_INVERSION = StageInputs("video inversion", IMAGE_INVERSION.fields | {"window"})
 MIXING = StageInputs("mixing", frozenset({
-    "mixing_ratio", "mixing_rule", "num_inversion_steps", "num_smoothing_steps",
+    "mixing_ratio", "mixing_rule", "frame_prior", "num_inversion_steps", "num_smoothing_steps", "start_level", "window",
 }))  # fmt: skip
 SMOOTHING = StageInputs("smoothing", _KNOWN_CONTENT | _VIDEO_TEXT | {
-    "negative_prompt", "smoothing_guidance_scale", "num_smoothing_steps", "window",
+    "negative_prompt", "smoothing_guidance_scale", "num_smoothing_steps", "start_level", "window",
 })  # fmt: skip
 LOADING = StageInputs("load", frozenset({
     "family", "image_model", "video_model", "controls", "base_model", "loras", "embeddings",
@@ -108,8 +109,10 @@ def framewise_inputs(image_model: str) -> StageInputs:
     model = IMAGE_MODELS[image_model]
     if not model.makes_frames:
         return StageInputs("framewise", frozenset({"image_model", "frames"}))
-    common = {"image_model", "prompt", "negative_prompt", "guidance_scale", "num_inference_steps"}
-    noise = set() if model.inverts_source else {"seed", "noise_sharing"}
+    common = {
+        "image_model", "prompt", "negative_prompt", "guidance_scale", "num_inference_steps", "frame_attention",
+    }  # fmt: skip
+    noise = set() if model.inverts_source else {"seed", "noise_sharing", "sampler", "guided_share"}
     return StageInputs("framewise", _KNOWN_CONTENT | common | noise | set(model.settings))
 
 

@@ -2,18 +2,18 @@
 
 x_t is a clip's latents under noise: x_t = sqrt(alpha_t) x_0 + sqrt(1 - alpha_t) noise, alpha_t falling from 1 to 0.
 1. Frame by frame: the image model makes every frame x_0[i] on its own. They show what is wanted, and flicker.
-2. Mixed Inversion: DDIM, walked backwards, finds the noise x_T that a model would make x_0 of; with the image model,
-   frame by frame, x_T^image, with the video model x_T^video. The blend of the two, by the `mixing_ratio` lambda:
-       x_T = lambda x_T^image + (1 - lambda) x_T^video, both over x_0 at the alpha_T where smoothing begins.
-   Of x_T^image comes what the frames show, of x_T^video that they hang together.
+2. Mixed Inversion: DDIM, walked backwards, finds the noise x_T that a model would make x_0 of; with the video model
+   that sees the whole clip, x_T^video, and frame by frame, x_T^frame: with the image model (the paper), or with the
+   video model that is shown one frame. The blend of the two, by the `mixing_ratio` lambda:
+       x_T = lambda x_T^frame + (1 - lambda) x_T^video, both over x_0 at the alpha_T where smoothing begins.
 3. Temporal smoothing: the video model denoises x_T with DDIM to the steady clip x_0'.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, TypeAlias, cast
 
@@ -22,9 +22,19 @@ import torch
 from torch import Tensor
 
 from bivdiff.bridge import latents, mixing
-from bivdiff.bridge.inputs import IMAGE_INVERSION, MIXING, SMOOTHING, VIDEO_INVERSION, StageInputs, framewise_inputs
-from bivdiff.bridge.inversion import invert_with_image_model, invert_with_video_model
+from bivdiff.bridge.guidance import unet_noise
+from bivdiff.bridge.inputs import (
+    FRAME_INVERSION,
+    IMAGE_INVERSION,
+    MIXING,
+    SMOOTHING,
+    VIDEO_INVERSION,
+    StageInputs,
+    framewise_inputs,
+)
+from bivdiff.bridge.inversion import invert_clip, invert_frames
 from bivdiff.bridge.known import known_content, with_known_content
+from bivdiff.bridge.loaded import LoadedModels
 from bivdiff.bridge.makers.framewise import FrameMaker
 from bivdiff.bridge.memory import with_leaner_policy
 from bivdiff.bridge.outcomes import outcome_of
@@ -34,6 +44,7 @@ from bivdiff.bridge.sampling import Step
 from bivdiff.bridge.session import Session, enter, entering
 from bivdiff.bridge.smoothing import smooth
 from bivdiff.bridge.windows import over_windows
+from bivdiff.catalog.bridging import Inversion, inversions_of
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.requests import with_seed
 from bivdiff.models.cost import evaluations_of
@@ -131,65 +142,98 @@ def _framewise(session: Session) -> Generator[StepEvent, None, np.ndarray]:
 
 
 def _mixed_inversion(session: Session, framewise: np.ndarray) -> Generator[StepEvent, None, Tensor]:
-    """Invert the frames with each model that has weight; returns the blend `(1, C, F, h, w)` that is to be smoothed."""
-    request, scheduler = MIXING.view(session.request), session.models.parts.scheduler
+    """Walk the inversions that have weight; returns the blend `(1, C, F, h, w)` that is to be smoothed."""
+    request, video = MIXING.view(session.request), session.models.video
     clean = cache(partial(session.models.encode, framewise))
-    video_scheduler = session.models.video.scheduler
-    wanted = mixing.noise_level(video_scheduler, request.num_smoothing_steps)
-    image_latents = video_latents = None
-    if request.mixing_ratio > 0:
-        inverted = yield from _inverted(session, "image", IMAGE_INVERSION, framewise, _with_image_model, clean)
-        level = mixing.noise_level(scheduler, request.num_inversion_steps)
-        image_latents = mixing.at_level(inverted, clean, level, wanted)
-    if request.mixing_ratio < 1:
-        inverted = yield from _inverted(session, "video", VIDEO_INVERSION, framewise, _with_video_model, clean)
-        level = mixing.noise_level(video_scheduler, request.num_inversion_steps)
-        video_latents = mixing.at_level(inverted, clean, level, wanted)
-    return mixing.mix_latents(image_latents, video_latents, request.mixing_ratio, request.mixing_rule).contiguous()
+    level = mixing.noise_level(video.scheduler, request.num_smoothing_steps, request.start_level)
+    found: dict[Inversion, Tensor] = {}
+    for name in inversions_of(request):
+        walk = _WALKS[name]
+        inverted = yield from _inverted(session, walk, framewise, clean)
+        reached = mixing.noise_level(walk.scheduler(session.models), request.num_inversion_steps, request.start_level)
+        found[name] = mixing.at_level(inverted, clean, reached, level)
+    return mixing.blend_latents(
+        found.get("video"), found.get("image", found.get("frame")), clean, level, mixing_ratio=request.mixing_ratio,
+        mixing_rule=request.mixing_rule, frame_prior=request.frame_prior, window=request.window or video.window,
+    ).contiguous()  # fmt: skip
 
 
 Steps: TypeAlias = Generator[Step, None, None]
-Invert: TypeAlias = Callable[[GenerationRequest, Session, Callable[[], Tensor]], Steps]
-"""What walks one inversion: of the request as the stage sees it, from the clean latents."""
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """One inversion: what it reads, the schedule it follows, and what walks it from the clean latents."""
+
+    inputs: StageInputs
+    message: str
+    scheduler: Callable[[LoadedModels], Any]
+    steps: Callable[[GenerationRequest, LoadedModels, Tensor], Steps]
 
 
 def _inverted(
-    session: Session, model: str, inputs: StageInputs, framewise: np.ndarray, invert: Invert,
-    clean: Callable[[], Tensor],
-) -> Generator[StepEvent, None, Tensor]:  # fmt: skip
+    session: Session, walk: _Walk, framewise: np.ndarray, clean: Callable[[], Tensor]
+) -> Generator[StepEvent, None, Tensor]:
     """Walk one inversion of the frames, or find it in the cache; returns its last latents `(1, C, F, h, w)`."""
+    inputs = walk.inputs
     key = inputs.key(session.request, session.identities[inputs.stage], framewise)
     found = session.cached(inputs.stage, key)
     if isinstance(found, Tensor):
-        yield StepEvent("inversion", 1, 1, f"The {model} model's inversion was there already")
+        yield StepEvent("inversion", 1, 1, f"{walk.message}: was there already")
         return found.to(session.models.device)
-    steps = invert(inputs.view(session.request), session, clean)
-    inverted = yield from _watched(session, "inversion", f"Inverting with the {model} model", steps)
+    steps = walk.steps(inputs.view(session.request), session.models, clean())
+    inverted = yield from _watched(session, "inversion", walk.message, steps)
     # Networks round otherwise where the numbers lie in another order, and from the disk they come in this one.
     inverted = inverted.contiguous()
     session.store(key, inverted)
     return inverted
 
 
-def _with_image_model(request: GenerationRequest, session: Session, clean: Callable[[], Tensor]) -> Steps:
-    models, parts = session.models, session.models.parts
+def _with_image_model(request: GenerationRequest, models: LoadedModels, clean: Tensor) -> Steps:
+    unet = models.parts.unet
     prompts = [models.embed(text) for text in (request.inversion_prompt, request.negative_prompt)]
-    start = clean()
-    with models.running(parts.unet):
-        yield from invert_with_image_model(
-            parts.unet, parts.scheduler, start, *prompts, guidance_scale=request.inversion_guidance_scale,
-            num_steps=request.num_inversion_steps, batch_size=models.batch_size,
+    with models.running(unet):
+        yield from invert_frames(
+            partial(unet_noise, unet), models.parts.scheduler, clean, *prompts,
+            guidance_scale=request.inversion_guidance_scale, num_steps=request.num_inversion_steps,
+            batch_size=models.batch_size, start_level=request.start_level,
         )  # fmt: skip
 
 
-def _with_video_model(request: GenerationRequest, session: Session, clean: Callable[[], Tensor]) -> Steps:
-    models, video, start = session.models, session.models.video, clean()
+def _with_video_model_alone(request: GenerationRequest, models: LoadedModels, clean: Tensor) -> Steps:
+    video = models.video
+    prompts = [models.embed_for_video(text) for text in (request.inversion_prompt, request.negative_prompt)]
+    with models.running(video.frame_unet):
+        yield from invert_frames(
+            video.frame_noise_pred, video.scheduler, clean, *prompts,
+            guidance_scale=request.inversion_guidance_scale, num_steps=request.num_inversion_steps,
+            batch_size=models.batch_size, start_level=request.start_level,
+        )  # fmt: skip
+
+
+def _with_video_model(request: GenerationRequest, models: LoadedModels, clean: Tensor) -> Steps:
+    video = models.video
     prompts = [models.embed_for_video(text) for text in (request.inversion_prompt, request.negative_prompt)]
     with models.running(video.unet):
-        yield from invert_with_video_model(
-            over_windows(video.noise_pred, request.window or video.window), video.scheduler, start, *prompts,
+        yield from invert_clip(
+            over_windows(video.noise_pred, request.window or video.window), video.scheduler, clean, *prompts,
             guidance_scale=request.inversion_guidance_scale, num_steps=request.num_inversion_steps,
+            start_level=request.start_level,
         )  # fmt: skip
+
+
+_WALKS: Mapping[Inversion, _Walk] = {
+    "image": _Walk(
+        IMAGE_INVERSION, "Inverting with the image model", lambda models: models.parts.scheduler, _with_image_model
+    ),
+    "frame": _Walk(
+        FRAME_INVERSION, "Inverting with the video model, frame by frame", lambda models: models.video.scheduler,
+        _with_video_model_alone,
+    ),
+    "video": _Walk(
+        VIDEO_INVERSION, "Inverting with the video model", lambda models: models.video.scheduler, _with_video_model
+    ),
+}  # fmt: skip
 
 
 # 3. Temporal smoothing
@@ -218,6 +262,7 @@ def _smoothing(request: GenerationRequest, session: Session, blended: Tensor) ->
         yield from smooth(
             over_windows(video.noise_pred, request.window or video.window), video.scheduler, blended, *prompts,
             guidance_scale=request.smoothing_guidance_scale, num_steps=request.num_smoothing_steps, known=known,
+            start_level=request.start_level,
         )  # fmt: skip
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
 from bivdiff.bridge.guidance import Predict
 from bivdiff.bridge.latents import unfold_frames
+from bivdiff.types import Sampler
 
 Correct = Callable[[Tensor, Tensor | None], Tensor]
+_ALL = slice(None)
+SCHEDULERS: Mapping[Sampler, Any] = {
+    "ddim": DDIMScheduler, "dpm++": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler,
+}  # fmt: skip
 
 
 class Step(NamedTuple):
@@ -24,26 +30,37 @@ class Step(NamedTuple):
 
 
 def step_through(
-    predict: Predict, latents: Tensor, scheduler: Any, num_steps: int, correct: Correct | None = None
-) -> Iterator[Step]:
+    predict: Predict, latents: Tensor, scheduler: Any, num_steps: int, correct: Correct | None = None,
+    part: slice = _ALL,
+) -> Iterator[Step]:  # fmt: skip
     """Follow a scheduler from its first timestep to its last.
 
     Args:
         predict: `(latents, timestep)` to the predicted noise.
         latents: where to start, any shape that `predict` takes.
-        scheduler: a DDIMScheduler to denoise, a DDIMInverseScheduler to invert. Its timesteps are set here.
-        num_steps: number of predictions.
+        scheduler: a DDIMScheduler or another of `SCHEDULERS` to denoise, a DDIMInverseScheduler to invert. Its
+            timesteps are set here.
+        num_steps: predictions of the whole schedule.
         correct: what is done to the latents after every step; it gets the timestep they are at, None at the end.
+        part: of the schedule that is walked.
 
     Yields:
         One `Step` after every prediction.
     """
     scheduler.set_timesteps(num_steps, device=latents.device)
-    timesteps = [*scheduler.timesteps, None]
-    for number, timestep in enumerate(scheduler.timesteps, 1):
+    walked = scheduler.timesteps[part]
+    timesteps = [*walked, None]
+    for number, timestep in enumerate(walked, 1):
         taken = scheduler.step(predict(latents, timestep), timestep, latents)
         latents = taken.prev_sample if correct is None else correct(taken.prev_sample, timesteps[number])
-        yield Step(number, len(scheduler.timesteps), latents, taken.pred_original_sample)
+        # Solvers that look back at earlier steps keep what each of them led to.
+        clean = taken.pred_original_sample if hasattr(taken, "pred_original_sample") else scheduler.model_outputs[-1]
+        yield Step(number, len(walked), latents, clean)
+
+
+def denoising_scheduler(scheduler: Any, sampler: Sampler = "ddim") -> Any:
+    """A scheduler of its own for one walk, with the schedule of another one, which is left as it is."""
+    return SCHEDULERS[sampler].from_config(scheduler.config)
 
 
 def unfold_step(step: Step) -> Step:

@@ -104,7 +104,7 @@ def enter(request: GenerationRequest, manager: ModelManager, cache: StageCache, 
     with meter.stage("load"):
         parts = specs.loaded(exits.enter_context(manager.hold(*specs.of_stages)))
     denoiser = VideoDenoiser(
-        video, parts.video_unet, parts.video_text_encoder, parts.video_tokenizer, parts.video_scheduler
+        video, parts.video_unet, parts.video_text_encoder, parts.video_tokenizer, parts.video_scheduler, parts.unet
     )
     _check_base(request, parts)
     exits.enter_context(meter.watch(*_watched_modules(parts)))
@@ -121,11 +121,13 @@ def enter(request: GenerationRequest, manager: ModelManager, cache: StageCache, 
 def stage_identities(specs: Components[ModelSpec], video: VideoModel, manager: ModelManager) -> dict[str, str]:
     """By stage, the models that its output depends on, and how they compute."""
     shared = f"{numerics_of(manager)} {identity_of(specs.shared, manager)}"
+    with_video = f"{shared} {identity_of(video.components, manager)}"
     return {
         "framewise": f"{shared} {identity_of((*specs.networks, *specs.annotators), manager)}",
         "image inversion": shared,
         # The window is the catalog's, and changes what equal weights make of a clip.
-        "video inversion": f"{shared} {identity_of(video.components, manager)} window {video.window}",
+        "video inversion": f"{with_video} window {video.window}",
+        "frame inversion": with_video,
     }
 
 

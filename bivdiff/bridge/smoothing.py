@@ -11,13 +11,15 @@ from torch import Tensor
 
 from bivdiff.bridge.guidance import guided
 from bivdiff.bridge.known import Known
+from bivdiff.bridge.mixing import noise_in, noise_level
 from bivdiff.bridge.sampling import Step, step_through
+from bivdiff.catalog.bridging import steps_walked
 
 
 def smooth(
     noise_pred: Callable[[Tensor, Tensor, Tensor], Tensor], scheduler: Any, latents: Tensor,
     prompt_embeds: Tensor, negative_embeds: Tensor, *, guidance_scale: float, num_steps: int,
-    known: Known | None = None,
+    known: Known | None = None, start_level: float = 1.0,
 ) -> Iterator[Step]:  # fmt: skip
     """Denoise a clip with a video model and DDIM.
 
@@ -27,8 +29,9 @@ def smooth(
         latents: the blended noise, `(1, C, F, h, w)`.
         prompt_embeds, negative_embeds: `(1, L, D)`.
         guidance_scale: 1 = off.
-        num_steps: number of predictions.
+        num_steps: predictions of the whole schedule.
         known: content to keep, put back after every step; None regenerates the whole clip.
+        start_level: share of the schedule that is walked, to the clean end; where it begins the latents are noised.
 
     Yields:
         Steps whose latents are `(1, C, F, h, w)`; the last one holds the smoothed clip's latents.
@@ -38,13 +41,17 @@ def smooth(
     """
 
     def put_back(clip: Tensor, timestep: Tensor | None) -> Tensor:
-        if known is None:
+        if known is None or noise is None:
             return clip
         at_this_noise = known.latents
         if timestep is not None:
-            at_this_noise = ddim.add_noise(known.latents, latents, timestep)
+            at_this_noise = ddim.add_noise(known.latents, noise, timestep)
         return torch.where(known.holes, clip, at_this_noise)
 
     ddim = DDIMScheduler.from_config(scheduler.config)
+    noise = None
+    if known is not None:
+        noise = noise_in(latents, known.latents, noise_level(scheduler, num_steps, start_level))
+    part = slice(num_steps - steps_walked(num_steps, start_level), None)
     predict_guided = guided(noise_pred, prompt_embeds, negative_embeds, guidance_scale)
-    yield from step_through(predict_guided, latents, ddim, num_steps, put_back)
+    yield from step_through(predict_guided, latents, ddim, num_steps, put_back, part)

@@ -26,18 +26,30 @@ def over_windows(
     """
 
     def predict(latents: Tensor, timestep: Tensor, prompt_embeds: Tensor) -> Tensor:
-        spans = windows_of(latents.shape[2], window)
-        if len(spans) == 1:
-            return noise_pred(latents, timestep, prompt_embeds)
-        total, weights = torch.zeros_like(latents), latents.new_zeros(latents.shape[2])
-        for span in spans:
-            part = slice(span.start, span.stop)
-            weight = _tent(window).to(latents)
-            total[:, :, part] += weight.view(-1, 1, 1) * noise_pred(latents[:, :, part], timestep, prompt_embeds)
-            weights[part] += weight
-        return total / weights.view(-1, 1, 1)
+        return joined_windows(lambda part: noise_pred(part, timestep, prompt_embeds), window, latents)
 
     return predict
+
+
+def joined_windows(function: Callable[..., Tensor], window: int | None, *clips: Tensor) -> Tensor:
+    """What a function makes of clips `(B, C, F, h, w)`, of one length, seen through overlapping windows.
+
+    Args:
+        function: takes a window of each clip, and returns one of that shape.
+        window: frames it may be shown at once; None is all.
+        clips: at least one.
+    """
+    length = clips[0].shape[2]
+    spans = windows_of(length, window or length)
+    if len(spans) == 1:
+        return function(*clips)
+    total, weights = torch.zeros_like(clips[0]), clips[0].new_zeros(length)
+    for span in spans:
+        part = slice(span.start, span.stop)
+        weight = _tent(len(span)).to(clips[0])
+        total[:, :, part] += weight.view(-1, 1, 1) * function(*(clip[:, :, part] for clip in clips))
+        weights[part] += weight
+    return total / weights.view(-1, 1, 1)
 
 
 def _tent(window: int) -> Tensor:

@@ -28,13 +28,23 @@ def guided_passes(guidance_scale: float) -> int:
     return 2 if guidance_scale > 1 else 1
 
 
+def guided_steps(num_steps: int, guided_share: float) -> int:
+    """How many of the image model's steps, the first ones, are guided."""
+    return round(guided_share * num_steps)
+
+
 def _guided(request: GenerationRequest) -> tuple[Steps, ...]:
-    return (Steps(request.num_inference_steps, guided_passes(request.guidance_scale)),)
+    return _partly_guided(request, guided_passes(request.guidance_scale))
 
 
 def _guided_by_picture(request: GenerationRequest) -> tuple[Steps, ...]:
     """InstructPix2Pix has two guidances, and evaluates both together whatever their scales."""
-    return (Steps(request.num_inference_steps, 3),)
+    return _partly_guided(request, 3)
+
+
+def _partly_guided(request: GenerationRequest, passes: int) -> tuple[Steps, ...]:
+    guided = guided_steps(request.num_inference_steps, request.guided_share)
+    return Steps(guided, passes), Steps(request.num_inference_steps - guided, 1)
 
 
 def _beside_the_source(request: GenerationRequest) -> tuple[Steps, ...]:

@@ -15,8 +15,11 @@ from bivdiff.types import MAX_AXES, GenerationRequest
 
 AXES: Mapping[str, str] = {
     "mixing_ratio": "ratio",
+    "frame_prior": "frame noise",
     "mixing_rule": "rule",
+    "start_level": "start level",
     "video_model": "video model",
+    "frame_attention": "frames look",
     "smoothing_guidance_scale": "smoothing guidance",
     "num_smoothing_steps": "smoothing steps",
     "seed": "seed",
@@ -25,11 +28,13 @@ AXES: Mapping[str, str] = {
 """Settings that can be compared, and what they are called beside a cell."""
 
 MAX_CELLS = 64
-EARLY = ("video_model", "seed", "guidance_scale")  # their cells have stages of their own, so they are made together
-BLENDED = ("mixing_ratio", "mixing_rule", "seed", "guidance_scale")  # they end with the blend that is smoothed
-LATE = ("mixing_ratio", "mixing_rule", "smoothing_guidance_scale", "num_smoothing_steps")
-"""Their values share one frame-wise pass and one pair of inversions."""
-_UNORDERED = ("mixing_rule", "video_model", "seed")  # their values have no extremes
+MAKE_FRAMES = ("seed", "guidance_scale", "frame_attention")
+"""Their values have frames of their own."""
+MAKE_INVERSIONS = (*MAKE_FRAMES, "video_model", "start_level", "frame_prior")
+"""Their values have inversions of their own; those of all others share one frame-wise pass and its inversions."""
+EARLY = ("video_model", *MAKE_FRAMES, "start_level")  # a value's cells are made together, so that nothing is made twice
+BLENDED = ("mixing_ratio", "mixing_rule", "frame_prior", *MAKE_FRAMES)  # they end with the blend that is smoothed
+_UNORDERED = ("mixing_rule", "frame_prior", "frame_attention", "video_model", "seed")  # their values have no extremes
 
 
 def label_of(values: Mapping[str, Any]) -> str:

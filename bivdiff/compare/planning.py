@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from bivdiff.compare.axes import LATE
+from bivdiff.compare.axes import MAKE_FRAMES, MAKE_INVERSIONS
 from bivdiff.models.estimate import Estimate, estimate
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.planning import Planned, fitted
@@ -28,9 +28,11 @@ def _expected_with(
     hungriest: GenerationRequest, axes: Mapping[str, Sequence[Any]], manager: ModelManager
 ) -> Estimate:  # fmt: skip
     whole = estimate(replace(hungriest, mixing_ratio=0.5), manager)  # so that both inversions count
-    cells = math.prod(len(values) for values in axes.values())
-    repeated = {"smoothing"} if set(axes) <= set(LATE) else set(whole.stage_seconds)
-    seconds = {stage: seconds * (cells if stage in repeated else 1) for stage, seconds in whole.stage_seconds.items()}
+    made = {"framewise": MAKE_FRAMES, "inversion": MAKE_INVERSIONS, "smoothing": tuple(axes)}
+    times = {
+        stage: math.prod(len(values) for name, values in axes.items() if name in own) for stage, own in made.items()
+    }
+    seconds = {stage: seconds * times.get(stage, 1) for stage, seconds in whole.stage_seconds.items()}
     return replace(whole, stage_seconds=seconds)
 
 

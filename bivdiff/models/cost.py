@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bivdiff.catalog.bridging import inversions_of, steps_walked
 from bivdiff.catalog.components import Components, components_of
 from bivdiff.catalog.families import models_for
 from bivdiff.catalog.image_models import IMAGE_MODELS, Steps, guided_passes
 from bivdiff.catalog.specs import ModelSpec
+from bivdiff.models.loaders import KINDS
 from bivdiff.models.windows import windows_of
 from bivdiff.types import GenerationRequest, Stage
 
@@ -73,23 +75,27 @@ def _framewise(request: GenerationRequest, parts: Components[ModelSpec]) -> Iter
     steps = model.steps(request)
     networks = parts.networks if model.denoiser == "own" else (parts.unet, *parts.networks)
     if model.makes_frames:
-        yield _by_image_model("framewise", request, networks, steps, whole_frames=model.batches == "frames")
+        yield _by_frames("framewise", request, networks, steps, whole_frames=model.batches == "frames")
 
 
 def _inversions(request: GenerationRequest, parts: Components[ModelSpec]) -> Iterator[Walk]:
-    steps = (Steps(request.num_inversion_steps, guided_passes(request.inversion_guidance_scale)),)
-    if request.mixing_ratio > 0:
-        yield _by_image_model("inversion", request, (parts.unet,), steps)
-    if request.mixing_ratio < 1:
-        yield _by_video_model("inversion", request, parts, steps)
+    count = steps_walked(request.num_inversion_steps, request.start_level)
+    steps = (Steps(count, guided_passes(request.inversion_guidance_scale)),)
+    for name in inversions_of(request):
+        if name == "video":
+            yield _by_video_model("inversion", request, parts, steps)
+        else:
+            by_base = name == "image" or KINDS[parts.video_unet.kind].sees_frames_by_base
+            yield _by_frames("inversion", request, (parts.unet if by_base else parts.video_unet,), steps)
 
 
 def _smoothing(request: GenerationRequest, parts: Components[ModelSpec]) -> Walk:
-    steps = (Steps(request.num_smoothing_steps, guided_passes(request.smoothing_guidance_scale)),)
+    count = steps_walked(request.num_smoothing_steps, request.start_level)
+    steps = (Steps(count, guided_passes(request.smoothing_guidance_scale)),)
     return _by_video_model("smoothing", request, parts, steps)
 
 
-def _by_image_model(
+def _by_frames(
     stage: Stage, request: GenerationRequest, networks: tuple[ModelSpec, ...], steps: tuple[Steps, ...],
     *, whole_frames: bool = False,
 ) -> Walk:  # fmt: skip

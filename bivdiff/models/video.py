@@ -19,6 +19,7 @@ class VideoDenoiser:
 
     Attributes:
         unet: its network.
+        frame_unet: what sees one frame alone: the network itself, or the image model that it is built into.
         tokenizer, text_encoder: read its prompts.
         scheduler: its noise schedule, as a DDIMScheduler that predicts noise: whatever the network itself predicts,
             `noise_pred` is noise.
@@ -26,10 +27,14 @@ class VideoDenoiser:
         size: width and height it was trained at, in pixels.
     """
 
-    def __init__(self, model: VideoModel, unet: Any, text_encoder: Any, tokenizer: Any, scheduler: Any) -> None:
+    def __init__(
+        self, model: VideoModel, unet: Any, text_encoder: Any, tokenizer: Any, scheduler: Any, image_unet: Any
+    ) -> None:
         self.unet, self.text_encoder, self.tokenizer = unet, text_encoder, tokenizer
         self.window, self.size = model.window, model.unet.size
-        call = KINDS[model.unet.kind].call
+        kind = KINDS[model.unet.kind]
+        self.frame_unet = image_unet if kind.sees_frames_by_base else unet
+        call = kind.call
         if call is None:
             raise ModelUnavailableError(f"'{model.unet.place}' is no video model. Choose one of the family's.")
         self._call = call
@@ -52,7 +57,21 @@ class VideoDenoiser:
         Returns:
             `(B, C, F, h, w)`, of the latents' dtype.
         """
-        predicted = self._call(self.unet, latents.to(prompt_embeds.dtype), timestep, prompt_embeds).to(latents.dtype)
+        return self._as_noise(self._call(self.unet, latents.to(prompt_embeds.dtype), timestep, prompt_embeds), latents,
+                              timestep)  # fmt: skip
+
+    def frame_noise_pred(self, pictures: Tensor, timestep: Tensor, prompt_embeds: Tensor) -> Tensor:
+        """The noise in single frames `(B, C, h, w)`, each of them a clip of its own; otherwise as `noise_pred`."""
+        given = pictures.to(prompt_embeds.dtype)
+        if self.frame_unet is self.unet:
+            predicted = self._call(self.unet, given[:, :, None], timestep, prompt_embeds)[:, :, 0]
+        else:
+            predicted = self.frame_unet(given, timestep, prompt_embeds).sample
+        return self._as_noise(predicted, pictures, timestep)
+
+    def _as_noise(self, predicted: Tensor, latents: Tensor, timestep: Tensor) -> Tensor:
+        """What the network predicted for latents, as the noise in them, of their dtype."""
+        predicted = predicted.to(latents.dtype)
         if self._prediction == "epsilon":
             return predicted
         cumulative = self.scheduler.alphas_cumprod[int(timestep)].item()

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor
 
-from bivdiff.bridge.guidance import guided, unet_noise
-from bivdiff.bridge.sampling import Step, step_through, unfold_step
+from bivdiff.bridge.guidance import guided, in_first, unet_noise
+from bivdiff.bridge.sampling import Step, denoising_scheduler, step_through, unfold_step
+from bivdiff.types import Sampler
 
 
 class Steering(NamedTuple):
@@ -66,12 +66,13 @@ def t2i_adapter_residuals(
 def generate_with_control(
     unet: Any, scheduler: Any, noise: Tensor, *, controls: Sequence[Steering], residuals: Residuals,
     prompt_embeds: Tensor, negative_embeds: Tensor, guidance_scale: float, num_steps: int, batch_size: int,
+    sampler: Sampler = "ddim", guided_share: float = 1.0,
 ) -> Iterator[Step]:  # fmt: skip
     """Denoise every frame on its own, steered by its control maps.
 
     Args:
         unet: the base UNet2DConditionModel.
-        scheduler: the family's DDIMScheduler; a copy is walked, itself is left as it is.
+        scheduler: the family's, whose schedule is walked; itself is left as it is.
         noise: `(F, C, h, w)`; the control maps are eight times as large.
         controls: networks for that U-Net, at least one, all of one kind.
         residuals: what this kind adds: `controlnet_residuals` or `t2i_adapter_residuals`.
@@ -79,15 +80,18 @@ def generate_with_control(
         guidance_scale: 1 = off.
         num_steps: number of predictions.
         batch_size: frames evaluated at once; it changes memory, not the result.
+        sampler: what follows the schedule.
+        guided_share: first share of the steps that are guided.
 
     Yields:
         Steps whose latents are `(1, C, F, h, w)`.
     """
-    ddim = DDIMScheduler.from_config(scheduler.config)
+    walked = denoising_scheduler(scheduler, sampler)
+    applies = in_first(guided_share, walked, num_steps)
     maps = [control_tensor(control.control_frames, prompt_embeds) for control in controls]
 
     def predict(latents: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
-        position = int((ddim.timesteps == timestep).nonzero()[0])
+        position = int((walked.timesteps == timestep).nonzero()[0])
         chosen = [i for i, control in enumerate(controls) if control.steers(position, num_steps)]
         active = [controls[i] for i in chosen]
         guides = [maps[i].repeat(len(latents) // len(maps[i]), 1, 1, 1) for i in chosen]
@@ -99,7 +103,9 @@ def generate_with_control(
             made.append(unet_noise(unet, latents[part], timestep, text, **steering))
         return torch.cat(made)
 
-    for step in step_through(guided(predict, prompt_embeds, negative_embeds, guidance_scale), noise, ddim, num_steps):
+    for step in step_through(
+        guided(predict, prompt_embeds, negative_embeds, guidance_scale, applies), noise, walked, num_steps
+    ):
         yield unfold_step(step)
 
 

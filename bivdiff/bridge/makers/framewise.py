@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import cast
 
 import numpy as np
 from torch import Tensor
 
 from bivdiff.bridge import latents
+from bivdiff.bridge.attention import FrameLooks
 from bivdiff.bridge.loaded import LoadedModels
 from bivdiff.bridge.makers.control import (
     Residuals,
@@ -47,8 +48,13 @@ class FrameMaker:
         own_unet = IMAGE_MODELS[self.request.image_model].denoiser == "own"
         denoisers = parts.networks if own_unet else (parts.unet, *parts.networks)
         steps = MAKERS[self.request.image_model](self)
-        with self.models.running(*denoisers):
+        with self.models.running(*denoisers), self.looks.put_into(denoisers[0]):
             yield from steps
+
+    @cached_property
+    def looks(self) -> FrameLooks:
+        """What the frames see of each other."""
+        return FrameLooks(self.request.frame_attention, len(self.request.frames))
 
     def noise(self) -> Tensor:
         """Initial noise of every frame, `(F, C, h, w)`."""
@@ -77,7 +83,7 @@ def _with_control(maker: FrameMaker, residuals: Residuals) -> Iterator[Step]:
     return generate_with_control(
         parts.unet, parts.scheduler, maker.noise(), controls=controls, residuals=residuals, **maker.embeds,
         guidance_scale=request.guidance_scale, num_steps=request.num_inference_steps,
-        batch_size=maker.models.batch_size,
+        batch_size=maker.models.batch_size, sampler=request.sampler, guided_share=request.guided_share,
     )  # fmt: skip
 
 
@@ -88,6 +94,7 @@ def _by_instruction(maker: FrameMaker) -> Iterator[Step]:
         parts.networks[0], parts.scheduler, maker.noise(), source=source, **maker.embeds,
         guidance_scale=request.guidance_scale, image_guidance_scale=request.image_guidance_scale,
         num_steps=request.num_inference_steps, batch_size=maker.models.batch_size,
+        sampler=request.sampler, guided_share=request.guided_share,
     )  # fmt: skip
 
 
@@ -102,7 +109,7 @@ def _by_prompts(maker: FrameMaker) -> Iterator[Step]:
         negative_prompt=request.negative_prompt, guidance_scale=request.guidance_scale,
         num_steps=request.num_inference_steps, batch_size=maker.models.batch_size,
         cross_replace_steps=request.cross_replace_steps, self_replace_steps=request.self_replace_steps,
-        blend_words=request.blend_words, reweight=request.reweight,
+        blend_words=request.blend_words, reweight=request.reweight, looks=maker.looks,
     )  # fmt: skip
 
 
@@ -113,7 +120,7 @@ def _by_filling(maker: FrameMaker) -> Iterator[Step]:
     return generate_with_inpainting(
         parts.networks[0], parts.scheduler, noise, holes=latent_holes(masks, noise), known=known,
         **maker.embeds, guidance_scale=request.guidance_scale, num_steps=request.num_inference_steps,
-        batch_size=maker.models.batch_size,
+        batch_size=maker.models.batch_size, sampler=request.sampler, guided_share=request.guided_share,
     )  # fmt: skip
 
 

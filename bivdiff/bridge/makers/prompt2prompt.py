@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from difflib import SequenceMatcher
+from functools import partial
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
@@ -14,9 +14,9 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 from torch.nn import functional as F
 
-from bivdiff.bridge.attention import AttentionControl, TokenMap, controlled, map_size
+from bivdiff.bridge.attention import AttentionControl, FrameLooks, TokenMap, controlled, map_size
 from bivdiff.bridge.guidance import unet_noise
-from bivdiff.bridge.inversion import invert_with_image_model
+from bivdiff.bridge.inversion import invert_frames
 from bivdiff.bridge.latents import fold_frames
 from bivdiff.bridge.sampling import Step, unfold_step
 from bivdiff.errors import InputError
@@ -32,6 +32,7 @@ def edit_with_prompt2prompt(
     unet: Any, scheduler: Any, latents: Tensor, *, tokenizer: Any, embed: Callable[[str], Tensor],
     source_prompt: str, prompt: str, negative_prompt: str, guidance_scale: float, num_steps: int, batch_size: int,
     cross_replace_steps: float = 0.4, self_replace_steps: float = 0.4, blend_words: str = "", reweight: str = "",
+    looks: FrameLooks | None = None,
 ) -> Iterator[Step]:  # fmt: skip
     """Invert every frame with the prompt that describes it, and denoise it again with another prompt.
 
@@ -66,6 +67,7 @@ def edit_with_prompt2prompt(
         blend_words: words of either prompt, between spaces or commas; what differs from the source is held to where
             they are seen in either branch. Empty lets all change.
         reweight: words of `prompt` with factors for the attention they get, such as "red:2, cube:0.5".
+        looks: what the frames see of each other, where it is put into the U-Net.
 
     Yields:
         `2 * num_steps` Steps with latents `(1, C, F, h, w)`: of the inversion, then of the edited branch.
@@ -91,8 +93,8 @@ def edit_with_prompt2prompt(
     source_embeds, prompt_embeds, negative_embeds = (embed(text) for text in (source_prompt, prompt, negative_prompt))
 
     trajectory = [fold_frames(latents)]
-    inversion = invert_with_image_model(
-        unet,
+    inversion = invert_frames(
+        partial(unet_noise, unet),
         scheduler,
         latents,
         source_embeds,
@@ -108,7 +110,7 @@ def edit_with_prompt2prompt(
     if plan.token_weights is None and edit_kind(tokenizer, source_prompt, prompt) == "same":
         walked = _walk_back(trajectory)
     else:
-        predict = _Pairs(unet, source_embeds, prompt_embeds, negative_embeds, guidance_scale, batch_size)
+        predict = _Pairs(unet, source_embeds, prompt_embeds, negative_embeds, guidance_scale, batch_size, looks)
         walked = _walk_edited(predict, plan, trajectory, DDIMScheduler.from_config(scheduler.config))
     for step in walked:
         yield unfold_step(step._replace(number=num_steps + step.number, total=2 * num_steps))
@@ -214,9 +216,27 @@ def _read(tokenizer: Any, text: str) -> _Text:
 
 
 def _aligned(before: list[tuple[int, ...]], after: list[tuple[int, ...]]) -> list[tuple[int, int]]:
-    """Numbers of equal words, in an order that both texts keep."""
-    blocks = SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks()
-    return [(block.a + step, block.b + step) for block in blocks for step in range(block.size)]
+    """Numbers of equal words, as many as there can be in an order that both texts keep.
+
+    Of several ways, the one that takes the earliest words of `after`, as the published implementation has it.
+    """
+    # longest[i][j]: words that the first i and the first j have in common
+    longest = [[0] * (len(after) + 1) for _ in range(len(before) + 1)]
+    for i, old in enumerate(before, 1):
+        for j, new in enumerate(after, 1):
+            without = max(longest[i - 1][j], longest[i][j - 1])
+            longest[i][j] = max(without, longest[i - 1][j - 1] + 1) if old == new else without
+    pairs: list[tuple[int, int]] = []
+    i, j = len(before), len(after)
+    while i and j:
+        if longest[i][j] == longest[i][j - 1]:
+            j -= 1
+        elif longest[i][j] == longest[i - 1][j]:
+            i -= 1
+        else:
+            i, j = i - 1, j - 1
+            pairs.append((i, j))
+    return pairs[::-1]
 
 
 def _places_of(text: _Text, name: _Text) -> list[int]:
@@ -285,6 +305,7 @@ class _Pairs:
     negative_embeds: Tensor
     guidance_scale: float
     batch_size: int
+    looks: FrameLooks | None
 
     def __call__(
         self, source: Tensor, edited: Tensor, timestep: Tensor, plan: _Plan, number: int
@@ -322,6 +343,8 @@ class _Pairs:
     def _evaluate(self, rows: list[tuple[Tensor, Tensor]], timestep: Tensor) -> Tensor:
         pictures = torch.cat([pictures for pictures, _ in rows])
         embeds = torch.cat([embeds.expand(len(pictures), -1, -1) for pictures, embeds in rows])
+        if self.looks is not None:
+            self.looks.copies = len(rows)
         return unet_noise(self.unet, pictures, timestep, embeds)
 
 

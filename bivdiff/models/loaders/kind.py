@@ -81,6 +81,8 @@ class Kind:
             `benchmarks/footprint.py`, which runs the full-size networks on tensors without content.
         encoding: of an autoencoder's other half.
         call: how a video model is asked: `(network, latents, timestep, prompt_embeds)` to what it predicts.
+        sees_frames_by_base: of a video model: whether a frame alone is seen by the image model that it is built into,
+            and not by itself.
     """
 
     title: str
@@ -93,6 +95,7 @@ class Kind:
     footprint: Footprint = _NOTHING
     encoding: Footprint = _NOTHING
     call: Call | None = None
+    sees_frames_by_base: bool = False
 
 
 def diffusers_loader(class_name: str) -> Load:

@@ -80,7 +80,7 @@ KINDS = {
     "motion_unet": Kind(
         title="motion modules", load=_motion_unet,
         architecture=Architecture("diffusers", "MotionAdapter", MOTION_ADAPTER), in_every_step=True,
-        footprint=Footprint(1109, 68.2e6), call=_with_motion,
+        footprint=Footprint(1109, 68.2e6), call=_with_motion, sees_frames_by_base=True,
     ),
     "vidrd_unet": Kind(
         title="video model", load=_vidrd_unet, architecture=_VIDRD_UNET, prefix=VIDRD_UNET_PREFIX, in_every_step=True,
