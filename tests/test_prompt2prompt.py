@@ -10,7 +10,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
 from bivdiff.bridge.attention import AttentionControl, TokenMap, controlled, map_size
-from bivdiff.bridge.guidance import guided
+from bivdiff.bridge.guidance import guided, unet_noise
 from bivdiff.bridge.inversion import invert_frames
 from bivdiff.bridge.latents import fold_frames
 from bivdiff.bridge.makers.prompt2prompt import (
@@ -311,8 +311,7 @@ class TestPrompts:
     def test_a_refinement_that_reorders_words_keeps_as_many_as_the_published_implementation(
         self, tokenizer, before, after, published
     ):
-        """`published`: for each token of the prompt its place in the source, -1 for none, as google/prompt-to-prompt's
-        `get_mapper` gives it for these tokens."""
+        """`published`: each token's place in the source, -1 for none, by `get_mapper` of google/prompt-to-prompt."""
         matrix, own = token_map(tokenizer, before, after)
         assert [int(column.argmax()) if column.any() else -1 for column in matrix.T[: len(published)]] == published
         assert own[: len(published)].tolist() == [float(place == -1) for place in published]
