@@ -34,6 +34,19 @@ def settings_of(task: str, image_model: str, family_name: str) -> dict[str, Any]
     }  # fmt: skip
 
 
+def preset_of(name: str, task: str, image_model: str, family_name: str) -> dict[str, Any]:
+    """The settings of one of a family's other presets: what a task starts with, and what the preset has over that.
+
+    Raises:
+        InputError: there is no such family, or it has no such preset.
+    """
+    presets = family_named(family_name).other_presets
+    if name not in presets:
+        known = f"It has: {', '.join(presets)}." if presets else "It has none."
+        raise InputError(f"The family '{family_name}' has no preset '{name}'. {known}")
+    return {**settings_of(task, image_model, family_name), **presets[name]}
+
+
 def blank_request(task: str, family_name: str, image_model: str | None = None) -> GenerationRequest:
     """The settings that a task starts with, before there is a clip or a word: nothing that could be run.
 

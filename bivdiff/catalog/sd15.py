@@ -183,6 +183,7 @@ SD15 = Family(
         "normal": _annotator("normal", "normalbae", "scannet.pt", 291_000_000),
         "sketch": _annotator("sketch", "pidinet", "table5_pidinet.pth", 2_870_000),
     },
+    other_presets={"fast": {"num_inference_steps": 20, "num_inversion_steps": 20, "num_smoothing_steps": 20}},
     # Of the latent space of Stable Diffusion 1 and 2, as ComfyUI has them (comfy/latent_formats.py).
     preview=(
         (0.3512, 0.2297, 0.3227), (0.3250, 0.4974, 0.2350), (-0.2829, 0.1762, 0.2721), (-0.2120, -0.2616, -0.7177),

@@ -110,6 +110,7 @@ class Family:
             channel of scaled latents; or a file in the toybox's folder, see previews.py. Without it they are decoded.
         presets, task_presets: settings that were measured for these models, by image model and, over those, by task,
             where they differ from the paper's.
+        other_presets: settings beside those, by name, each over what the family starts with.
     """
 
     title: str
@@ -126,6 +127,7 @@ class Family:
     preview: tuple[tuple[float, float, float], ...] | str = ()
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     task_presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    other_presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def shared(self) -> tuple[ModelSpec, ...]:

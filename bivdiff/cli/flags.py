@@ -9,6 +9,7 @@ from typing import Any
 
 from bivdiff.catalog.families import FAMILIES, list_control_types
 from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.requests import preset_of
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.fields import Entry, table
 from bivdiff.studio.form import CanvasForm, MaskForm, SourceForm
@@ -47,6 +48,10 @@ def add_request_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-model", choices=IMAGE_MODELS, help=help_of(entries["image_model"], "the task's first"))
     parser.add_argument(
         "--video-model", choices=video_models, help=help_of(entries["video_model"], "the family's first")
+    )
+    presets = sorted({name for item in FAMILIES.values() for name in item.other_presets})
+    parser.add_argument(
+        "--preset", choices=presets, help="settings to start from instead of the task's own; flags go over them"
     )
     controls = table(Control)
     kind = controls["control_type"]
@@ -128,7 +133,15 @@ def flag_of(name: str) -> str:
 
 
 def changes_of(args: argparse.Namespace) -> dict[str, Any]:
-    """The request's fields as the flags give them; None leaves the task's default alone."""
+    """The request's fields as the flags give them; None leaves the task's default alone.
+
+    Raises:
+        InputError: the family has no such preset.
+    """
     changes = {name: getattr(args, name) for name in ("image_model", "video_model", *REQUEST_FLAGS)}
+    if args.preset is not None:
+        image_model = args.image_model or TASKS[args.task].image_models[0]
+        preset = preset_of(args.preset, args.task, image_model, args.family)
+        changes |= {name: value for name, value in preset.items() if changes[name] is None}
     as_none = {name: entry.none_as for name, entry in REQUEST_FLAGS.items() if entry.none_as is not None}
     return {name: None if name in as_none and value == as_none[name] else value for name, value in changes.items()}
