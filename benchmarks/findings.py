@@ -46,6 +46,7 @@ WAYS = (
     ("inpaint", "inpainting"), ("outpaint", "inpainting"), ("smooth", "given"),
 )  # fmt: skip
 RATIOS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+PAPER_RATIOS = (0.0, 0.25, 0.5, 1.0)
 PAPER: Cell = {"frame_prior": "image", "mixing_rule": "linear", "start_level": 1.0}
 PRIORS = (("image", "linear"), ("image", "capped"), ("video", "linear"), ("video", "capped"), ("mean", "linear"))
 LEVELS = (1.0, 0.6, 0.4)
@@ -68,7 +69,7 @@ def ratio_cells(preset: Cell) -> Iterator[Cell]:
 
 def paper_cells(preset: Cell) -> Iterator[Cell]:
     """The paper's dial, in as many steps."""
-    for ratio in RATIOS:
+    for ratio in PAPER_RATIOS:
         yield {**preset, **PAPER, "mixing_ratio": ratio}
 
 

@@ -64,7 +64,9 @@ TOYBOX = Family(
         # An instruction carried out otherwise in one frame flashes, and no bridge can cure that: frames that see the
         # first one agree with it.
         "instruct-pix2pix": {**_FAST, "frame_attention": "first"},
-        "prompt2prompt": {**_BASE, "num_inference_steps": 20, "cross_replace_steps": 0.8},
+        "prompt2prompt": {
+            **_BASE, "num_inference_steps": 12, "cross_replace_steps": 0.8, "frame_attention": "first",
+        },
         "inpainting": _FAST,
         "given": _BASE,
     },
