@@ -8,6 +8,9 @@ from typing import Any
 
 import gradio as gr
 
+from bivdiff.catalog.families import family_named
+from bivdiff.catalog.requests import preset_of
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import BIVDiffError
 from tabs import controls as shared
 from tabs.binding import Values, bind
@@ -20,6 +23,7 @@ OF_THE_CLIP = {
     "sample", "video", "restored", "visitor", "start", "control_video", "mask_video", "painted", "boxes", "seed",
     "random_seed",
 }  # fmt: skip
+BUILT_IN = "built-in/"  # before the names of the family's presets
 
 
 def preset_controls(context: AppContext, task: str, controls: shared.Controls) -> None:
@@ -32,11 +36,11 @@ def preset_controls(context: AppContext, task: str, controls: shared.Controls) -
     """
     names = [name for name in controls if name not in OF_THE_CLIP]
     visitor = controls["visitor"]
-    with gr.Accordion("My presets", open=False):
+    with gr.Accordion("Presets", open=False):
         with shared.fields():
             chosen = gr.Dropdown(
-                [], label="Preset", info="Settings that you saved; the clip stays", elem_id=f"{task}-preset",
-                min_width=190, scale=2,
+                _choices(context, ()), value=None, label="Preset", info="Settings that you saved; the clip stays",
+                elem_id=f"{task}-preset", min_width=190, scale=2,
             )  # fmt: skip
             name = gr.Textbox(label="Name", info="To save the settings under", max_lines=1, min_width=150)
         with gr.Row(elem_classes="bd-asides"):
@@ -45,13 +49,14 @@ def preset_controls(context: AppContext, task: str, controls: shared.Controls) -
             delete = gr.Button("Delete", size="sm", min_width=80)
         answer = shared.remark(visible=False)
     settings = {key: controls[key] for key in names}
+    model = controls["image_model"] if "image_model" in controls else visitor  # where there is no choice, what stands in its place is not read
     quick: dict[str, Any] = {"show_progress": "hidden", "concurrency_id": "presets"}
     save.click(
         bind(partial(save_preset, context, task), {"visitor": visitor, **settings}, "name"),
         [visitor, *settings.values(), name], [chosen, answer], api_name=f"{task}_preset_save", **quick,
     )  # fmt: skip
     apply.click(
-        partial(apply_preset, context, task, names), [visitor, chosen], [*settings.values(), answer],
+        partial(apply_preset, context, task, names), [visitor, chosen, model], [*settings.values(), answer],
         api_name=f"{task}_preset", **quick,
     )  # fmt: skip
     delete.click(
@@ -62,12 +67,15 @@ def preset_controls(context: AppContext, task: str, controls: shared.Controls) -
 
 
 def list_presets(context: AppContext, task: str, visitor: str) -> Any:
-    """The names of a visitor's presets, as choices; none where they cannot be read, which the history tells."""
+    """The family's presets and a visitor's own, as choices; of these none where they cannot be read.
+
+    Why they cannot be read is told by the history.
+    """
     try:
         names = list(context.runs.presets.of(visitor_of(visitor).owner, _key(context, task)))
     except BIVDiffError:
         names = []
-    return gr.update(choices=names, value=None)
+    return gr.update(choices=_choices(context, names), value=None)
 
 
 @telling
@@ -81,20 +89,36 @@ def save_preset(context: AppContext, task: str, values: Values, name: str) -> tu
     settings = {field: value for field, value in values.items() if field != "visitor"}
     context.runs.presets.save(owner, key, (name or "").strip(), settings)
     names = list(context.runs.presets.of(owner, key))
-    return gr.update(choices=names, value=name.strip()), _answer(context.runs.trouble or "Saved.")
+    return gr.update(choices=_choices(context, names), value=name.strip()), _answer(context.runs.trouble or "Saved.")
 
 
 @telling
-def apply_preset(context: AppContext, task: str, names: Sequence[str], visitor: str, chosen: str) -> list[Any]:
+def apply_preset(
+    context: AppContext, task: str, names: Sequence[str], visitor: str, chosen: str, image_model: str = ""
+) -> list[Any]:
     """The settings of a preset for the controls `names`; what it does not know stays as it is.
+
+    Args:
+        context: knows the family, and where visitors' own are kept.
+        task: key of the catalog's tasks.
+        names: of the controls that are filled.
+        visitor: who asks.
+        chosen: a visitor's own preset, or one of the family's.
+        image_model: that the tab has chosen, for one of the family's; of a task with one, that.
 
     Raises:
         gr.Error: there is none of that name, or they cannot be read.
     """
     known = context.runs.presets.of(visitor_of(visitor).owner, _key(context, task))
-    if chosen not in known:
+    built_in = {f"{BUILT_IN}{name}": name for name in family_named(context.family).other_presets}
+    if chosen in known:
+        settings = known[chosen]
+    elif chosen in built_in:
+        models = TASKS[task].image_models
+        model = image_model if image_model in models else models[0]
+        settings = preset_of(built_in[chosen], task, model, context.family)
+    else:
         raise gr.Error("No preset is chosen. Choose one, or save these settings under a name.", print_exception=False)
-    settings = known[chosen]
     updates = [gr.update(value=settings[name]) if name in settings else gr.skip() for name in names]
     return [*updates, _answer("Applied.")]
 
@@ -108,6 +132,14 @@ def delete_preset(context: AppContext, task: str, visitor: str, chosen: str) -> 
     """
     context.runs.presets.delete(visitor_of(visitor).owner, _key(context, task), chosen or "")
     return list_presets(context, task, visitor), _answer("Deleted." if chosen else "No preset is chosen.")
+
+
+def _choices(context: AppContext, names: Sequence[str]) -> list[tuple[str, str]]:
+    """The family's presets first, then the visitor's own."""
+    built_in = [
+        (f"{name.capitalize()} (built in)", f"{BUILT_IN}{name}") for name in family_named(context.family).other_presets
+    ]
+    return [*built_in, *((name, name) for name in names)]
 
 
 def _key(context: AppContext, task: str) -> str:

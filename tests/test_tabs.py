@@ -453,16 +453,26 @@ class TestPresets:
     def test_settings_come_back_under_their_name(self):
         context = fake_context(FakeRun())
         chosen, told = self.saved(context, " night ", mixing_ratio=0.4, guidance_scale=3.0)
-        assert (chosen["choices"], chosen["value"]) == (["night"], "night")
+        built_in = [("Paper (built in)", "built-in/paper")]
+        assert (chosen["choices"], chosen["value"]) == ([*built_in, ("night", "night")], "night")
         assert "Saved" in told["value"]
         names = ("guidance_scale", "mixing_rule")
         guidance, rule, told = presets.apply_preset(context, "control", names, self.OWNER, "night")
         assert guidance["value"] == 3.0
         assert "value" not in rule  # the preset does not know it
         assert "Applied" in told["value"]
-        assert presets.list_presets(context, "edit", self.OWNER)["choices"] == []
-        assert presets.list_presets(context, "control", "b" * 32)["choices"] == []
-        assert presets.delete_preset(context, "control", self.OWNER, "night")[0]["choices"] == []
+        assert presets.list_presets(context, "edit", self.OWNER)["choices"] == built_in
+        assert presets.list_presets(context, "control", "b" * 32)["choices"] == built_in
+        assert presets.delete_preset(context, "control", self.OWNER, "night")[0]["choices"] == built_in
+
+    def test_the_familys_own_presets_fill_in_what_they_say_for_the_chosen_image_model(self):
+        context = fake_context(FakeRun())
+        names = ("mixing_ratio", "frame_prior", "start_level", "num_smoothing_steps", "guidance_scale", "prompt")
+        of_the_paper = {"instruct-pix2pix": (1.0, 4.0), "prompt2prompt": (0.25, 4.0)}
+        for model, (ratio, guidance) in of_the_paper.items():
+            *updates, told = presets.apply_preset(context, "edit", names, self.OWNER, "built-in/paper", model)
+            assert [update.get("value") for update in updates] == [ratio, "image", 1.0, 20, guidance, None]
+            assert "Applied" in told["value"]
 
     def test_what_cannot_be_kept_or_found_is_told_on_the_page(self, monkeypatch):
         context = fake_context(FakeRun())
@@ -475,6 +485,8 @@ class TestPresets:
             raise InputError("The history is locked.")
 
         monkeypatch.setattr(context.runs.presets, "of", locked)
-        assert presets.list_presets(context, "control", self.OWNER)["choices"] == []
+        assert presets.list_presets(context, "control", self.OWNER)["choices"] == [
+            ("Paper (built in)", "built-in/paper")
+        ]
         with pytest.raises(gr.Error, match="The history is locked"):
             presets.apply_preset(context, "control", (), self.OWNER, "night")

@@ -30,7 +30,7 @@ _CONTROL: dict[str, Any] = {**_FAST, "guidance_scale": 5.5}
 # What the paper does, in fewer steps than its 50: these small models need no more.
 _PAPER: dict[str, Any] = {
     name: getattr(GenerationRequest, name)
-    for name in ("mixing_ratio", "frame_prior", "start_level", "sampler", "guided_share", "frame_attention")
+    for name in ("frame_prior", "start_level", "sampler", "guided_share", "frame_attention")
 } | {"num_inference_steps": 20, "num_inversion_steps": 20, "num_smoothing_steps": 20}
 
 TOYBOX = Family(
