@@ -36,6 +36,8 @@ class Entry:
         unit: of a number, in words.
         none_as: the number that stands for None where a control can hold nothing else.
         choices: values that are valid, each with its label.
+        depends_on: another field, whose value says how `info` goes on; empty where there is none.
+        infos: how `info` goes on, for each value of that field.
         optional: whether None is valid too.
     """
 
@@ -50,6 +52,8 @@ class Entry:
     unit: str = ""
     none_as: float | None = None
     choices: Mapping[Any, str] | None = None
+    depends_on: str = ""
+    infos: Mapping[Any, str] | None = None
     optional: bool = False
 
     @property
@@ -59,6 +63,11 @@ class Entry:
             return f"{_say(self.low)} to {_say(self.high)} {self.unit}".strip()
         *most, last = self.choices or ("",)
         return f"{', '.join(most)} or {last}" if most else last
+
+    def info_where(self, value: Any) -> str:
+        """The info line where the field that it depends on has this value, or one that is not known."""
+        more = (self.infos or {}).get(value, "")
+        return f"{self.info}; {more}" if more else self.info
 
     def check(self, name: str, value: Any) -> None:
         """Refuse what is not valid.

@@ -27,6 +27,11 @@ PRIOR_LABELS: Mapping[FramePrior, str] = {
     "image": "The image model's (the paper)", "video": "The video model's, frame by frame",
     "mean": "The clip's own, at rest (free)",
 }  # fmt: skip
+RATIO_EFFECTS: Mapping[FramePrior, str] = {
+    "image": "towards 1 it is smoother, and colours drift",
+    "video": "towards 1 it is calmer, colours stay, and fast motion suffers last",
+    "mean": "higher is calmer, and beyond 0.4 motion smears",
+}  # fmt: skip
 FRAME_PRIORS: tuple[FramePrior, ...] = tuple(PRIOR_LABELS)
 SAMPLER_LABELS: Mapping[Sampler, str] = {
     "ddim": "DDIM (the paper)", "dpm++": "DPM-Solver++", "unipc": "UniPC",
@@ -47,8 +52,8 @@ def _guidance(label: str, info: str) -> dict[str, Any]:
     return number(label, info, 1, 30, 0.5)
 
 
-def _share(label: str, info: str) -> dict[str, Any]:
-    return number(label, info, 0, 1, 0.05)
+def _share(label: str, info: str, **more: Any) -> dict[str, Any]:
+    return number(label, info, 0, 1, 0.05, **more)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -151,8 +156,7 @@ class GenerationRequest:
     mixing_ratio: float = field(
         default=1.0,
         metadata=_share(
-            "Mixing ratio",
-            "How far the clip is drawn towards the frame noise: 0 keeps the frames, flicker included; 1 is calmest",
+            "Mixing ratio", "0 keeps the frames, flicker included", depends_on="frame_prior", infos=RATIO_EFFECTS
         ),
     )
     mixing_rule: MixingRule = field(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import gradio as gr
 
+from bivdiff.bridge.inputs import framewise_inputs
 from bivdiff.catalog.families import family_named
-from bivdiff.catalog.image_models import IMAGE_MODELS, title_of
+from bivdiff.catalog.image_models import BRIDGE, IMAGE_MODELS, title_of
 from bivdiff.catalog.own import are_allowed
 from bivdiff.catalog.requests import blank_request
 from bivdiff.catalog.tasks import TASKS
@@ -201,20 +203,15 @@ def bridge_controls(context: AppContext, task: str, image_model: gr.Radio | None
     Args:
         context: knows the family.
         task: key of the catalog's tasks.
-        image_model: the choice of one, whose own default the ratio then follows.
+        image_model: the choice of one, whose own defaults the bridge then follows.
     """
     defaults = defaults_of(context, task)
-    ratio = setting(
-        "mixing_ratio", defaults.mixing_ratio, more=paper_words(defaults.image_model),
-        elem_id=f"{task}-mixing-ratio", elem_classes="bd-ratio",
-    )  # fmt: skip
-    if image_model is not None:
-        # Only where the user chooses another: what is restored keeps its ratio.
-        image_model.input(
-            lambda model, now: follow_ratio(context, task, model, now), [image_model, ratio], ratio,
-            show_progress="hidden", queue=False, api_visibility="private",
-        )  # fmt: skip
-    controls: Controls = {"mixing_ratio": ratio}
+    controls: Controls = {
+        "mixing_ratio": setting(
+            "mixing_ratio", defaults.mixing_ratio, elem_id=f"{task}-mixing-ratio", elem_classes="bd-ratio",
+            info=ratio_info(defaults.image_model, *(getattr(defaults, name) for name in BRIDGE)),
+        )
+    }  # fmt: skip
     videos = list(family_named(context.family).video_models)
     if len(videos) > 1:
         controls["video_model"] = gr.Dropdown(
@@ -225,7 +222,7 @@ def bridge_controls(context: AppContext, task: str, image_model: gr.Radio | None
         controls["frame_prior"] = setting("frame_prior", defaults.frame_prior, elem_id=f"{task}-frame-prior")
         controls["mixing_rule"] = setting("mixing_rule", defaults.mixing_rule, elem_id=f"{task}-mixing-rule")
     with fields():
-        return controls | {
+        controls |= {
             "start_level": setting("start_level", defaults.start_level, elem_id=f"{task}-start-level"),
             "random_seed": gr.Checkbox(
                 True, label="Random seed", info="Off repeats the seed beside", elem_id=f"{task}-random-seed",
@@ -233,26 +230,83 @@ def bridge_controls(context: AppContext, task: str, image_model: gr.Radio | None
             ),
             "seed": setting("seed", 0, min_width=130, elem_id=f"{task}-seed"),
         }  # fmt: skip
+    _wire_bridge(context, task, controls, image_model)
+    return controls
 
 
-def paper_words(image_model: str) -> str:
-    """Which mixing ratio the paper takes; empty where it made no frames."""
+def _wire_bridge(context: AppContext, task: str, controls: Controls, image_model: gr.Radio | None) -> None:
+    """Keep the ratio's info line true, and let the bridge follow the image model."""
+    quick: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+    parts = [controls[name] for name in BRIDGE]
+    watched: list[Any] = [image_model, *parts]
+    told: Callable[..., Any] = say_ratio
+    if image_model is None:
+        watched, told = parts, partial(say_ratio, defaults_of(context, task).image_model)
+    else:  # only where the user chooses another: what is restored keeps its bridge
+        image_model.input(lambda model, *now: follow_bridge(context, task, model, *now), watched, parts, **quick)
+    gr.on([part.change for part in watched], told, watched, parts[0], trigger_mode="always_last", **quick)
+
+
+def say_ratio(image_model: str, *bridge: Any) -> Any:
+    """The ratio's info line for the image model and the values of `BRIDGE` that are chosen now."""
+    return gr.update(info=ratio_info(image_model, *bridge)) if image_model in IMAGE_MODELS else gr.skip()
+
+
+def ratio_info(image_model: str, *bridge: Any) -> str:
+    """What the mixing ratio does with the chosen frame noise, and what the paper takes; `bridge` is as in `BRIDGE`."""
+    chosen = dict(zip(BRIDGE, bridge, strict=True))
+    line = table(GenerationRequest)["mixing_ratio"].info_where(chosen["frame_prior"])
+    return f"{line}. {paper_words(image_model, chosen)}".strip()
+
+
+def paper_words(image_model: str, chosen: Mapping[str, Any]) -> str:
+    """Which mixing ratio the paper takes, or that the chosen one is; empty where the paper made no frames.
+
+    Args:
+        image_model: key of `IMAGE_MODELS`.
+        chosen: the fields of `BRIDGE`: a ratio is the paper's only with its noise, its rule and its whole schedule.
+    """
     model = IMAGE_MODELS[image_model]
-    return f"The paper takes {model.paper_ratio:g} for {_told_name(model.title)}." if model.makes_frames else ""
+    paper, name = model.paper_bridge, _told_name(model.title)
+    if not model.makes_frames:
+        return ""
+    if chosen == paper:
+        return f"This is the paper's bridge for {name}."
+    told = f"The paper takes {model.paper_ratio:g} for {name}"
+    return f"{told}." if chosen["frame_prior"] == paper["frame_prior"] else f"{told}, with the image model's noise."
 
 
-def follow_ratio(context: AppContext, task: str, image_model: str, now: float) -> Any:
-    """The ratio's help for another image model, and its default, unless the user has chosen a ratio already."""
-    usual = {model: defaults_of(context, task, model).mixing_ratio for model in TASKS[task].image_models}
-    if image_model not in usual:
-        return gr.skip()
-    value = usual[image_model] if now in usual.values() else now
-    entry = table(GenerationRequest)["mixing_ratio"]
-    return gr.update(info=f"{entry.info}. {paper_words(image_model)}", value=value)
+def follow_bridge(context: AppContext, task: str, image_model: str, *now: Any) -> list[Any]:
+    """The values of `BRIDGE` for another image model: its defaults, and what the user has chosen stays.
+
+    Ratio, noise and rule are one choice, since a ratio means something else with another noise; the start level is
+    another. A choice is the user's own where none of the task's image models has it as its default.
+    """
+    models = TASKS[task].image_models
+    if image_model not in models:
+        return [gr.skip() for _ in BRIDGE]
+    usual = {model: [getattr(defaults_of(context, task, model), name) for name in BRIDGE] for model in models}
+    given, followed = list(now), []
+    for part in (slice(0, 3), slice(3, 4)):
+        is_usual = given[part] in [each[part] for each in usual.values()]
+        followed += usual[image_model][part] if is_usual else given[part]
+    return followed
 
 
-def step_controls(defaults: GenerationRequest, elsewhere: Sequence[str] = ()) -> Controls:
-    """Steps and guidance of the three stages, but for those in `elsewhere`, which the tab has in another place."""
+SAMPLING = ("sampler", "guided_share")
+"""Settings of image models that start from noise of their own."""
+
+
+def step_controls(
+    defaults: GenerationRequest, elsewhere: Sequence[str] = (), image_model: gr.Radio | None = None
+) -> Controls:
+    """Steps and guidance of the three stages, and how the frames are sampled where the image model reads that.
+
+    Args:
+        defaults: of the task.
+        elsewhere: settings that the tab has in another place, or not at all.
+        image_model: the choice of one; what the chosen one does not read is hidden.
+    """
     steps = (
         "num_inference_steps", "guidance_scale", "num_smoothing_steps", "smoothing_guidance_scale",
         "num_inversion_steps", "inversion_guidance_scale",
@@ -264,17 +318,47 @@ def step_controls(defaults: GenerationRequest, elsewhere: Sequence[str] = ()) ->
             with fields():
                 for name in pair:
                     controls[name] = setting(name, getattr(defaults, name))
+        if IMAGE_MODELS[defaults.image_model].makes_frames:
+            with fields() as sampling:
+                for name in SAMPLING:
+                    controls[name] = setting(name, getattr(defaults, name))
+            _show_where_read(sampling, SAMPLING[0], image_model)
     return controls
 
 
-def advanced_controls(context: AppContext, defaults: GenerationRequest, with_noise: bool = True) -> Controls:
-    """Settings of the method that are rarely touched, and of memory. Call it inside the tab's "Advanced" part."""
+def _show_where_read(part: Any, name: str, image_model: gr.Radio | None) -> None:
+    """Hide a part of the tab while an image model is chosen that does not read the field."""
+    if image_model is not None:
+        image_model.change(
+            lambda model: gr.update(visible=reads(model, name)), image_model, part, show_progress="hidden",
+            queue=False, api_visibility="private",
+        )  # fmt: skip
+
+
+def reads(image_model: str, name: str) -> bool:
+    """Whether an image model reads a field of the request to make its frames."""
+    return image_model in IMAGE_MODELS and name in framewise_inputs(image_model).fields
+
+
+def advanced_controls(
+    context: AppContext, defaults: GenerationRequest, with_noise: bool = True, image_model: gr.Radio | None = None
+) -> Controls:
+    """Settings of the method that are rarely touched, and of memory. Call it inside the tab's "Advanced" part.
+
+    Args:
+        context: knows the family.
+        defaults: of the task.
+        with_noise: whether frames start from noise, which they may share.
+        image_model: the choice of one; what the chosen one does not read is hidden.
+    """
     controls: Controls = {}
     if IMAGE_MODELS[defaults.image_model].makes_frames:
         controls["frame_attention"] = setting("frame_attention", defaults.frame_attention)
     with fields():
         if with_noise:
-            controls["noise_sharing"] = setting("noise_sharing", defaults.noise_sharing)
+            with gr.Column(min_width=180, elem_classes="bd-group") as noise:
+                controls["noise_sharing"] = setting("noise_sharing", defaults.noise_sharing)
+            _show_where_read(noise, "noise_sharing", image_model)
         controls["frame_batch_size"] = setting("frame_batch_size", defaults.frame_batch_size)
         window = family_named(context.family).video_models[defaults.video_model].window
         controls["window"] = setting("window", defaults.window, more=f"Here that is {window}")

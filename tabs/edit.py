@@ -43,9 +43,9 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
             shared.word_list(context)
             controls |= shared.other_prompts(defaults)
             controls |= shared.bridge_controls(context, TASK, controls["image_model"])
-            controls |= shared.step_controls(defaults, elsewhere=["guidance_scale"])
+            controls |= shared.step_controls(defaults, ["guidance_scale"], controls["image_model"])
             with gr.Accordion("Advanced", open=False):
-                controls |= shared.advanced_controls(context, defaults)
+                controls |= shared.advanced_controls(context, defaults, image_model=controls["image_model"])
             preset_controls(context, TASK, controls)
             buttons = shared.run_controls(TASK)
     built = add_result(context, read_job, TASK, controls, buttons, page.queue)

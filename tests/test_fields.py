@@ -11,6 +11,7 @@ import pytest
 from fake_run import FakeRun, fake_context
 from gradio.utils import get_function_description
 
+from bivdiff.bridge.inputs import framewise_inputs
 from bivdiff.catalog.requests import blank_request
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.cli.flags import CONTROL_FLAGS, MASK_FLAGS, REQUEST_FLAGS, SOURCE_FLAGS
@@ -85,6 +86,7 @@ def test_a_flag_has_the_words_the_bounds_and_the_default_of_the_table(command, n
     assert words.startswith(f"{entry.label}: {entry.info[0].lower()}{entry.info[1:]}")
     if entry.kind == "number":
         assert entry.bounds in words
+        assert all(f"--frame-prior {key}, {more}" in words for key, more in (entry.infos or {}).items())
         assert flag.type is (int if entry.whole else float)
     if entry.choices:
         assert tuple(flag.choices) == tuple(entry.choices)
@@ -131,7 +133,8 @@ def test_a_control_has_the_words_the_bounds_and_the_default_of_the_table(control
         seen.add(name)
         if (task, name) not in OWN_WORDS:
             assert shown.label == entry.label, where
-            assert shown.info.startswith(entry.info), where
+            depends = getattr(blank_request(task, family), entry.depends_on) if entry.depends_on else None
+            assert shown.info.startswith(entry.info_where(depends)), where
         if entry.kind == "number":
             assert shown.minimum == (entry.low if entry.none_as is None else entry.none_as), where
             assert shown.maximum == (entry.high if name != "num_frames" else Settings.max_frames), where
@@ -145,6 +148,20 @@ def test_a_control_has_the_words_the_bounds_and_the_default_of_the_table(control
             assert shown.value == entry.default, where
     unseen = {name for name, entry in SHOWN.items() if entry.kind != "pictures"} - seen
     assert unseen == {"task", "family"}  # the tab is the one, the page the other
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_tab_has_a_control_for_every_setting_that_one_of_its_image_models_reads(controls, task):
+    read = {"mixing_ratio", "frame_prior", "mixing_rule", "start_level"}
+    for model in TASKS[task].image_models:
+        read |= framewise_inputs(model).fields
+    settings = {name for name in read if table(GenerationRequest)[name].kind != "pictures"} - {"image_model"}
+    settings -= set() if task in {"inpaint", "outpaint"} else {"feather", "preserve_known"}  # no mask, nothing known
+    shown = {name for family, of, name in controls if (family, of) == ("toybox", task)}
+    assert settings - shown == ({"prompt"} & settings if task == "smooth" else set())
+    assert {"sampler", "guided_share", "frame_attention"} & shown == (
+        set() if task == "smooth" else {"sampler", "guided_share", "frame_attention"}
+    )
 
 
 def test_the_pages_endpoints_take_what_the_request_takes(controls):

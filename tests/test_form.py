@@ -57,15 +57,26 @@ def opened(monkeypatch):
     return counts
 
 
+BRIDGED = {"mixing_ratio": 0.35, "frame_prior": "video", "mixing_rule": "capped", "start_level": 0.6}
+MADE = {"frame_attention": "both", "sampler": "unipc", "guided_share": 0.5}
+
+
+def flags_of(settings):
+    return [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+
+
 TASKS = {
-    "control": (control, {"prompt": PROMPT, "control_type": "depth", "conditioning_scale": 0.5, "control_end": 0.5},
-                ["--control-type", "depth", "--controlnet-conditioning-scale", "0.5", "--control-end", "0.5"]),
-    "edit": (edit, {"instruction": PROMPT, "source_prompt": "a cube"}, ["--source-prompt", "a cube"]),
+    "control": (control, {"prompt": PROMPT, "control_type": "depth", "conditioning_scale": 0.5, "control_end": 0.5,
+                          **BRIDGED, **MADE},
+                ["--control-type", "depth", "--controlnet-conditioning-scale", "0.5", "--control-end", "0.5",
+                 *flags_of(BRIDGED | MADE)]),
+    "edit": (edit, {"instruction": PROMPT, "source_prompt": "a cube", **MADE},
+             ["--source-prompt", "a cube", *flags_of(MADE)]),
     "inpaint": (inpaint, {"prompt": PROMPT, "mask_source": "boxes", "boxes": "10%, 10%, 50%, 50%"},
                 ["--box", "10%,10%,50%,50%"]),
     "outpaint": (outpaint, {"prompt": PROMPT, "left": "25%", "right": "25%"}, []),
-    "smooth": (smooth, {"prompt": PROMPT, "start": 0.125, "stride": 2, "num_frames": 3},
-               ["--start", "0.125", "--frame-stride", "2", "--num-frames", "3"]),
+    "smooth": (smooth, {"prompt": PROMPT, "start": 0.125, "stride": 2, "num_frames": 3, **BRIDGED},
+               [*flags_of(BRIDGED), "--start", "0.125", "--frame-stride", "2", "--num-frames", "3"]),
 }  # fmt: skip
 
 
@@ -79,6 +90,8 @@ def test_the_page_and_the_command_line_make_the_same_request(context, opened, ta
     request, fps = read_form(form_of(build_parser().parse_args(command)))
     assert opened == {clip.name: 2}
     assert request.settings() == page.request.settings()
+    asked = {name: value for name, value in values.items() if name in BRIDGED | MADE}
+    assert asked == {name: request.settings()[name] for name in asked}
     assert fps == page.fps
     np.testing.assert_array_equal(request.frames, page.request.frames)
     np.testing.assert_array_equal(request.masks, page.request.masks)

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from bivdiff.types import GenerationRequest
 
+BRIDGE = ("mixing_ratio", "frame_prior", "mixing_rule", "start_level")
+"""Fields of the request that say how the frames are bridged."""
 OWN_UNET = "unet"
 """The name of an image model's own U-Net among a family's networks."""
 
@@ -101,9 +103,14 @@ class ImageModel:
         return self.denoiser != "none"
 
     @property
+    def paper_bridge(self) -> dict[str, Any]:
+        """The fields of `BRIDGE` as the paper has them for it."""
+        return {name: self.paper.get(name, getattr(GenerationRequest, name)) for name in BRIDGE}
+
+    @property
     def paper_ratio(self) -> float:
         """The mixing ratio that the paper has for it."""
-        ratio: float = self.paper.get("mixing_ratio", GenerationRequest.mixing_ratio)
+        ratio: float = self.paper_bridge["mixing_ratio"]
         return ratio
 
 

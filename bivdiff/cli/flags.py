@@ -102,6 +102,7 @@ def _add_flag(parser: argparse._ActionsContainer, name: str, entry: Entry, **opt
 def help_of(entry: Entry, default: Any = None) -> str:
     """The words of a field, its bounds, and what it is where the flag is not given."""
     words = f"{entry.label}: {entry.info[0].lower()}{entry.info[1:]}"
+    words += "".join(f"; with {flag_of(entry.depends_on)} {key}, {more}" for key, more in (entry.infos or {}).items())
     known = [entry.bounds if entry.kind == "number" else ""]
     known += [f"default: {_in_words(default)}"] if default not in {None, ""} else []
     said = "; ".join(part for part in known if part)
