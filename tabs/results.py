@@ -13,7 +13,6 @@ import numpy as np
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.studio.history.files import map_names
 from bivdiff.types import Control, GenerationRequest, GenerationResult, StepEvent
-from bivdiff.units import finite
 from tabs.widgets.player import film_buttons, player_value, served, tile
 
 CONTROL_LABELS = {
@@ -22,6 +21,17 @@ CONTROL_LABELS = {
     "segmentation": "Regions", "lineart-anime": "Anime line art", "shuffle": "Shuffled content",
     "instruction": "Instruction", "tile": "Tile",
 }  # fmt: skip
+SCORED = {
+    "excess_flicker": ("bridged", "Flicker", 1), "framewise_excess_flicker": ("framewise", "Flicker", 1),
+    "true_sharpness": ("bridged", "Sharpness (truth = 1)", 2),
+    "framewise_true_sharpness": ("framewise", "Sharpness (truth = 1)", 2),
+    "sharpness": ("bridged", "Sharpness (frame by frame = 1)", 2),
+    "flicker": ("bridged", "Change from frame to frame", 1),
+    "framewise_flicker": ("framewise", "Change from frame to frame", 1),
+    "source_flicker": ("source", "Change from frame to frame", 1),
+}  # fmt: skip
+"""The scores of a run: of which clip each is, what it is called below it, and its digits. The last three, which count
+motion, are of runs that an earlier version kept."""
 
 
 class LiveTiles:
@@ -133,29 +143,48 @@ def result_player(
     made = {"framewise": result.framewise_frames, "bridged": result.frames}
     maps = {control_place(number): frames for number, frames in enumerate(result.control_frames, 1)}
     tiles = result_tiles(request.task, {**given, **maps, **made}, request.controls, sheets)
-    next(iter(tiles.values()))["scores"] = {"Flicker": _number(scores["source_flicker"])}
     names = {name: control_place(number) for number, name in enumerate(map_names(len(maps)), 1)}
     for key, path in files.items():
         if (place := names.get(key, key)) in tiles:
             tiles[place]["file"] = served(path)
-    sharpness = scores["sharpness"]  # against the frame-wise clip, which is 1 in it
-    if "framewise" in tiles:
-        tiles["framewise"]["scores"] = _figures(scores["framewise_flicker"], sharpness and 1.0)
-    tiles["bridged"]["scores"] = _figures(scores["flicker"], sharpness)
+    for key, figures in scores_by_clip(scores, request.image_model).items():
+        if key in tiles:
+            tiles[key]["scores"] = figures
     kept = {"GIF": "gif", "PNG frames (zip)": "pngs"}
     downloads = [{"label": label, "file": served(files[key])} for label, key in kept.items() if key in files]
     downloads += film_buttons(run_id) if files else []
-    return player_value(list(tiles.values()), fps, _facts(result), downloads)
+    return player_value(list(tiles.values()), fps, [*steadiness_fact(scores), *_facts(result)], downloads)
 
 
 def scores_of(result: GenerationResult) -> dict[str, Any]:
     """What a run is scored by in its record and in the history, ready for JSON."""
-    return {
-        "flicker": finite(_flicker(result.frames)),
-        "framewise_flicker": finite(_flicker(result.framewise_frames)),
-        "source_flicker": finite(_flicker(result.request.frames)),
-        "sharpness": finite(_sharpness(result.frames, result.framewise_frames)),
-    }
+    from bivdiff.compare.steadiness import figures_of  # half a second to import, and the first page needs none of it
+
+    return figures_of(result)
+
+
+def scores_by_clip(scores: Mapping[str, Any], image_model: str) -> dict[str, dict[str, str]]:
+    """What stands below each clip of a run, by its key and by what it is of.
+
+    Args:
+        scores: as `scores_of` gives them, or an earlier version's.
+        image_model: key of the catalog's image models; given frames are the source.
+    """
+    model = IMAGE_MODELS.get(image_model)
+    framewise = "framewise" if model is None or model.makes_frames else "source"
+    shown: dict[str, dict[str, str]] = {"source": {}, "framewise": {}, "bridged": {}}
+    for name, (clip, label, digits) in SCORED.items():
+        if name in scores and (name != "sharpness" or "true_sharpness" not in scores):
+            shown[framewise if clip == "framewise" else clip][label] = _number(scores[name], digits)
+    if "true_sharpness" not in scores and scores.get("sharpness") is not None:
+        shown[framewise][SCORED["sharpness"][1]] = _number(1.0, 2)
+    if "excess_flicker" in scores and framewise == "framewise":
+        shown["source"] = {"Flicker": _number(None if scores["excess_flicker"] is None else 0.0)}
+    if framewise == "source":
+        theirs, yours = SCORED["sharpness"][1], "Sharpness (your frames = 1)"
+        shown = {clip: {yours if label == theirs else label: text for label, text in figures.items()}
+                 for clip, figures in shown.items()}  # fmt: skip
+    return shown
 
 
 def record_of(result: GenerationResult, fps: float, scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,20 +212,10 @@ def _given(request: GenerationRequest) -> dict[str, np.ndarray]:
     return given
 
 
-def _flicker(frames: np.ndarray) -> float:
-    from bivdiff.pixels.metrics import temporal_flicker  # half a second to import, and the first page needs none of it
-
-    return temporal_flicker(frames)
-
-
-def _sharpness(frames: np.ndarray, reference: np.ndarray) -> float:
-    from bivdiff.pixels.metrics import relative_sharpness
-
-    return relative_sharpness(frames, reference)
-
-
-def _figures(flicker: float | None, sharpness: float | None) -> dict[str, str]:
-    return {"Flicker": _number(flicker), "Sharpness": _number(sharpness, 2)}
+def steadiness_fact(scores: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How calm the bridged clip is, in words, as a fact below the clips; of an earlier version's run there is none."""
+    words = scores.get("steadiness")
+    return [("The bridged clip is", str(words))] if words else []
 
 
 def _facts(result: GenerationResult) -> list[tuple[str, str]]:
@@ -216,4 +235,4 @@ def _cost(result: GenerationResult, stage: str) -> str:
 
 
 def _number(value: float | None, digits: int = 1) -> str:
-    return "none" if value is None else f"{value:.{digits}f}"
+    return "not measured" if value is None else f"{value:.{digits}f}"

@@ -221,8 +221,10 @@ def test_a_finished_run_shows_its_clips_scores_seconds_and_files(context, page, 
     tiles = {tile["label"]: tile for tile in view.player["tiles"]}
     assert list(tiles) == ["Source", "Control map", "Frame by frame", "Bridged"]
     assert all(tile["sheet"]["count"] == 8 for tile in tiles.values())
-    assert list(tiles["Bridged"]["scores"]) == ["Flicker", "Sharpness"]
-    assert list(tiles["Source"]["scores"]) == ["Flicker"]
+    # Each frame has other colours at other places, and none flickers.
+    assert list(tiles["Bridged"]["scores"]) == ["Flicker", "Sharpness (frame by frame = 1)"]
+    assert tiles["Source"]["scores"] == {"Flicker": "0.0"}
+    assert view.player["facts"][0][0] == "The bridged clip is"
     assert ["Seed", "7"] in view.player["facts"]
     assert ["Smoothing", "1.0 s"] in view.player["facts"]
     assert [one["label"] for one in view.player["downloads"]] == ["GIF", "PNG frames (zip)", "Film", "Film, square"]
@@ -379,11 +381,14 @@ EXACT = [
     ("control", {"controls": (Control(control_type="depth", conditioning_scale=0.6, start=0.1, end=0.83),)}),
     ("control", {"image_model": "t2i-adapter", "mixing_ratio": 0.333, "noise_sharing": 0.15,
                  "controls": (Control(), Control(control_type="depth", conditioning_scale=1.25))}),
+    ("control", {"frame_prior": "video", "mixing_rule": "capped", "start_level": 0.6, "frame_attention": "both",
+                 "sampler": "dpm++", "guided_share": 0.35}),
     ("edit", {"image_guidance_scale": 1.7, "source_prompt": "a red cube", "window": 4}),
     ("edit", {"image_model": "prompt2prompt", "source_prompt": "a red cube", "blend_words": "cube", "seed": 0}),
     ("inpaint", {"feather": 9, "preserve_known": False, "video_prompt": "a street"}),
     ("outpaint", {"num_smoothing_steps": 3, "mixing_rule": "slerp"}),
-    ("smooth", {"smoothing_guidance_scale": 2.5, "num_inversion_steps": 100, "num_inference_steps": 11}),
+    ("smooth", {"frame_prior": "mean", "start_level": 0.85, "smoothing_guidance_scale": 2.5,
+                "num_inversion_steps": 100, "num_inference_steps": 11}),
 ]  # fmt: skip
 
 
@@ -488,7 +493,7 @@ def test_runs_are_compared_by_what_tells_them_apart(context, page, clip):
     assert shown["visible"]
     assert [cell["label"] for cell in value["tiles"]] == ["Mixing ratio 0", "Mixing ratio 0.5"]
     assert [cell["sublabel"] for cell in value["tiles"]] == ["Seed 1", "Seed 2"]
-    assert list(value["tiles"][0]["scores"]) == ["Flicker", "Sharpness"]
+    assert list(value["tiles"][0]["scores"]) == ["Flicker", "Sharpness (frame by frame = 1)"]
     assert value["numFrames"] == 8
 
 

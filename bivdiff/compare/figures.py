@@ -120,7 +120,7 @@ def trade_off_svg(result: SweepResult) -> str:
 def _lines(cells: Sequence[Cell | None]) -> list[_Line]:
     """The scores of cells, NaN in the places of those that were not made."""
     made = [cell for cell in cells if cell]
-    at_rest = bool(made) and all(math.isfinite(cell.scores.get("background_flicker", math.nan)) for cell in made)
+    flickers = [name for name in ("excess_flicker", "background_flicker") if _all_have(name, made)]
 
     def line(title: str, color: str, name: str, *, relative: bool) -> _Line:
         references = [(cell.framewise_scores[name] or math.nan) if cell and relative else 1.0 for cell in cells]
@@ -129,10 +129,14 @@ def _lines(cells: Sequence[Cell | None]) -> list[_Line]:
 
     return [
         line("warp error", "#a21caf", "warp_error", relative=True),
-        line("flicker", "#c2410c", "background_flicker" if at_rest else "temporal_flicker", relative=True),
+        line("flicker", "#c2410c", next(iter(flickers), "temporal_flicker"), relative=True),
         line("sharpness", "#1d4ed8", "sharpness", relative=False),
         line("SSIM to the frames", "#15803d", "framewise_ssim", relative=False),
     ]
+
+
+def _all_have(name: str, cells: Sequence[Cell]) -> bool:
+    return bool(cells) and all(math.isfinite(cell.scores.get(name, math.nan)) for cell in cells)
 
 
 def _legend(lines: Iterable[_Line]) -> str:

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from bivdiff.compare.player import player_script, player_style
-from bivdiff.compare.scores import RULE, SHORT_TITLES, TITLES, Recommendation
+from bivdiff.compare.scores import RULE, TITLES, Recommendation, below_a_clip
 from bivdiff.compare.sweep import Cell
 from bivdiff.compare.tables import digits, measured
 from bivdiff.media.sheets import fits_sprite_sheet, sprite_sheet
-from bivdiff.units import finite
 
 LOSSLESS_PIXELS = 32_000_000  # of all clips of a page; beyond them lossless pictures would make it too heavy to send
 QUALITY = 95
@@ -75,7 +74,7 @@ def player_data(
             {
                 "label": cell.label, "sublabel": "",
                 "sheet": sprite_sheet(cell.frames, lossless=lossless, quality=QUALITY),
-                "scores": {SHORT_TITLES[name]: value for name, value in finite(cell.scores).items()},
+                "scores": below_a_clip(cell.request, cell.scores, cell.framewise_scores),
             }
             for cell in cells
         ],

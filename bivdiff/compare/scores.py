@@ -15,16 +15,20 @@ from bivdiff.bridge.control_maps import control_maps
 from bivdiff.bridge.prompts import smoothing_prompt
 from bivdiff.catalog.families import models_for
 from bivdiff.compare.semantics import semantic_scores
+from bivdiff.compare.steadiness import excess_flicker, steadiness
 from bivdiff.errors import BIVDiffError
 from bivdiff.models.manager import ModelManager
 from bivdiff.pixels import metrics
 from bivdiff.pixels.annotators import ANNOTATORS
 from bivdiff.types import Control, GenerationRequest
+from bivdiff.units import finite
 
 TITLES: Mapping[str, str] = {
+    "excess_flicker": "flicker beyond the motion (levels, lower is steadier)",
     "background_flicker": "flicker where the source stands still (levels, lower is steadier)",
     "temporal_flicker": "flicker, motion included (levels, lower is steadier)",
     "warp_error": "warp error (x 1e3, lower is steadier)",
+    "true_sharpness": "sharpness (truth = 1)",
     "sharpness": "sharpness (frame-wise = 1)",
     "framewise_psnr": "PSNR to the frame-wise clip (dB)",
     "framewise_ssim": "SSIM to the frame-wise clip",
@@ -40,14 +44,15 @@ TITLES: Mapping[str, str] = {
 """Every score there is, in the order of their columns."""
 
 SHORT_TITLES: Mapping[str, str] = {
-    "background_flicker": "Flicker at rest", "temporal_flicker": "Flicker, motion too", "warp_error": "Warp error",
-    "sharpness": "Sharpness", "framewise_psnr": "PSNR to frames", "framewise_ssim": "SSIM to frames",
+    "excess_flicker": "Flicker", "background_flicker": "Flicker at rest", "warp_error": "Warp error",
+    "true_sharpness": "Sharpness (truth = 1)", "sharpness": "Sharpness (frame by frame = 1)",
+    "framewise_psnr": "PSNR to frames", "framewise_ssim": "SSIM to frames",
     "known_psnr": "PSNR outside", "control_agreement": "Control agreement",
     "clip_frame_consistency": "CLIP, frame to next", "clip_frame_consistency_all_pairs": "CLIP, all frames",
     "dino_subject_consistency": "DINO subject", "clip_prompt_alignment": "CLIP to prompt", "psnr": "PSNR to truth",
     "ssim": "SSIM to truth",
 }  # fmt: skip
-"""The same below a clip, where there is little room."""
+"""Those that stand below a clip, where there is little room. Not there: flicker that counts motion."""
 
 # Of those tried these lose little to the best ratio, and leave little flicker (benchmarks/findings.py).
 MOST_SHARPNESS_LOST = 0.03
@@ -98,16 +103,18 @@ class Scorer:
             framewise: the image model's frames that it was made of, of the same shape.
 
         Returns:
-            `background_flicker`, where the truth stands still, or without one the source, unless a mask says that
-            part of it is made anew; `temporal_flicker`; `warp_error`, by the flow of the source; `sharpness`,
-            `framewise_psnr` and `framewise_ssim`, against the frame-wise clip; `known_psnr` where there are masks;
-            `control_agreement` where there are controls; those of `semantic_scores` whose weights are on this machine,
-            against the video model's prompt; `psnr` and `ssim` to the truth.
+            `excess_flicker`, see `steadiness`; `background_flicker`, where the truth stands still, or without one the
+            source, unless a mask says that part of it is made anew; `temporal_flicker`; `warp_error`, by the flow of
+            the source; `sharpness`, `framewise_psnr` and `framewise_ssim`, against the frame-wise clip; `known_psnr`
+            where there are masks; `control_agreement` where there are controls; those of `semantic_scores` whose
+            weights are on this machine, against the video model's prompt; `psnr`, `ssim` and `true_sharpness` against
+            the truth.
             Those that networks measure are left out where that fails: a finished clip is worth more than its score.
         """
         request, truth = self._request, self._truth
         guide = request.frames if truth is None and request.masks is None else truth
-        scores = {} if guide is None else {"background_flicker": metrics.background_flicker(frames, guide)}
+        scores = {"excess_flicker": excess_flicker(request, frames, truth)}
+        scores |= {} if guide is None else {"background_flicker": metrics.background_flicker(frames, guide)}
         scores |= {
             "temporal_flicker": metrics.temporal_flicker(frames),
             "warp_error": metrics.warp_error(frames, request.frames),
@@ -124,6 +131,7 @@ class Scorer:
         )
         if truth is not None:
             scores |= {"psnr": metrics.psnr(frames, truth), "ssim": metrics.ssim(frames, truth)}
+            scores["true_sharpness"] = metrics.relative_sharpness(frames, truth)
         return scores
 
     def _unless_missed(self, name: str, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
@@ -154,6 +162,23 @@ class Scorer:
         if needed is not None and self._manager.state(needed) == "absent":
             return None
         return control_maps(replace(self._request, frames=frames, masks=None, controls=(anew,)), self._manager)[0]
+
+
+def below_a_clip(
+    request: GenerationRequest, scores: Mapping[str, float], framewise_scores: Mapping[str, float]
+) -> dict[str, float | str | None]:
+    """What stands below a clip of a comparison: how calm it is, in words, and its scores, None where there is none.
+
+    Where the truth is known its sharpness is the one to reach, and the frame-wise clip's is left out.
+
+    Args:
+        request: of the clip.
+        scores, framewise_scores: of the clip, and of the frames it was made of.
+    """
+    left_out = {"sharpness"} if "true_sharpness" in scores else set()
+    flicker, of_frames = (each.get("excess_flicker", math.nan) for each in (scores, framewise_scores))
+    shown = {label: scores[name] for name, label in SHORT_TITLES.items() if name in scores.keys() - left_out}
+    return {"It is": steadiness(request, flicker, of_frames), **finite(shown)}
 
 
 def map_agreement(drawn: np.ndarray, used: np.ndarray) -> float:

@@ -209,6 +209,33 @@ def warp_error(frames: np.ndarray, guide: np.ndarray) -> float:
     return 1e3 * total / (count * 255.0**2) if count else float("nan")
 
 
+def moved_difference(clips: Sequence[np.ndarray], guide: np.ndarray) -> list[float]:
+    """Mean absolute difference, in levels (0 to 255), between each frame and the one before it moved along by a flow.
+
+    As `warp_error`, but not squared: what a flow leaves over at a moving edge is large and rare, and squared would
+    outweigh a flicker of the whole picture. One flow serves all clips.
+
+    Args:
+        clips: each uint8 `(F, H, W, 3)`, as long and as large as the guide.
+        guide: whose flow it is, of the same shape.
+
+    Returns:
+        A number for each clip; NaN where `warp_error` has it.
+    """
+    for clip in clips:
+        _check_pair(clip, guide)
+    if min(guide.shape[1:3]) < MIN_SIDE:
+        return [float("nan")] * len(clips)
+    totals, count = np.zeros(len(clips)), 0
+    for number, motion in enumerate(motions(guide)):
+        agreed = motion.agreed
+        for place, clip in enumerate(clips):
+            moved = sample(clip[number].astype(np.float32), motion.origin)[agreed]
+            totals[place] += np.abs(moved - clip[number + 1][agreed]).sum(dtype=np.float64)
+        count += 3 * int(agreed.sum())
+    return [float(total / count) if count else float("nan") for total in totals]
+
+
 def sharpness(frames: np.ndarray) -> float:
     """Variance of the Laplacian of the luma (0 to 255), averaged over frames; larger is sharper, or noisier."""
     _check_frames(frames)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -38,12 +40,25 @@ def _sample_of(frames: np.ndarray) -> tuple[Sample, Sequence[int]] | None:
     """The sample that has all of these frames, and their places in it."""
     if frames.shape[1:] != (SIZE, SIZE, 3):
         return None
-    for clip in load_index():
-        places = {frame.tobytes(): place for place, frame in enumerate(read_clip(clip.file).frames)}
-        found = [places.get(frame.tobytes(), -1) for frame in frames]
+    digests = [_digest(frame) for frame in frames]
+    for name, places in _places_of_samples().items():
+        found = [places.get(digest, -1) for digest in digests]
         if min(found) >= 0:
-            return SAMPLES[clip.name], found
+            return SAMPLES[name], found
     return None
+
+
+@cache
+def _places_of_samples() -> Mapping[str, Mapping[bytes, int]]:
+    """Of every sample the places of its frames by their digests: decoded once, for every run asks."""
+    return {
+        clip.name: {_digest(frame): place for place, frame in enumerate(read_clip(clip.file).frames)}
+        for clip in load_index()
+    }
+
+
+def _digest(frame: np.ndarray) -> bytes:
+    return hashlib.sha256(frame.tobytes()).digest()
 
 
 def _scene_of(sample: Sample, request: GenerationRequest) -> Scene | None:

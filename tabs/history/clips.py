@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from bivdiff.studio.history.files import map_names
 from tabs.failures import sentence
 from tabs.history.wording import setting_in_words
 from tabs.progress import STAGES
-from tabs.results import control_place, result_tiles, shown_masks
+from tabs.results import control_place, result_tiles, scores_by_clip, shown_masks, steadiness_fact
 from tabs.widgets.player import film_buttons, player_value, served, tile
 
 if TYPE_CHECKING:
@@ -26,10 +25,6 @@ FILES = {
     "bridged": "Bridged clip", "framewise": "Frame by frame", "control": "Control map", "mask": "Mask", "gif": "GIF",
     "pngs": "PNG frames (zip)", "zip": "Everything (zip)", "grid": "All clips in one (mp4)", "page": "Page (HTML)",
     "contact_sheet": "Contact sheet", "scores_csv": "Scores (CSV)", "scores_json": "Scores (JSON)", "plot": "Curves",
-}  # fmt: skip
-SCORED = {
-    "flicker": ("bridged", "Flicker"), "sharpness": ("bridged", "Sharpness"),
-    "framewise_flicker": ("framewise", "Flicker"), "source_flicker": ("source", "Flicker"),
 }  # fmt: skip
 
 
@@ -48,7 +43,8 @@ def run_player(run: Run, request: GenerationRequest | None, why: str) -> dict[st
     ]  # fmt: skip
     if {"framewise", "bridged"} <= run.files.keys():
         downloads += film_buttons(run.id)
-    facts = [("Seed", str(run.seed))] if run.seed is not None else []
+    facts = steadiness_fact(run.scores) if run.kind != "comparison" else []
+    facts += [("Seed", str(run.seed))] if run.seed is not None else []
     facts += [(label, f"{run.seconds[stage]:.1f} s") for stage, label in STAGES.items() if stage in run.seconds]
     return player_value(tiles, run.fps, facts, downloads)
 
@@ -75,9 +71,9 @@ def _clips(run: Run, request: GenerationRequest | None, why: str) -> list[dict[s
             one |= {"note": notes.get(key) or "Not made", "pending": False}
         if path := run.files.get(names.get(key, key)):
             one["file"] = served(path)
-    for key, scores in scores_by_clip(run).items():
+    for key, scores in scores_by_clip(run.scores, run.image_model).items():
         if key in tiles:
-            tiles[key]["scores"] = {label: f"{score:.2f}" for label, score in scores.items()}
+            tiles[key]["scores"] = scores
     return list(tiles.values())
 
 
@@ -112,15 +108,3 @@ def read_frames(path: Path) -> np.ndarray:
         InputError: it cannot be read.
     """
     return read_clip(path, num_frames=probe(path).num_frames).frames
-
-
-def scores_by_clip(run: Run) -> dict[str, dict[str, float]]:
-    """What a run is scored by, in words, for each of its clips."""
-    from bivdiff.compare.scores import SHORT_TITLES
-
-    scores: dict[str, dict[str, float]] = {"source": {}, "framewise": {}, "bridged": {}}
-    for name, score in run.scores.items():
-        clip, label = SCORED.get(name, ("bridged", SHORT_TITLES.get(name, "")))
-        if label and isinstance(score, int | float) and math.isfinite(score):
-            scores[clip][label] = score
-    return scores

@@ -10,9 +10,10 @@ import numpy as np
 
 from bivdiff.errors import InputError
 from tabs.failures import telling
-from tabs.history.clips import read_frames, scores_by_clip
+from tabs.history.clips import read_frames
 from tabs.history.view import HistoryPage
 from tabs.history.wording import setting_in_words, shortened
+from tabs.results import scores_by_clip
 from tabs.visitors import visitor_of
 from tabs.widgets.history import LEAST, MOST
 from tabs.widgets.player import ComparedClip, comparison_value
@@ -41,7 +42,7 @@ def compare(page: HistoryPage, picked: str, visitor: str) -> tuple[Any, dict[str
             f"{shapes[-1]}. Take the others away."
         )
     cells = [
-        ComparedClip(label, clip, sublabel, scores=scores_by_clip(run)["bridged"])
+        ComparedClip(label, clip, sublabel, scores=scores_by_clip(run.scores, run.image_model)["bridged"])
         for (label, sublabel), clip, run in zip(_labels(runs), clips, runs, strict=True)
     ]
     return gr.update(visible=True), comparison_value(cells, runs[0].fps or 8)

@@ -103,7 +103,7 @@ class ComparedClip:
         sublabel: what else tells it from the others.
         pending: whether it is being made.
         note: what an empty place says instead of "Being made" or "Not made yet".
-        scores: numbers by name.
+        scores: numbers by name, or words; None is shown as "none".
     """
 
     label: str
@@ -111,7 +111,7 @@ class ComparedClip:
     sublabel: str = ""
     pending: bool = False
     note: str = ""
-    scores: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float | str | None] = field(default_factory=dict)
 
     @cached_property
     def sheet(self) -> dict[str, Any] | None:
@@ -155,8 +155,14 @@ def comparison_value(
 
 
 def _shown(clip: ComparedClip) -> dict[str, Any]:
-    scores = {name: float(value) if math.isfinite(value) else None for name, value in clip.scores.items()}
+    scores = {name: _score(value) for name, value in clip.scores.items()}
     return {
         "label": clip.label, "sublabel": clip.sublabel, "pending": clip.pending, "note": clip.note,
         "sheet": clip.served_sheet, "scores": scores,
     }  # fmt: skip
+
+
+def _score(value: float | str | None) -> float | str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return float(value) if math.isfinite(value) else None
