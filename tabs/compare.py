@@ -15,17 +15,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gradio as gr
 
 from bivdiff.bridge.inputs import same_frames
+from bivdiff.catalog.families import family_named
 from bivdiff.catalog.image_models import IMAGE_MODELS, title_of
 from bivdiff.catalog.requests import with_seed
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.compare.axes import check_axes, label_of, read_values
 from bivdiff.errors import BIVDiffError, InputError
+from bivdiff.fields import table
 from bivdiff.studio.jobs import Job, State
 from bivdiff.types import Control, GenerationRequest, StepEvent
 from tabs import controls as shared
 from tabs.binding import Values, bind
 from tabs.boards import NOT_KEPT, begin_in_history
 from tabs.context import AppContext
+from tabs.examples import comparison_example
 from tabs.failures import sentence
 from tabs.following import WATCHING, Place, cancel, enqueue, resume, submit_and_follow
 from tabs.progress import idle_panel, stages_of
@@ -40,9 +43,6 @@ if TYPE_CHECKING:
     from bivdiff.compare.sweep import Cell as SweepCell
     from bivdiff.compare.sweep import SweepResult
 
-if TYPE_CHECKING:
-    pass
-
 _log = logging.getLogger(__name__)
 
 NAME = "compare"
@@ -53,21 +53,17 @@ ABOUT = (
     "in its task's tab and press “Compare ratios” there; or start at once, with the first sample. A random seed "
     "stays what it was in your last run of the same frames, whose stages are used again."
 )
-# A second setting: its key among the request's fields, and what to write for its values.
-OTHERS = {
-    "": "None",
-    "mixing_rule": "Mixing rule: linear, variance_preserving, slerp",
-    "smoothing_guidance_scale": "Video guidance: 1, 2, 4",
-    "num_smoothing_steps": "Smoothing steps: 10, 20, 40",
-    "guidance_scale": "Image guidance: 2, 4, 8",
-    "seed": "Seed: 1, 2, 3",
-    "video_model": "Video model, by key",
-}
+# A second setting: its key among the request's fields, and the numbers that are offered; of choices all are.
+OTHERS: Mapping[str, Sequence[float]] = {
+    "frame_prior": (), "mixing_rule": (), "start_level": (0.4, 0.6, 0.8, 1), "frame_attention": (),
+    "smoothing_guidance_scale": (1, 2, 4), "num_smoothing_steps": (10, 20, 40), "guidance_scale": (2, 4, 8),
+    "seed": (1, 2, 3), "video_model": (),
+}  # fmt: skip
 USE = "Click a clip to choose it; keys 1 to 9 show one large."
 STAYS = "The clips that were ready stay, scored and with their files."
 AGAIN = {
     "framewise": "the frames", "image inversion": "the image model's inversion",
-    "video inversion": "the video model's inversion",
+    "frame inversion": "the video model's inversion of single frames", "video inversion": "the video model's inversion",
 }  # fmt: skip
 
 
@@ -106,24 +102,32 @@ def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[TaskTab], page
         )  # fmt: skip
         with shared.fields():
             other = gr.Dropdown(
-                [(label, name) for name, label in OTHERS.items()], value="", label="A second setting",
-                info="Two settings make a grid", elem_id=f"{NAME}-other",
+                [("None", ""), *((table(GenerationRequest)[name].label, name) for name in OTHERS)], value="",
+                label="A second setting", info="Two settings make a grid", elem_id=f"{NAME}-other", min_width=180,
             )  # fmt: skip
-            values = gr.Textbox("", label="Its values", info="Between commas", elem_id=f"{NAME}-values")
+            values = gr.Dropdown(
+                [], value=[], multiselect=True, allow_custom_value=True, label="Its values", elem_id=f"{NAME}-values",
+                info="Choose, or write a number and press Enter", min_width=180, visible=False,
+            )  # fmt: skip
+            other.input(
+                partial(offer_values, context), other, values, show_progress="hidden", queue=False,
+                api_visibility="private",
+            )  # fmt: skip
         with gr.Row(elem_classes="bd-run"):
             start = gr.Button("Compare", variant="primary", size="lg", scale=3, elem_id=f"{NAME}-start")
             stop = gr.Button("Cancel", size="lg", scale=1, interactive=False, elem_id=f"{NAME}-cancel", min_width=96)
         panel = progress_panel(PLACE.idle(), elem_id=f"{NAME}-progress", elem_classes="bd-panel")
     with gr.Column(elem_classes="bd-card bd-result", elem_id=f"{NAME}-result"):
         shared.heading(2, "Side by side, in one clock")
-        first = [ComparedClip(f"ratio {ratio.strip()}", note="Not made yet") for ratio in RATIOS.split(",")]
-        player = clip_player(comparison_value(first, 8), "choice", elem_id=f"{NAME}-player")
+        empty = [ComparedClip(f"ratio {ratio.strip()}", note="Not made yet") for ratio in RATIOS.split(",")]
+        example, what_to_see = comparison_example(context.family)
+        player = clip_player(example or comparison_value(empty, 8), "choice", elem_id=f"{NAME}-player")
         with gr.Row(elem_classes="bd-asides"):
             send = gr.Button("Use the chosen one", size="sm", elem_id=f"{NAME}-use", min_width=160)
             download = gr.DownloadButton(
                 "Everything in a zip", size="sm", interactive=False, elem_id=f"{NAME}-zip", min_width=160
             )
-        findings = gr.HTML("", elem_id=f"{NAME}-findings", elem_classes="bd-findings", apply_default_css=False)
+        findings = gr.HTML(what_to_see, elem_id=f"{NAME}-findings", elem_classes="bd-findings", apply_default_css=False)
     _wire(context, task_tabs, [pending, summary, ratios, tabs])
     given = [pending, ratios, other, values, page.visitor]
     shown = [panel, player, findings, download, made, stop, page.queue]
@@ -140,10 +144,11 @@ def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[TaskTab], page
 
 def _wire(context: AppContext, task_tabs: Sequence[TaskTab], outputs: Sequence[Any]) -> None:
     for tab in task_tabs:
-        tab.compare.click(
+        taken = tab.compare.click(
             bind(partial(take_over, context, tab), tab.controls), list(tab.controls.values()), list(outputs),
             show_progress="hidden", api_name=f"{tab.task}_compare", concurrency_id="preview",
         )  # fmt: skip
+        taken.success(None, js=f'() => window.bdReveal("{NAME}-summary")', api_visibility="private")
 
 
 def _wire_back(
@@ -223,8 +228,28 @@ def send_back(
 # The comparison
 
 
-def axes_of(ratios: str, other: str, values: str) -> dict[str, list[Any]]:
-    """The settings to compare with their values, from what is written on the page.
+def offer_values(context: AppContext, other: str) -> Any:
+    """The values of a second setting to choose from, in words, and all of them chosen; hidden where there is none."""
+    if other not in OTHERS:
+        return gr.update(visible=False, choices=[], value=[])
+    entry = table(GenerationRequest)[other]
+    if other == "video_model":
+        choices = [(shared.VIDEO_LABELS.get(name, name), name) for name in family_named(context.family).video_models]
+    elif entry.choices:
+        choices = [(label, key) for key, label in entry.choices.items()]
+    else:
+        choices = [(f"{number:g}", f"{number:g}") for number in OTHERS[other]]
+    info = "Take away what you do not want" if entry.kind != "number" else "Choose, or write a number and press Enter"
+    return gr.update(visible=True, choices=choices, value=[key for _, key in choices], info=info)
+
+
+def axes_of(ratios: str, other: str, values: str | Sequence[Any]) -> dict[str, list[Any]]:
+    """The settings to compare with their values, from what the page has or a client sends.
+
+    Args:
+        ratios: numbers between commas; empty where the ratio is not compared.
+        other: key of `OTHERS`; empty where there is no second setting.
+        values: of that setting: keys or numbers, in a list or between commas.
 
     Raises:
         InputError: it cannot be read.
@@ -232,13 +257,19 @@ def axes_of(ratios: str, other: str, values: str) -> dict[str, list[Any]]:
     axes = {"mixing_ratio": read_values("mixing_ratio", ratios)} if (ratios or "").strip() else {}
     if other:
         if other not in OTHERS:
-            raise InputError(f"Unknown setting '{other}'. Choose one of: {', '.join(name for name in OTHERS if name)}.")
-        axes[other] = read_values(other, values or "")
+            raise InputError(f"Unknown setting '{other}'. Choose one of: {', '.join(OTHERS)}.")
+        written = values if isinstance(values, str) else ",".join(str(value) for value in values or ())
+        axes[other] = read_values(other, written)
     return axes
 
 
 def compare(
-    context: AppContext, pending: Pending | None, ratios: str, other: str, values: str, visitor: str = ""
+    context: AppContext,
+    pending: Pending | None,
+    ratios: str,
+    other: str,
+    values: str | Sequence[Any],
+    visitor: str = "",
 ) -> Iterator[ComparisonView]:
     """Make a clip for each value, and show it when it is ready. Whoever leaves the page leaves the comparison as it is.
 
@@ -342,7 +373,7 @@ class ComparisonBoard:
         self._made.append(cell)
         self._last = self._clock()
         _log.info("ready: %s, %.1f s", cell.label, cell.seconds["total"])
-        self._cells[cell.index] = ComparedClip(label_of(cell.values), cell.frames, scores=_named(cell.scores))
+        self._cells[cell.index] = ComparedClip(label_of(cell.values), cell.frames, scores=_below(cell))
         self._ready[cell.index] = {**cell.values, "seed": cell.request.seed}
         self.version += 1
 
@@ -443,10 +474,10 @@ class ComparisonBoard:
         return f"Used again from earlier: {', '.join(stages)}." if stages else ""
 
 
-def _named(scores: Mapping[str, float]) -> dict[str, float]:
-    from bivdiff.compare.scores import SHORT_TITLES
+def _below(cell: SweepCell) -> dict[str, float | str | None]:
+    from bivdiff.compare.scores import below_a_clip
 
-    return {label: scores[name] for name, label in SHORT_TITLES.items() if name in scores}
+    return below_a_clip(cell.request, cell.scores, cell.framewise_scores)
 
 
 def _findings(result: Any) -> str:

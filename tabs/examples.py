@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from html import escape
 from typing import Any
 
 from bivdiff.settings import ASSETS
@@ -28,6 +29,21 @@ def example_player(task: str, family: str) -> dict[str, Any]:
     if family != "toybox" or not path.is_file():
         return empty_player(task)
     return json.loads(path.read_text("utf-8"))
+
+
+def comparison_example(family: str) -> tuple[dict[str, Any] | None, str]:
+    """What Compare shows before the first comparison: the player's value, and what to see in it, as HTML.
+
+    None and nothing for other families than the built-in, whose clips these are.
+    """
+    path = FOLDER / "compare.json"
+    if family != "toybox" or not path.is_file():
+        return None, ""
+    example = json.loads(path.read_text("utf-8"))
+    return example["player"], (
+        f'<p class="bd-example"><strong>{escape(example["says"])}</strong></p>'
+        '<p class="bd-quiet">An example, made with the built-in models. Press “Compare” for your own.</p>'
+    )
 
 
 @cache

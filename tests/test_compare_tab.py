@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -12,9 +13,12 @@ from fake_run import DRAWN_SEED, FakeRun, Hold, fake_context
 from pages import PREVIEWED
 from playwright.sync_api import expect
 
+from bivdiff.compare.axes import AXES, check_axes
+from bivdiff.compare.steadiness import UNSEEN
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.types import StepEvent
 from tabs import compare, control, following, task_tab
+from tabs.examples import comparison_example
 from tabs.page import build_page, launch_options
 from tabs.progress import RunProgress
 
@@ -44,6 +48,11 @@ def comparison(context, pending, *given, visitor="a" * 32):
     (("0, 0.5,1", "", ""), {"mixing_ratio": [0.0, 0.5, 1.0]}),
     (("0.5,0.5", "mixing_rule", "linear, slerp"), {"mixing_ratio": [0.5], "mixing_rule": ["linear", "slerp"]}),
     (("", "seed", "1,2"), {"seed": [1, 2]}),
+    (("0.5", "frame_prior", ["image", "video", "mean"]),
+     {"mixing_ratio": [0.5], "frame_prior": ["image", "video", "mean"]}),
+    (("", "start_level", ["0.4", 0.6, 1]), {"start_level": [0.4, 0.6, 1.0]}),
+    (("", "frame_attention", ["none", "both"]), {"frame_attention": ["none", "both"]}),
+    (("", "mixing_rule", ["capped"]), {"mixing_rule": ["capped"]}),
 ])  # fmt: skip
 def test_what_is_written_becomes_the_settings_to_compare(given, axes):
     assert compare.axes_of(*given) == axes
@@ -56,6 +65,66 @@ def test_what_is_written_becomes_the_settings_to_compare(given, axes):
 def test_what_cannot_be_read_is_told(given, named):
     with pytest.raises(InputError, match=named):
         compare.axes_of(*given)
+
+
+@pytest.mark.parametrize(("other", "choices"), [
+    ("frame_prior", [("The image model's (the paper)", "image"), ("The video model's, frame by frame", "video"),
+                     ("The clip's own, at rest (free)", "mean")]),
+    ("start_level", [("0.4", "0.4"), ("0.6", "0.6"), ("0.8", "0.8"), ("1", "1")]),
+    ("frame_attention", [("Alone (the paper)", "none"), ("With the first frame", "first"),
+                         ("With the frame before", "previous"), ("With the first and the one before", "both")]),
+    ("video_model", [("toybox-video", "toybox-video")]),
+])  # fmt: skip
+def test_a_second_setting_offers_its_values_in_words_and_all_are_chosen(context, other, choices):
+    offered = compare.offer_values(context, other)
+    assert offered["choices"] == choices
+    assert offered["value"] == [key for _, key in choices]
+    assert offered["visible"]
+
+
+def test_what_is_offered_can_be_compared_and_every_setting_has_a_name(context, pending):
+    assert set(compare.OTHERS) == set(AXES) - {"mixing_ratio"}
+    for other in compare.OTHERS:
+        axes = compare.axes_of("0, 1", other, compare.offer_values(context, other)["value"])
+        check_axes(pending.submission.request, axes)
+    hidden = compare.offer_values(context, "")
+    assert (hidden["visible"], hidden["value"]) == (False, [])
+
+
+def test_stages_that_were_there_are_named(context, pending):
+    board = compare.ComparisonBoard(context, pending.submission, {"mixing_ratio": [0.5]}, "a" * 32)
+    board._made = [SimpleNamespace(reused=("framewise", "frame inversion", "video inversion"))]
+    assert board._again() == (
+        "Used again from earlier: the frames, the video model's inversion of single frames, the video model's "
+        "inversion."
+    )
+
+
+# The example
+
+
+def test_a_finished_example_is_shown_until_a_comparison_starts(context, pending):
+    shown, says = comparison_example("toybox")
+    assert [tile["label"] for tile in shown["tiles"]] == [
+        "Frame by frame", "The paper's blend", "The frame view", "The truth"
+    ]  # fmt: skip
+    assert [tile["sheet"]["count"] for tile in shown["tiles"]] == [shown["numFrames"]] * 4
+    assert shown["tiles"][3]["scores"]["Sharpness (truth = 1)"] == 1
+    flickers = [tile["scores"]["Flicker"] for tile in shown["tiles"]]
+    assert flickers[0] > max(flickers[1:3]) > UNSEEN > flickers[3]
+    calm = [tile["scores"].get("It is", "") for tile in shown["tiles"]]
+    assert [bool(words) for words in calm] == [False, True, True, False]
+    assert all("times calmer than frame by frame" in words for words in calm[1:3])
+    assert f"frame by frame it flickers by {flickers[0]:.1f} levels" in says
+    assert f"the frame view leaves {flickers[2]:.1f}" in says
+    views = comparison(context, pending, "0, 1", "", "")
+    first = next(view for view in views if "tiles" in view["player"])
+    assert [tile["label"] for tile in first["player"]["tiles"]] == ["ratio 0", "ratio 1"]
+    assert first["findings"] == ""
+
+
+def test_other_models_have_no_example():
+    assert comparison_example("sd15") == (None, "")
 
 
 def test_cells_come_one_by_one_and_the_recommended_one_is_marked(run, context, pending):

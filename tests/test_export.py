@@ -148,6 +148,10 @@ def test_two_settings_make_rows_and_columns(grid):
     assert paper_cell(grid.request, grid.cells) == 1  # linear, at the ratio of inpainting
     curved = [replace(cell, request=replace(cell.request, mixing_rule="slerp")) for cell in grid.cells]
     assert paper_cell(grid.request, curved) is None  # the paper's ratio, and not its rule
+    for change in ({"frame_prior": "video"}, {"start_level": 0.6}):
+        assert paper_cell(grid.request, [
+            replace(cell, request=replace(cell.request, **change)) for cell in grid.cells
+        ]) is None  # fmt: skip
 
 
 def test_the_contact_sheet_has_a_row_per_clip_and_a_column_per_frame(paths, result):
@@ -329,9 +333,15 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(compare, t
 
 
 def test_values_of_one_setting_may_be_given_in_parts(compare):
-    status, told, _ = compare("--task", "smooth", "--vary", "seed=1", "--vary", "seed=2")
+    status, told, _ = compare("--task", "smooth", "--vary", "start_level=0.5", "--vary", "start_level=1")
     assert status == 0
-    assert [cell["values"]["seed"] for cell in told["cells"]] == [1, 2]
+    assert [cell["values"]["start_level"] for cell in told["cells"]] == [0.5, 1.0]
+
+
+def test_a_setting_that_the_image_model_does_not_read_is_not_compared(compare):
+    status, _, err = compare("--task", "smooth", "--vary", "frame_attention=none,first")
+    assert status == 1
+    assert "'frame_attention' changes nothing here: None: the frames are given does not read it." in err
 
 
 @pytest.mark.parametrize("flags", [("--prompt", "a cat"), ("--size", "64x64"), ("--fit-memory",)])

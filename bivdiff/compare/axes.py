@@ -8,7 +8,9 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
+from bivdiff.bridge.inputs import framewise_inputs
 from bivdiff.catalog.families import models_for
+from bivdiff.catalog.image_models import title_of
 from bivdiff.errors import InputError
 from bivdiff.fields import table
 from bivdiff.types import MAX_AXES, GenerationRequest
@@ -77,7 +79,10 @@ def check_axes(request: GenerationRequest, axes: Mapping[str, Sequence[Any]]) ->
     """
     if not 1 <= len(axes) <= MAX_AXES:
         raise InputError(f"One or two settings can be compared at a time; got {len(axes)}. Fix the others.")
+    title, read = title_of(request.image_model), framewise_inputs(request.image_model).fields
     for name, values in axes.items():
+        if name in MAKE_FRAMES and name not in read:
+            raise InputError(f"'{name}' changes nothing here: {title} does not read it. Compare another setting.")
         if name not in AXES:
             raise InputError(f"The setting '{name}' cannot be compared. Choose one of: {', '.join(AXES)}.")
         if not values:

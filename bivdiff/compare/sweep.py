@@ -27,7 +27,7 @@ from bivdiff.bridge.outcomes import changed
 from bivdiff.bridge.pipeline import blend, resolved, smooth_clips
 from bivdiff.bridge.reuse import StageCache
 from bivdiff.bridge.session import Session, entering
-from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.image_models import BRIDGE, IMAGE_MODELS
 from bivdiff.compare.axes import AXES, BLENDED, check_axes, label_of, order_of
 from bivdiff.compare.scores import Recommendation, Scorer, recommend
 from bivdiff.models.device import free_memory
@@ -204,16 +204,16 @@ def last(events: Iterator[CellEvent | Cell | SweepResult]) -> SweepResult:
 
 
 def paper_cell(request: GenerationRequest, cells: Sequence[Cell]) -> int | None:
-    """The index of the cell with the ratio and the rule that the paper has for the request's task; None without one.
+    """The index of the cell that is bridged as the paper does it for the request's task; None without one.
 
     Where another setting is compared as well, the cell that has that as the request does goes before others.
     """
-    paper = IMAGE_MODELS[request.image_model].paper_ratio, "linear"
+    paper = IMAGE_MODELS[request.image_model].paper_bridge
     found = [
         cell for cell in cells
-        if "mixing_ratio" in cell.values and (cell.request.mixing_ratio, cell.request.mixing_rule) == paper
+        if set(BRIDGE) & set(cell.values) and all(getattr(cell.request, name) == paper[name] for name in BRIDGE)
     ]  # fmt: skip
-    others = set(AXES) - {"mixing_ratio", "mixing_rule"}
+    others = set(AXES) - set(BRIDGE)
     own = [
         cell for cell in found if all(cell.values[name] == getattr(request, name) for name in others & set(cell.values))
     ]
