@@ -105,9 +105,12 @@ def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[TaskTab], page
                 [("None", ""), *((table(GenerationRequest)[name].label, name) for name in OTHERS)], value="",
                 label="A second setting", info="Two settings make a grid", elem_id=f"{NAME}-other", min_width=180,
             )  # fmt: skip
+            # All there are while it is hidden, so that clients are told them.
+            every = dict.fromkeys(choice for name in OTHERS for choice in _choices_of(context, name))
             values = gr.Dropdown(
-                [], value=[], multiselect=True, allow_custom_value=True, label="Its values", elem_id=f"{NAME}-values",
-                info="Choose, or write a number and press Enter", min_width=180, visible=False,
+                list(every), value=[], multiselect=True, allow_custom_value=True, label="Its values",
+                info="Choose, or write a number and press Enter", elem_id=f"{NAME}-values", min_width=180,
+                visible=False,
             )  # fmt: skip
             other.input(
                 partial(offer_values, context), other, values, show_progress="hidden", queue=False,
@@ -232,15 +235,18 @@ def offer_values(context: AppContext, other: str) -> Any:
     """The values of a second setting to choose from, in words, and all of them chosen; hidden where there is none."""
     if other not in OTHERS:
         return gr.update(visible=False, choices=[], value=[])
-    entry = table(GenerationRequest)[other]
-    if other == "video_model":
-        choices = [(shared.VIDEO_LABELS.get(name, name), name) for name in family_named(context.family).video_models]
-    elif entry.choices:
-        choices = [(label, key) for key, label in entry.choices.items()]
-    else:
-        choices = [(f"{number:g}", f"{number:g}") for number in OTHERS[other]]
-    info = "Take away what you do not want" if entry.kind != "number" else "Choose, or write a number and press Enter"
+    choices, written = _choices_of(context, other), table(GenerationRequest)[other].kind == "number"
+    info = "Choose, or write a number and press Enter" if written else "Take away what you do not want"
     return gr.update(visible=True, choices=choices, value=[key for _, key in choices], info=info)
+
+
+def _choices_of(context: AppContext, other: str) -> list[tuple[str, str]]:
+    """The values that are offered of a second setting, each in words and as it is sent."""
+    if other == "video_model":
+        return [(shared.VIDEO_LABELS.get(name, name), name) for name in family_named(context.family).video_models]
+    known = table(GenerationRequest)[other].choices or {}
+    numbers = [(f"{number:g}", f"{number:g}") for number in OTHERS[other]]
+    return [(label, key) for key, label in known.items()] or numbers
 
 
 def axes_of(ratios: str, other: str, values: str | Sequence[Any]) -> dict[str, list[Any]]:

@@ -190,7 +190,10 @@ def test_a_finished_run_is_in_the_history_with_its_clips(run, context):
     assert (kept.state, kept.task, kept.prompt) == ("done", "control", "a red cube")
     assert kept.seed == run.requests[-1].seed
     assert probe(kept.files["bridged"]).num_frames == 8
-    assert kept.scores["flicker"] > 0
+    # Other colours move as the source does; frames that stand on their heads do not.
+    assert kept.scores["excess_flicker"] == pytest.approx(0, abs=0.01)
+    assert kept.scores["framewise_excess_flicker"] > 1
+    assert kept.scores["steadiness"].startswith("at least ")
     assert context.runs.find("b" * 32) == []
 
 
@@ -492,7 +495,7 @@ def test_control_gives_files_and_a_record(client, served_run):
     assert record["seed"] == record["settings"]["seed"] == 5
     assert record["settings"]["prompt"] == "a red cube"
     assert [item["control_type"] for item in record["settings"]["controls"]] == ["canny"]
-    assert record["scores"]["flicker"] > 0
+    assert record["scores"]["steadiness"].endswith("times calmer than frame by frame")
 
 
 @pytest.mark.parametrize(
