@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from fake_models import FakeModels
 
+from bivdiff.catalog.bridging import inversions_of, steps_walked
 from bivdiff.settings import Settings
 from bivdiff.studio.history.runs import Runs
 from bivdiff.studio.jobs import Jobs
@@ -26,6 +27,10 @@ from tabs.context import AppContext
 DRAWN_SEED = 4242
 PATIENCE = 170  # seconds a run waits to be let go on: nearly as long as a test may take, however busy the machine
 PREVIEWS = 4
+INVERTING = {
+    "image": "Inverting with the image model", "frame": "Inverting with the video model, frame by frame",
+    "video": "Inverting with the video model",
+}  # fmt: skip
 
 
 class Hold:
@@ -97,14 +102,16 @@ class FakeRun:
                 yield from self._steps("framewise", "Frame by frame", doubled * request.num_inference_steps, framewise)
                 evaluations["framewise"] = 16
                 yield StepEvent("framewise", 1, 1, "The frames are ready", framewise)
-        inverted = () if before is None else _inverting(before)
-        for model in _inverting(request):
+        inverted = () if before is None else inversions_of(before)
+        for model in inversions_of(request):
+            message = INVERTING[model]
             if model in inverted:
-                yield StepEvent("inversion", 1, 1, f"The {model} model's inversion was there already")
+                yield StepEvent("inversion", 1, 1, f"{message}: was there already")
             else:
-                message = f"Inverting with the {model} model"
-                yield from self._steps("inversion", message, request.num_inversion_steps, None)
-        yield from self._steps("smoothing", "Smoothing", request.num_smoothing_steps, request.frames[..., ::-1])
+                steps = steps_walked(request.num_inversion_steps, request.start_level)
+                yield from self._steps("inversion", message, steps, None)
+        walked = steps_walked(request.num_smoothing_steps, request.start_level)
+        yield from self._steps("smoothing", "Smoothing", walked, request.frames[..., ::-1])
         seed = DRAWN_SEED if request.seed is None else request.seed
         yield GenerationResult(
             request=replace(request, seed=seed), control_frames=maps, seed=seed, framewise_frames=framewise,
@@ -157,11 +164,6 @@ class FakeRun:
             threading.Event().wait(self.pause)
             shown = preview if step % every == 0 and step < total else None
             yield StepEvent(stage, step, total, message, shown)
-
-
-def _inverting(request: GenerationRequest) -> tuple[str, ...]:
-    """The models that have a share in the mix."""
-    return ("image",) * (request.mixing_ratio > 0) + ("video",) * (request.mixing_ratio < 1)
 
 
 def fake_control_maps(request: GenerationRequest) -> tuple[np.ndarray, ...]:
