@@ -110,6 +110,7 @@ class FakeRun:
             else:
                 steps = steps_walked(request.num_inversion_steps, request.start_level)
                 yield from self._steps("inversion", message, steps, None)
+                evaluations["inversion"] = 16
         walked = steps_walked(request.num_smoothing_steps, request.start_level)
         yield from self._steps("smoothing", "Smoothing", walked, request.frames[..., ::-1])
         seed = DRAWN_SEED if request.seed is None else request.seed
@@ -117,8 +118,8 @@ class FakeRun:
             request=replace(request, seed=seed), control_frames=maps, seed=seed, framewise_frames=framewise,
             frames=np.ascontiguousarray(request.frames[..., ::-1]),
             seconds={"load": 0.5, **dict.fromkeys(["control"] * bool(maps), 0.0), **dict.fromkeys(evaluations, 1.0),
-                     "inversion": 1.0, "smoothing": 1.0},
-            evaluations={**evaluations, "inversion": 16, "smoothing": 8},
+                     "smoothing": 1.0},
+            evaluations={**evaluations, "smoothing": 8},
         )  # fmt: skip
 
     def sweep(
