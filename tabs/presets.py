@@ -49,7 +49,8 @@ def preset_controls(context: AppContext, task: str, controls: shared.Controls) -
             delete = gr.Button("Delete", size="sm", min_width=80)
         answer = shared.remark(visible=False)
     settings = {key: controls[key] for key in names}
-    model = controls["image_model"] if "image_model" in controls else visitor  # where there is no choice, what stands in its place is not read
+    # Where there is no choice, what stands in its place is not read.
+    model: Any = controls.get("image_model", visitor)
     quick: dict[str, Any] = {"show_progress": "hidden", "concurrency_id": "presets"}
     save.click(
         bind(partial(save_preset, context, task), {"visitor": visitor, **settings}, "name"),
