@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from browser import find_browser
+from paper import PAPER_BRIDGE, TWO_STEPS
 
 from bivdiff.catalog.requests import default_request
 from bivdiff.models.manager import ModelManager
@@ -59,19 +60,18 @@ def source_frames() -> np.ndarray:
 
 @pytest.fixture
 def request_of(source_frames: np.ndarray):
-    """Makes a two-step request for the control task, with changes."""
+    """Makes a two-step request for the control task and the paper's bridge, with changes."""
 
     def make(**changes: object) -> GenerationRequest:
         base = default_request("control", "toybox", source_frames, "a red cube on a green floor at noon", seed=1)
-        steps = {"num_inference_steps": 2, "num_inversion_steps": 2, "num_smoothing_steps": 2}
-        return replace(base, **{**steps, **changes})
+        return replace(base, **{**PAPER_BRIDGE, **TWO_STEPS, **changes})
 
     return make
 
 
 @pytest.fixture
 def task_request(source_frames: np.ndarray):
-    """Makes a two-step request for an image model of any task, with changes."""
+    """Makes a two-step request for an image model of any task and the paper's bridge, with changes."""
     masks = np.zeros(source_frames.shape[:3], np.uint8)
     masks[:, 16:48, 8:40] = 255
     needs = {"inpainting": {"masks": masks}, "prompt2prompt": {"source_prompt": "a red cube on a green floor at noon"}}
@@ -81,8 +81,7 @@ def task_request(source_frames: np.ndarray):
             task, "toybox", source_frames, "a blue cube on a green floor at noon", seed=1, image_model=image_model,
             **needs.get(image_model, {}),
         )  # fmt: skip
-        steps = {"num_inference_steps": 2, "num_inversion_steps": 2, "num_smoothing_steps": 2}
-        return replace(base, **{**steps, **changes})
+        return replace(base, **{**PAPER_BRIDGE, **TWO_STEPS, **changes})
 
     return make
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from paper import PAPER_BRIDGE, TWO_STEPS
 
 from bivdiff.bridge import session
 from bivdiff.bridge.pipeline import last as last_of_run
@@ -37,9 +38,7 @@ def request_small(source_frames):
     base = default_request(
         "control", "toybox", np.ascontiguousarray(source_frames[:FRAMES, :32, :32]), "a red cube", seed=1
     )
-    return replace(
-        base, num_inference_steps=STEPS, num_inversion_steps=STEPS, num_smoothing_steps=STEPS, guidance_scale=1.0
-    )
+    return replace(base, **PAPER_BRIDGE, **TWO_STEPS, guidance_scale=1.0)
 
 
 @pytest.fixture(scope="module")

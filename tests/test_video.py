@@ -23,7 +23,7 @@ WIDTHS = (16, 32)
 
 def denoiser(unet, prediction_type, **config):
     scheduler = DDIMScheduler.from_config(networks.build_scheduler().config, prediction_type=prediction_type, **config)
-    return VideoDenoiser(MODEL, unet, None, None, scheduler)
+    return VideoDenoiser(MODEL, unet, None, None, scheduler, None)
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
@@ -59,7 +59,7 @@ def test_the_network_computes_at_the_precision_of_its_weights_and_latents_keep_t
 def test_what_cannot_be_inverted_is_refused():
     scheduler = SimpleNamespace(config=SimpleNamespace(prediction_type="flow_prediction"))
     with pytest.raises(ModelUnavailableError, match=r"flow_prediction.*epsilon"):
-        VideoDenoiser(MODEL, None, None, None, scheduler)
+        VideoDenoiser(MODEL, None, None, None, scheduler, None)
 
 
 @pytest.mark.parametrize("config", [{"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}])
@@ -116,7 +116,7 @@ def test_animatediff_is_diffusers_own_and_shares_the_image_models_weights(motion
     with torch.no_grad():
         expected = theirs(clip, 301, embeds.repeat_interleave(3, 0)).sample
         model = VideoDenoiser(
-            family_named("sd15").video_models["animatediff-v1-5-3"], ours, None, None, networks.build_scheduler()
+            family_named("sd15").video_models["animatediff-v1-5-3"], ours, None, None, networks.build_scheduler(), base
         )
         found = model.noise_pred(clip, torch.tensor(301), embeds)
     assert torch.allclose(found, expected, atol=1e-5)
