@@ -23,6 +23,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from bivdiff.catalog.requests import blank_request
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.media.reading import probe
 from bivdiff.types import StepEvent
@@ -512,7 +513,7 @@ def test_every_task_gives_files_and_a_record(client, served_run, task, given, st
     bridged, framewise, others, _, _, record = client.predict(**given, api_name=f"/{task}")
     assert [probe(path).num_frames for path in (bridged, framewise, *(others or ()))] == [8] * (2 + steering)
     assert record["settings"]["task"] == task
-    assert record["settings"]["num_smoothing_steps"] == 20
+    assert record["settings"]["num_smoothing_steps"] == blank_request(task, "toybox").num_smoothing_steps
     kept = {name: value for name, value in given.items() if name in record["settings"]}
     assert kept == {name: record["settings"][name] for name in kept}
     assert served_run.requests[-1].task == task

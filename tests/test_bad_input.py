@@ -31,6 +31,7 @@ from fake_run import FakeRun, fake_context
 from gradio.utils import get_upload_folder
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from paper import PAPER_BRIDGE, TWO_STEPS
 from PIL import Image
 
 from bivdiff.bridge.pipeline import run
@@ -760,8 +761,8 @@ def spoiled(output: object, value: float) -> object:
 @pytest.fixture(scope="module")
 def clean(manager, source_frames):
     """A request that runs every stage, and its clip where nothing runs over."""
-    few = dict.fromkeys(("num_inference_steps", "num_inversion_steps", "num_smoothing_steps"), 2)
-    few |= {"mixing_ratio": 0.5, "guidance_scale": 1.0, "smoothing_guidance_scale": 1.0, "seed": 1}
+    few = {"mixing_ratio": 0.5, "guidance_scale": 1.0, "smoothing_guidance_scale": 1.0, "seed": 1}
+    few |= {**PAPER_BRIDGE, **TWO_STEPS}
     request = default_request("control", "toybox", source_frames, "a red cube on a green floor at noon", **few)
     *_, result = run(request, manager)
     return result

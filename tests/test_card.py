@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from paper import PAPER_BRIDGE, TWO_STEPS
 
 from bivdiff.bridge.pipeline import last, run
 from bivdiff.catalog.families import family_named
@@ -32,8 +33,7 @@ def on_card(settings):
 
 
 def _request(frames, **changes):
-    steps = {"num_inference_steps": 2, "num_inversion_steps": 2, "num_smoothing_steps": 2}
-    changes = {"mixing_ratio": 0.5, **steps, **changes}
+    changes = {**PAPER_BRIDGE, **TWO_STEPS, "mixing_ratio": 0.5, **changes}
     return default_request("control", "toybox", frames, "a red cube", seed=1, **changes)
 
 

@@ -10,6 +10,7 @@ from gradio_client import Client
 from playwright.sync_api import expect
 
 from bivdiff.catalog.families import family_named
+from bivdiff.catalog.requests import blank_request
 from bivdiff.errors import InputError, OutOfMemoryError
 from bivdiff.settings import Settings
 from tabs import control, task_tab
@@ -50,7 +51,7 @@ def test_each_family_has_its_endpoints_and_its_defaults(client):
         for prefix in ("", "sd15_")
     }
     assert not any(name.endswith("_1") for name in named)
-    assert defaults[""]["mixing_ratio"] == 0.0
+    assert defaults[""]["mixing_ratio"] == blank_request("control", "toybox").mixing_ratio < 1.0
     assert defaults["sd15_"]["mixing_ratio"] == 1.0
     assert "video_model" not in defaults[""]
     assert defaults["sd15_"]["video_model"] == "zeroscope"

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 from diffusers import DDIMScheduler
+from paper import PAPER_BRIDGE, TWO_STEPS
 
 from bivdiff.bridge.guidance import guided, unet_noise
 from bivdiff.bridge.makers.framewise import MAKERS, FrameMaker
@@ -28,7 +29,7 @@ from bivdiff.settings import Settings
 from tabs import controls
 from tabs.progress import RunProgress
 
-STEPS = {"num_inference_steps": 2, "num_inversion_steps": 2, "num_smoothing_steps": 2, "mixing_ratio": 0.5, "seed": 1}
+STEPS = {**PAPER_BRIDGE, **TWO_STEPS, "mixing_ratio": 0.5, "seed": 1}
 
 
 def from_words(maker: FrameMaker) -> Iterator[Step]:

@@ -302,7 +302,7 @@ def test_numbers_that_run_over_are_told_instead_of_black_frames(request_of, mana
     last(run(request_of(), manager))
     hooks = hooks_of(manager)
     nan = torch.full((1, 4, 4, 8, 8), float("nan"))
-    monkeypatch.setattr(pipeline.mixing, "mix_latents", lambda *_: nan)
+    monkeypatch.setattr(pipeline.mixing, "blend_latents", lambda *_, **__: nan)
     with pytest.raises(BIVDiffError, match="NaN"):
         last(run(request_of(), manager))
     assert hooks_of(manager) == hooks
