@@ -189,8 +189,9 @@ def test_known_content_is_kept_and_can_be_let_go(task_request, manager, source_f
     assert not np.array_equal(free.frames[outside], source_frames[outside])
 
 
-def test_known_latents_are_put_back_after_every_step(manager):
-    """At the last smoothing step the latents outside the hole are the source's own."""
+@pytest.mark.parametrize("start_level", [1.0, 0.5])
+def test_known_latents_are_put_back_after_every_step(manager, start_level):
+    """At the noise that they have where smoothing begins, wherever that is."""
     from bivdiff.bridge.known import Known
     from bivdiff.bridge.smoothing import smooth
 
@@ -201,19 +202,25 @@ def test_known_latents_are_put_back_after_every_step(manager):
         holes = torch.zeros(1, 1, 2, 8, 8, dtype=torch.bool)
         holes[..., :4] = True
 
+        def at_noise(timestep):
+            cumulative = scheduler.alphas_cumprod[timestep]
+            return cumulative**0.5 * clean + (1 - cumulative) ** 0.5 * noise
+
         def noise_pred(latents, timestep, text):
             return unet(latents, timestep, text).sample
 
+        walked = [751, 501, 251, 1] if start_level == 1 else [251, 1]
         steps = list(
             smooth(
-                noise_pred, scheduler, noise, embeds, embeds, guidance_scale=1.0, num_steps=4, known=Known(clean, holes)
+                noise_pred, scheduler, at_noise(walked[0]), embeds, embeds, guidance_scale=1.0, num_steps=4,
+                known=Known(clean, holes), start_level=start_level,
             )
-        )
+        )  # fmt: skip
     outside = ~holes.expand_as(clean)
+    assert len(steps) == len(walked)
+    for step, reached in zip(steps, walked[1:], strict=False):
+        assert torch.allclose(step.latents[outside], at_noise(reached)[outside], atol=1e-5)
     assert torch.equal(steps[-1].latents[outside], clean[outside])
-    cumulative = scheduler.alphas_cumprod[251]  # of the timesteps 751, 501, 251, 1 the second step ends at the third
-    expected = cumulative**0.5 * clean + (1 - cumulative) ** 0.5 * noise
-    assert torch.allclose(steps[1].latents[outside], expected[outside], atol=1e-5)
     assert not torch.equal(steps[-1].latents[~outside], clean[~outside])
 
 
