@@ -20,12 +20,12 @@ Stage = Literal["load", "control", "framewise", "inversion", "smoothing"]
 
 RULE_LABELS: Mapping[MixingRule, str] = {
     "linear": "Linear (the paper)", "variance_preserving": "Variance preserving", "slerp": "Spherical",
-    "capped": "Capped: never stronger than the clip's own",
+    "capped": "Capped at the clip's own strength",
 }  # fmt: skip
 MIXING_RULES: tuple[MixingRule, ...] = tuple(RULE_LABELS)
 PRIOR_LABELS: Mapping[FramePrior, str] = {
     "image": "The image model's (the paper)", "video": "The video model's, frame by frame",
-    "mean": "The clip's own, at rest (free)",
+    "mean": "The clip's own, at rest",
 }  # fmt: skip
 RATIO_EFFECTS: Mapping[FramePrior, str] = {
     "image": "towards 1 it is smoother, and colours drift",
@@ -164,7 +164,7 @@ class GenerationRequest:
     )
     frame_prior: FramePrior = field(
         default="image",
-        metadata=choice("Frame noise", "What the ratio blends into the video model's noise", PRIOR_LABELS),
+        metadata=choice("Frame noise", "What the ratio draws the clip's noise towards", PRIOR_LABELS),
     )
     start_level: float = field(
         default=1.0,

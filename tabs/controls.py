@@ -218,12 +218,12 @@ def bridge_controls(context: AppContext, task: str, image_model: gr.Radio | None
             [(VIDEO_LABELS.get(name, name), name) for name in videos], value=videos[0],
             **words_of("video_model"), elem_id=f"{task}-video-model",
         )  # fmt: skip
-    with fields():
-        controls["frame_prior"] = setting("frame_prior", defaults.frame_prior, elem_id=f"{task}-frame-prior")
+    controls["frame_prior"] = setting("frame_prior", defaults.frame_prior, elem_id=f"{task}-frame-prior")
+    with gr.Accordion("Rule and start level", open=False), fields():
         controls["mixing_rule"] = setting("mixing_rule", defaults.mixing_rule, elem_id=f"{task}-mixing-rule")
+        controls["start_level"] = setting("start_level", defaults.start_level, elem_id=f"{task}-start-level")
     with fields():
         controls |= {
-            "start_level": setting("start_level", defaults.start_level, elem_id=f"{task}-start-level"),
             "random_seed": gr.Checkbox(
                 True, label="Random seed", info="Off repeats the seed beside", elem_id=f"{task}-random-seed",
                 elem_classes="bd-check",
