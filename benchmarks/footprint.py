@@ -6,6 +6,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bivdiff.bridge.attention import FrameLooks
 from bivdiff.catalog.families import FAMILIES
 from bivdiff.models.architectures import SD15_UNET, build_empty
 from bivdiff.models.loaders import KINDS, architecture_of
+from bivdiff.types import ATTENTION_LABELS, FrameAttention
 
+FRAME_ATTENTIONS: tuple[FrameAttention, ...] = tuple(ATTENTION_LABELS)
 SIZE, FRAMES, TEXT = 64, 8, 77
 SD15 = FAMILIES["sd15"]
 Inputs = Callable[[int], tuple[Tensor, ...]]
@@ -61,7 +65,9 @@ class Live(TorchDispatchMode):
 def fused_attention() -> Iterator[None]:
     """Let attention make its result and nothing else."""
     usual = F.scaled_dot_product_attention
-    F.scaled_dot_product_attention = lambda query, _, value, **__: query.new_empty(*query.shape[:-1], value.shape[-1])
+    F.scaled_dot_product_attention = lambda query, _, value, *__, **___: query.new_empty(
+        *query.shape[:-1], value.shape[-1]
+    )
     try:
         yield
     finally:
@@ -109,6 +115,10 @@ def networks() -> Iterator[tuple[str, Callable[[], nn.Module], Callable[..., Any
     def forward(network: nn.Module, *given: Tensor) -> Any:
         return network(*given)
 
+    def looking(attention: FrameAttention, network: nn.Module, *given: Tensor) -> None:
+        with FrameLooks(attention, FRAMES).put_into(network):
+            network(*given)
+
     def motion() -> nn.Module:
         from diffusers import UNetMotionModel
 
@@ -119,6 +129,11 @@ def networks() -> Iterator[tuple[str, Callable[[], nn.Module], Callable[..., Any
     pixels = 8 * SIZE
     videos = SD15.video_models
     yield "unet", built(SD15.unet), forward, picture, 1
+    for attention in FRAME_ATTENTIONS[1:]:
+        yield (
+            f"unet, {FRAMES} frames that see: {attention}", built(SD15.unet), partial(looking, attention),
+            lambda batch: picture(batch * FRAMES), FRAMES,
+        )  # fmt: skip
     yield (
         "controlnet", built(SD15.networks["controlnet"]["canny"]), forward,
         lambda batch: (*picture(batch), torch.empty(batch, 3, pixels, pixels)), 1,
@@ -147,7 +162,8 @@ def main() -> None:
     for kind, build, call, inputs, frames in networks():
         network = build()
         work, held = gflop(network, call, inputs) / frames, live_bytes(build(), call, inputs) / frames / 1e6
-        used = {"encode": KINDS["vae"].encoding, "decode": KINDS["vae"].footprint}.get(kind) or KINDS[kind].footprint
+        coding = {"encode": KINDS["vae"].encoding, "decode": KINDS["vae"].footprint}
+        used = coding.get(kind) or KINDS[kind.split(",", maxsplit=1)[0]].footprint
         print(f"| {kind} | {work:.0f} | {held:.1f} | {used.gflop:.0f} | {used.activations / 1e6:.1f} |", flush=True)
 
 

@@ -69,7 +69,7 @@ def test_what_cannot_be_read_is_told(given, named):
 
 @pytest.mark.parametrize(("other", "choices"), [
     ("frame_prior", [("The image model's (the paper)", "image"), ("The video model's, frame by frame", "video"),
-                     ("The clip's own, at rest (free)", "mean")]),
+                     ("The clip's own, at rest", "mean")]),
     ("start_level", [("0.4", "0.4"), ("0.6", "0.6"), ("0.8", "0.8"), ("1", "1")]),
     ("frame_attention", [("Alone (the paper)", "none"), ("With the first frame", "first"),
                          ("With the frame before", "previous"), ("With the first and the one before", "both")]),

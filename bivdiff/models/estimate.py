@@ -18,10 +18,12 @@ from bivdiff.models.loaders import KINDS
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.placement import OffloadPolicy
 from bivdiff.pixels.fitting import fit_frames
-from bivdiff.types import GenerationRequest, Stage
+from bivdiff.types import FrameAttention, GenerationRequest, Stage
 from bivdiff.units import say_bytes, say_seconds
 
 TOYBOX_WORK = 1 / 75  # of the operations of the real networks on as many pixels
+LOOKING_WORK: Mapping[FrameAttention, float] = {"none": 1, "first": 1.15, "previous": 1.15, "both": 1.31}
+"""Operations of a U-Net whose frames see each other, times those of one whose do not (benchmarks/footprint.py)."""
 SLACK = 1.4
 LAYER_BYTES = 0.25e9  # what group offloading has on the device of a network at once, the next layer included
 PREVIEWS = 4  # decoded clips in each of the two denoising stages
@@ -111,6 +113,8 @@ def operations(request: GenerationRequest) -> dict[Stage, float]:
     for walk in walks_of(request):
         first = {"framewise": decoded, "inversion": frames * KINDS["vae"].encoding.gflop, "smoothing": decoded}
         cost = walk.evaluations * sum(KINDS[spec.kind].footprint.gflop for spec in walk.networks)
+        if walk.stage == "framewise":
+            cost *= LOOKING_WORK[request.frame_attention]
         work[walk.stage] = work.get(walk.stage, first[walk.stage]) + cost
     share = height * width / 512**2 * (1 if family.unet.repo else TOYBOX_WORK)
     return {stage: share * gflop for stage, gflop in work.items()}
