@@ -17,9 +17,14 @@ import pytest
 from PIL import Image
 
 import bivdiff
+from bivdiff.catalog import tasks as catalog
 from bivdiff.catalog.families import FAMILIES
+from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.requests import blank_request
 from bivdiff.cli import main as cli
+from bivdiff.cli.flags import changes_of
 from bivdiff.cli.output import Progress, note
+from bivdiff.cli.parser import build_parser
 from bivdiff.media import carried
 from bivdiff.media.film import FilmOptions, Tile, compose
 from bivdiff.media.reading import probe, read_clip, read_sound
@@ -29,7 +34,9 @@ from bivdiff.pixels.metrics import SCORES
 from bivdiff.toybox.clips import load_index
 
 CONTROL_CODES = {"\r", "\x1b"}
-TWO_STEPS = ["--num-inference-steps", "2", "--num-inversion-steps", "2", "--num-smoothing-steps", "2"]
+TWO_STEPS = [
+    "--num-inference-steps", "2", "--num-inversion-steps", "2", "--num-smoothing-steps", "2", "--start-level", "1",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -147,6 +154,53 @@ def test_a_mask_is_read_turned_around_and_carried(clip, tmp_path, capsys):
     assert np.mean(shown["mask"] != shown["opposite"]) < 0.01  # mp4 is not lossless
     differs = np.any(shown["mask"] != shown["carried"], axis=-1).mean()
     assert 0 < differs < 0.1
+
+
+def settings_of(*flags: str) -> dict[str, object]:
+    """The settings of the request that the flags describe, by default for a control task with the toybox."""
+    args = build_parser().parse_args(["run", "--video", "clip.mp4", "--prompt", "a red cube", *flags])
+    return blank_request(args.task, args.family, args.image_model).settings() | {
+        name: value for name, value in changes_of(args).items() if value is not None
+    }
+
+
+@pytest.mark.parametrize("task", catalog.TASKS)
+def test_a_preset_is_what_a_run_starts_from_and_flags_go_over_it(task):
+    """The paper's way on the toybox's models, but for the steps of which these need fewer."""
+    for image_model in catalog.TASKS[task].image_models:
+        chosen = ["--task", task, "--image-model", image_model, "--preset", "paper"]
+        paper, own = settings_of(*chosen), settings_of(*chosen[:-2])
+        bridge = dict(IMAGE_MODELS[image_model].paper_bridge)
+        assert {name: paper[name] for name in bridge} == bridge
+        assert (paper["sampler"], paper["guided_share"], paper["frame_attention"]) == ("ddim", 1.0, "none")
+        assert own["frame_prior"] != paper["frame_prior"]
+        assert own["inversion_prompt"] == paper["inversion_prompt"]  # a preset keeps what it does not say
+        flags = settings_of(*chosen, "--num-smoothing-steps", "7", "--start-level", "0.5", "--frame-prior", "mean")
+        changed = {"num_smoothing_steps": 7, "start_level": 0.5, "frame_prior": "mean"}
+        assert flags == paper | changed
+
+
+def test_the_fast_preset_of_stable_diffusion_takes_fewer_steps_and_changes_nothing_else():
+    usual, fast = settings_of("--family", "sd15"), settings_of("--family", "sd15", "--preset", "fast")
+    changed = {name: (usual[name], value) for name, value in fast.items() if usual[name] != value}
+    steps = ("num_inference_steps", "num_inversion_steps", "num_smoothing_steps")
+    assert changed.keys() >= set(steps)
+    assert all(fast[name] < usual[name] for name in steps)
+    assert fast == usual | FAMILIES["sd15"].other_presets["fast"]
+
+
+def test_a_preset_that_a_family_has_not_is_refused_with_those_that_it_has(clip, capsys):
+    assert cli.main(["run", "--video", clip, "--prompt", "a cube", "--preset", "fast"]) == 1
+    assert "The family 'toybox' has no preset 'fast'. It has: paper." in capsys.readouterr().err
+
+
+def test_a_run_with_a_preset_says_what_it_ran_with(clip, tmp_path, capsys):
+    arguments = ["run", "--video", clip, "--prompt", "a red cube", "--task", "smooth", "--num-frames", "2", "--json"]
+    few = ["--num-inversion-steps", "2", "--num-smoothing-steps", "2", "--output", str(tmp_path / "out.zip")]
+    assert cli.main([*arguments, *few, "--preset", "paper"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["settings"]["frame_prior"], report["settings"]["start_level"]) == ("image", 1.0)
+    assert report["evaluations"]["smoothing"] == 4
 
 
 def test_given_control_maps_are_read(clip, tmp_path, capsys):

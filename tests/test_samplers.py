@@ -7,10 +7,12 @@ import pytest
 import torch
 from diffusers import (
     DDIMScheduler,
+    DPMSolverMultistepScheduler,
     StableDiffusionAdapterPipeline,
     StableDiffusionControlNetPipeline,
     StableDiffusionInpaintPipeline,
     StableDiffusionInstructPix2PixPipeline,
+    UniPCMultistepScheduler,
 )
 
 from bivdiff.bridge import latents
@@ -49,25 +51,25 @@ def embeds_of(models):
     return {name: encode_prompt(models["tokenizer"], models["text_encoder"], text) for name, text in texts.items()}
 
 
-def theirs(pipeline_class, models, noise, unet="unet", extra=None, **options):
+def theirs(pipeline_class, models, noise, unet="unet", extra=None, scheduler=DDIMScheduler, **options):
     """What a pipeline of diffusers makes, latents `(F, C, h, w)`."""
     pipeline = pipeline_class(
         vae=models["vae"], text_encoder=models["text_encoder"], tokenizer=models["tokenizer"], unet=models[unet],
-        scheduler=DDIMScheduler.from_config(models["scheduler"].config), safety_checker=None, feature_extractor=None,
+        scheduler=scheduler.from_config(models["scheduler"].config), safety_checker=None, feature_extractor=None,
         requires_safety_checker=False, **(extra or {}),
     )  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)
     return pipeline(
-        [PROMPT] * 4, negative_prompt=[NEGATIVE] * 4, latents=noise, num_inference_steps=STEPS,
-        guidance_scale=GUIDANCE, output_type="latent", **options,
+        [PROMPT] * 4, negative_prompt=[NEGATIVE] * 4, latents=noise,
+        **{"num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "output_type": "latent", **options},
     ).images  # fmt: skip
 
 
-def controlled(models, noise, controls, residuals):
+def controlled(models, noise, controls, residuals, **changes):
     """Our steps with control networks, three frames at once."""
     return generate_with_control(
         models["unet"], models["scheduler"], noise, controls=controls, residuals=residuals, **embeds_of(models),
-        **SETTINGS,
+        **{**SETTINGS, **changes},
     )  # fmt: skip
 
 
@@ -112,21 +114,120 @@ def test_t2i_adapter(models, noise, source_frames):
     ))  # fmt: skip
 
 
-def test_instruct_pix2pix(models, noise, source_frames):
+def instructed(models, noise, source_frames, **changes):
     source = latents.fold_frames(latents.encode(models["vae"], source_frames, 8)) / models["vae"].config.scaling_factor
-    steps = generate_with_instruct_pix2pix(
-        models["instruct"],
-        models["scheduler"],
-        noise,
-        source=source,
-        **embeds_of(models),
-        image_guidance_scale=1.5,
-        **SETTINGS,
-    )
-    assert agree(steps, theirs(
+    return generate_with_instruct_pix2pix(
+        models["instruct"], models["scheduler"], noise, source=source, **embeds_of(models), image_guidance_scale=1.5,
+        **{**SETTINGS, **changes},
+    )  # fmt: skip
+
+
+def test_instruct_pix2pix(models, noise, source_frames):
+    assert agree(instructed(models, noise, source_frames), theirs(
         StableDiffusionInstructPix2PixPipeline, models, noise, unet="instruct",
         image=in_unit_range(source_frames), image_guidance_scale=1.5,
     ))  # fmt: skip
+
+
+SAMPLERS = {"dpm++": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_is_diffusers_own(models, noise, source_frames, sampler):
+    """In five steps: these solvers look back at two steps, and end otherwise where there are fewer than 15."""
+    controls = [Steering(models["controlnet"], source_frames, SCALE, 0.0, 1.0)]
+    *steps, last = controlled(models, noise, controls, controlnet_residuals, sampler=sampler, num_steps=5)
+    assert agree([last], theirs(
+        StableDiffusionControlNetPipeline, models, noise, extra={"controlnet": models["controlnet"]},
+        image=in_unit_range(source_frames), controlnet_conditioning_scale=SCALE, scheduler=SAMPLERS[sampler],
+        num_inference_steps=5,
+    ))  # fmt: skip
+    assert [step.number for step in (*steps, last)] == [1, 2, 3, 4, 5]
+    assert torch.allclose(last.latents, last.pred_original_sample, atol=0.05)  # where the last step led to
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_is_diffusers_own_where_a_picture_guides_too(models, noise, source_frames, sampler):
+    *_, last = instructed(models, noise, source_frames, sampler=sampler)
+    assert agree([last], theirs(
+        StableDiffusionInstructPix2PixPipeline, models, noise, unet="instruct", scheduler=SAMPLERS[sampler],
+        image=in_unit_range(source_frames), image_guidance_scale=1.5,
+    ))  # fmt: skip
+
+
+class TestGuidedShare:
+    """The first steps are guided, and the others are told the prompt alone."""
+
+    @pytest.mark.parametrize(
+        ("sampler", "share", "guided"), [("ddim", 0.0, 0), ("ddim", 0.5, 2), ("ddim", 0.61, 3), ("dpm++", 0.4, 2)]
+    )
+    def test_of_control_networks(self, models, noise, source_frames, sampler, share, guided):
+        control, embeds = Steering(models["controlnet"], source_frames, SCALE, 0.0, 1.0), embeds_of(models)
+        *_, last = controlled(
+            models, noise, [control], controlnet_residuals, sampler=sampler, num_steps=5, guided_share=share
+        )
+        scheduler = {"ddim": DDIMScheduler, **SAMPLERS}[sampler].from_config(models["scheduler"].config)
+        scheduler.set_timesteps(5)
+        pictures = noise
+
+        def predicted(pictures, timestep, text):
+            maps, text = in_unit_range(source_frames), text.expand(len(pictures), -1, -1)
+            down, middle = models["controlnet"](pictures, timestep, text, maps, SCALE, return_dict=False)
+            return models["unet"](
+                pictures, timestep, text, down_block_additional_residuals=down, mid_block_additional_residual=middle
+            ).sample
+
+        for number, timestep in enumerate(scheduler.timesteps):
+            found = predicted(pictures, timestep, embeds["prompt_embeds"])
+            if number < guided:
+                away = predicted(pictures, timestep, embeds["negative_embeds"])
+                found = away + GUIDANCE * (found - away)
+            pictures = scheduler.step(found, timestep, pictures).prev_sample
+        assert agree([last], pictures)
+
+    @pytest.mark.parametrize(("share", "guided"), [(0.0, 0), (0.5, 2)])
+    def test_of_instructions_which_still_see_the_picture(self, models, noise, source_frames, share, guided):
+        source = latents.fold_frames(latents.encode(models["vae"], source_frames, 8))
+        source, embeds = source / models["vae"].config.scaling_factor, embeds_of(models)
+        *_, last = instructed(models, noise, source_frames, num_steps=4, guided_share=share)
+        scheduler = DDIMScheduler.from_config(models["scheduler"].config)
+        scheduler.set_timesteps(4)
+        pictures = noise
+
+        def predicted(pictures, timestep, words, picture):
+            text = embeds[words].expand(len(pictures), -1, -1)
+            return models["instruct"](torch.cat([pictures, picture], 1), timestep, text).sample
+
+        for number, timestep in enumerate(scheduler.timesteps):
+            found = predicted(pictures, timestep, "prompt_embeds", source)
+            if number < guided:
+                seen = predicted(pictures, timestep, "negative_embeds", source)
+                blind = predicted(pictures, timestep, "negative_embeds", torch.zeros_like(source))
+                found = blind + GUIDANCE * (found - seen) + 1.5 * (seen - blind)
+            pictures = scheduler.step(found, timestep, pictures).prev_sample
+        assert agree([last], pictures)
+
+    def test_of_holes(self, models, noise, source_frames):
+        masks = np.zeros(source_frames.shape[:3], np.uint8)
+        masks[:, 16:48, 8:40] = 255
+        known = latents.fold_frames(latents.encode(models["vae"], with_holes(source_frames, masks), 8))
+        holes, embeds = latent_holes(masks, noise), embeds_of(models)
+        *_, last = generate_with_inpainting(
+            models["inpainting"], models["scheduler"], noise, holes=holes, known=known, **embeds, guided_share=0.5,
+            **{**SETTINGS, "num_steps": 4},
+        )  # fmt: skip
+        scheduler = DDIMScheduler.from_config(models["scheduler"].config)
+        scheduler.set_timesteps(4)
+        pictures = noise
+        for number, timestep in enumerate(scheduler.timesteps):
+            shown = torch.cat([pictures, holes.to(pictures), known], 1)
+            towards, away = (
+                models["inpainting"](shown, timestep, embeds[words].expand(len(shown), -1, -1)).sample
+                for words in ("prompt_embeds", "negative_embeds")
+            )
+            found = away + GUIDANCE * (towards - away) if number < 2 else towards
+            pictures = scheduler.step(found, timestep, pictures).prev_sample
+        assert agree([last], pictures)
 
 
 def test_inpainting(models, noise, source_frames):

@@ -123,3 +123,36 @@ def test_animatediff_is_diffusers_own_and_shares_the_image_models_weights(motion
     own = {tensor.data_ptr() for tensor in base.parameters()}
     shared = sum(tensor.data_ptr() in own for tensor in ours.parameters())
     assert shared == len(own)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+def test_frames_alone_are_clips_of_one_frame(manager, prediction_type):
+    """Of a model that is a network of its own; three frames with words of their own each."""
+    torch.manual_seed(0)
+    pictures, words, timestep = torch.randn(3, 4, 8, 8), torch.randn(3, 5, 128), torch.tensor(401)
+    with manager.use(MODEL.unet) as (unet,), torch.no_grad():
+        model = denoiser(unet, prediction_type)
+        together = model.frame_noise_pred(pictures, timestep, words)
+        alone = [
+            model.noise_pred(picture[None, :, None], timestep, text[None])[0, :, 0]
+            for picture, text in zip(pictures, words, strict=True)
+        ]
+    assert together.shape == pictures.shape
+    assert torch.allclose(together, torch.stack(alone), atol=1e-4)
+
+
+def test_animatediff_sees_a_frame_alone_as_the_image_model_that_it_is_built_into(motion, tmp_path):
+    """Without motion modules: of one frame they would still change what it is."""
+    base, theirs = motion
+    spec = ModelSpec(key="mine/motion", kind="motion_unet", repo="owner/motion")
+    ours = load_component(source_of(spec, tmp_path, Settings(), torch.float32, base))
+    pictures, embeds = torch.randn(2, 4, 8, 8), torch.randn(2, 5, 24)
+    with torch.no_grad():
+        expected = base(pictures, 301, embeds).sample
+        with_motion = theirs(pictures[:, :, None], 301, embeds).sample[:, :, 0]
+        model = VideoDenoiser(
+            family_named("sd15").video_models["animatediff-v1-5-3"], ours, None, None, networks.build_scheduler(), base
+        )
+        found = model.frame_noise_pred(pictures, torch.tensor(301), embeds)
+    assert torch.equal(found, expected)
+    assert not torch.allclose(with_motion, expected, atol=1e-2)
