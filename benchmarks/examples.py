@@ -40,9 +40,11 @@ STRIP_FRAMES = (0, 2, 4, 6)
 SEED = 1
 NOTE = ("Example", "made with this tab's first settings. Press Generate for your own.")
 
-
 COMPARED_SAMPLE, COMPARED_SEED = "sunset visit", 1  # the frames of this sample flicker most plainly
-PAPERS = {"mixing_ratio": 0.5, "frame_prior": "image", "mixing_rule": "linear", "start_level": 1.0}
+PAPERS = {
+    "mixing_ratio": 0.5, "frame_prior": "image", "mixing_rule": "linear", "start_level": 1.0, "num_inversion_steps": 20,
+    "num_smoothing_steps": 20,
+}  # fmt: skip
 FRAME_VIEW = {"mixing_ratio": 0.5, "frame_prior": "video", "mixing_rule": "capped", "start_level": 0.6}
 BELOW = ("It is", "Flicker", "Sharpness (truth = 1)", "PSNR to truth")
 
@@ -73,9 +75,7 @@ def make_comparison() -> None:
         if truth is None:
             raise SystemExit("The world does not know what this sample should show.")
         manager, cache = ModelManager(Settings()), StageCache()
-        # The tab's own preset, once that is a frame view.
-        preset = {name: getattr(job.request, name) for name in FRAME_VIEW}
-        bridges = PAPERS, preset if job.request.frame_prior == "video" else FRAME_VIEW
+        bridges = PAPERS, FRAME_VIEW
         made = [last(run(replace(job.request, **bridge), manager, cache)) for bridge in bridges]
         framewise = made[0].framewise_frames
         score = Scorer(job.request, made[0].control_frames, manager, truth)
@@ -133,7 +133,10 @@ def make_tasks() -> None:
             for tile, frames in zip(shown["tiles"], pictures, strict=True):
                 tile["sheet"] = _sheet(frames)
             kept = ("The bridged clip is", "Mixing ratio")
-            shown["facts"] = [NOTE, *(fact for fact in shown["facts"] if fact[0] in kept)]
+            shown["facts"] = [
+                NOTE,
+                *(fact for fact in shown["facts"] if fact[0] in kept),
+            ]
             _write(f"{tab.TASK}.json", shown)
             if tab is control:
                 _write("how.json", {key: _strip(frames) for key, frames in _stages(result).items()})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator
+from typing import Any
 
 import gradio as gr
 
@@ -10,16 +11,13 @@ from tabs import controls as shared
 from tabs.binding import Values
 from tabs.context import AppContext
 from tabs.presets import preset_controls
-from tabs.requests import Submission, fill_in, restored_source, submission_of
+from tabs.requests import Submission, chosen_sample, fill_in, restored_source, submission_of
 from tabs.source import TRIM, Preview, preview_source, wire_source
 from tabs.task_tab import PageParts, TaskTab, add_result
 from tabs.widgets.player import clip_player, player_value, tile
 
 TASK = "smooth"
-ABOUT = (
-    "Frames from any image model go straight to the two inversions and the video model. Upload a clip that flickers; "
-    "the samples do not, and show how little is lost."
-)
+ABOUT = "Frames from any image model go straight to the bridge. Upload a clip that flickers; the samples were made to."
 
 
 def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> TaskTab:
@@ -47,7 +45,10 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
             preset_controls(context, TASK, controls)
             buttons = shared.run_controls(TASK)
     built = add_result(context, read_job, TASK, controls, buttons, page.queue)
-    show = partial(preview_source, context, "Your frames")
+
+    def show(values: Values) -> Iterator[dict[str, Any]]:
+        yield from preview_source(context, "Your frames", _with_flicker(context, values))
+
     shown = Preview(show, [preview], list(TRIM), api_name="smooth_source")
     wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.caption}, TASK)
     return built
@@ -59,4 +60,12 @@ def read_job(context: AppContext, values: Values) -> Submission:
     Raises:
         InputError: a value or the clip cannot be used.
     """
+    values = _with_flicker(context, values)
     return submission_of(fill_in(context, TASK, values), values, restored_source(context, values))
+
+
+def _with_flicker(context: AppContext, values: Values) -> Values:
+    """The values with the chosen sample as it flickers, where there is no clip of one's own."""
+    if values.get("video") or values.get("restored"):
+        return values
+    return {**values, "video": str(chosen_sample(context, values).flickering)}

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
-import cv2
 import numpy as np
 
 from bivdiff.bridge.pipeline import framewise_frames, last, run
@@ -18,10 +17,10 @@ from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
 from bivdiff.models.manager import ModelManager
 from bivdiff.pixels import metrics
-from bivdiff.pixels.flow import pixel_grid
 from bivdiff.pixels.masks import extend_canvas, grow
 from bivdiff.pixels.tracking import track
 from bivdiff.toybox import data, world
+from bivdiff.toybox.flicker import flickering
 from bivdiff.toybox.world import Scene
 from bivdiff.types import GenerationRequest
 
@@ -162,35 +161,6 @@ def case_of(task: str, index: int, family_name: str, **changes: Any) -> Case:
     return CASES[task](index, family_name, **changes)
 
 
-def flickering(frames: np.ndarray, seed: int) -> np.ndarray:
-    """A clip as if an image model had made each of its frames on its own: steady in content, not from frame to frame.
-
-    Every frame gets a brightness, a tint, soft blotches of both and a slight warp of its own, all seeded. On the
-    world's clips this comes to a `metrics.background_flicker` of 4 to 6 levels.
-
-    Args:
-        frames: uint8 `(F, H, W, 3)`.
-        seed: decides the flicker.
-
-    Returns:
-        uint8, of the same shape.
-    """
-    rng = np.random.default_rng((seed, 3))
-    height, width = frames.shape[1:3]
-    grid = pixel_grid(height, width)
-    one_map: Any = None  # the places lie in one array
-    made = []
-    for frame in frames:
-        places = grid + width * 0.004 * _soft_noise(rng, (height, width, 2), width / 10)
-        warped = cv2.remap(
-            frame.astype(np.float32), places, one_map, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
-        )
-        gain = 1 + rng.normal(0, 0.014) + rng.normal(0, 0.009, 3)
-        blotches = 2 * _soft_noise(rng, frame.shape, width / 10) + 1.5 * _soft_noise(rng, frame.shape, width / 50)
-        made.append(warped * gain + rng.normal(0, 1.2) + rng.normal(0, 0.8, 3) + blotches)
-    return (np.clip(made, 0, 255) + 0.5).astype(np.uint8)
-
-
 def evaluate(
     task: str, family_name: str, clips: int, first_scene: int, manager: ModelManager,
     report: Callable[[str], None], **changes: Any,
@@ -322,9 +292,3 @@ def _replaced(scene: Scene, masks: np.ndarray, index: int, family_name: str) -> 
         if not (rendering.masks[0] > masks).any():
             break
     return after, rendering
-
-
-def _soft_noise(rng: np.random.Generator, shape: tuple[int, ...], radius: float) -> np.ndarray:
-    """Noise with unit deviation whose blotches are some `radius` pixels wide, float32."""
-    noise = cv2.GaussianBlur(rng.standard_normal(shape, np.float32), (0, 0), radius)
-    return noise / noise.std()

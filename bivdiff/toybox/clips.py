@@ -13,6 +13,7 @@ from bivdiff.errors import InputError
 from bivdiff.media.writing import write_mp4
 from bivdiff.settings import ASSETS
 from bivdiff.toybox import data, world
+from bivdiff.toybox.flicker import flickering
 from bivdiff.toybox.world import Scene, Solid
 
 CLIPS_FOLDER = ASSETS / "clips"
@@ -60,6 +61,7 @@ class SampleClip:
         erased: what the clip would show without its moving object.
         masks: the moving object, mp4: white inside, black outside, to be read with a threshold at 128.
         depth: the control maps of its depth, mp4: near is white.
+        flickering: the clip, mp4, each of whose frames flickers on its own: what there is to be smoothed.
     """
 
     name: str
@@ -70,6 +72,10 @@ class SampleClip:
     erased: str
     masks: Path
     depth: Path
+    flickering: Path
+
+
+_FILES = ("file", "masks", "depth", "flickering")
 
 
 # Pairs of colour and shape that training leaves out (`world.HELD_OUT`) would make a poor first impression.
@@ -180,10 +186,7 @@ def load_index(folder: Path = CLIPS_FOLDER) -> tuple[SampleClip, ...]:
     """
     try:
         entries = json.loads((folder / INDEX).read_text("utf-8"))
-        return tuple(
-            SampleClip(**{**entry, **{name: folder / entry[name] for name in ("file", "masks", "depth")}})
-            for entry in entries
-        )
+        return tuple(SampleClip(**{**entry, **{name: folder / entry[name] for name in _FILES}}) for entry in entries)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"The sample clips have no readable {INDEX}. Run 'python -m bivdiff.toybox.clips' to render them again."
@@ -191,14 +194,17 @@ def load_index(folder: Path = CLIPS_FOLDER) -> tuple[SampleClip, ...]:
 
 
 def write_clips(folder: Path = CLIPS_FOLDER) -> None:
-    """Render every sample into `folder`: clip, masks, depth and the index. The same code gives the same bytes."""
+    """Render every sample into `folder`, with its masks, depth and flicker, and the index.
+
+    The same code gives the same bytes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    entries = [asdict(_write(folder, name, sample)) for name, sample in SAMPLES.items()]
+    entries = [asdict(_write(folder, *item, seed)) for seed, item in enumerate(SAMPLES.items())]
     text = json.dumps(entries, indent=2, default=lambda path: path.name)
     (folder / INDEX).write_text(text + "\n", "utf-8")
 
 
-def _write(folder: Path, name: str, sample: Sample) -> SampleClip:
+def _write(folder: Path, name: str, sample: Sample, seed: int) -> SampleClip:
     rendering = world.render(sample.scene, SIZE, SIZE)
     stem = name.replace(" ", "-")
     clip = SampleClip(
@@ -210,9 +216,11 @@ def _write(folder: Path, name: str, sample: Sample) -> SampleClip:
         erased=sample.erased.caption,
         masks=folder / f"{stem}-masks.mp4",
         depth=folder / f"{stem}-depth.mp4",
+        flickering=folder / f"{stem}-flickering.mp4",
     )
     depth = np.rint(data.depth_maps(data.inverse_depth(rendering.depth))).astype(np.uint8)
     write_mp4(clip.file, rendering.frames, world.FPS)
+    write_mp4(clip.flickering, flickering(rendering.frames, seed), world.FPS)
     for file, maps in ((clip.masks, rendering.masks[0]), (clip.depth, depth)):
         write_mp4(file, np.repeat(maps[..., None], 3, axis=-1), world.FPS)
     return clip

@@ -21,7 +21,8 @@ def truth_of(request: GenerationRequest) -> np.ndarray | None:
     """The true clip of a request, where its source is a sample, whole or trimmed, and the world knows what is asked.
 
     Known are: controllable generation in the sample's own new colours, an instruction that `world.edit` understands,
-    the sample's edited prompt, the moving object erased by masks that cover it, and the sample itself, smoothed.
+    the sample's edited prompt, the moving object erased by masks that cover it, and the sample smoothed, as it is or as
+    it flickers.
 
     Returns:
         uint8 `(F, H, W, 3)`, or None.
@@ -52,7 +53,11 @@ def _sample_of(frames: np.ndarray) -> tuple[Sample, Sequence[int]] | None:
 def _places_of_samples() -> Mapping[str, Mapping[bytes, int]]:
     """Of every sample the places of its frames by their digests: decoded once, for every run asks."""
     return {
-        clip.name: {_digest(frame): place for place, frame in enumerate(read_clip(clip.file).frames)}
+        clip.name: {
+            _digest(frame): place
+            for file in (clip.file, clip.flickering)
+            for place, frame in enumerate(read_clip(file).frames)
+        }
         for clip in load_index()
     }
 
