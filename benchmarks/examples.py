@@ -37,7 +37,7 @@ from tabs.widgets.player import ComparedClip, comparison_value
 
 QUALITY = 82
 STRIP_FRAMES = (0, 2, 4, 6)
-SEED = 1
+SEEDS = {"edit": 3}  # 1 for the others; of 1 to 6 the one whose frames are nearest to the truth
 NOTE = ("Example", "made with this tab's first settings. Press Generate for your own.")
 
 COMPARED_SAMPLE, COMPARED_SEED = "sunset visit", 1  # the frames of this sample flicker most plainly
@@ -148,7 +148,8 @@ def _values(context: AppContext, task: str) -> dict[str, Any]:
     prompts = {"control": sample.prompt, "inpaint": sample.erased}
     return {
         "sample": 0, "prompt": prompts.get(task, sample.caption), "instruction": sample.instruction,
-        "source_prompt": sample.caption, "left": "25%", "right": "25%", "random_seed": False, "seed": SEED,
+        "source_prompt": sample.caption, "left": "25%", "right": "25%", "random_seed": False,
+        "seed": SEEDS.get(task, 1),
     }  # fmt: skip
 
 

@@ -32,12 +32,11 @@ from bivdiff.types import GenerationRequest, GenerationResult
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "pictures"
 COUNT, FPS, SEED = 8, 8, 1
-HERO_FRAMES = 6  # in the last two the cube covers the sphere, and the small editing model loses it
 QUALITY = 84
-HERO = ("hero", "edit", 1, {"image_model": "instruct-pix2pix", "mixing_ratio": 0.25})
+HERO = ("hero", "control", 4, {})
 TASKS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "control": ("control", 0, {}),
-    "edit": ("edit", 1, {"image_model": "instruct-pix2pix"}),
+    "edit": ("edit", 9, {"image_model": "instruct-pix2pix"}),
     "inpaint": ("inpaint", 0, {}),
     "outpaint": ("outpaint", 3, {}),
     "smooth": ("smooth", 0, {}),
@@ -50,19 +49,18 @@ def main(names: list[str]) -> None:
     models = ModelManager(replace(Settings(), cache_size="0"))
     for name in names or [HERO[0], *TASKS]:
         task, place, changes = HERO[1:] if name == HERO[0] else TASKS[name]
-        result = last(run(request_of(models, task, load_index()[place], changes), models))
-        pictures = hero(result)[:HERO_FRAMES] if name == HERO[0] else strip(result)
+        result = last(run(request_of(task, load_index()[place], changes), models))
+        pictures = hero(result) if name == HERO[0] else strip(result)
         path = FOLDER / f"{name}.webp"
         write(path, pictures)
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB", flush=True)
 
 
-def request_of(models: ModelManager, task: str, sample: SampleClip, changes: dict[str, Any]) -> GenerationRequest:
+def request_of(task: str, sample: SampleClip, changes: dict[str, Any]) -> GenerationRequest:
     """What is run for a task on a sample."""
-    frames = read_clip(sample.file, num_frames=COUNT).frames
-    if task == "smooth":  # frames that another model made: those of the ControlNet
-        given = last(run(request_of(models, "control", sample, {}), models)).framewise_frames
-        return default_request(task, "toybox", given, sample.prompt, seed=SEED, **changes)
+    frames = read_clip(sample.flickering if task == "smooth" else sample.file, num_frames=COUNT).frames
+    if task == "smooth":
+        return default_request(task, "toybox", frames, sample.caption, seed=SEED, **changes)
     if task == "inpaint":
         masks = fit_masks(read_clip(sample.masks, num_frames=COUNT).frames, *frames.shape[:3])
         return default_request(task, "toybox", frames, sample.erased, seed=SEED, masks=masks, **changes)
