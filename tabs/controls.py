@@ -81,8 +81,11 @@ def remark(text: str = "", **options: Any) -> gr.HTML:
 # The clip one has
 
 
-def clip_controls(context: AppContext, task: str, visitor: gr.Textbox) -> Controls:
-    """The clip to start from: a sample or an upload, or that of a restored run; and who asks."""
+def clip_controls(context: AppContext, task: str, visitor: gr.Textbox, sample_clips: str = "") -> Controls:
+    """The clip to start from: a sample or an upload, or that of a restored run; and who asks.
+
+    `sample_clips` is the field of the samples' clips that the task starts from, where it is not the usual.
+    """
     earlier = gr.Textbox("", visible="hidden", label="Restored run", elem_id=f"{task}-restored")
     told = remark(RESTORED, visible=False, elem_id=f"{task}-restored-note")
     earlier.change(
@@ -95,7 +98,7 @@ def clip_controls(context: AppContext, task: str, visitor: gr.Textbox) -> Contro
     return {
         "sample": sample_strip(
             context.samples,
-            carries=task == FIRST,
+            own=sample_clips,
             label="Sample clips",
             elem_id=f"{task}-samples",
             elem_classes="bd-strip",

@@ -17,6 +17,7 @@ from bivdiff.catalog.tasks import TASKS
 from bivdiff.media.reading import LIMITS
 from bivdiff.settings import Settings
 from bivdiff.studio.limits import limits_sentence
+from bivdiff.toybox.clips import load_index
 from bivdiff.units import parse_bytes
 from tabs import compare, control, edit, inpaint, models, outpaint, smooth, task_tab
 from tabs import controls as shared
@@ -30,6 +31,7 @@ from tabs.theme import theme
 from tabs.uploads import BoundedUploads
 from tabs.visitors import visitor_of
 from tabs.widgets.bundle import page_head, page_header
+from tabs.widgets.samples import sample_script
 
 TITLE = "BIVDiff Studio"
 TABS = {tab.TASK: tab.build for tab in (control, edit, inpaint, outpaint, smooth)}
@@ -132,7 +134,7 @@ def launch_options(settings: Settings | None = None) -> dict[str, Any]:
     most = next(bound for bound in map(parse_bytes, bounds) if bound is not None)
     return {
         "theme": theme(),
-        "head": page_head(),
+        "head": page_head(sample_script(load_index())),
         "max_file_size": LIMITS.file_bytes,
         "app_kwargs": {"middleware": [Middleware(BoundedUploads, most=most)]},
         "footer_links": ["api", "settings"],

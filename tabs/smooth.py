@@ -28,7 +28,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
         with shared.card():
             shared.heading(1, "The frames you have")
             shared.remark(ABOUT)
-            controls |= shared.clip_controls(context, TASK, page.visitor)
+            controls |= shared.clip_controls(context, TASK, page.visitor, "flickering")
             preview = clip_player(player_value([tile("Your frames", None)], 8), "preview", elem_id=f"{TASK}-preview")
             controls |= shared.trim_controls(context)
         with shared.card():

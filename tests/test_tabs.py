@@ -150,7 +150,7 @@ SCORED_NOW = {
      (f"{KEEPS}; towards 1 it is calmer, colours stay, and fast motion suffers last. "
       "The paper takes 0.25 for Prompt2Prompt, with the image model's noise.")),
     ("inpainting", (0.1, "mean", "linear", 1.0),
-     (f"{KEEPS}; higher is calmer, and beyond 0.4 motion smears. "
+     (f"{KEEPS}; higher is calmer; at a high start level motion smears. "
       "The paper takes 0.1 for the inpainting model, with the image model's noise.")),
     ("given", (1.0, "image", "linear", 1.0), f"{KEEPS}; towards 1 it is smoother, and colours drift."),
 ])  # fmt: skip

@@ -11,12 +11,12 @@ FOLDER = Path(__file__).resolve().parent
 STYLES = ("header", "samples", "progress", "painter", "models", "jobs", "history")
 
 
-def page_head() -> str:
-    """What the page has in its head: the player with what all scripts share, the page's own script, and all styles.
+def page_head(*scripts: str) -> str:
+    """What the page has in its head: the player with what all scripts share, the page's own, more scripts, all styles.
 
     `launch` needs it wherever widgets are used.
     """
-    script = player_script() + _read("page.js")
+    script = player_script() + _read("page.js") + "".join(scripts)
     # Gradio rewrites the rules it is given as CSS, and loses those for containers.
     general = (ASSETS / "style.css").read_text("utf-8")
     style = "\n".join([general, *(_read(f"{name}.css") for name in STYLES), player_style()])

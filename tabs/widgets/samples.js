@@ -6,9 +6,9 @@ const root = element.querySelector(".bd-samples");
 root.setAttribute("role", "group");
 root.setAttribute("aria-label", "Sample clips");
 
-// The clips travel once; the strips of other tabs, which are shown later, take them from here.
-if (props.clips.length) window.bdSampleClips = props.clips;
-window.bdSampleClips.forEach((sample, index) => {
+// The page's head has the clips, once for all strips but those that have clips of their own.
+const clips = props.clips.length ? props.clips : window.bdSampleClips;
+clips.forEach((sample, index) => {
   const chooser = button("bd-sample", "", () => {
     props.value = index;
     trigger("pick");

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,29 @@ from bivdiff.toybox.clips import SampleClip
 from tabs.widgets.component import Widget
 
 
-def sample_strip(samples: Sequence[SampleClip], carries: bool = True, **options: Any) -> Widget:
+def sample_strip(samples: Sequence[SampleClip], own: str = "", **options: Any) -> Widget:
     """The sample clips as buttons. Its value is the index of the chosen one, -1 for none; choosing triggers `pick`.
 
-    One strip of a page, which must be shown before the others, `carries` the clips for all.
+    Args:
+        samples: at least one.
+        own: the field of the clips that this strip shows; empty is those that the page's head has, see `sample_script`.
+        options: of the component.
     """
-    clips = [{"name": sample.name, "caption": sample.caption, "clip": _inline(sample.file)} for sample in samples]
     about = "index of a sample clip, read where no video is given"
-    return Widget(0, drawn_by="samples", about=about, kind="integer", clips=clips if carries else [], **options)
+    clips = _shown(samples, own) if own else []
+    return Widget(0, drawn_by="samples", about=about, kind="integer", clips=clips, **options)
+
+
+def sample_script(samples: Sequence[SampleClip]) -> str:
+    """The script that hands the clips to all strips of a page, whichever is shown first."""
+    clips = json.dumps(_shown(samples, "file")).replace("</", "<\\/")
+    return f"window.bdSampleClips = {clips};"
+
+
+def _shown(samples: Sequence[SampleClip], field: str) -> list[dict[str, str]]:
+    return [
+        {"name": sample.name, "caption": sample.caption, "clip": _inline(getattr(sample, field))} for sample in samples
+    ]
 
 
 def _inline(path: Path) -> str:
