@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from bivdiff.models.cost import evaluations_of, walks_of
 from bivdiff.models.estimate import SLACK, activation_bytes, operations
 from bivdiff.models.loaders import KINDS
 from bivdiff.models.manager import ModelManager
-from bivdiff.types import Control
+from bivdiff.types import FRAME_PRIORS, MIXING_RULES, Control
 
 EVERY_IMAGE_MODEL = [(name, model) for name, task in TASKS.items() for model in task.image_models]
 
@@ -29,6 +30,31 @@ def test_what_is_planned_is_what_is_evaluated(task_request, manager, task, image
             smoothing_guidance_scale=guidance, num_inference_steps=3, num_smoothing_steps=1,
         )  # fmt: skip
         assert last(run(request, manager)).evaluations == evaluations_of(request)
+
+
+@pytest.mark.parametrize("rule", MIXING_RULES)
+@pytest.mark.parametrize("prior", FRAME_PRIORS)
+def test_what_is_planned_of_every_bridge_is_what_is_evaluated(task_request, manager, source_frames, prior, rule):
+    few = {"num_inversion_steps": 5, "num_smoothing_steps": 3, "smoothing_guidance_scale": 1.0}
+    for ratio, start_level in product((0.0, 0.5, 1.0), (1.0, 0.4)):
+        request = task_request(
+            "smooth", "given", frames=np.ascontiguousarray(source_frames[:2, :16, :16]), mixing_ratio=ratio,
+            mixing_rule=rule, frame_prior=prior, start_level=start_level, **few,
+        )  # fmt: skip
+        inversions = (ratio > 0 and prior != "mean") + (ratio < 1 or prior == "mean" or rule == "capped")
+        inverted, smoothed = {1.0: (5, 3), 0.4: (2, 1)}[start_level]
+        expected = {"inversion": 2 * inverted * inversions, "smoothing": 2 * smoothed}
+        assert last(run(request, manager)).evaluations == evaluations_of(request) == expected
+
+
+@pytest.mark.parametrize(("task", "image_model"), EVERY_IMAGE_MODEL)
+def test_what_is_planned_of_partly_guided_steps_is_what_is_evaluated(task_request, manager, task, image_model):
+    request = task_request(task, image_model, guided_share=0.4, num_inference_steps=5, guidance_scale=4.0)
+    planned = evaluations_of(request)
+    assert last(run(request, manager)).evaluations == planned
+    guided = {"controlnet": 2, "t2i-adapter": 2, "inpainting": 2, "instruct-pix2pix": 3}.get(image_model)
+    if guided:
+        assert planned["framewise"] == len(request.frames) * (2 * guided + 3)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from zipfile import ZipFile
 
 import numpy as np
 import pytest
+from paper import PAPER_BRIDGE
 from PIL import Image
 
 from bivdiff.catalog.requests import default_request
@@ -45,7 +46,12 @@ def clip(level):
 def made(axes, levels, recommended=1):
     """A finished comparison whose clips are greys."""
     request = default_request(
-        "inpaint", "toybox", clip(50), "a <b>red</b> cube", masks=np.full((COUNT, HEIGHT, WIDTH), 255, np.uint8)
+        "inpaint",
+        "toybox",
+        clip(50),
+        "a <b>red</b> cube",
+        masks=np.full((COUNT, HEIGHT, WIDTH), 255, np.uint8),
+        **PAPER_BRIDGE,
     )
     names = list(axes)
     values = [dict(zip(names, pair, strict=True)) for pair in levels]
@@ -271,6 +277,7 @@ def compare(monkeypatch, toybox_folder, tmp_path, capsys):
     monkeypatch.setenv("BIVDIFF_CACHE_FOLDER", str(tmp_path / "stages"))
     monkeypatch.setenv("BIVDIFF_DEVICE", "cpu")
     steps = ["--num-inference-steps", "1", "--num-inversion-steps", "1", "--num-smoothing-steps", "1", "--seed", "1"]
+    steps += ["--frame-prior", "image"]
     source = ["--video", str(load_index()[0].file), "--num-frames", "2", "--prompt", "a red cube"]
 
     def run(*arguments, source=source):
