@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -17,13 +18,16 @@ from bivdiff.bridge.pipeline import last as last_of_run
 from bivdiff.bridge.pipeline import run
 from bivdiff.bridge.reuse import StageCache
 from bivdiff.catalog.requests import default_request
+from bivdiff.compare import planning
 from bivdiff.compare import scores as scoring
 from bivdiff.compare import sweep as sweeping
 from bivdiff.compare.axes import order_of
+from bivdiff.compare.planning import expected_of_all
 from bivdiff.compare.scores import MOST_SHARPNESS_LOST, MOST_SSIM_LOST, RULE, TITLES, Scorer, map_agreement, recommend
 from bivdiff.compare.sweep import Cell, CellEvent, SweepResult, last, paper_cell, result_of, sweep
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.evaluate.bench import Load, bench_sweep
+from bivdiff.models.cost import walks_of
 from bivdiff.pixels import metrics
 from bivdiff.toybox import world
 from bivdiff.types import Control
@@ -449,3 +453,47 @@ def test_bench_times_a_comparison_beside_a_run(settings):
     assert min(told["single_peak_bytes"], told["sweep_peak_bytes"]) > 100e6
     with pytest.raises(InputError, match="2 ratios or more"):
         bench_sweep("smooth", "toybox", 1, 1, settings)
+
+
+# What a comparison takes
+
+
+def work_of(result):
+    """Evaluations of a whole comparison by stage, those in which nothing ran left out."""
+    return {stage: count for stage, count in spent(result.cells).items() if count}
+
+
+def at_a_second_for_each_evaluation(request, _manager, inversions=None):
+    seconds = Counter()
+    for walk in walks_of(request, inversions):
+        seconds[walk.stage] += walk.evaluations
+    return dict(seconds)
+
+
+TWO_AND_FIVE = {"num_inversion_steps": 5, "num_smoothing_steps": 5}  # at level 0.4 two of the five are walked
+SHARED = [
+    # Three inversions, each once: with the image model, with the video model frame by frame, and with the whole clip.
+    ({"mixing_ratio": 0.5}, {"frame_prior": ["image", "video", "mean"]}, 1, 3 * STAGE, 3 * STAGE),
+    # Capped at ratio 1 needs the clip's own noise beside the frames'.
+    ({"mixing_ratio": 1.0}, {"mixing_rule": ["linear", "capped"]}, 1, 2 * STAGE, 2 * STAGE),
+    # At the ends one of two inversions has no weight; the mean has but one.
+    ({}, {"mixing_ratio": [0.0, 1.0], "frame_prior": ["image", "mean"]}, 1, 2 * STAGE, 4 * STAGE),
+    # Other levels are inverted and smoothed anew, of the same frames.
+    ({"mixing_ratio": 0.5, **TWO_AND_FIVE}, {"start_level": [0.4, 1.0]}, 1, 2 * FRAMES * (2 + 5), FRAMES * (2 + 5)),
+    ({"mixing_ratio": 0.5}, {"frame_attention": ["none", "first"]}, 2, 4 * STAGE, 2 * STAGE),
+    ({"mixing_ratio": 0.5}, {"seed": [1, 2], "frame_prior": ["video", "mean"]}, 2, 4 * STAGE, 4 * STAGE),
+    ({"mixing_ratio": 1.0}, {"smoothing_guidance_scale": [1.0, 2.0]}, 1, STAGE, 3 * STAGE),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "axes", "framewise", "inverted", "smoothed"), SHARED, ids=["-".join(axes) for _, axes, *_ in SHARED]
+)
+def test_nothing_is_made_twice_and_just_that_is_expected(
+    request_small, manager, monkeypatch, changes, axes, framewise, inverted, smoothed
+):
+    request = replace(request_small, **changes)
+    result = last(sweep(request, axes, manager))
+    assert work_of(result) == {"framewise": framewise * STAGE, "inversion": inverted, "smoothing": smoothed}
+    monkeypatch.setattr(planning, "stage_seconds", at_a_second_for_each_evaluation)
+    assert expected_of_all(request, axes, manager).stage_seconds == work_of(result)

@@ -32,8 +32,6 @@ AXES: Mapping[str, str] = {
 MAX_CELLS = 64
 MAKE_FRAMES = ("seed", "guidance_scale", "frame_attention")
 """Their values have frames of their own."""
-MAKE_INVERSIONS = (*MAKE_FRAMES, "video_model", "start_level", "frame_prior")
-"""Their values have inversions of their own; those of all others share one frame-wise pass and its inversions."""
 EARLY = ("video_model", *MAKE_FRAMES, "start_level")  # a value's cells are made together, so that nothing is made twice
 BLENDED = ("mixing_ratio", "mixing_rule", "frame_prior", *MAKE_FRAMES)  # they end with the blend that is smoothed
 _UNORDERED = ("mixing_rule", "frame_prior", "frame_attention", "video_model", "seed")  # their values have no extremes

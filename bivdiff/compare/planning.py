@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from bivdiff.compare.axes import MAKE_FRAMES, MAKE_INVERSIONS
-from bivdiff.models.estimate import Estimate, estimate
+from bivdiff.catalog.bridging import inversions_of
+from bivdiff.compare.axes import MAKE_FRAMES
+from bivdiff.models.estimate import Estimate, estimate, stage_seconds
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.planning import Planned, fitted
-from bivdiff.types import GenerationRequest
+from bivdiff.types import GenerationRequest, Stage
 
 
 def expected_of_all(request: GenerationRequest, axes: Mapping[str, Sequence[Any]], manager: ModelManager) -> Estimate:
-    """What a comparison will take, at most.
+    """What a comparison will take.
 
     Its memory is that of its hungriest clip; its time that of one whole run, and for each further clip what that does
     not share.
     """
-    return _expected_with(_hungriest(request, axes, manager), axes, manager)
+    cells = _cells_of(request, axes)
+    return replace(estimate(_hungriest(cells, manager), manager), stage_seconds=_seconds_of_all(cells, manager))
 
 
-def _expected_with(
-    hungriest: GenerationRequest, axes: Mapping[str, Sequence[Any]], manager: ModelManager
-) -> Estimate:  # fmt: skip
-    whole = estimate(replace(hungriest, mixing_ratio=0.5), manager)  # so that both inversions count
-    made = {"framewise": MAKE_FRAMES, "inversion": MAKE_INVERSIONS, "smoothing": tuple(axes)}
-    times = {
-        stage: math.prod(len(values) for name, values in axes.items() if name in own) for stage, own in made.items()
-    }
-    seconds = {stage: seconds * times.get(stage, 1) for stage, seconds in whole.stage_seconds.items()}
-    return replace(whole, stage_seconds=seconds)
+def _cells_of(request: GenerationRequest, axes: Mapping[str, Sequence[Any]]) -> list[GenerationRequest]:
+    return [replace(request, **dict(zip(axes, values, strict=True))) for values in product(*axes.values())]
+
+
+def _seconds_of_all(cells: Sequence[GenerationRequest], manager: ModelManager) -> dict[Stage, float]:
+    """The time of each stage, of all clips of a comparison together: what some of them share is made once."""
+    total: dict[Stage, float] = {}
+    made: set[tuple[Any, ...]] = set()
+
+    def is_new(*output: Any) -> bool:
+        before = len(made)
+        made.add(output)
+        return len(made) > before
+
+    for cell in cells:
+        frames = tuple(getattr(cell, name) for name in MAKE_FRAMES)
+        new_frames = is_new("framewise", *frames)
+        inversions = [
+            name for name in inversions_of(cell)
+            if is_new(name, *frames, cell.start_level, None if name == "image" else cell.video_model)
+        ]  # fmt: skip
+        for stage, seconds in stage_seconds(cell, manager, inversions).items():
+            if stage != "framewise" or new_frames:
+                total[stage] = total.get(stage, 0.0) + seconds
+    return total
 
 
 def fitted_for_all(request: GenerationRequest, axes: Mapping[str, Sequence[Any]], manager: ModelManager) -> Planned:
@@ -42,10 +58,9 @@ def fitted_for_all(request: GenerationRequest, axes: Mapping[str, Sequence[Any]]
     Raises:
         OutOfMemoryError: nothing fits.
     """
-    hungriest = _hungriest(request, axes, manager)
-    smaller, _, note = fitted(hungriest, manager)
+    smaller, _, note = fitted(_hungriest(_cells_of(request, axes), manager), manager)
     if not note:
-        return Planned(request, _expected_with(hungriest, axes, manager))
+        return Planned(request, expected_of_all(request, axes, manager))
     changed = replace(smaller, **{name: getattr(request, name) for name in axes})
     return Planned(changed, expected_of_all(changed, axes, manager), note)  # another clip may be the hungriest now
 
@@ -69,11 +84,8 @@ def planned(
     return Planned(request, expected_of_all(request, axes, manager) if axes else estimate(request, manager))
 
 
-def _hungriest(
-    request: GenerationRequest, axes: Mapping[str, Sequence[Any]], manager: ModelManager
-) -> GenerationRequest:
+def _hungriest(cells: Sequence[GenerationRequest], manager: ModelManager) -> GenerationRequest:
     """The clip of a comparison that takes the most memory, and of those the one that takes the longest."""
-    cells = [replace(request, **dict(zip(axes, values, strict=True))) for values in product(*axes.values())]
 
     def hunger(cell: GenerationRequest) -> tuple[float, ...]:
         found = estimate(cell, manager)

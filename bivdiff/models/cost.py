@@ -5,10 +5,10 @@ What a run measures (see metering) is counted alike, and equal where no stage is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from bivdiff.catalog.bridging import inversions_of, steps_walked
+from bivdiff.catalog.bridging import Inversion, inversions_of, steps_walked
 from bivdiff.catalog.components import Components, components_of
 from bivdiff.catalog.families import models_for
 from bivdiff.catalog.image_models import IMAGE_MODELS, Steps, guided_passes
@@ -50,10 +50,11 @@ class Walk:
         return self.frames * done
 
 
-def walks_of(request: GenerationRequest) -> tuple[Walk, ...]:
-    """The walks of a whole run in their order."""
+def walks_of(request: GenerationRequest, inversions: Collection[Inversion] | None = None) -> tuple[Walk, ...]:
+    """The walks of a whole run in their order; of the inversions only those given, where some are there already."""
     parts = components_of(request)
-    walks = (*_framewise(request, parts), *_inversions(request, parts), _smoothing(request, parts))
+    named = inversions_of(request) if inversions is None else inversions
+    walks = (*_framewise(request, parts), *_inversions(request, parts, named), _smoothing(request, parts))
     return tuple(walk for walk in walks if walk.evaluations)
 
 
@@ -78,10 +79,12 @@ def _framewise(request: GenerationRequest, parts: Components[ModelSpec]) -> Iter
         yield _by_frames("framewise", request, networks, steps, whole_frames=model.batches == "frames")
 
 
-def _inversions(request: GenerationRequest, parts: Components[ModelSpec]) -> Iterator[Walk]:
+def _inversions(
+    request: GenerationRequest, parts: Components[ModelSpec], names: Collection[Inversion]
+) -> Iterator[Walk]:
     count = steps_walked(request.num_inversion_steps, request.start_level)
     steps = (Steps(count, guided_passes(request.inversion_guidance_scale)),)
-    for name in inversions_of(request):
+    for name in names:
         if name == "video":
             yield _by_video_model("inversion", request, parts, steps)
         else:

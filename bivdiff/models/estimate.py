@@ -5,12 +5,13 @@ The figures per network stand with its kind (see loaders). A real device rounds 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 
+from bivdiff.catalog.bridging import Inversion
 from bivdiff.catalog.components import components_of
 from bivdiff.catalog.families import models_for
 from bivdiff.models.cost import Walk, smoothing_walk, walks_of
@@ -101,16 +102,20 @@ class Estimate:
         return f"This takes {roughly}{say_seconds(self.seconds)} and {say_bytes(self.device_bytes)}{place} of memory."
 
 
-def operations(request: GenerationRequest) -> dict[Stage, float]:
+def operations(request: GenerationRequest, inversions: Collection[Inversion] | None = None) -> dict[Stage, float]:
     """What each stage of a request computes, in units of 1e9 operations; stages in which nothing runs are left out.
 
     Encoding the frames counts to the inversion, decoding to the stage that ends with it.
+
+    Args:
+        request: what is to be made.
+        inversions: those that run, where others are there already; None is all that the request needs.
     """
     family = models_for(request)
     frames, height, width = request.frames.shape[:3]
     decoded = (1 + (0 if family.preview else PREVIEWS)) * frames * KINDS["vae"].footprint.gflop
     work: dict[Stage, float] = {}
-    for walk in walks_of(request):
+    for walk in walks_of(request, inversions):
         first = {"framewise": decoded, "inversion": frames * KINDS["vae"].encoding.gflop, "smoothing": decoded}
         cost = walk.evaluations * sum(KINDS[spec.kind].footprint.gflop for spec in walk.networks)
         if walk.stage == "framewise":
@@ -142,9 +147,16 @@ def estimate(request: GenerationRequest, manager: ModelManager, policy: OffloadP
     on_host = int(LIBRARIES) + (shared if policy in {"model", "group"} else max(bytes_of.values()))
     if manager.budget.device is None:
         on_device = on_host = int(LIBRARIES) + shared + activations
+    rough = manager.pace.is_rough(request.family)
+    return _judged(Estimate(on_device, on_host, stage_seconds(request, manager), rough, True), manager)
+
+
+def stage_seconds(
+    request: GenerationRequest, manager: ModelManager, inversions: Collection[Inversion] | None = None
+) -> dict[Stage, float]:
+    """The time that each stage of a request will take; the inversions as for `operations`."""
     pace = manager.pace.of(request.family)
-    seconds = {stage: gflop / pace for stage, gflop in operations(request).items()}
-    return _judged(Estimate(on_device, on_host, seconds, manager.pace.is_rough(request.family), True), manager)
+    return {stage: gflop / pace for stage, gflop in operations(request, inversions).items()}
 
 
 def _judged(found: Estimate, manager: ModelManager) -> Estimate:
