@@ -55,8 +55,8 @@ SHORT_TITLES: Mapping[str, str] = {
 """Those that stand below a clip, where there is little room. Not there: flicker that counts motion."""
 
 # Of those tried these lose little to the best ratio, and leave little flicker (benchmarks/findings.py).
-MOST_SHARPNESS_LOST = 0.03
-MOST_SSIM_LOST = 0.02
+MOST_SHARPNESS_LOST = 0.02
+MOST_SSIM_LOST = 0.04
 RULE = (
     "Recommended is the steadiest clip, by warp error, among those that keep the frames: that lose at most "
     f"{MOST_SHARPNESS_LOST:.0%} of the sharpness of the sharpest clip, and at most {MOST_SSIM_LOST:g} of the "
