@@ -40,7 +40,7 @@ STRIP_FRAMES = (0, 2, 4, 6)
 SEEDS = {"edit": 3}  # 1 for the others; of 1 to 6 the one whose frames are nearest to the truth
 NOTE = ("Example", "made with this tab's first settings. Press Generate for your own.")
 
-COMPARED_SAMPLE, COMPARED_SEED = "sunset visit", 1  # the frames of this sample flicker most plainly
+COMPARED_SAMPLE, COMPARED_SEED = "moonlit chess", 1  # what both bridges do to it is plain to see
 PAPERS = {
     "mixing_ratio": 0.5, "frame_prior": "image", "mixing_rule": "linear", "start_level": 1.0, "num_inversion_steps": 20,
     "num_smoothing_steps": 20,

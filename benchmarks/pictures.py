@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "pictures"
 COUNT, FPS, SEED = 8, 8, 1
 QUALITY = 84
-HERO = ("hero", "control", 4, {})
+HERO = ("hero", "control", 6, {})
 TASKS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "control": ("control", 0, {}),
     "edit": ("edit", 9, {"image_model": "instruct-pix2pix"}),
