@@ -370,8 +370,11 @@ def refusal(address: str, endpoint: str, **given: object) -> str:
         ({"sample": NAN}, "There are 10 sample clips"),
         ({"sample": "first"}, "There are 10 sample clips"),
         ({"control_type": "smell"}, "takes one of canny, depth, not 'smell'"),
-        ({"mixing_rule": ["linear"]}, "is not a valid value for mixing_rule. Use linear, variance_preserving, slerp or capped"),
-        ({"mixing_rule": "cubic"}, "“Mixing rule” takes one of linear, variance_preserving, slerp, capped, not 'cubic'"),
+        (
+            {"mixing_rule": ["linear"]},
+            "is not a valid value for mixing_rule. Use linear, variance_preserving, slerp or",
+        ),
+        ({"mixing_rule": "cubic"}, "takes one of linear, variance_preserving, slerp, capped, not 'cubic'"),
         ({"video": 5}, "takes an uploaded file of these kinds: mp4"),
         ({"video": ["a.mp4"]}, "takes an uploaded file of these kinds: mp4"),
         ({"prompt": "x" * 10_000}, "prompt has 10000 characters; at most 2000 are read. Shorten it"),
