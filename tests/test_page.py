@@ -234,7 +234,7 @@ def test_a_run_outlives_its_page_and_is_found_again_after_a_reload(open_page, ru
 
 
 def test_several_runs_queue_up_change_places_and_are_taken_away(open_page, run):
-    run.pause = 0.4
+    run.pause = 2.0  # so that the first run lasts as long as all that follows takes
     page = open_page()
     page.click("#control-generate")
     page.wait_for_selector('#control-progress .is-now[data-stage="framewise"]')
