@@ -9,7 +9,7 @@ import pytest
 
 from bivdiff.errors import InputError
 from bivdiff.media.reading import probe, read_clip
-from bivdiff.pixels.metrics import psnr
+from bivdiff.pixels.metrics import background_flicker, psnr
 from bivdiff.toybox import clips, data, world
 
 INDEX = clips.load_index()
@@ -26,7 +26,7 @@ every_clip = pytest.mark.parametrize("clip", INDEX, ids=lambda clip: clip.name)
 
 def test_the_index_lists_every_sample_and_the_folder_holds_nothing_else():
     assert [clip.name for clip in INDEX] == list(clips.SAMPLES)
-    files = {path for clip in INDEX for path in (clip.file, clip.masks, clip.depth)}
+    files = {path for clip in INDEX for path in (clip.file, clip.masks, clip.depth, clip.flickering)}
     assert set(clips.CLIPS_FOLDER.iterdir()) == {*files, clips.CLIPS_FOLDER / clips.INDEX}
 
 
@@ -38,6 +38,14 @@ def test_the_samples_are_varied():
     assert {scene.motion for scene in scenes} == set(world.MOTIONS) - {"still"}
     assert {scene.floor for scene in scenes} == set(world.FLOORS)
     assert {solid.shape for scene in scenes for solid in scene.solids} == set(world.SHAPES)
+
+
+@every_clip
+def test_the_flickering_clip_is_the_same_one_and_flickers(clip):
+    steady, flickers = (read_clip(file).frames for file in (clip.file, clip.flickering))
+    assert psnr(flickers, steady) > 28
+    assert background_flicker(steady, steady) < 0.5
+    assert 3 < background_flicker(flickers, steady) < 8
 
 
 @every_clip
