@@ -37,7 +37,8 @@ def context(run):
 
 @pytest.fixture
 def pending(context):
-    return compare.Pending("control", control.read_job(context, VALUES))
+    paper = {"frame_prior": "image", "mixing_rule": "linear", "start_level": 1.0}
+    return compare.Pending("control", control.read_job(context, {**VALUES, **paper}))
 
 
 def comparison(context, pending, *given, visitor="a" * 32):
