@@ -404,7 +404,7 @@ class TestWholeRuns:
         steps = {"num_inference_steps": 2, "num_inversion_steps": 1, "num_smoothing_steps": 1}
         request = default_request(
             task, "toybox", source_frames, "a red cube", source_prompt="a red cone", image_model=image_model, seed=1,
-            mixing_ratio=0.5, **steps,
+            mixing_ratio=0.5, guidance_scale=1.0, **steps,
         )  # fmt: skip
         wanted = last(run(request, ModelManager(settings)))
         monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
