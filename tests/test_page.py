@@ -546,15 +546,14 @@ def test_axe_finds_nothing_serious_on_a_phone_in_any_state(open_page, run):
     page = open_page(SLIM, theme="dark")
     page.add_style_tag(content="* { transition: none !important; animation: none !important; }")
     assert serious(page) == []
-    run.pause, run.error = 0.1, None
-    page.click("#control-generate")
-    page.wait_for_selector('#control-progress [data-state="running"]')
+    hold = start_and_hold(page, run)
     page.wait_for_selector(".bd-jobs:not([hidden])")
     assert serious(page) == []
     page.click("#control-cancel")
+    hold.let()
     page.wait_for_selector('#control-progress [data-state="stopped"]')
     assert serious(page) == []
-    run.pause, run.error = 0.0, ModelUnavailableError("The weights are missing. Pull them first.")
+    run.error = ModelUnavailableError("The weights are missing. Pull them first.")
     page.click("#control-generate")
     page.wait_for_selector('#control-progress [data-state="failed"]')
     assert serious(page) == []
