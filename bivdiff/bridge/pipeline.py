@@ -190,24 +190,25 @@ def _inverted(
 
 
 def _with_image_model(request: GenerationRequest, models: LoadedModels, clean: Tensor) -> Steps:
-    unet = models.parts.unet
-    prompts = [models.embed(text) for text in (request.inversion_prompt, request.negative_prompt)]
-    with models.running(unet):
-        yield from invert_frames(
-            partial(unet_noise, unet), models.parts.scheduler, clean, *prompts,
-            guidance_scale=request.inversion_guidance_scale, num_steps=request.num_inversion_steps,
-            batch_size=models.batch_size, start_level=request.start_level,
-        )  # fmt: skip
+    parts = models.parts
+    return _alone(request, models, clean, parts.unet, partial(unet_noise, parts.unet), parts.scheduler, models.embed)
 
 
 def _with_video_model_alone(request: GenerationRequest, models: LoadedModels, clean: Tensor) -> Steps:
-    video = models.video
-    prompts = [models.embed_for_video(text) for text in (request.inversion_prompt, request.negative_prompt)]
-    with models.running(video.frame_unet):
+    video, embed = models.video, models.embed_for_video
+    return _alone(request, models, clean, video.frame_unet, video.frame_noise_pred, video.scheduler, embed)
+
+
+def _alone(
+    request: GenerationRequest, models: LoadedModels, clean: Tensor, network: Any,
+    noise_pred: Callable[[Tensor, Tensor, Tensor], Tensor], scheduler: Any, embed: Callable[[str], Tensor],
+) -> Steps:  # fmt: skip
+    """Invert each frame alone, with a network that is brought to the device for it."""
+    prompts = [embed(text) for text in (request.inversion_prompt, request.negative_prompt)]
+    with models.running(network):
         yield from invert_frames(
-            video.frame_noise_pred, video.scheduler, clean, *prompts,
-            guidance_scale=request.inversion_guidance_scale, num_steps=request.num_inversion_steps,
-            batch_size=models.batch_size, start_level=request.start_level,
+            noise_pred, scheduler, clean, *prompts, guidance_scale=request.inversion_guidance_scale,
+            num_steps=request.num_inversion_steps, batch_size=models.batch_size, start_level=request.start_level,
         )  # fmt: skip
 
 
