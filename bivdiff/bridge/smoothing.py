@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,19 +40,17 @@ def smooth(
     Source: BIVDiff (arXiv:2312.02813), Video Temporal Smoothing; Blended Latent Diffusion (arXiv:2206.02779) for
     known content, noised here with the clip's own blended noise, so that what is kept and what is made agree.
     """
-
-    def put_back(clip: Tensor, timestep: Tensor | None) -> Tensor:
-        if known is None or noise is None:
-            return clip
-        at_this_noise = known.latents
-        if timestep is not None:
-            at_this_noise = ddim.add_noise(known.latents, noise, timestep)
-        return torch.where(known.holes, clip, at_this_noise)
-
     ddim = DDIMScheduler.from_config(scheduler.config)
-    noise = None
-    if known is not None:
-        noise = noise_in(latents, known.latents, noise_level(scheduler, num_steps, start_level))
     part = slice(num_steps - steps_walked(num_steps, start_level), None)
     predict_guided = guided(noise_pred, prompt_embeds, negative_embeds, guidance_scale)
+    put_back = None
+    if known is not None:
+        noise = noise_in(latents, known.latents, noise_level(scheduler, num_steps, start_level))
+        put_back = partial(_put_back, known, noise, ddim)
     yield from step_through(predict_guided, latents, ddim, num_steps, put_back, part)
+
+
+def _put_back(known: Known, noise: Tensor, ddim: Any, clip: Tensor, timestep: Tensor | None) -> Tensor:
+    """The clip with what is known around its holes: under the noise of a timestep, or clean where that is None."""
+    at_this_noise = known.latents if timestep is None else ddim.add_noise(known.latents, noise, timestep)
+    return torch.where(known.holes, clip, at_this_noise)
