@@ -18,12 +18,11 @@ from bivdiff.errors import InputError
 from bivdiff.media.carried import carry_of
 from bivdiff.media.film import SHAPES, FilmOptions
 from bivdiff.media.reading import read_sound
-from bivdiff.media.writing import write_film, write_gif, write_mp4, write_png_zip
-from bivdiff.pixels import masks
+from bivdiff.media.writing import write_film
 from bivdiff.settings import Settings
 from bivdiff.studio.films import film_of
 from bivdiff.studio.form import read_form
-from bivdiff.studio.history.files import map_names
+from bivdiff.studio.outputs import output_files, report_of, write_outputs, writer_of
 from bivdiff.types import GenerationResult, StepEvent
 
 
@@ -49,8 +48,10 @@ def add_run_command(commands: Any) -> None:
 
 def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     """Make a clip and write it, its frame-wise and its control clips."""
-    write, film_options = _writer(args.output), _film_options(args)
+    writer_of(args.output)
+    film_options = _film_options(args)
     request, fps = read_form(form_of(args))
+    files = output_files(args.output, request)
     from bivdiff.bridge.pipeline import last, run
 
     manager = manager_of(settings)
@@ -58,35 +59,15 @@ def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     for path in filter(None, (args.output, args.film)):
         _make_folder(path.parent)
     result = last(_followed(run(request, manager)))
-    shown = {"result": result.frames, "framewise": result.framewise_frames}
-    shown |= dict(zip(map_names(len(result.control_frames)), result.control_frames, strict=True))
-    if request.masks is not None:
-        shown["mask"] = masks.overlay(request.frames, request.masks)
-    carry = carry_of(replace(request, seed=result.seed), fps)
-    paths = {}
-    for name, frames in shown.items():
-        path = args.output if name == "result" else args.output.with_stem(f"{args.output.stem}-{name}")
-        write(path, frames, fps, carry)
-        paths[name] = str(path)
+    write_outputs(files, result, fps)
     if args.film:
         lasts = len(request.frames) / fps
         sound = read_sound(args.video, start=args.start or 0.0, seconds=lasts) if film_options.speed == 1 else None
         film = film_of(result.request, result.framewise_frames, result.frames, fps, film_options, sound)
-        write_film(args.film, film, carry)
-        paths["film"] = str(args.film)
-    return {**_summary(result), "estimate": found, "fps": fps, "paths": paths}
-
-
-def _writer(path: Path) -> Any:
-    """The writer for a path's ending, found before anything is computed."""
-    writers = {
-        ".mp4": write_mp4,
-        ".gif": write_gif,
-        ".zip": lambda path, frames, _, carry: write_png_zip(path, frames, carry),
-    }
-    if path.suffix.lower() not in writers:
-        raise InputError(f"The output '{path.name}' must end in {', '.join(writers)}. Rename it.")
-    return writers[path.suffix.lower()]
+        write_film(args.film, film, carry_of(replace(request, seed=result.seed), fps))
+        files["film"] = args.film
+    paths = {name: str(path) for name, path in files.items()}
+    return {**report_of(result), "estimate": found, "fps": fps, "paths": paths}
 
 
 def _film_options(args: argparse.Namespace) -> FilmOptions:
@@ -124,18 +105,3 @@ def _followed(events: Iterator[StepEvent | GenerationResult]) -> Iterator[StepEv
                 if event.note:
                     note(event.note)
             yield event
-
-
-def _summary(result: GenerationResult) -> dict[str, Any]:
-    frames, height, width = result.frames.shape[:3]
-    return {
-        "num_frames": frames,
-        "width": width,
-        "height": height,
-        "seed": result.seed,
-        "seconds": {stage: round(value, 3) for stage, value in result.seconds.items()},
-        "evaluations": result.evaluations,
-        "forward_seconds": round(result.forward_seconds, 3),
-        "peak_memory_bytes": result.peak_memory_bytes,
-        "settings": result.request.settings(),
-    }
