@@ -251,7 +251,7 @@ class AppContext:
         settings: what the owner allows, and how much.
         family: key of the model family that a page's tabs offer; families: of all pages, the front page's first.
         device: held by whoever computes with the models, so that only one does.
-        watches: by visitor, window and place, who of those that watch jobs there came last.
+        watches: by visitor, window and place, the lock of the watch of jobs there that came last; see `watch`.
     """
 
     run: Callable[[GenerationRequest, bool], Events]
@@ -266,7 +266,7 @@ class AppContext:
     settings: Settings
     family: str = "toybox"
     families: tuple[str, ...] = ("toybox",)
-    watches: dict[tuple[str, ...], object] = field(default_factory=dict)
+    watches: dict[tuple[str, ...], threading.Lock] = field(default_factory=dict)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> AppContext:

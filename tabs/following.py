@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from bivdiff.studio.limits import check_request
 from tabs.boards import Board
 from tabs.context import AppContext
 from tabs.failures import sentence
-from tabs.queue import queue_value, waiting_words
+from tabs.queue import STOPPING, queue_value, waiting_words
 from tabs.visitors import Visitor, visitor_of
 
 PAUSE = 0.15  # seconds between two updates of a page at least: a browser need not see every step
-HEARTBEAT = 0.5  # seconds after which a page that waits is told how long it still will
+HEARTBEAT = 0.5  # seconds after which a page is told again, whether or not there is something new
+HANDOVER = 5.0  # seconds that a watch waits at most for the last update of the one before it to be sent
 # Many may watch their jobs at a time; what they watch is done one after the other.
 WATCHING: dict[str, Any] = {"concurrency_id": "watch", "concurrency_limit": 32, "show_progress": "hidden"}
 
@@ -115,30 +117,38 @@ def follow(context: AppContext, place: Place, visitor: Visitor) -> Iterator[Any]
 
 
 def watch(context: AppContext, visitor: Visitor, place: str) -> Iterator[Job[Any]]:
-    """The job that a place of the page shows, again whenever there is something new.
+    """The job that a place of the page shows, whenever there is something new, and every now and then without.
 
-    It ends when nothing of the visitor's waits there any more, or when the same window watches the place anew.
+    It ends when nothing of the visitor's waits there any more, or when the same window watches the place anew. What it
+    yielded last has then been sent before the newer watch begins, so that the newer has the last word. Others write to
+    the strip of jobs too, and may overwrite it with what was so a moment ago: what is told again mends that.
 
     Yields:
         The running job, else the next to run, else the one that ended last; nothing if there are none.
     """
-    key, mine = (*visitor, place), object()
+    key, mine = (*visitor, place), threading.Lock()  # held from one look at the jobs until what it showed is sent
+    older = context.watches.get(key)
     context.watches[key] = mine
+    if older is not None and older.acquire(timeout=HANDOVER):
+        older.release()
     shown: Any = None
-    seen = -1
+    seen, told = -1, 0.0
     try:
-        while context.watches.get(key) is mine:
-            jobs = context.jobs.of(visitor.owner, place)
-            if not jobs:
-                return
-            job = jobs[0]
-            state = job.state  # as it is shown: it may be another by the end of the turn
-            mark = (job.id, state, job.version, context.jobs.before(job))
-            if mark != shown or state == "queued":
-                shown = mark
-                yield job
-            if state not in WAITING:
-                return
+        while True:
+            with mine:
+                if context.watches.get(key) is not mine:
+                    return
+                jobs = context.jobs.of(visitor.owner, place)
+                if not jobs:
+                    return
+                job = jobs[0]
+                state = job.state  # as it is shown: it may be another by the end of the turn
+                mark = (job.id, state, job.version, context.jobs.before(job))
+                if mark != shown or time.monotonic() - told >= HEARTBEAT:
+                    shown, told = mark, time.monotonic()
+                    yield job
+                if state not in WAITING:
+                    return
             time.sleep(PAUSE)
             seen = context.jobs.wait(seen, HEARTBEAT)
     finally:
@@ -160,7 +170,7 @@ def _panel_of(context: AppContext, job: Job[Any]) -> dict[str, Any]:
         return panel | {"headline": waiting_words(context, job)}
     if job.state == "running":
         panel["memory"] = context.models.memory()
-        return panel | {"headline": "Stopping after this step", "remaining": None} if job.stopping else panel
+        return panel | {"headline": STOPPING, "remaining": None} if job.stopping else panel
     return panel | {"headline": "Writing the files", "remaining": None} if job.state == "writing" else panel
 
 

@@ -16,6 +16,7 @@ from tabs.visitors import Visitor, visitor_of
 from tabs.widgets.jobs import job_strip
 
 MOVES = {"forward": -1, "back": 1}
+STOPPING = "Stopping after this step"
 
 
 def queue_strip(context: AppContext, visitor: gr.Textbox) -> gr.HTML:
@@ -71,6 +72,8 @@ def _span(seconds: float) -> str:
 def _running_words(job: Job[Any]) -> str:
     if job.state == "writing":
         return "Writing its files"
+    if job.stopping:
+        return STOPPING
     remaining = job.board.remaining()
     return "Running" if remaining is None else f"Running, about {max(1, round(remaining))} s left"
 

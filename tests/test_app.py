@@ -309,17 +309,41 @@ def test_a_second_run_waits_its_turn_and_says_for_how_long(run, context):
     assert len(run.requests) == 2
 
 
-def test_a_newer_watch_of_the_same_window_ends_the_older_one(run, context):
+def test_a_newer_watch_of_the_same_window_ends_the_older_one_and_comes_after_its_last_word(run, context, monkeypatch):
+    """What the older one yielded is on its way to the page until it is asked for more, as Gradio does."""
+    monkeypatch.setattr(following, "HANDOVER", PATIENCE)
     run.before = Hold("framewise")
     older = task_tab.generate(context, control.read_job, "control", values(visitor=ADA))
-    next(older)
+    sent = [next(older)]
+    (watched,) = context.watches.values()
     newer = task_tab.generate(context, control.read_job, "control", values(visitor=ADA))
-    assert next(newer).panel["state"] == "running"
+    waiting = threading.Thread(target=lambda: sent.append(next(newer)))
+    waiting.start()
+    while list(context.watches.values()) == [watched]:
+        assert waiting.is_alive()
+        waiting.join(0.01)
+    assert watched.locked()  # and the newer one waits for it
+    assert list(older) == []
+    waiting.join(PATIENCE)
+    assert [len(view.queue["jobs"]) for view in sent] == [1, 2]
     run.before.let()
-    assert len(list(older)) <= 1
     *_, last = newer
     assert last.panel["state"] == "done"
     assert len(run.requests) == 2
+
+
+def test_a_strip_that_was_overwritten_is_told_again_while_the_running_job_stands_still(run, context):
+    run.before = Hold("framewise")
+    views = task_tab.generate(context, control.read_job, "control", values(visitor=ADA))
+    assert [item["state"] for item in next(views).queue["jobs"]] == ["running"]
+    assert run.before.reached.wait(PATIENCE)
+    task_tab.submit(context, "edit", control.read_job(context, values()), "a" * 32)  # in another window
+    overdue = threading.Timer(PATIENCE, run.before.let)  # so that a follower that says nothing fails, and not hangs
+    overdue.start()
+    shown_jobs = [next(view for view in views if len(view.queue["jobs"]) == 2).queue["jobs"] for _ in range(3)]
+    assert [[item["state"] for item in jobs] for jobs in shown_jobs] == [["running", "queued"]] * 3
+    overdue.cancel()
+    run.before.let()
 
 
 def test_an_end_that_comes_while_one_looks_is_shown(run, context, monkeypatch):

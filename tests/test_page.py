@@ -250,10 +250,8 @@ def test_a_run_outlives_its_page_and_is_found_again_after_a_reload(open_page, ru
 
 
 def test_several_runs_queue_up_change_places_and_are_taken_away(open_page, run):
-    run.pause = 2.0  # so that the first run lasts as long as all that follows takes
     page = open_page()
-    page.click("#control-generate")
-    page.wait_for_selector('#control-progress .is-now[data-stage="framewise"]')
+    hold = start_and_hold(page, run)
     for number in (2, 3):
         page.locator("#control-prompt textarea").fill("a cone " * number)
         page.click("#control-generate")
@@ -266,6 +264,8 @@ def test_several_runs_queue_up_change_places_and_are_taken_away(open_page, run):
         page.locator("#queue li").last.get_by_role("button", name="Cancel").click()
         expect(page.locator("#queue .bd-jobs-list li")).to_have_count(left)
     page.locator("#queue li").get_by_role("button", name="Cancel").click()
+    expect(page.locator("#queue .bd-job-words")).to_have_text("Stopping after this step")
+    hold.let()
     expect(page.locator("#queue")).to_be_hidden()
     assert run.closed.wait(PATIENCE)
 
