@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import count
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +13,9 @@ from diffusers.configuration_utils import register_to_config
 
 from bivdiff.models.manager import ModelManager
 from bivdiff.settings import ASSETS, Settings
-from bivdiff.toybox import conditioned, data, material, networks, train, trainer, world
+from bivdiff.toybox import autoencoder, conditioned, data, material, networks, preview, train, trainer, world
 
-SECONDS = 0.5 / 60
+STEP = 1 / 60  # minutes that a step takes by the clock of `ticking`
 TOYBOX = ASSETS / "toybox"
 TEMPORAL = {"TemporalConvLayer", "TransformerTemporalModel"}
 
@@ -26,31 +29,41 @@ class Layer(ModelMixin, ConfigMixin):
         self.linear = torch.nn.Linear(4, 1)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A training folder with four clips."""
-    folder = tmp_path_factory.mktemp("training")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "SHARD_CLIPS", 2)
-        patch.setattr(trainer, "SAVE_SECONDS", 0)
-        patch.setattr(material, "SAMPLE_STEPS", 2)
-        patch.setattr(train, "TRAINING_EDITS", 24)
-        patch.setattr(train, "SAMPLE_PROMPTS", train.SAMPLE_PROMPTS[:1])
-        data.render_shards(folder / "clips", 4, workers=1)
-        yield folder
+@pytest.fixture
+def ticking(monkeypatch):
+    """A second passes at each look at the clock: training takes as many steps on every machine."""
+    for module in (trainer, preview):
+        seconds = count()
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda seconds=seconds: next(seconds)))
 
 
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A training folder with four clips, of which each step sees few."""
+    monkeypatch.setattr(data, "SHARD_CLIPS", 2)
+    monkeypatch.setattr(material, "SAMPLE_STEPS", 2)
+    for name, value in {"IMAGES": 2, "CLIPS": 1, "DEPTHS": 2, "TRAINING_EDITS": 24}.items():
+        monkeypatch.setattr(train, name, value)
+    monkeypatch.setattr(train, "SAMPLE_PROMPTS", train.SAMPLE_PROMPTS[:1])
+    monkeypatch.setattr(autoencoder, "CROPS", 4)
+    monkeypatch.setattr(autoencoder, "FRAMES", 2)
+    monkeypatch.setattr(conditioned, "BATCH", 4)
+    monkeypatch.setattr(preview, "SCENES", 6)
+    monkeypatch.setattr(preview, "HELD_OUT", 2)
+    data.render_shards(tmp_path / "training" / "clips", 4, workers=1)
+    return tmp_path / "training"
+
+
+@pytest.mark.usefixtures("ticking")
 def test_every_stage_runs_and_export_is_a_family_that_loads(folder, tmp_path, monkeypatch):
     stages = [stage for stage in train.STAGES if stage not in {"shipped", "data", "export"}]
-    monkeypatch.setattr(train.preview, "SCENES", 6)
-    monkeypatch.setattr(train.preview, "HELD_OUT", 2)
     for stage in stages:
-        train.STAGES[stage](folder, SECONDS, torch.device("cpu"))
+        train.STAGES[stage](folder, STEP, torch.device("cpu"))
     drawn = {path.stem for path in folder.glob("*.png")}
     assert drawn == set(stages) - {"latents", "edits", "preview"}
     monkeypatch.setattr(train, "ASSETS", tmp_path)
     train.STAGES["export"](folder, 0, torch.device("cpu"))
-    sizes = [path.stat().st_size for path in tmp_path.rglob("*.safetensors")]
+    sizes = [path.stat().st_size for path in (tmp_path / "toybox").rglob("*.safetensors")]
     assert max(sizes) < 10e6
     from bivdiff.bridge import previews
     from bivdiff.catalog.families import family_named
@@ -74,26 +87,35 @@ def test_every_stage_runs_and_export_is_a_family_that_loads(folder, tmp_path, mo
         assert unet.num_parameters() == sum(weight.numel() for weight in trained["modules"]["unet"].values())
 
 
-def test_training_resumes_where_it_stopped(tmp_path):
-    def sitting(minutes):
+@pytest.mark.usefixtures("ticking")
+def test_training_resumes_where_it_stopped(tmp_path, monkeypatch):
+    """In two sittings it takes the steps of one, with what it has saved and drawn on the way changing nothing."""
+
+    def sitting(name, steps):
         torch.manual_seed(0)
-        layer = Layer()
-        coach = trainer.Trainer("toy", tmp_path, {"layer": layer}, minutes, rate=1e-2)
+        (tmp_path / name).mkdir(exist_ok=True)
+        layer, drawn = Layer(), []
+        coach = trainer.Trainer("toy", tmp_path / name, {"layer": layer}, (steps - 0.5) * STEP, rate=1e-2)
         first = coach.steps
         inputs = torch.randn(64, 4)
         coach.run(
-            lambda: (layer.linear(inputs) - inputs.sum(1, keepdim=True)).square().mean(), lambda path: path.touch()
+            lambda: (layer.linear(inputs) - inputs.sum(1, keepdim=True)).square().mean(),
+            lambda _: drawn.append(layer.linear.weight.detach().clone()),
         )
-        return first, coach, layer
+        return first, coach, layer, drawn
 
-    first, coach, _ = sitting(0.02)
-    assert first == 0
-    again, later, layer = sitting(0.04)
-    assert again == coach.steps > 0
-    assert later.steps > coach.steps
-    assert later.seconds >= 0.04 * 60
+    _, _, whole, drawn = sitting("whole", 500)
+    assert len(drawn) == 1 + 500 // trainer.SAVE_SECONDS
+    assert torch.equal(drawn[-1], whole.linear.weight)
+    assert torch.allclose(whole.linear.weight, torch.ones(1, 4), atol=0.05)
+    monkeypatch.setattr(trainer, "SAVE_SECONDS", 10)
+    first, coach, _, _ = sitting("parts", 200)
+    assert (first, coach.steps, coach.seconds) == (0, 200, 200)
+    first, coach, layer, drawn = sitting("parts", 500)
+    assert (first, coach.steps, coach.seconds) == (200, 500, 500)
+    assert len(drawn) > 20
     assert torch.allclose(layer.linear.weight, torch.ones(1, 4), atol=0.05)
-    assert (tmp_path / "toy.log.jsonl").read_text().count("loss") >= 2
+    assert (tmp_path / "parts" / "toy.log.jsonl").read_text().count("loss") == 500 // 50
 
 
 def test_without_a_state_training_starts_from_the_weights_in_the_folder(tmp_path):

@@ -18,6 +18,8 @@ from bivdiff.toybox.trainer import Trainer
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
+CROPS, FRAMES = 28, 8  # in a step of vae and of vae-decoder
+
 
 def train_vae(folder: Path, minutes: float, device: torch.device) -> None:
     """The autoencoder, on 64x64 crops placed where the picture changes: the background would teach it nothing."""
@@ -27,7 +29,7 @@ def train_vae(folder: Path, minutes: float, device: torch.device) -> None:
     rng = np.random.default_rng(trainer.steps)
 
     def loss_of_step() -> Tensor:
-        pixels = to_pixels(np.stack([busy_crop(clips, rng) for _ in range(28)]), device)
+        pixels = to_pixels(np.stack([busy_crop(clips, rng) for _ in range(CROPS)]), device)
         with half_precision(device):
             latents = vae.encode(pixels).latent_dist
             decoded = vae.decode(latents.sample()).sample.float()
@@ -62,7 +64,7 @@ def train_decoder(folder: Path, minutes: float, device: torch.device) -> None:
     rng = np.random.default_rng(trainer.steps)
 
     def loss_of_step() -> Tensor:
-        picks = [(int(rng.integers(len(clips))), int(rng.integers(data.NUM_FRAMES))) for _ in range(8)]
+        picks = [(int(rng.integers(len(clips))), int(rng.integers(data.NUM_FRAMES))) for _ in range(FRAMES)]
         frames = np.stack([clip_frame(clips, index, moment) for index, moment in picks])
         pixels = to_pixels(frames, device)
         start = torch.stack([latents[pick] for pick in picks]).to(device).float()

@@ -40,6 +40,7 @@ from bivdiff.toybox.trainer import Trainer
 
 TRAINING_CLIPS = 4000
 TRAINING_EDITS = 5000
+IMAGES, CLIPS, DEPTHS = 32, 4, 16  # in a step of text-to-image, text-to-video and depth-estimator
 SAMPLE_PROMPTS = (
     "a red cube comes closer on a green floor at noon",
     "a blue sphere moves left next to a yellow cone on a pink floor at sunset",
@@ -57,8 +58,8 @@ def train_text_to_image(folder: Path, minutes: float, device: torch.device) -> N
     rng = np.random.default_rng(trainer.steps)
 
     def loss_of_step() -> Tensor:
-        indices = rng.integers(len(material.clips), size=32)
-        moments = rng.integers(data.NUM_FRAMES, size=32)
+        indices = rng.integers(len(material.clips), size=IMAGES)
+        moments = rng.integers(data.NUM_FRAMES, size=IMAGES)
         noisy, noise, timesteps, weights = noised(material, material.latents[indices, moments])
         with half_precision(device):
             embeds = text_encoder(draw_captions(material, indices, rng, still=True)).last_hidden_state
@@ -85,7 +86,7 @@ def train_text_to_video(folder: Path, minutes: float, device: torch.device) -> N
     rng = np.random.default_rng(trainer.steps)
 
     def loss_of_step() -> Tensor:
-        indices = rng.integers(len(material.clips), size=4)
+        indices = rng.integers(len(material.clips), size=CLIPS)
         with torch.no_grad():
             embeds = text_encoder(draw_captions(material, indices, rng, still=False)).last_hidden_state
         latents = material.latents[indices].transpose(1, 2)  # (B, 4, F, 16, 16)
@@ -136,7 +137,7 @@ def train_depth_estimator(folder: Path, minutes: float, device: torch.device) ->
         return pixels, torch.from_numpy(depths).to(device).float() / 255
 
     def loss_of_step() -> Tensor:
-        pixels, depth = batch(16)
+        pixels, depth = batch(DEPTHS)
         with half_precision(device):
             predicted = estimator(pixels).predicted_depth.float()
         loss = (predicted - depth).abs().mean()
