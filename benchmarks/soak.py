@@ -1,4 +1,4 @@
-"""Whether many runs leave anything behind: memory and files after every tenth run.
+"""Whether many runs leave anything behind: memory and files after every tenth of them.
 
     python benchmarks/soak.py --runs 200
 
@@ -45,8 +45,8 @@ def main() -> int:
     return int(bool(told))
 
 
-def soak(settings: Settings, folder: Path, runs: int) -> tuple[dict[str, int], list[Row]]:
-    """Make many runs; how often each state was their end, and what was measured after every tenth of them."""
+def soak(settings: Settings, folder: Path, runs: int, every: int = 10) -> tuple[dict[str, int], list[Row]]:
+    """Make many runs; how often each state was their end, and what was measured after `every` so many of them."""
     settings = replace(
         settings, history_folder=folder / "history", history_size=str(HISTORY), cache_folder=folder / "stages",
         cache_size=str(STAGES),
@@ -54,7 +54,7 @@ def soak(settings: Settings, folder: Path, runs: int) -> tuple[dict[str, int], l
     context, states, rows = AppContext.from_settings(settings), Counter[str](), []
     for number in range(runs):
         states[_one(context, number)] += 1
-        if (number + 1) % 10 == 0:
+        if (number + 1) % every == 0:
             rows.append({"runs": number + 1, **_measured(folder)})
             sys.stderr.write(f"{json.dumps(rows[-1])}\n")
     return dict(states), rows
