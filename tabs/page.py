@@ -11,6 +11,9 @@ from typing import Any
 import gradio as gr
 from gradio.components.navbar import Navbar
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+from starlette.routing import Route
 
 from bivdiff.catalog.families import family_named
 from bivdiff.catalog.tasks import TASKS
@@ -124,8 +127,17 @@ def _name_tools(page: gr.Blocks) -> None:
             event.fn.__name__ = event.api_name
 
 
+def answer_head(_: Request) -> HTMLResponse:
+    """Say that the page is there, without making it.
+
+    `launch` asks so whether it can be reached, and gives up after three seconds. Making the page for the first time,
+    with what is known of all its endpoints, takes longer on a busy computer.
+    """
+    return HTMLResponse()
+
+
 def launch_options(settings: Settings | None = None) -> dict[str, Any]:
-    """The look of the page, and the bounds on uploads, for `launch`.
+    """The look of the page, the bounds on uploads, and a quick answer to who only asks for it, for `launch`.
 
     Raises:
         InputError: the owner's bound cannot be read.
@@ -136,7 +148,10 @@ def launch_options(settings: Settings | None = None) -> dict[str, Any]:
         "theme": theme(),
         "head": page_head(sample_script(load_index())),
         "max_file_size": LIMITS.file_bytes,
-        "app_kwargs": {"middleware": [Middleware(BoundedUploads, most=most)]},
+        "app_kwargs": {
+            "middleware": [Middleware(BoundedUploads, most=most)],
+            "routes": [Route("/", answer_head, methods=["HEAD"])],
+        },
         "footer_links": ["api", "settings"],
         "ssr_mode": False,
     }

@@ -15,6 +15,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import gradio as gr
+import gradio.networking
+import gradio.routes
 import httpx
 import numpy as np
 import pytest
@@ -542,6 +544,16 @@ def test_every_task_gives_files_and_a_record(client, served_run, task, given, st
     kept = {name: value for name, value in given.items() if name in record["settings"]}
     assert kept == {name: record["settings"][name] for name in kept}
     assert served_run.requests[-1].task == task
+
+
+def test_who_asks_whether_the_page_is_there_does_not_wait_for_it_to_be_made(address, monkeypatch):
+    """Gradio asks so when it is launched, and gives up after three seconds however busy the machine is."""
+
+    def refuse(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr(gradio.routes.templates, "TemplateResponse", refuse)
+    assert gradio.networking.url_ok(address)
 
 
 def test_control_reports_progress_and_can_be_cancelled(address, served_run, monkeypatch):
