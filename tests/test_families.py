@@ -196,16 +196,33 @@ def request_for(task, image_model, frames, **changes):
 
 @pytest.mark.parametrize(("task", "image_model"), IMAGE_MODELS)
 def test_every_image_model_of_stable_diffusion_runs(sd15, source_frames, task, image_model):
-    for kind in ("canny", "depth") if task == "control" else (None,):
-        controls = {"controls": (Control(control_type=kind),)} if kind else {}
-        result, other = (
-            last(run(request_for(task, image_model, source_frames, video_prompt=text, **controls), sd15))
-            for text in ("", "a sea of sand")
-        )
-        assert result.frames.shape == source_frames.shape
-        assert result.evaluations == evaluations_of(result.request)
-        assert np.array_equal(result.framewise_frames, other.framewise_frames)
-        assert not np.array_equal(result.frames, other.frames)  # the video model's own text encoder read its prompt
+    result, other = (
+        last(run(request_for(task, image_model, source_frames, video_prompt=text), sd15))
+        for text in ("", "a sea of sand")
+    )
+    assert result.frames.shape == source_frames.shape
+    assert result.evaluations == evaluations_of(result.request)
+    assert np.array_equal(result.framewise_frames, other.framewise_frames)
+    assert not np.array_equal(result.frames, other.frames)  # the video model's own text encoder read its prompt
+
+
+@pytest.mark.parametrize("image_model", ["controlnet", "t2i-adapter"])
+def test_a_map_of_another_kind_steers_by_the_network_of_its_kind(sd15, source_frames, image_model):
+    """As drawn by the depth estimator for the one, and given for the other: drawing it is the work of a whole run."""
+    given = {"t2i-adapter": source_frames[::-1].copy()}.get(image_model)
+    controls = (Control(control_type="depth", frames=given),)
+    request = request_for("control", image_model, source_frames, controls=controls, mixing_ratio=0.0)
+    kind = SD15.networks[image_model]["depth"]
+    with sd15.hold(kind) as (network,):
+        asked = []
+        hook = network.register_forward_pre_hook(lambda *_: asked.append(kind.key))
+        result = last(run(request, sd15))
+        hook.remove()
+    assert asked
+    assert result.evaluations == evaluations_of(request)
+    (drawn,) = result.control_frames
+    assert drawn.shape == source_frames.shape
+    assert given is None or np.array_equal(drawn, given)
 
 
 @pytest.mark.parametrize("video_model", SD15.video_models)
