@@ -33,7 +33,7 @@ from tabs.requests import (
 from tabs.results import CONTROL_LABELS
 from tabs.source import Preview, wire_source
 from tabs.task_tab import PageParts, TaskTab, add_result
-from tabs.widgets.player import clip_player, player_value, tile
+from tabs.widgets.player import preview_value, tile
 
 TASK = "control"
 NO_SECOND = "none"
@@ -50,31 +50,30 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
     defaults = shared.defaults_of(context, TASK)
     controls: shared.Controls = {}
     with shared.columns():
-        with shared.card():
-            shared.heading(1, "The clip you have")
+        with shared.ask():
             controls |= shared.clip_controls(context, TASK, page.visitor)
-            controls |= _control_choice(context, defaults)
-            preview = clip_player(player_value(preview_tiles([], None, None), 8), "preview", elem_id=f"{TASK}-preview")
-            controls |= _control_details(context, defaults)
-            controls |= shared.trim_controls(context)
-        with shared.card():
-            shared.heading(2, "The clip you want")
             controls["prompt"] = shared.prompt_box(context, TASK, context.samples[0].prompt)
             shared.word_list(context)
+            ratio = shared.ratio_control(context, TASK)
+            buttons = shared.run_controls(TASK)
+            shared.more()
+            controls |= _control_choice(context, defaults)
+            controls |= shared.bridge_controls(context, TASK, ratio, controls["image_model"])
+            controls |= _control_details(context, defaults)
+            controls |= shared.trim_controls(context)
             controls |= shared.other_prompts(defaults)
-            controls |= shared.bridge_controls(context, TASK, controls["image_model"])
             controls |= shared.step_controls(defaults, image_model=controls["image_model"])
             with gr.Accordion("Advanced", open=False):
                 controls |= shared.advanced_controls(context, defaults, image_model=controls["image_model"])
             preset_controls(context, TASK, controls)
-            buttons = shared.run_controls(TASK)
-    built = add_result(context, read_job, TASK, controls, buttons, page.queue)
+        view = shared.see(context, TASK)
+    built = add_result(context, read_job, TASK, controls, buttons, view, page.queue)
     watched = [
         "start", "stride", "num_frames", "fit", "control_type", "second_control_type", "map_source", "control_video",
         "low_threshold", "high_threshold",
     ]  # fmt: skip
     _wire_choices(context, controls)
-    shown = Preview(partial(preview_control, context), [preview], watched, api_name="control_map")
+    shown = Preview(partial(preview_control, context), [view.player], watched, api_name="control_map")
     wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.prompt}, TASK)
     return built
 
@@ -162,21 +161,21 @@ def preview_control(context: AppContext, values: Values) -> Iterator[dict[str, A
         frames, fps = source.clip.frames, source.clip.fps
         request = _submission_of(context, values, source).request
         controls = request.controls
-        yield player_value(preview_tiles(controls, frames, None), fps)
+        yield preview_value(preview_tiles(controls, frames, None), frames, fps)
         # Edges need no model. Depth does, and a run that has the device may take minutes.
         needy = any(family_named(context.family).annotator(item) for item in controls)
         if needy and not context.device.acquire(blocking=False):
             note = "The models are busy: this map is shown when you generate, or change a setting here later."
-            yield player_value(preview_tiles(controls, frames, None, note), fps)
+            yield preview_value(preview_tiles(controls, frames, None, note), frames, fps)
             return
         try:
             maps = context.control_maps(request)
         finally:
             if needy:
                 context.device.release()
-        yield player_value(preview_tiles(controls, frames, maps), fps)
+        yield preview_value(preview_tiles(controls, frames, maps), frames, fps)
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
-        yield player_value(preview_tiles(controls, frames, None, sentence(error)), fps)
+        yield preview_value(preview_tiles(controls, frames, None, sentence(error)), frames, fps)
 
 
 # The controls

@@ -22,9 +22,12 @@ from bivdiff.toybox import world
 from bivdiff.toybox.data import vocabulary
 from bivdiff.types import GenerationRequest
 from tabs.context import AppContext
+from tabs.examples import first_player
 from tabs.progress import idle_panel
+from tabs.widgets.player import clip_player
 from tabs.widgets.progress import progress_panel
 from tabs.widgets.samples import sample_strip
+from tabs.widgets.scale import ratio_scale
 
 Controls = dict[str, Any]  # components; Gradio gives their classes the events when they are made, so no type has them
 
@@ -54,13 +57,23 @@ def defaults_of(context: AppContext, task: str, image_model: str | None = None) 
 
 
 def columns() -> gr.Row:
-    """The row of a tab's two cards: the clip one has, the clip one wants."""
+    """The row of a tab's two cards: what one asks for, and what one sees."""
     return gr.Row(elem_classes="bd-columns", equal_height=False)
 
 
-def card() -> gr.Column:
+def card(looks: str = "") -> gr.Column:
     """One of the cards."""
-    return gr.Column(elem_classes="bd-card", min_width=340)
+    return gr.Column(elem_classes=f"bd-card {looks}", min_width=320)
+
+
+def ask() -> gr.Column:
+    """The card of what one asks for: first what every run needs, then, after `more`, all else."""
+    return card("bd-ask")
+
+
+def more() -> gr.HTML:
+    """The line between what every run needs and all else."""
+    return gr.HTML('<h2 class="bd-more">More</h2>', apply_default_css=False)
 
 
 def fields() -> gr.Row:
@@ -103,7 +116,7 @@ def clip_controls(context: AppContext, task: str, visitor: gr.Textbox, sample_cl
             elem_id=f"{task}-samples",
             elem_classes="bd-strip",
         ),
-        "video": upload(f"Or a clip of your own: {bounds}", elem_id=f"{task}-video"),
+        "video": upload(f"Or a clip of your own, {bounds}", elem_id=f"{task}-video"),
         "restored": earlier,
         "visitor": visitor,
     }
@@ -200,21 +213,39 @@ def other_prompts(defaults: GenerationRequest) -> Controls:
 # The bridge
 
 
-def bridge_controls(context: AppContext, task: str, image_model: gr.Radio | None = None) -> Controls:
-    """What the method is about, and the seed: the same in every tab.
+class RatioControl(NamedTuple):
+    """The slider of the mixing ratio, and the scale below it."""
+
+    slider: gr.Slider
+    scale: gr.HTML
+
+
+def ratio_control(context: AppContext, task: str) -> RatioControl:
+    """The mixing ratio, which the method is about: the same in every tab."""
+    defaults = defaults_of(context, task)
+    bridge = [getattr(defaults, name) for name in BRIDGE]
+    with gr.Column(elem_classes="bd-group bd-ratio-group"):
+        slider: gr.Slider = setting(
+            "mixing_ratio", defaults.mixing_ratio, elem_id=f"{task}-mixing-ratio", elem_classes="bd-ratio",
+            info=ratio_info(defaults.image_model, *bridge),
+        )  # fmt: skip
+        scale = ratio_scale(task, paper_mark(defaults.image_model, *bridge), elem_id=f"{task}-ratio-scale")
+    return RatioControl(slider, scale)
+
+
+def bridge_controls(
+    context: AppContext, task: str, ratio: RatioControl, image_model: gr.Radio | None = None
+) -> Controls:
+    """What else makes the bridge, and the seed: the same in every tab.
 
     Args:
         context: knows the family.
         task: key of the catalog's tasks.
+        ratio: made by `ratio_control`; it comes back among the controls.
         image_model: the choice of one, whose own defaults the bridge then follows.
     """
     defaults = defaults_of(context, task)
-    controls: Controls = {
-        "mixing_ratio": setting(
-            "mixing_ratio", defaults.mixing_ratio, elem_id=f"{task}-mixing-ratio", elem_classes="bd-ratio",
-            info=ratio_info(defaults.image_model, *(getattr(defaults, name) for name in BRIDGE)),
-        )
-    }  # fmt: skip
+    controls: Controls = {"mixing_ratio": ratio.slider}
     videos = list(family_named(context.family).video_models)
     if len(videos) > 1:
         controls["video_model"] = gr.Dropdown(
@@ -233,37 +264,55 @@ def bridge_controls(context: AppContext, task: str, image_model: gr.Radio | None
             ),
             "seed": setting("seed", 0, min_width=130, elem_id=f"{task}-seed"),
         }  # fmt: skip
-    _wire_bridge(context, task, controls, image_model)
+    _wire_bridge(context, task, controls, ratio.scale, image_model)
     return controls
 
 
-def _wire_bridge(context: AppContext, task: str, controls: Controls, image_model: gr.Radio | None) -> None:
-    """Keep the ratio's info line true, and let the bridge follow the image model."""
+def _wire_bridge(
+    context: AppContext, task: str, controls: Controls, scale: gr.HTML, image_model: gr.Radio | None
+) -> None:
+    """Keep the ratio's info line and the paper's mark on its scale true, and let the bridge follow the image model."""
     quick: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     parts = [controls[name] for name in BRIDGE]
     watched: list[Any] = [image_model, *parts]
     told: Callable[..., Any] = say_ratio
     if image_model is None:
-        watched, told = parts, partial(say_ratio, defaults_of(context, task).image_model)
+        model = defaults_of(context, task).image_model
+        watched, told = parts, lambda name, *now: say_ratio(name, model, *now)
     else:  # only where the user chooses another: what is restored keeps its bridge
         image_model.input(lambda model, *now: follow_bridge(context, task, model, *now), watched, parts, **quick)
-    gr.on([part.change for part in watched], told, watched, parts[0], trigger_mode="always_last", **quick)
+    # Not where the ratio itself moves: what is told of it depends on the others.
+    others = [part.change for part in watched if part is not parts[0]]
+    gr.on(others, partial(told, task), watched, [parts[0], scale], trigger_mode="always_last", **quick)
 
 
-def say_ratio(image_model: str, *bridge: Any) -> Any:
-    """The ratio's info line for the image model and the values of `BRIDGE` that are chosen now."""
-    return gr.update(info=ratio_info(image_model, *bridge)) if image_model in IMAGE_MODELS else gr.skip()
+def say_ratio(task: str, image_model: str, *bridge: Any) -> tuple[Any, Any]:
+    """The ratio's info line and scale for the image model and the values of `BRIDGE` that are chosen now."""
+    if image_model not in IMAGE_MODELS:
+        return gr.skip(), gr.skip()
+    scale = {"task": task, "paper": paper_mark(image_model, *bridge)}
+    return gr.update(info=ratio_info(image_model, *bridge)), scale
 
 
 def ratio_info(image_model: str, *bridge: Any) -> str:
-    """What the mixing ratio does with the chosen frame noise, and what the paper takes; `bridge` is as in `BRIDGE`."""
+    """What the mixing ratio does with the chosen frame noise, and what the paper takes where that is the paper's noise.
+
+    `bridge` is as in `BRIDGE`.
+    """
     chosen = dict(zip(BRIDGE, bridge, strict=True))
     line = table(GenerationRequest)["mixing_ratio"].info_where(chosen["frame_prior"])
     return f"{line}. {paper_words(image_model, chosen)}".strip()
 
 
+def paper_mark(image_model: str, *bridge: Any) -> float | None:
+    """The paper's ratio, where that means the same with the chosen frame noise."""
+    model, chosen = IMAGE_MODELS[image_model], dict(zip(BRIDGE, bridge, strict=True))
+    same = model.makes_frames and chosen["frame_prior"] == model.paper_bridge["frame_prior"]
+    return model.paper_ratio if same else None
+
+
 def paper_words(image_model: str, chosen: Mapping[str, Any]) -> str:
-    """Which mixing ratio the paper takes, or that the chosen one is; empty where the paper made no frames.
+    """Which mixing ratio the paper takes, or that the chosen one is; empty where that does not mean the same here.
 
     Args:
         image_model: key of `IMAGE_MODELS`.
@@ -275,8 +324,9 @@ def paper_words(image_model: str, chosen: Mapping[str, Any]) -> str:
         return ""
     if chosen == paper:
         return f"This is the paper's bridge for {name}."
-    told = f"The paper takes {model.paper_ratio:g} for {name}"
-    return f"{told}." if chosen["frame_prior"] == paper["frame_prior"] else f"{told}, with the image model's noise."
+    # With another noise the ratio means something else.
+    same = chosen["frame_prior"] == paper["frame_prior"]
+    return f"The paper takes {model.paper_ratio:g} for {name}." if same else ""
 
 
 def follow_bridge(context: AppContext, task: str, image_model: str, *now: Any) -> list[Any]:
@@ -417,17 +467,16 @@ def _told_name(label: str) -> str:
 
 
 class RunControls(NamedTuple):
-    """The buttons that start a run, stop it, tell what it will take, and compare ratios; and its progress."""
+    """The buttons that start a run, stop it, tell what it will take, and compare ratios."""
 
     start: gr.Button
     stop: gr.Button
     estimate: gr.Button
     compare: gr.Button
-    panel: gr.HTML
 
 
 def run_controls(task: str) -> RunControls:
-    """The buttons of a run, and the progress below them."""
+    """The buttons of a run."""
     with gr.Row(elem_classes="bd-run"):
         start = gr.Button(
             "Generate", variant="primary", size="lg", scale=3, elem_id=f"{task}-generate", elem_classes="bd-generate"
@@ -436,11 +485,26 @@ def run_controls(task: str) -> RunControls:
             "Cancel", variant="secondary", size="lg", scale=1, interactive=False, elem_id=f"{task}-cancel",
             min_width=96,
         )  # fmt: skip
-    panel = progress_panel(idle_panel(task), elem_id=f"{task}-progress", elem_classes="bd-panel")
     with gr.Row(elem_classes="bd-asides"):
-        estimate = gr.Button("What will it take?", size="sm", elem_id=f"{task}-estimate", min_width=140)
-        compare = gr.Button("Compare ratios", size="sm", elem_id=f"{task}-compare", min_width=140)
-    return RunControls(start, stop, estimate, compare, panel)
+        estimate = gr.Button("What will it take?", size="sm", elem_id=f"{task}-estimate", min_width=120)
+        compare = gr.Button("Compare ratios", size="sm", elem_id=f"{task}-compare", min_width=120)
+    return RunControls(start, stop, estimate, compare)
+
+
+class ResultView(NamedTuple):
+    """How far a run is, and the player of what goes into it and comes out of it."""
+
+    panel: gr.HTML
+    player: gr.HTML
+
+
+def see(context: AppContext, task: str) -> ResultView:
+    """The card of what one sees: one player before, during and after a run, and how far that is."""
+    with card("bd-see") as made:
+        made.elem_id = f"{task}-result"
+        player = clip_player(first_player(task, context.family), elem_id=f"{task}-player", elem_classes="bd-results")
+        panel = progress_panel(idle_panel(task), elem_id=f"{task}-progress", elem_classes="bd-panel")
+    return ResultView(panel, player)
 
 
 def word_list(context: AppContext) -> None:

@@ -19,7 +19,6 @@ from tabs.presets import preset_controls
 from tabs.requests import Submission, fill_in, restored_source, submission_of
 from tabs.source import TRIM, Preview, preview_source, wire_source
 from tabs.task_tab import PageParts, TaskTab, add_result
-from tabs.widgets.player import clip_player, player_value, tile
 
 TASK = "edit"
 
@@ -29,28 +28,28 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
     defaults = shared.defaults_of(context, TASK)
     controls: shared.Controls = {}
     with shared.columns():
-        with shared.card():
-            shared.heading(1, "The clip you have")
+        with shared.ask():
             controls |= shared.clip_controls(context, TASK, page.visitor)
-            preview = clip_player(player_value([tile("Source", None)], 8), "preview", elem_id=f"{TASK}-preview")
-            controls["source_prompt"] = shared.prompt_box(context, TASK, context.samples[0].caption, "source_prompt")
-            controls |= shared.trim_controls(context)
-        with shared.card():
-            shared.heading(2, "The clip you want")
             controls["image_model"] = shared.model_choice(TASK)
-            prompts, told = _prompts(context, defaults, controls["image_model"])
+            prompts, told = _prompts(context, controls["image_model"])
             controls |= prompts
             shared.word_list(context)
+            ratio = shared.ratio_control(context, TASK)
+            buttons = shared.run_controls(TASK)
+            shared.more()
+            controls["source_prompt"] = shared.prompt_box(context, TASK, context.samples[0].caption, "source_prompt")
+            controls |= _details(defaults, controls["image_model"])
+            controls |= shared.bridge_controls(context, TASK, ratio, controls["image_model"])
+            controls |= shared.trim_controls(context)
             controls |= shared.other_prompts(defaults)
-            controls |= shared.bridge_controls(context, TASK, controls["image_model"])
             controls |= shared.step_controls(defaults, ["guidance_scale"], controls["image_model"])
             with gr.Accordion("Advanced", open=False):
                 controls |= shared.advanced_controls(context, defaults, image_model=controls["image_model"])
             preset_controls(context, TASK, controls)
-            buttons = shared.run_controls(TASK)
-    built = add_result(context, read_job, TASK, controls, buttons, page.queue)
+        view = shared.see(context, TASK)
+    built = add_result(context, read_job, TASK, controls, buttons, view, page.queue)
     show = partial(preview_source, context, "Source")
-    shown = Preview(show, [preview], list(TRIM), api_name="edit_source")
+    shown = Preview(show, [view.player], list(TRIM), api_name="edit_source")
     texts = {
         "source_prompt": lambda sample: sample.caption, "instruction": lambda sample: sample.instruction,
         "prompt": edited_prompt,
@@ -106,10 +105,8 @@ def _wire_description(tab: gr.Tab | gr.Blocks, controls: shared.Controls, told: 
     tab.select(description, words, told, api_visibility="private", **quick)  # type: ignore[union-attr]
 
 
-def _prompts(
-    context: AppContext, defaults: GenerationRequest, image_model: gr.Radio
-) -> tuple[shared.Controls, gr.HTML]:
-    """The controls of both image models, hidden unless theirs is chosen, and the line on the video model's words."""
+def _prompts(context: AppContext, image_model: gr.Radio) -> tuple[shared.Controls, gr.HTML]:
+    """The words for either image model, hidden unless theirs is chosen, and the line on the video model's words."""
     first = context.samples[0]
     controls: shared.Controls = {}
     with gr.Column(elem_classes="bd-group", visible=True) as by_instruction:
@@ -122,6 +119,17 @@ def _prompts(
             context, TASK, "", label="Edited prompt",
             info="The words of the source, with the change; empty = composed from the instruction",
         )  # fmt: skip
+    image_model.change(
+        lambda model: [gr.update(visible=each) for each in (_by_instruction(model), not _by_instruction(model))],
+        image_model, [by_instruction, by_prompts], show_progress="hidden", queue=False, api_visibility="private",
+    )  # fmt: skip
+    return controls, told
+
+
+def _details(defaults: GenerationRequest, image_model: gr.Radio) -> shared.Controls:
+    """What else steers either image model, hidden unless that is chosen."""
+    controls: shared.Controls = {}
+    with gr.Column(elem_classes="bd-group", visible=False) as by_prompts:
         with shared.fields():
             for name in ("cross_replace_steps", "self_replace_steps"):
                 controls[name] = shared.setting(name, getattr(defaults, name))
@@ -137,18 +145,17 @@ def _prompts(
         with gr.Column(min_width=180, elem_classes="bd-group") as picture_guidance:
             controls["image_guidance_scale"] = shared.setting("image_guidance_scale", defaults.image_guidance_scale)
     image_model.change(
-        follow_model, image_model, [by_instruction, by_prompts, picture_guidance], show_progress="hidden", queue=False,
-        api_visibility="private",
+        lambda model: [
+            gr.update(visible=each)
+            for each in (not _by_instruction(model), "image_guidance_scale" in _model(model).settings)
+        ],
+        image_model, [by_prompts, picture_guidance], show_progress="hidden", queue=False, api_visibility="private",
     )  # fmt: skip
-    return controls, told
+    return controls
 
 
-def follow_model(image_model: str) -> tuple[Any, Any, Any]:
-    """Show the controls of the chosen image model: of the instruction, of the prompts, of the second guidance."""
-    model = _model(image_model)
-    visible = (model.by_instruction, not model.by_instruction, "image_guidance_scale" in model.settings)
-    by_instruction, by_prompts, picture_guidance = (gr.update(visible=each) for each in visible)
-    return by_instruction, by_prompts, picture_guidance
+def _by_instruction(image_model: str | None) -> bool:
+    return _model(image_model).by_instruction
 
 
 def _model(image_model: str | None) -> ImageModel:

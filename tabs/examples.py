@@ -7,6 +7,7 @@ from functools import cache
 from html import escape
 from typing import Any
 
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.settings import ASSETS
 from tabs.results import empty_player
 
@@ -23,11 +24,25 @@ HOW = (
 )
 
 
-def example_player(task: str, family: str) -> dict[str, Any]:
-    """What a task's player shows before the first run: the built-in models' example, or empty places for others."""
-    path = FOLDER / f"{task}.json"
+def first_player(task: str, family: str, missing: str = "") -> dict[str, Any]:
+    """What a task's player shows before anything is chosen: the example where the page opens with it, else empty places.
+
+    `missing` says what these wait for, if not for a run.
+    """
+    example = example_of(task, family, 0) if task == next(iter(TASKS)) else None
+    if example is None:
+        return empty_player(task, missing)
+    return {name: value for name, value in example.items() if name != "ratios"}  # they come with the preview
+
+
+def example_of(task: str, family: str, sample: int) -> dict[str, Any] | None:
+    """The finished run of a task on one of the samples, with the clips of other ratios; None where none is shipped.
+
+    Of the built-in models only: they are the ones that everybody has.
+    """
+    path = FOLDER / task / f"{sample}.json"
     if family != "toybox" or not path.is_file():
-        return empty_player(task)
+        return None
     return json.loads(path.read_text("utf-8"))
 
 
@@ -44,6 +59,11 @@ def comparison_example(family: str) -> tuple[dict[str, Any] | None, str]:
         f'<p class="bd-example"><strong>{escape(example["says"])}</strong></p>'
         '<p class="bd-quiet">An example, made with the built-in models. Press “Compare” for your own.</p>'
     )
+
+
+def hero_clip() -> dict[str, Any]:
+    """The clip that the page opens with, see `tabs.widgets.hero`."""
+    return json.loads((FOLDER / "hero.json").read_text("utf-8"))
 
 
 @cache

@@ -34,7 +34,7 @@ from tabs.results import shown_masks
 from tabs.source import TRIM, Preview, wire_source
 from tabs.task_tab import PageParts, TaskTab, add_result
 from tabs.widgets.painter import painter
-from tabs.widgets.player import clip_player, player_value, sheet, tile
+from tabs.widgets.player import preview_value, sheet, tile
 
 TASK = "inpaint"
 SOURCES = [
@@ -52,30 +52,30 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
     defaults = shared.defaults_of(context, TASK)
     controls: shared.Controls = {}
     with shared.columns():
-        with shared.card():
-            shared.heading(1, "The clip you have")
+        with shared.ask():
             controls |= shared.clip_controls(context, TASK, page.visitor)
-            controls |= _mask_controls(defaults.feather)
-            preview = clip_player(player_value(preview_tiles(None, None), 8), "preview", elem_id=f"{TASK}-preview")
-            controls |= shared.trim_controls(context)
-        with shared.card():
-            shared.heading(2, "The clip you want")
+            controls |= _mask_controls()
             controls["prompt"] = shared.prompt_box(
                 context, TASK, context.samples[0].erased,
                 info="What the whole clip then shows; leave the marked thing out to erase it",
             )  # fmt: skip
             shared.word_list(context)
+            ratio = shared.ratio_control(context, TASK)
+            buttons = shared.run_controls(TASK)
+            shared.more()
+            controls |= _mask_edge(defaults.feather)
+            controls |= shared.bridge_controls(context, TASK, ratio)
+            controls |= shared.trim_controls(context)
             controls |= shared.other_prompts(defaults)
-            controls |= shared.bridge_controls(context, TASK)
             controls |= shared.step_controls(defaults)
             with gr.Accordion("Advanced", open=False):
                 controls |= shared.advanced_controls(context, defaults)
                 controls |= keep_control(defaults.preserve_known)
             preset_controls(context, TASK, controls)
-            buttons = shared.run_controls(TASK)
-    built = add_result(context, read_job, TASK, controls, buttons, page.queue)
+        view = shared.see(context, TASK)
+    built = add_result(context, read_job, TASK, controls, buttons, view, page.queue)
     own = ["mask_source", "boxes", "color", "tolerance", "mask_video", "polarity", "grow"]
-    outputs: list[gr.HTML] = [preview, controls["painted"]]
+    outputs: list[gr.HTML] = [view.player, controls["painted"]]
     shown = Preview(partial(preview_mask, context), outputs, [*TRIM, *own], api_name="inpaint_mask")
     wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.erased}, TASK)
     # An event of our own, which Gradio lets stand only alone.
@@ -197,20 +197,20 @@ def preview_mask(context: AppContext, values: Values) -> Iterator[tuple[dict[str
             values = {**values, "painted": canvas}
         masks = read_masks(context, values, source)
         share = [("Made anew", f"{100 * (masks > 0).mean():.0f}% of the picture")]
-        yield player_value(preview_tiles(frames, shown_masks(frames, masks)), fps, share), canvas
+        yield preview_value(preview_tiles(frames, shown_masks(frames, masks)), frames, fps, share), canvas
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
-        yield player_value(preview_tiles(frames, None, sentence(error)), fps), canvas
+        yield preview_value(preview_tiles(frames, None, sentence(error)), frames, fps), canvas
 
 
 # The controls
 
 
-def _mask_controls(feather: int) -> shared.Controls:
+def _mask_controls() -> shared.Controls:
     """Which part is made anew: a choice of ways, and what the chosen one needs."""
     masks = table(MaskForm)
     controls: shared.Controls = {
         "mask_source": gr.Radio(
-            SOURCES, value="object", label="What to make anew", info="Shown in colour below",
+            SOURCES, value="object", label="What to make anew", info="Shown in colour beside the result",
             elem_id=f"{TASK}-mask-source", elem_classes="bd-choice",
         )
     }  # fmt: skip
@@ -239,7 +239,11 @@ def _mask_controls(feather: int) -> shared.Controls:
         lambda source: [gr.update(visible=key == source) for key in parts], controls["mask_source"],
         list(parts.values()), show_progress="hidden", queue=False, api_visibility="private",
     )  # fmt: skip
-    with shared.fields():
-        controls["grow"] = shared.setting("grow", masks["grow"].default, MaskForm)
-        controls["feather"] = shared.setting("feather", feather)
     return controls
+
+
+def _mask_edge(feather: int) -> shared.Controls:
+    """How far the mask grows, and how softly it ends."""
+    with shared.fields():
+        grow = shared.setting("grow", table(MaskForm)["grow"].default, MaskForm)
+        return {"grow": grow, "feather": shared.setting("feather", feather)}

@@ -20,7 +20,7 @@ from tabs.requests import Submission, fill_in, restored_source, submission_of, w
 from tabs.results import shown_masks
 from tabs.source import Preview, wire_source
 from tabs.task_tab import PageParts, TaskTab, add_result
-from tabs.widgets.player import clip_player, player_value, tile
+from tabs.widgets.player import preview_value, tile
 
 TASK = "outpaint"
 SIDES = ("left", "top", "right", "bottom")
@@ -32,30 +32,29 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
     defaults = shared.defaults_of(context, TASK)
     controls: shared.Controls = {}
     with shared.columns():
-        with shared.card():
-            shared.heading(1, "The clip you have")
+        with shared.ask():
             controls |= shared.clip_controls(context, TASK, page.visitor)
             controls |= _side_controls()
-            preview = clip_player(player_value(preview_tiles(None), 8), "preview", elem_id=f"{TASK}-preview")
-            controls |= shared.trim_controls(context, shape=False)
-        with shared.card():
-            shared.heading(2, "The clip you want")
             controls["prompt"] = shared.prompt_box(
                 context, TASK, context.samples[0].caption, info="What the whole, larger picture shows"
             )
             shared.word_list(context)
+            ratio = shared.ratio_control(context, TASK)
+            buttons = shared.run_controls(TASK)
+            shared.more()
+            controls |= shared.bridge_controls(context, TASK, ratio)
+            controls |= shared.trim_controls(context, shape=False)
             controls |= shared.other_prompts(defaults)
-            controls |= shared.bridge_controls(context, TASK)
             controls |= shared.step_controls(defaults)
             with gr.Accordion("Advanced", open=False):
                 controls |= shared.advanced_controls(context, defaults)
                 controls["feather"] = shared.setting("feather", defaults.feather)
                 controls |= keep_control(defaults.preserve_known)
             preset_controls(context, TASK, controls)
-            buttons = shared.run_controls(TASK)
-    built = add_result(context, read_job, TASK, controls, buttons, page.queue)
+        view = shared.see(context, TASK)
+    built = add_result(context, read_job, TASK, controls, buttons, view, page.queue)
     watched = ["start", "stride", "num_frames", "extend_by", *SIDES, "aspect"]
-    shown = Preview(partial(preview_canvas, context), [preview], watched, api_name="outpaint_canvas")
+    shown = Preview(partial(preview_canvas, context), [view.player], watched, api_name="outpaint_canvas")
     wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.caption}, TASK)
     return built
 
@@ -113,9 +112,9 @@ def preview_canvas(context: AppContext, values: Values) -> Iterator[dict[str, An
             *sizes,
             ("Made anew", f"{100 * (masks > 0).mean():.0f}% of the picture"),
         ]
-        yield player_value(preview_tiles(shown_masks(frames, masks)), canvas.clip.fps, facts)
+        yield preview_value(preview_tiles(shown_masks(frames, masks)), frames, canvas.clip.fps, facts)
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
-        yield player_value(preview_tiles(None, sentence(error)), 8)
+        yield preview_value(preview_tiles(None, sentence(error)), None, 8)
 
 
 # The controls

@@ -25,7 +25,7 @@ from bivdiff.units import parse_bytes
 from tabs import compare, control, edit, inpaint, models, outpaint, smooth, task_tab
 from tabs import controls as shared
 from tabs.context import AppContext
-from tabs.examples import how_it_works
+from tabs.examples import hero_clip, how_it_works
 from tabs.history import layout as history
 from tabs.queue import queue_strip
 from tabs.refusals import tell_refusals
@@ -34,6 +34,7 @@ from tabs.theme import theme
 from tabs.uploads import BoundedUploads
 from tabs.visitors import visitor_of
 from tabs.widgets.bundle import page_head, page_header
+from tabs.widgets.hero import hero
 from tabs.widgets.samples import sample_script
 
 TITLE = "BIVDiff Studio"
@@ -67,12 +68,8 @@ def _fill(context: AppContext, page: gr.Blocks) -> None:
     """One family's page: the header, a tab for each task, the comparison, and the models."""
     if len(context.families) > 1:
         Navbar(main_page_name=_short(context.families[0]))
-    gr.HTML(page_header(), elem_id="header", apply_default_css=False)
-    gr.HTML(how_it_works(), elem_id="how", apply_default_css=False)
-    with gr.Row(elem_classes="bd-limits"):
-        shared.remark(limits_sentence(context.settings))
-        if "SPACE_ID" in os.environ:
-            gr.DuplicateButton(size="sm", min_width=140, scale=0)
+    gr.HTML(page_header(context.family, context.families[0]), elem_id="header", apply_default_css=False)
+    hero(hero_clip(), elem_id="hero")
     visitor = gr.Textbox("", visible="hidden", label="Visitor", elem_id="visitor")
     parts = task_tab.PageParts(visitor, queue_strip(context, visitor))
     with gr.Tabs(elem_id="tabs") as tabs:
@@ -87,6 +84,11 @@ def _fill(context: AppContext, page: gr.Blocks) -> None:
             history.build(context, tab, tabs, built, visitor, partial(rerun, context))
         with gr.Tab(models.TITLE, id=models.NAME, elem_id=f"{models.NAME}-tab", elem_classes="bd-tab") as tab:
             models.build(context, tab, tabs)
+    gr.HTML(how_it_works(), elem_id="how", apply_default_css=False)
+    with gr.Row(elem_classes="bd-limits"):
+        shared.remark(limits_sentence(context.settings))
+        if "SPACE_ID" in os.environ:
+            gr.DuplicateButton(size="sm", min_width=140, scale=0)
     page.load(None, None, visitor, js="() => window.bdVisitor()", api_visibility="private")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ import numpy as np
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.studio.history.files import map_names
 from bivdiff.types import Control, GenerationRequest, GenerationResult, StepEvent
-from tabs.widgets.player import film_buttons, player_value, served, tile
+from tabs.widgets.player import film_buttons, mark_of, player_value, served, sheet, tile
 
 CONTROL_LABELS = {
     "canny": "Edges", "depth": "Depth", "pose": "Pose", "softedge": "Soft edges", "scribble": "Scribble",
@@ -45,7 +47,7 @@ class LiveTiles:
     """
 
     def __init__(self, request: GenerationRequest, fps: float) -> None:
-        self._fps = fps
+        self._fps, self._mark = fps, mark_of(request.frames)
         given = _given(request)
         self._tiles = result_tiles(request.task, given, request.controls)
         self.given = {key: one["sheet"] for key, one in self._tiles.items() if key in given}
@@ -68,8 +70,8 @@ class LiveTiles:
             while self._waiting:
                 key, (preview, pending) = self._waiting.popitem()
                 shown = self._tiles[key]
-                self._tiles[key] = tile(shown["label"], preview, tone=shown["tone"], pending=pending)
-            return player_value([dict(shown) for shown in self._tiles.values()], self._fps)
+                self._tiles[key] = {**shown, "sheet": sheet(preview), "pending": pending}
+            return player_value([dict(shown) for shown in self._tiles.values()], self._fps) | {"of": self._mark, "job": True}
 
 
 def result_tiles(
@@ -86,7 +88,11 @@ def result_tiles(
         controls: of the request; each has a place of its own.
         sheets: of places that are not among the pictures, made before.
     """
-    places = {"source": ("Source", "", "The clip you choose")}
+    places = {
+        "framewise": ("Frame by frame", "image", "The image model's frames: faithful, but they flicker"),
+        "bridged": ("Bridged", "blend", "The same frames, made to belong together"),
+        "source": ("Source", "", "The clip you choose"),
+    }
     if task == "control":
         for number, control in enumerate(controls, 1):
             kind = CONTROL_LABELS.get(control.control_type, control.control_type)
@@ -96,17 +102,20 @@ def result_tiles(
         places["mask"] = ("Mask", "", "The part that is made anew, in colour")
     elif task == "outpaint":
         # The source is part of the canvas.
-        places = {"mask": ("Canvas", "", "The clip you choose, with what is added in colour")}
-    if task == "smooth":
-        places["source"] = ("Your frames", "image", "The clip you choose, as it flickers")
-    else:
-        places["framewise"] = ("Frame by frame", "image", "The image model's frames: faithful, but they flicker")
-    places["bridged"] = ("Bridged", "blend", "The same frames, made to belong together")
+        places["mask"] = ("Canvas", "", "The clip you choose, with what is added in colour")
+        del places["source"]
+    elif task == "smooth":
+        places = {
+            "source": ("Your frames", "image", "The clip you choose, as it flickers"), "bridged": places["bridged"],
+        }  # fmt: skip
     filled = pictures.keys() | sheets.keys()
     tiles = {
-        key: tile(label, pictures.get(key), tone=tone, note=note, pending="source" in filled and key not in filled)
+        key: tile(
+            label, pictures.get(key), tone=tone, note=note, main=bool(tone),
+            pending="source" in filled and key not in filled,
+        )
         for key, (label, tone, note) in places.items()
-    }
+    }  # fmt: skip
     return {key: one | {"sheet": sheets.get(key, one["sheet"])} for key, one in tiles.items()}
 
 
@@ -115,9 +124,10 @@ def control_place(number: int) -> str:
     return f"control-{number}"
 
 
-def empty_player(task: str) -> dict[str, Any]:
-    """The result player before the first run."""
-    return player_value(list(result_tiles(task, {}).values()), 8)
+def empty_player(task: str, missing: str = "") -> dict[str, Any]:
+    """The result player before the first run; `missing` says what its places wait for, if not for a run."""
+    tiles = result_tiles(task, {}).values()
+    return player_value([{**each, "note": missing or each["note"]} for each in tiles], 8)
 
 
 def result_player(
@@ -153,7 +163,19 @@ def result_player(
     kept = {"GIF": "gif", "PNG frames (zip)": "pngs"}
     downloads = [{"label": label, "file": served(files[key])} for label, key in kept.items() if key in files]
     downloads += film_buttons(run_id) if files else []
-    return player_value(list(tiles.values()), fps, [*steadiness_fact(scores), *_facts(result)], downloads)
+    shown = player_value(list(tiles.values()), fps, [*steadiness_fact(scores), *_facts(result)], downloads)
+    return shown | {
+        "of": mark_of(request.frames), "series": series_of(request), "ratio": request.mixing_ratio, "job": True,
+    }  # fmt: skip
+
+
+def series_of(request: GenerationRequest) -> str:
+    """A short text that is the same for requests which differ in nothing but the mixing ratio."""
+    pictures = [request.frames, *([] if request.masks is None else [request.masks])]
+    maps = [control.frames for control in request.controls if control.frames is not None]
+    settings = {name: value for name, value in request.settings().items() if name != "mixing_ratio"}
+    told = json.dumps([settings, *map(mark_of, [*pictures, *maps])], sort_keys=True, default=str)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def scores_of(result: GenerationResult) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from tabs.presets import preset_controls
 from tabs.requests import Submission, chosen_sample, fill_in, restored_source, submission_of
 from tabs.source import TRIM, Preview, preview_source, wire_source
 from tabs.task_tab import PageParts, TaskTab, add_result
-from tabs.widgets.player import clip_player, player_value, tile
 
 TASK = "smooth"
 ABOUT = "Frames from any image model go straight to the bridge. Upload a clip that flickers; the samples were made to."
@@ -25,31 +24,30 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
     defaults = shared.defaults_of(context, TASK)
     controls: shared.Controls = {}
     with shared.columns():
-        with shared.card():
-            shared.heading(1, "The frames you have")
+        with shared.ask():
             shared.remark(ABOUT)
             controls |= shared.clip_controls(context, TASK, page.visitor, "flickering")
-            preview = clip_player(player_value([tile("Your frames", None)], 8), "preview", elem_id=f"{TASK}-preview")
-            controls |= shared.trim_controls(context)
-        with shared.card():
-            shared.heading(2, "How they should belong together")
             controls["prompt"] = shared.prompt_box(
                 context, TASK, context.samples[0].caption, info="What the frames show, for the video model"
             )
             shared.word_list(context)
+            ratio = shared.ratio_control(context, TASK)
+            buttons = shared.run_controls(TASK)
+            shared.more()
+            controls |= shared.bridge_controls(context, TASK, ratio)
+            controls |= shared.trim_controls(context)
             controls |= shared.other_prompts(defaults)
-            controls |= shared.bridge_controls(context, TASK)
             controls |= shared.step_controls(defaults, elsewhere=["num_inference_steps", "guidance_scale"])
             with gr.Accordion("Advanced", open=False):
                 controls |= shared.advanced_controls(context, defaults, with_noise=False)
             preset_controls(context, TASK, controls)
-            buttons = shared.run_controls(TASK)
-    built = add_result(context, read_job, TASK, controls, buttons, page.queue)
+        view = shared.see(context, TASK)
+    built = add_result(context, read_job, TASK, controls, buttons, view, page.queue)
 
     def show(values: Values) -> Iterator[dict[str, Any]]:
-        yield from preview_source(context, "Your frames", _with_flicker(context, values))
+        yield from preview_source(context, "Your frames", _with_flicker(context, values), main=True)
 
-    shown = Preview(show, [preview], list(TRIM), api_name="smooth_source")
+    shown = Preview(show, [view.player], list(TRIM), api_name="smooth_source")
     wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.caption}, TASK)
     return built
 

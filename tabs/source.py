@@ -13,9 +13,10 @@ from bivdiff.toybox.clips import SampleClip
 from tabs.binding import Values, bind
 from tabs.context import AppContext
 from tabs.controls import Controls
+from tabs.examples import example_of
 from tabs.failures import sentence
 from tabs.requests import read_source
-from tabs.widgets.player import player_value, tile
+from tabs.widgets.player import preview_value, tile
 
 TRIM = ("start", "stride", "num_frames", "fit")
 
@@ -37,13 +38,13 @@ class Preview:
     api_name: str
 
 
-def preview_source(context: AppContext, label: str, values: Values) -> Iterator[dict[str, Any]]:
-    """Show the trimmed source: what the models will be given."""
+def preview_source(context: AppContext, label: str, values: Values, main: bool = False) -> Iterator[dict[str, Any]]:
+    """Show the trimmed source, what the models will be given; `main` where it is one of the two large clips."""
     try:
         clip = read_source(context, values).clip
-        yield player_value([tile(label, clip.frames)], clip.fps)
+        yield preview_value([tile(label, clip.frames, main=main)], clip.frames, clip.fps)
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
-        yield player_value([tile(label, None, note=sentence(error))], 8)
+        yield preview_value([tile(label, None, note=sentence(error), main=main)], None, 8)
 
 
 def wire_source(
@@ -66,7 +67,8 @@ def wire_source(
     """
     sample, video, inputs = controls["sample"], controls["video"], list(controls.values())
     earlier = controls["restored"]  # gives way to another clip
-    show = bind(preview.show, controls)
+    shown = with_examples(context, task, controls, preview)
+    show = bind(shown, controls)
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
     slow: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "concurrency_id": "preview"}
     hidden: dict[str, Any] = {"api_visibility": "private"}
@@ -81,11 +83,32 @@ def wire_source(
     changes = [video.upload, video.clear, earlier.change, *(controls[name].change for name in preview.watched)]
     gr.on(changes, show, inputs, outputs, api_name=preview.api_name, **slow)
     if isinstance(tab, gr.Blocks) and not isinstance(tab, gr.Tab):
-        tab.load(show, inputs, outputs, **slow, **hidden)
+        tab.load(bind(partial(_at_first, shown), controls), inputs, outputs, **slow, **hidden)
         return
     opened = gr.State(False)
-    once = bind(partial(_first_time, preview.show, len(outputs)), controls, "opened")
+    once = bind(partial(_first_time, shown, len(outputs)), controls, "opened")
     tab.select(once, [*inputs, opened], [*outputs, opened], **slow, **hidden)
+
+
+def with_examples(
+    context: AppContext, task: str, controls: Controls, preview: Preview
+) -> Callable[[Values], Iterator[Any]]:
+    """The preview's handler, but that a sample at the tab's first settings comes with its finished run."""
+    usual = {name: controls[name].value for name in preview.watched}
+
+    def show(values: Values) -> Iterator[Any]:
+        example, is_first = None, all(values.get(name) == value for name, value in usual.items())
+        if is_first and not values.get("video") and not values.get("restored"):
+            example = example_of(task, context.family, values.get("sample") or 0)
+        for shown in preview.show(values):
+            player, *rest = shown if isinstance(shown, tuple) else (shown,)
+            if example is not None:
+                player = {**example, "of": player["preview"]}
+            yield (player, *rest) if rest else player
+            if example is not None:
+                return
+
+    return show
 
 
 def _first_time(
@@ -95,8 +118,16 @@ def _first_time(
     if opened:
         yield (*(gr.skip() for _ in range(count)), True)
         return
-    for shown in show(values):
+    for shown in _at_first(show, values):
         yield (*(shown if count > 1 else (shown,)), True)
+
+
+def _at_first(show: Callable[[Values], Iterator[Any]], values: Values) -> Iterator[Any]:
+    """A preview that nobody asked for: it gives way to what a run has brought."""
+    for shown in show(values):
+        player, *rest = shown if isinstance(shown, tuple) else (shown,)
+        player = {**player, "first": True}
+        yield (player, *rest) if rest else player
 
 
 def pick_sample(context: AppContext, texts: Mapping[str, Callable[[SampleClip], str]], index: int) -> Any:

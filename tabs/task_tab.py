@@ -16,8 +16,7 @@ from bivdiff.studio.limits import check_request
 from tabs.binding import Values, bind
 from tabs.boards import RunBoard
 from tabs.context import AppContext
-from tabs.controls import Controls, RunControls, heading
-from tabs.examples import example_player
+from tabs.controls import Controls, ResultView, RunControls
 from tabs.failures import sentence
 from tabs.films import wire_films
 from tabs.following import (
@@ -34,7 +33,6 @@ from tabs.progress import idle_panel
 from tabs.requests import ReadJob, Submission
 from tabs.results import record_of
 from tabs.visitors import visitor_of
-from tabs.widgets.player import clip_player
 
 # Runs in the browser before a run starts: the result may be out of sight, and the page not yet told who uses it.
 SHOW_RESULT = '(...values) => window.bdShowProgress("%s", %d, values)'
@@ -140,9 +138,10 @@ def generate_files(context: AppContext, read: ReadJob, task: str, values: Values
 
 
 def add_result(
-    context: AppContext, read: ReadJob, task: str, controls: Controls, buttons: RunControls, queue: gr.HTML
-) -> TaskTab:
-    """The card of the results at the end of every tab, and the run that fills it.
+    context: AppContext, read: ReadJob, task: str, controls: Controls, buttons: RunControls, view: ResultView,
+    queue: gr.HTML,
+) -> TaskTab:  # fmt: skip
+    """Connect a tab's buttons with the run that they start, and that with where it is seen.
 
     Clients get `/{task}`, files and a record, and `/{task}_page`, `/{task}_resume` and `/{task}_stop`, what the page
     shows and does.
@@ -153,15 +152,14 @@ def add_result(
         task: key of the catalog's tasks.
         controls: the tab's.
         buttons: what `run_controls` returned.
+        view: what `see` returned.
         queue: shows the visitor's jobs.
 
     Returns:
         The tab, as others may use it.
     """
-    with gr.Column(elem_classes="bd-card bd-result", elem_id=f"{task}-result"):
-        heading(3, "Side by side, in step")
-        player = clip_player(example_player(task, context.family), elem_id=f"{task}-player", elem_classes="bd-results")
-    start, stop, estimate, compare, panel = buttons
+    start, stop, estimate, compare = buttons
+    panel, player = view
     inputs = list(controls.values())
     visitor = controls["visitor"]
     shown = [panel, player, controls["seed"], stop, queue]

@@ -253,8 +253,9 @@ class Player {
   refresh() {
     const ready = this.tiles.filter((tile) => tile.bitmap);
     const taken = (which, other) => (this.tiles[this.picked[which]]?.bitmap ? this.picked[which] : other?.index ?? null);
-    // Of a task the last two matter most: frame by frame, and bridged.
-    this.wipe = { left: taken("left", this.inRow ? ready.at(-2) : ready[0]), right: taken("right", ready.at(-1)) };
+    // Of a task the large ones matter most: frame by frame, and bridged.
+    const pair = this.inRow ? [...ready].sort((one, other) => Boolean(one.data.main) - Boolean(other.data.main)).slice(-2) : ready;
+    this.wipe = { left: taken("left", pair[0]), right: taken("right", pair.at(-1)) };
     this.reference = taken("reference", ready[0]);
     if (ready.length < 2 && OF_TWO.includes(this.view)) this.view = "clips";
     this.root.dataset.view = this.view;

@@ -44,6 +44,7 @@ class Tile {
     this.label = data.label;
     this.box.dataset.label = data.label;
     this.box.dataset.tone = data.tone || "";
+    this.box.classList.toggle("is-main", Boolean(data.main));
     write(this.title, data.label);
     write(this.sublabel, data.sublabel || "");
     this.sublabel.hidden = !data.sublabel;

@@ -8,7 +8,7 @@ from bivdiff.compare.player import player_script, player_style
 from bivdiff.settings import ASSETS
 
 FOLDER = Path(__file__).resolve().parent
-STYLES = ("header", "samples", "progress", "painter", "models", "jobs", "history")
+STYLES = ("header", "hero", "samples", "scale", "progress", "painter", "models", "jobs", "history")
 
 
 def page_head(*scripts: str) -> str:
@@ -28,9 +28,9 @@ def widget_script(name: str) -> str:
     return _read(f"{name}.js")
 
 
-def page_header() -> str:
-    """The title over the tabs, as HTML."""
-    return _read("header.html")
+def page_header(family: str, first: str) -> str:
+    """The title over the tabs of a family's page, as HTML; the `first` family's is at the root."""
+    return _read("header.html").replace("{family}", family).replace("{first}", first)
 
 
 def _read(name: str) -> str:

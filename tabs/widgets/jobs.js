@@ -16,7 +16,10 @@ const BUTTONS = [
 
 function row() {
   const item = part(list, "li");
-  for (const words of ["title", "words"]) part(item, "span", `bd-job-${words}`);
+  const leads = button("bd-job-title", "", () => window.bdOpen(item.dataset.family, item.dataset.tab));
+  leads.title = "Show it";
+  item.append(leads);
+  part(item, "span", "bd-job-words");
   for (const [action, text] of BUTTONS) {
     const made = button("bd-job-button", text, () => {
       props.value = { ...props.value, asked: { job: item.dataset.job, action } };
@@ -31,6 +34,7 @@ function row() {
 function fill(item, job) {
   item.dataset.job = job.id;
   item.dataset.state = job.state;
+  [item.dataset.family, item.dataset.tab] = job.place.split("/");
   for (const words of ["title", "words"]) write(item.querySelector(`.bd-job-${words}`), job[words]);
   for (const [action, , label] of BUTTONS) {
     const made = item.querySelector(`[data-action=${action}]`);

@@ -30,6 +30,76 @@ window.bdShowProgress = (task, index, values) => {
   return values;
 };
 
+// The first thing that a visitor sees is not there again at later visits, unless it is asked for.
+window.bdHero = (on) => {
+  document.documentElement.classList.toggle("bd-no-hero", !on);
+  try { localStorage.setItem("bivdiff-hero", "seen"); } catch { /* it comes again */ }
+};
+try { if (localStorage.getItem("bivdiff-hero")) document.documentElement.classList.add("bd-no-hero"); } catch { /* it is shown */ }
+document.addEventListener("click", (event) => event.target.closest?.('[data-shows="hero"]')
+  && window.bdHero(document.documentElement.classList.contains("bd-no-hero")));
+
+// The tab that is open is in the address: a reload, or a link to it, opens it again.
+document.addEventListener("click", (event) => {
+  const tab = event.target.closest?.("#tabs button[role=tab]");
+  if (tab?.dataset.tabId) history.replaceState(null, "", `#${tab.dataset.tabId}`);
+});
+const bdFromAddress = () => {
+  const id = location.hash.slice(1);
+  if (!/^[a-z]+$/.test(id)) return;
+  const seek = (tries) => {
+    const tab = bdTab(id);
+    if (tab) tab.click();
+    else if (tries) setTimeout(seek, 50, tries - 1);
+  };
+  seek(200);
+};
+document.addEventListener("DOMContentLoaded", bdFromAddress);
+window.addEventListener("hashchange", bdFromAddress);
+
+// Opens a tab of a family's page.
+window.bdOpen = (family, tab) => {
+  const here = document.querySelector("#header [data-family]").dataset;
+  if (here.family === family) {
+    bdTab(tab)?.click();
+    bdScrollTo(document.querySelector("#tabs"));
+    return;
+  }
+  const root = here.family === here.first ? location.pathname : location.pathname.replace(new RegExp(`${here.family}/?$`), "");
+  location.assign(`${root}${family === here.first ? "" : family}#${tab}`);
+};
+
+const bdTab = (id) => document.querySelector(`#${id}-tab-button`);
+
+// Chooses a sample of a task, as a click on it would, and lets the ratio's slider play over its clips where that is asked.
+window.bdShowSample = (task, index, plays = false) => {
+  bdTab(task)?.click();
+  const chooser = document.querySelector(`#${task}-samples [data-index="${index}"]`);
+  if (chooser?.getAttribute("aria-pressed") !== "true") chooser?.click();
+  bdScrollTo(document.querySelector(`#${plays ? `${task}-mixing-ratio` : "tabs"}`));
+  if (plays) bdPlayRatios(task);
+};
+
+// Moves a slider as a hand would.
+window.bdSetRatio = (task, ratio) => {
+  const slider = document.querySelector(`#${task}-mixing-ratio input[type=range]`);
+  slider.value = ratio;
+  slider.dispatchEvent(new Event("input", { bubbles: true }));
+  slider.dispatchEvent(new Event("change", { bubbles: true }));
+};
+
+async function bdPlayRatios(task) {
+  const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+  const ratios = () => document.querySelector(`#${task}-player .bd-player`)?.ratios?.() ?? [];
+  for (let waited = 0; ratios().length < 2 && waited < 4000; waited += 100) await pause(100);
+  const before = Number(document.querySelector(`#${task}-mixing-ratio input[type=range]`).value);
+  for (const ratio of ratios()) {
+    window.bdSetRatio(task, ratio);
+    await pause(1600);
+  }
+  window.bdSetRatio(task, before);
+}
+
 // Once a part is filled: it may be out of sight, and whoever cannot see should hear of it.
 window.bdReveal = (id) => requestAnimationFrame(() => {
   const place = document.querySelector(`#${id}`);

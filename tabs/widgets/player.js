@@ -12,12 +12,56 @@ const film = (wanted) => {
   trigger("film");
 };
 
-root.player = window.bdStudio.mountPlayer(root, props.value, {
+// What goes into a run stands beside what was made of the same frames; of other frames there is nothing yet.
+const blank = ({ label, tone, main, note }) => ({ label, tone, main, note, sheet: null });
+const STALE = ["Before your last change", "“Generate” makes the large clips anew"];
+function withResult(value, shown) {
+  if (value.first && shown.job) return shown; // a tab that opens shows its last run
+  if (!("preview" in value)) return value;
+  const kept = value.preview && value.preview === shown.of;
+  const own = new Map(value.tiles.map((tile) => [tile.label, tile]));
+  const main = shown.tiles.filter((tile) => tile.main).map((tile) => own.get(tile.label) ?? (kept ? tile : blank(tile)));
+  const rest = value.tiles.filter((tile) => !main.includes(tile));
+  const facts = kept ? [STALE, ...value.facts] : value.facts;
+  const made = kept ? { downloads: shown.downloads, series: shown.series, ratio: shown.ratio, job: shown.job } : {};
+  return { ...value, ...made, tiles: [...main, ...rest], facts, of: value.preview };
+}
+
+// The bridged clips of the same frames by their ratio: those that came together, and each that is made after.
+const shelf = new Map();
+let series = null;
+const atRatio = (tile, ratio) => ({ ...tile, ratio, sublabel: `ratio ${ratio}` });
+function shelve(value) {
+  if (value.series === undefined || "preview" in value) return;
+  if (value.series !== series) shelf.clear();
+  series = value.series;
+  for (const { ratio, ...tile } of value.ratios ?? []) shelf.set(ratio, tile);
+  const bridged = value.tiles.find((tile) => tile.tone === "blend");
+  if (bridged?.sheet && !bridged.pending) shelf.set(value.ratio, { sheet: bridged.sheet, scores: bridged.scores, file: bridged.file });
+}
+
+root.ratios = () => (shelf.size > 1 && shown.series === series ? [...shelf.keys()].sort((one, other) => one - other) : []);
+root.showRatio = (ratio) => {
+  const near = root.ratios().reduce((best, each) => (Math.abs(each - ratio) < Math.abs(best - ratio) ? each : best));
+  if (shown.tiles.some((tile) => tile.ratio === near)) return;
+  const tiles = shown.tiles.map((tile) => (tile.tone === "blend" ? { ...atRatio(tile, near), ...shelf.get(near) } : tile));
+  shown = { ...shown, tiles };
+  root.player.update(shown);
+};
+const tell = () => root.dispatchEvent(new CustomEvent("bd-clips", { bubbles: true }));
+
+let shown = props.value;
+shelve(shown);
+root.player = window.bdStudio.mountPlayer(root, shown, {
   onFilm: film, ...(root.classList.contains("has-choice") ? { onChoose: choose } : {}),
 });
 watch("value", () => {
-  root.player.update(props.value);
+  shown = withResult(props.value, shown);
+  shelve(shown);
+  root.player.update(shown);
+  tell();
   // The server does not know what was chosen meanwhile.
   const { chosen } = root.player.state();
   if (chosen !== (props.value.chosen ?? null)) props.value = { ...props.value, chosen };
 });
+tell();

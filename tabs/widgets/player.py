@@ -30,19 +30,16 @@ EFFORT = 30  # of the lossless encoder, 0 to 100: more takes longer, and gains n
 FILMS = (("Film", "wide"), ("Film, square", "square"))
 """What the buttons for a run's film say, and the shape that they ask for."""
 
-LOOKS = {"row": "is-row", "preview": "is-row is-preview", "grid": "", "choice": "has-choice"}
+LOOKS = {"row": "is-row", "grid": "", "choice": "has-choice"}
 
 
-def clip_player(
-    value: dict[str, Any], looks: Literal["row", "preview", "grid", "choice"] = "row", **options: Any
-) -> Widget:
+def clip_player(value: dict[str, Any], looks: Literal["row", "grid", "choice"] = "row", **options: Any) -> Widget:
     """Clips in one clock.
 
     Args:
         value: made by `player_value` or `comparison_value`.
             A button of `film_buttons` triggers `film`, and the value has the run's id and the shape as `wanted`.
-        looks: "row" for a result; "preview" for what goes into a run, with fewer controls; "grid" for a comparison;
-            "choice" for one of which a clip can be chosen: that triggers `pick`, whose event data have the `index`, and
+        looks: "row" for what goes into a run and comes out of it; "grid" for a comparison; "choice" for one of which a clip can be chosen: that triggers `pick`, whose event data have the `index`, and
             the value has it as `chosen`.
         options: of gr.HTML.
     """
@@ -60,7 +57,8 @@ def tile(label: str, frames: np.ndarray | None, *, tone: str = "", note: str = "
         frames: uint8 `(F, H, W, 3)`; None leaves the place empty.
         tone: "image", "blend" or "": which model made it, as a colour.
         note: what an empty place says.
-        more: `pending` (bool: it is being made), `scores` (texts or numbers by name), `file` (see `served`).
+        more: `main` (bool: shown first and large), `pending` (bool: it is being made), `scores` (texts or numbers by
+            name), `file` (see `served`).
     """
     return {"label": label, "tone": tone, "note": note, "sheet": None if frames is None else sheet(frames), **more}
 
@@ -73,6 +71,23 @@ def player_value(
 ) -> dict[str, Any]:
     """The value of a row: tiles, playback rate, and below them facts and files to download."""
     return {"tiles": list(tiles), "fps": fps, "facts": [list(fact) for fact in facts], "downloads": list(downloads)}
+
+
+def preview_value(
+    tiles: Sequence[Mapping[str, Any]], frames: np.ndarray | None, fps: float, facts: Sequence[tuple[str, str]] = ()
+) -> dict[str, Any]:
+    """The value of a row that shows what goes into a run; the page keeps what was made of the same frames beside it.
+
+    Args:
+        tiles, fps, facts: as in `player_value`.
+        frames: of the source, uint8 `(F, H, W, 3)`; None where there are none to be had.
+    """
+    return player_value(tiles, fps, facts) | {"preview": "" if frames is None else mark_of(frames)}
+
+
+def mark_of(frames: np.ndarray) -> str:
+    """A short text that is the same for the same frames."""
+    return hashlib.sha256(np.ascontiguousarray(frames)).hexdigest()[:16]
 
 
 def film_buttons(run_id: str) -> list[dict[str, Any]]:

@@ -1,0 +1,104 @@
+// The first thing a visitor sees: one clip frame by frame and bridged, with a line that wanders between the two.
+// Given by Gradio: element, props.
+
+const { button, make, part, stillness } = window.bdStudio;
+const root = element.querySelector(".bd-hero");
+const { framewise, bridged, flicker, fps, sample } = props.value;
+const SIDES = [["framewise", "Image model alone", framewise], ["bridged", "Bridged", bridged]];
+const SHORT = { framewise: "Alone", bridged: "Bridged" };
+const PERIOD = 7; // seconds that the line takes to wander there and back
+const less = Math.round(100 * (1 - flicker[1] / flicker[0]));
+
+root.setAttribute("role", "region");
+root.setAttribute("aria-label", "What this does");
+
+const stage = part(root, "div", "bd-hero-stage");
+const picture = part(stage, "canvas");
+picture.width = framewise.width;
+picture.height = framewise.height;
+picture.setAttribute("role", "img");
+picture.setAttribute("aria-label", "The same clip twice: left of a wandering line by the image model alone, which flickers, right of it bridged");
+const line = part(stage, "div", "bd-hero-line");
+for (const [key] of SIDES) part(stage, "span", `bd-hero-name is-${key}`, SHORT[key]);
+
+const strips = part(root, "div", "bd-hero-strips");
+const told = part(root, "div", "bd-hero-told");
+const figure = part(told, "p", "bd-hero-figure");
+part(figure, "strong", "", `−${less}%`);
+part(figure, "span", "", "flicker at rest");
+const bars = part(told, "dl", "bd-hero-bars");
+SIDES.forEach(([key, name], index) => {
+  const pair = part(bars, "div", `is-${key}`);
+  part(pair, "dt", "", name);
+  const bar = part(pair, "dd");
+  bar.style.setProperty("--share", `${100 * flicker[index] / flicker[0]}%`);
+  bar.textContent = `${flicker[index].toFixed(1)} levels`;
+});
+const does = part(told, "div", "bd-hero-does");
+does.append(
+  button("bd-hero-try", "Try it", () => window.bdShowSample("control", sample)),
+  button("bd-hero-ratio", "What does the ratio do?", () => window.bdShowSample("control", sample, true)),
+);
+const away = button("bd-hero-away", "×", () => window.bdHero(false));
+away.setAttribute("aria-label", "Put this away");
+root.append(away);
+
+async function picturesOf(sheet) {
+  const image = new Image();
+  image.src = sheet.src;
+  await image.decode();
+  return image;
+}
+
+function place(sheet, frame) {
+  return [(frame % sheet.columns) * sheet.width, Math.floor(frame / sheet.columns) * sheet.height, sheet.width, sheet.height];
+}
+
+function strip(key, name, sheet, image) {
+  const row = part(strips, "div", `bd-hero-strip is-${key}`);
+  part(row, "span", "", name);
+  const canvas = part(row, "canvas");
+  canvas.width = sheet.width * sheet.count;
+  canvas.height = sheet.height;
+  canvas.setAttribute("aria-hidden", "true");
+  const context = canvas.getContext("2d");
+  for (let frame = 0; frame < sheet.count; frame += 1) {
+    context.drawImage(image, ...place(sheet, frame), frame * sheet.width, 0, sheet.width, sheet.height);
+  }
+}
+
+function draw(images, frame, share) {
+  const context = picture.getContext("2d");
+  const { width, height } = framewise;
+  context.drawImage(images[1], ...place(bridged, frame), 0, 0, width, height);
+  context.save();
+  context.beginPath();
+  context.rect(0, 0, share * width, height);
+  context.clip();
+  context.drawImage(images[0], ...place(framewise, frame), 0, 0, width, height);
+  context.restore();
+  line.style.left = `${100 * share}%`;
+}
+
+async function start() {
+  const images = await Promise.all(SIDES.map(([, , sheet]) => picturesOf(sheet)));
+  SIDES.forEach(([key, name, sheet], index) => strip(key, name, sheet, images[index]));
+  draw(images, 0, 0.5);
+  const begun = performance.now();
+  let shown = "";
+  const tick = (now) => {
+    if (!root.isConnected) return;
+    requestAnimationFrame(tick);
+    // Out of sight it costs nothing; whoever wants no motion sees the difference in the strips.
+    if (stillness.matches || !root.offsetParent || document.hidden) return;
+    const seconds = Math.max(0, now - begun) / 1000;
+    const frame = Math.floor(seconds * fps) % framewise.count;
+    const share = 0.5 - 0.4 * Math.sin(2 * Math.PI * seconds / PERIOD);
+    const next = `${frame} ${Math.round(share * 200)}`;
+    if (next !== shown) draw(images, frame, share);
+    shown = next;
+  };
+  requestAnimationFrame(tick);
+}
+
+start();

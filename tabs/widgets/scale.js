@@ -1,0 +1,55 @@
+// Under the mixing ratio: its ends in words, and a mark for every ratio whose clip is there. While the slider moves, the
+// task's player shows the clip of the nearest; where none is near, it can be made.
+// Given by Gradio: element, props, watch.
+
+const { button, make, part } = window.bdStudio;
+const root = element.querySelector(".bd-scale");
+const { task } = props.value;
+const NEAR = 0.051; // a ratio this near shows the same to the eye
+
+const marks = part(root, "div", "bd-ratio-marks");
+const ends = part(root, "div", "bd-ratio-ends");
+part(ends, "span", "", "closer to the frames");
+part(ends, "span", "", "calmer, may drift");
+const make_ = button("bd-ratio-make", "", () => document.querySelector(`#${task}-generate`)?.click());
+ends.insertBefore(make_, ends.lastChild);
+
+const slider = () => document.querySelector(`#${task}-mixing-ratio input[type=range]`);
+const host = () => document.querySelector(`#${task}-player .bd-player`);
+
+function refresh() {
+  const ratios = host()?.ratios?.() ?? [];
+  const { paper } = props.value;
+  const shown = ratios.map((ratio) => {
+    const mark = button("bd-ratio-mark", "", () => window.bdSetRatio(task, ratio));
+    mark.style.setProperty("--at", ratio);
+    mark.setAttribute("aria-label", `Show ratio ${ratio}`);
+    mark.title = `Ratio ${ratio}: its clip is there`;
+    return mark;
+  });
+  if (paper !== null) {
+    const theirs = make("span", "bd-ratio-paper", "paper");
+    theirs.style.setProperty("--at", paper);
+    theirs.title = `The paper takes ${paper}`;
+    shown.push(theirs);
+  }
+  marks.replaceChildren(...shown);
+  follow();
+}
+
+function follow() {
+  const ratio = Number(slider()?.value);
+  const ratios = host()?.ratios?.() ?? [];
+  const near = ratios.find((each) => Math.abs(each - ratio) < NEAR);
+  make_.hidden = !ratios.length || near !== undefined || Number.isNaN(ratio);
+  make_.textContent = `Make ratio ${ratio}`;
+  if (ratios.length) host().showRatio(ratio);
+  for (const mark of marks.querySelectorAll(".bd-ratio-mark")) {
+    mark.classList.toggle("is-near", Number(mark.style.getPropertyValue("--at")) === near);
+  }
+}
+
+document.addEventListener("bd-clips", (event) => event.target === host() && refresh());
+document.addEventListener("input", (event) => event.target.closest?.(`#${task}-mixing-ratio`) && follow());
+watch("value", refresh);
+refresh();
