@@ -3,8 +3,8 @@
     python benchmarks/examples.py [tasks | compare]
 
 Every task is run on every sample with its tab's first settings and at several mixing ratios; what its player then shows
-goes to `assets/examples`, and with it the clip that the page opens with and the pictures of "How it works". The example of a comparison is of controllable
-generation: the image model's frames, two ways to bridge them, and the truth.
+goes to `assets/examples`, and with it the clip that the page opens with and the pictures of "How it works". The example
+of a comparison is of controllable generation: the image model's frames, two ways to bridge them, and the truth.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def make_tasks() -> None:
 
 
 def _best(context: AppContext, tab: Any, sample: int, manager: ModelManager) -> tuple[Submission, GenerationResult]:
-    """A sample's run with the first seed with which the bridge takes enough of the flicker, or the one that takes most."""
+    """A sample's run with the first seed whose flicker the bridge lowers enough, else with that it lowers most."""
     found = []
     for seed in SEEDS:
         job = tab.read_job(context, _values(context, tab.TASK, sample) | {"seed": seed})

@@ -52,6 +52,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
     with shared.columns():
         with shared.ask():
             controls |= shared.clip_controls(context, TASK, page.visitor)
+            notes = shared.source_notes(TASK)
             controls["prompt"] = shared.prompt_box(context, TASK, context.samples[0].prompt)
             shared.word_list(context)
             ratio = shared.ratio_control(context, TASK)
@@ -67,14 +68,14 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
                 controls |= shared.advanced_controls(context, defaults, image_model=controls["image_model"])
             preset_controls(context, TASK, controls)
         view = shared.see(context, TASK)
-    built = add_result(context, read_job, TASK, controls, buttons, view, page.queue)
+    built = add_result(context, read_job, TASK, controls, buttons, view, page.queue, tab)
     watched = [
         "start", "stride", "num_frames", "fit", "control_type", "second_control_type", "map_source", "control_video",
         "low_threshold", "high_threshold",
     ]  # fmt: skip
     _wire_choices(context, controls)
     shown = Preview(partial(preview_control, context), [view.player], watched, api_name="control_map")
-    wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.prompt}, TASK)
+    wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.prompt}, TASK, notes)
     return built
 
 

@@ -24,6 +24,7 @@ from bivdiff.types import GenerationRequest
 from tabs.context import AppContext
 from tabs.examples import first_player
 from tabs.progress import idle_panel
+from tabs.widgets.footage import footage
 from tabs.widgets.player import clip_player
 from tabs.widgets.progress import progress_panel
 from tabs.widgets.samples import sample_strip
@@ -120,6 +121,22 @@ def clip_controls(context: AppContext, task: str, visitor: gr.Textbox, sample_cl
         "restored": earlier,
         "visitor": visitor,
     }
+
+
+class SourceNotes(NamedTuple):
+    """What is said of the clip that was chosen: what an upload holds, and whose words the prompts are."""
+
+    footage: gr.HTML
+    words: gr.HTML
+    take: gr.Button
+
+
+def source_notes(task: str) -> SourceNotes:
+    """Places for what is said of the chosen clip; empty at first. Call it below `clip_controls`."""
+    strip = footage(elem_id=f"{task}-footage")
+    words = remark(visible=False, elem_id=f"{task}-words-note")
+    take = gr.Button("Use the sample's words", size="sm", visible=False, elem_id=f"{task}-sample-words")
+    return SourceNotes(strip, words, take)
 
 
 def upload(label: str, **options: Any) -> gr.File:

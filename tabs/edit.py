@@ -10,6 +10,7 @@ import gradio as gr
 
 from bivdiff.catalog.image_models import IMAGE_MODELS, ImageModel
 from bivdiff.catalog.tasks import TASKS
+from bivdiff.errors import InputError
 from bivdiff.toybox.clips import SampleClip
 from bivdiff.types import GenerationRequest
 from tabs import controls as shared
@@ -21,6 +22,7 @@ from tabs.source import TRIM, Preview, preview_source, wire_source
 from tabs.task_tab import PageParts, TaskTab, add_result
 
 TASK = "edit"
+NOTHING_TO_DO = "It is not said what to change. Write an instruction, such as “make the cube yellow”."
 
 
 def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> TaskTab:
@@ -30,6 +32,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
     with shared.columns():
         with shared.ask():
             controls |= shared.clip_controls(context, TASK, page.visitor)
+            notes = shared.source_notes(TASK)
             controls["image_model"] = shared.model_choice(TASK)
             prompts, told = _prompts(context, controls["image_model"])
             controls |= prompts
@@ -47,14 +50,14 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
                 controls |= shared.advanced_controls(context, defaults, image_model=controls["image_model"])
             preset_controls(context, TASK, controls)
         view = shared.see(context, TASK)
-    built = add_result(context, read_job, TASK, controls, buttons, view, page.queue)
+    built = add_result(context, read_job, TASK, controls, buttons, view, page.queue, tab)
     show = partial(preview_source, context, "Source")
     shown = Preview(show, [view.player], list(TRIM), api_name="edit_source")
     texts = {
         "source_prompt": lambda sample: sample.caption, "instruction": lambda sample: sample.instruction,
         "prompt": edited_prompt,
     }  # fmt: skip
-    wire_source(context, tab, controls, shown, texts, TASK)
+    wire_source(context, tab, controls, shown, texts, TASK, notes)
     _wire_description(tab, controls, told)
     # Composed once the tab is opened, and not while the page is built, which should be quick.
     tab.select(  # type: ignore[union-attr]  # Gradio gives it to the page too
@@ -74,6 +77,8 @@ def read_job(context: AppContext, values: Values) -> Submission:
         prompt = values.get("instruction")
     else:
         prompt = values.get("prompt") or describe(values.get("source_prompt"), values.get("instruction"))
+    if not (prompt or "").strip():
+        raise InputError(NOTHING_TO_DO)
     return submission_of(fill_in(context, TASK, values, prompt or ""), values, restored_source(context, values))
 
 

@@ -25,7 +25,7 @@ HOW = (
 
 
 def first_player(task: str, family: str, missing: str = "") -> dict[str, Any]:
-    """What a task's player shows before anything is chosen: the example where the page opens with it, else empty places.
+    """What a task's player shows at first: the example where the page opens with it, else empty places.
 
     `missing` says what these wait for, if not for a run.
     """

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -16,8 +17,10 @@ from tabs.boards import Board
 from tabs.context import AppContext
 from tabs.failures import sentence
 from tabs.queue import STOPPING, queue_value, waiting_words
-from tabs.visitors import Visitor, visitor_of
+from tabs.visitors import LOOK_AGAIN, Visitor, visitor_of
 
+# Runs in the browser: a tab may be opened before the page is told who looks at it.
+KNOW_VISITOR = "(visitor, opened) => [visitor || window.bdVisitor(), opened]"
 PAUSE = 0.15  # seconds between two updates of a page at least: a browser need not see every step
 HEARTBEAT = 0.5  # seconds after which a page is told again, whether or not there is something new
 HANDOVER = 5.0  # seconds that a watch waits at most for the last update of the one before it to be sent
@@ -90,6 +93,53 @@ def resume(context: AppContext, place: Place, visitor: str) -> Iterator[Any]:
     who = visitor_of(visitor)
     yield place.view(queue=queue_value(context, who))  # there may be nothing to follow
     yield from follow(context, place, who)
+
+
+def shows_last(
+    context: AppContext, place: Place, tab: gr.Tab | gr.Blocks, visitor: gr.Textbox, outputs: Sequence[Any]
+) -> None:
+    """Let a tab show the visitor's running or last job when it is first opened, and whenever the page looks again.
+
+    A page with ten clips in every tab would else bring them all before the first is seen.
+
+    Args:
+        context: has the jobs.
+        place: of the tab.
+        tab: the page itself for the tab that it opens with.
+        visitor: who looks.
+        outputs: in the order of the place's view.
+    """
+    shown = list(outputs)
+    named: dict[str, Any] = {"api_name": f"{place.name}_resume", **WATCHING}
+    if not isinstance(tab, gr.Tab):
+        visitor.change(partial(resume, context, place), visitor, shown, **named)
+        return
+    gr.Button(visible=False).click(partial(resume, context, place), visitor, shown, **named)
+    visitor.change(
+        partial(_look_again, context, place), visitor, shown, api_visibility="private", **WATCHING
+    )  # fmt: skip
+    opened = gr.State(False)
+    tab.select(
+        partial(_first_look, context, place), [visitor, opened], [*shown, opened], js=KNOW_VISITOR,
+        api_visibility="private", **WATCHING,
+    )  # fmt: skip
+
+
+def _look_again(context: AppContext, place: Place, visitor: str) -> Iterator[Any]:
+    """What a tab shows when the page is told of its visitor: nothing yet where that is the first it hears."""
+    if LOOK_AGAIN not in visitor:
+        yield place.view()
+        return
+    yield from resume(context, place, visitor)
+
+
+def _first_look(context: AppContext, place: Place, visitor: str, opened: bool) -> Iterator[Any]:
+    """What a tab shows when it is opened: its last job, unless that was shown before."""
+    if opened:
+        yield (*place.view(), True)
+        return
+    for view in resume(context, place, visitor):
+        yield (*view, True)
 
 
 def cancel(context: AppContext, place: Place, visitor: str) -> None:

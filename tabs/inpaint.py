@@ -54,6 +54,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
     with shared.columns():
         with shared.ask():
             controls |= shared.clip_controls(context, TASK, page.visitor)
+            notes = shared.source_notes(TASK)
             controls |= _mask_controls()
             controls["prompt"] = shared.prompt_box(
                 context, TASK, context.samples[0].erased,
@@ -73,11 +74,11 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
                 controls |= keep_control(defaults.preserve_known)
             preset_controls(context, TASK, controls)
         view = shared.see(context, TASK)
-    built = add_result(context, read_job, TASK, controls, buttons, view, page.queue)
+    built = add_result(context, read_job, TASK, controls, buttons, view, page.queue, tab)
     own = ["mask_source", "boxes", "color", "tolerance", "mask_video", "polarity", "grow"]
     outputs: list[gr.HTML] = [view.player, controls["painted"]]
     shown = Preview(partial(preview_mask, context), outputs, [*TRIM, *own], api_name="inpaint_mask")
-    wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.erased}, TASK)
+    wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.erased}, TASK, notes)
     # An event of our own, which Gradio lets stand only alone.
     controls["painted"].paint(
         bind(shown.show, controls), list(controls.values()), outputs, show_progress="hidden",

@@ -34,6 +34,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
     with shared.columns():
         with shared.ask():
             controls |= shared.clip_controls(context, TASK, page.visitor)
+            notes = shared.source_notes(TASK)
             controls |= _side_controls()
             controls["prompt"] = shared.prompt_box(
                 context, TASK, context.samples[0].caption, info="What the whole, larger picture shows"
@@ -52,10 +53,10 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
                 controls |= keep_control(defaults.preserve_known)
             preset_controls(context, TASK, controls)
         view = shared.see(context, TASK)
-    built = add_result(context, read_job, TASK, controls, buttons, view, page.queue)
+    built = add_result(context, read_job, TASK, controls, buttons, view, page.queue, tab)
     watched = ["start", "stride", "num_frames", "extend_by", *SIDES, "aspect"]
     shown = Preview(partial(preview_canvas, context), [view.player], watched, api_name="outpaint_canvas")
-    wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.caption}, TASK)
+    wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.caption}, TASK, notes)
     return built
 
 

@@ -47,7 +47,8 @@ def queue_value(context: AppContext, visitor: Visitor) -> dict[str, Any]:
     return {
         "jobs": [
             {
-                "id": job.id, "title": job.title, "place": job.place, "state": "stopping" if job.stopping else job.state,
+                "id": job.id, "title": job.title, "place": job.place,
+                "state": "stopping" if job.stopping else job.state,
                 "words": waiting_words(context, job) if job in waiting else _running_words(job),
                 "forward": job in waiting[1:], "back": job in waiting[:-1],
             }

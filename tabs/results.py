@@ -71,7 +71,8 @@ class LiveTiles:
                 key, (preview, pending) = self._waiting.popitem()
                 shown = self._tiles[key]
                 self._tiles[key] = {**shown, "sheet": sheet(preview), "pending": pending}
-            return player_value([dict(shown) for shown in self._tiles.values()], self._fps) | {"of": self._mark, "job": True}
+            value = player_value([dict(shown) for shown in self._tiles.values()], self._fps)
+            return value | {"of": self._mark, "job": True}
 
 
 def result_tiles(

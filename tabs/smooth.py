@@ -27,6 +27,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
         with shared.ask():
             shared.remark(ABOUT)
             controls |= shared.clip_controls(context, TASK, page.visitor, "flickering")
+            notes = shared.source_notes(TASK)
             controls["prompt"] = shared.prompt_box(
                 context, TASK, context.samples[0].caption, info="What the frames show, for the video model"
             )
@@ -42,13 +43,13 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
                 controls |= shared.advanced_controls(context, defaults, with_noise=False)
             preset_controls(context, TASK, controls)
         view = shared.see(context, TASK)
-    built = add_result(context, read_job, TASK, controls, buttons, view, page.queue)
+    built = add_result(context, read_job, TASK, controls, buttons, view, page.queue, tab)
 
     def show(values: Values) -> Iterator[dict[str, Any]]:
         yield from preview_source(context, "Your frames", _with_flicker(context, values), main=True)
 
     shown = Preview(show, [view.player], list(TRIM), api_name="smooth_source")
-    wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.caption}, TASK)
+    wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.caption}, TASK, notes)
     return built
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,13 +13,18 @@ import gradio as gr
 from bivdiff.toybox.clips import SampleClip
 from tabs.binding import Values, bind
 from tabs.context import AppContext
-from tabs.controls import Controls
+from tabs.controls import Controls, SourceNotes
 from tabs.examples import example_of
 from tabs.failures import sentence
+from tabs.footage import wire_footage
 from tabs.requests import read_source
 from tabs.widgets.player import preview_value, tile
 
 TRIM = ("start", "stride", "num_frames", "fit")
+
+
+Texts = Mapping[str, Callable[[SampleClip], str]]
+"""What a sample fills in, by the names of the controls."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,9 @@ def wire_source(
     tab: gr.Tab | gr.Blocks,
     controls: Controls,
     preview: Preview,
-    texts: Mapping[str, Callable[[SampleClip], str]],
+    texts: Texts,
     task: str,
+    notes: SourceNotes,
 ) -> None:
     """Connect samples and upload with each other, with a sample's texts, and with the preview.
 
@@ -64,6 +71,7 @@ def wire_source(
         preview: what to show whenever the source changes.
         texts: names of the controls that a sample fills in, and what to fill in.
         task: key of the catalog's tasks.
+        notes: where it is said what is used of an upload, and whose words the prompts are.
     """
     sample, video, inputs = controls["sample"], controls["video"], list(controls.values())
     earlier = controls["restored"]  # gives way to another clip
@@ -72,10 +80,20 @@ def wire_source(
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
     slow: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "concurrency_id": "preview"}
     hidden: dict[str, Any] = {"api_visibility": "private"}
+    words = {name: controls[name] for name in texts}
+    said = [*words.values(), notes.words, notes.take]
     picked = sample.pick(
-        bind(partial(pick_sample, context, texts), {}, "index"), sample,
-        [video, earlier, *(controls[name] for name in texts)], api_name=f"{task}_sample", **quick,
+        bind(partial(pick_sample, context, texts), words, "index"), [*words.values(), sample],
+        [video, earlier, *said], api_name=f"{task}_sample", **quick,
     )  # fmt: skip
+    notes.take.click(
+        bind(partial(take_words, context, texts), {}, "index"), sample, said, **quick, **hidden
+    )  # fmt: skip
+    video.upload(
+        bind(partial(words_of_a_sample, context, texts), words), list(words.values()), [notes.words, notes.take],
+        **quick, **hidden,
+    )  # fmt: skip
+    wire_footage(context, notes.footage, controls)
     outputs = list(preview.outputs)
     picked.then(show, inputs, outputs, **slow, **hidden)
     video.upload(lambda: (-1, ""), None, [sample, earlier], **quick, **hidden)
@@ -130,8 +148,44 @@ def _at_first(show: Callable[[Values], Iterator[Any]], values: Values) -> Iterat
         yield (player, *rest) if rest else player
 
 
-def pick_sample(context: AppContext, texts: Mapping[str, Callable[[SampleClip], str]], index: int) -> Any:
-    """Choose a sample clip: no upload and no restored run any more, and the clip's own texts."""
+def pick_sample(context: AppContext, texts: Texts, values: Values, index: int) -> Any:
+    """Choose a sample clip: no upload and no restored run any more, and the clip's own texts.
+
+    Words that somebody wrote stay, and it is said how the sample's are to be had.
+    """
+    sample = _sample(context, index)
+    own = [name for name in texts if not _is_a_samples(context, texts[name], values.get(name))]
+    filled = [gr.skip() if name in own else text_of(sample) for name, text_of in texts.items()]
+    if not own:
+        return None, "", *filled, *NOTHING_SAID
+    told = f"<p>Your own words stay. The sample's: <q>{html.escape(texts[own[0]](sample))}</q></p>"
+    return None, "", *filled, gr.update(value=told, visible=True), gr.update(visible=True)
+
+
+def take_words(context: AppContext, texts: Texts, index: int) -> Any:
+    """The texts of the chosen sample in the place of whatever was written."""
+    sample = _sample(context, index)
+    return *(text_of(sample) for text_of in texts.values()), *NOTHING_SAID
+
+
+def words_of_a_sample(context: AppContext, texts: Texts, values: Values) -> tuple[Any, Any]:
+    """Say that a sample's words do not describe a clip of one's own, where they still stand there."""
+    left = [values[name] for name in texts if values.get(name)]
+    if not left or not all(_is_a_samples(context, texts[name], values.get(name)) for name in texts):
+        return NOTHING_SAID
+    told = "<p>These words describe the sample. Write what your own clip should show.</p>"
+    return gr.update(value=told, visible=True), gr.update(visible=False)
+
+
+NOTHING_SAID = (gr.update(value="", visible=False), gr.update(visible=False))
+
+
+def _sample(context: AppContext, index: int) -> SampleClip:
     if not isinstance(index, int) or not 0 <= index < len(context.samples):
         raise gr.Error(f"There are {len(context.samples)} sample clips, numbered from 0.", print_exception=False)
-    return None, "", *(text_of(context.samples[index]) for text_of in texts.values())
+    return context.samples[index]
+
+
+def _is_a_samples(context: AppContext, text_of: Callable[[SampleClip], str], text: str | None) -> bool:
+    """Whether a text is one of the samples', or none at all."""
+    return not (text or "").strip() or text in {text_of(sample) for sample in context.samples}

@@ -26,7 +26,7 @@ from tabs.following import (
     cancel,
     enqueue,
     failed_panel,
-    resume,
+    shows_last,
     submit_and_follow,
 )
 from tabs.progress import idle_panel
@@ -35,6 +35,7 @@ from tabs.results import record_of
 from tabs.visitors import visitor_of
 
 # Runs in the browser before a run starts: the result may be out of sight, and the page not yet told who uses it.
+NO_PROMPT = "The prompt is empty, so the models make what they like best. Write what the clip should show."
 SHOW_RESULT = '(...values) => window.bdShowProgress("%s", %d, values)'
 
 
@@ -95,10 +96,14 @@ def generate(context: AppContext, read: ReadJob, task: str, values: Values) -> I
     Yields:
         What to show, step by step.
     """
-    yield from submit_and_follow(
-        context, place_of(task), lambda owner: submit(context, task, read(context, values), owner),
-        values.get("visitor", ""),
-    )  # fmt: skip
+
+    def submitted(owner: str) -> Job[RunBoard]:
+        submission = read(context, values)
+        if not submission.request.prompt.strip():
+            gr.Info(NO_PROMPT, duration=12)
+        return submit(context, task, submission, owner)
+
+    yield from submit_and_follow(context, place_of(task), submitted, values.get("visitor", ""))
 
 
 def foresee(context: AppContext, read: ReadJob, task: str, values: Values) -> dict[str, Any]:
@@ -139,7 +144,7 @@ def generate_files(context: AppContext, read: ReadJob, task: str, values: Values
 
 def add_result(
     context: AppContext, read: ReadJob, task: str, controls: Controls, buttons: RunControls, view: ResultView,
-    queue: gr.HTML,
+    queue: gr.HTML, tab: gr.Tab | gr.Blocks,
 ) -> TaskTab:  # fmt: skip
     """Connect a tab's buttons with the run that they start, and that with where it is seen.
 
@@ -154,6 +159,7 @@ def add_result(
         buttons: what `run_controls` returned.
         view: what `see` returned.
         queue: shows the visitor's jobs.
+        tab: shows its last run when it is first opened; the page itself for the tab that the page opens with.
 
     Returns:
         The tab, as others may use it.
@@ -173,7 +179,7 @@ def add_result(
     )  # fmt: skip
     place = place_of(task)
     stop.click(partial(cancel, context, place), visitor, None, queue=False, api_name=f"{task}_stop")
-    visitor.change(partial(resume, context, place), visitor, shown, api_name=f"{task}_resume", **WATCHING)
+    shows_last(context, place, tab, visitor, shown)
     wire_films(context, player, visitor)
     clips = [gr.File(label=label, visible=False) for label in ("Bridged clip", "Frame-by-frame clip")]
     steering = gr.File(label="Control clips or mask clip", file_count="multiple", visible=False)

@@ -8,7 +8,7 @@ from bivdiff.compare.player import player_script, player_style
 from bivdiff.settings import ASSETS
 
 FOLDER = Path(__file__).resolve().parent
-STYLES = ("header", "hero", "samples", "scale", "progress", "painter", "models", "jobs", "history")
+STYLES = ("header", "hero", "samples", "footage", "scale", "progress", "painter", "models", "jobs", "history")
 
 
 def page_head(*scripts: str) -> str:
