@@ -19,7 +19,7 @@ from tabs.context import AppContext
 from tabs.controls import Controls
 from tabs.requests import whole
 
-THUMBS = 10
+THUMBS = 7
 THUMB_HEIGHT = 44  # pixels
 QUALITY = 70
 TRIM = ("start", "stride", "num_frames", "fit", "size")
