@@ -1,6 +1,6 @@
 """Make the examples that the page shows before the first run anew, with the shipped weights.
 
-    python benchmarks/examples.py [tasks | compare]
+    python benchmarks/examples.py [tasks | compare] [--task TASK ...]
 
 Every task is run on every sample with its tab's first settings and at several mixing ratios; what its player then shows
 goes to `assets/examples`, and with it the clip that the page opens with and the pictures of "How it works". The example
@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bivdiff.bridge.pipeline import blended_picture, last, run
 from bivdiff.bridge.reuse import StageCache
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.compare.scores import Scorer, below_a_clip
 from bivdiff.media.sheets import sprite_sheet
 from bivdiff.models.manager import ModelManager
@@ -41,6 +42,7 @@ QUALITY = 82
 STRIP_FRAMES = (0, 2, 4, 6)
 SEEDS = range(1, 7)
 ENOUGH = 2 / 3  # of the frame-by-frame clip's flicker, at most
+PLAINLY = 1 / 3
 RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
 NOTE = ("Example", "of the built-in models, at this tab's first settings. Press Generate for your own.")
 
@@ -57,10 +59,12 @@ def main() -> None:
     """Make all examples, or those that are asked for."""
     parser = argparse.ArgumentParser(description="Make the examples that the page shows before the first run anew.")
     parser.add_argument("which", nargs="?", choices=("tasks", "compare"), help="all where it is left out")
-    which = parser.parse_args().which
+    parser.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS), help="of the tasks only these")
+    args = parser.parse_args()
+    which = args.which
     FOLDER.mkdir(exist_ok=True)
     if which != "compare":
-        make_tasks()
+        make_tasks(args.task)
     if which != "tasks":
         make_comparison()
 
@@ -125,13 +129,15 @@ def _what_to_see(scores: list[dict[str, float]]) -> str:
     )
 
 
-def make_tasks() -> None:
-    """Run every task on every sample at several mixing ratios, and write what its player then shows."""
+def make_tasks(tasks: Sequence[str]) -> None:
+    """Run tasks on every sample at several mixing ratios, and write what its player then shows."""
     shown: dict[int, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         context = AppContext.from_settings(replace(Settings(), history_folder=Path(folder), cache_size="0"))
         manager = ModelManager(Settings())
         for tab in (control, edit, inpaint, outpaint, smooth):
+            if tab.TASK not in tasks:
+                continue
             for sample in range(len(context.samples)):
                 job, result = _best(context, tab, sample, manager)
                 example = _example(job, result, manager)
@@ -140,7 +146,8 @@ def make_tasks() -> None:
                     shown[sample] = example
                     if sample == 0:
                         _write("how.json", {key: _strip(frames) for key, frames in _stages(result).items()})
-    _write("hero.json", _hero(shown))
+    if shown:
+        _write("hero.json", _hero(shown))
 
 
 def _best(context: AppContext, tab: Any, sample: int, manager: ModelManager) -> tuple[Submission, GenerationResult]:
@@ -150,7 +157,10 @@ def _best(context: AppContext, tab: Any, sample: int, manager: ModelManager) -> 
         job = tab.read_job(context, _values(context, tab.TASK, sample) | {"seed": seed})
         result = last(run(job.request, manager, StageCache()))
         scores = scores_of(result)
-        share = scores["excess_flicker"] / max(scores["framewise_excess_flicker"], 1e-6)
+        before, after = scores["framewise_excess_flicker"], scores["excess_flicker"]
+        if before is None:  # nobody knows how what is new beyond the edges should move
+            return job, result
+        share = after / max(before, 1e-6)
         found.append((share, job, result))
         print(f"{tab.TASK}, {context.samples[sample].name}, seed {seed}: {share:.2f} of the flicker stays", flush=True)
         if share <= ENOUGH or tab is smooth:
@@ -177,8 +187,9 @@ def _example(job: Submission, result: GenerationResult, manager: ModelManager) -
 
 
 def _hero(examples: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
-    """What the page opens with: of controllable generation, the sample whose flicker the bridge lowers most."""
-    sample, example = max(examples.items(), key=lambda item: item[1]["flicker"][0] - item[1]["flicker"][1])
+    """What the page opens with: of controllable generation, the sample that is calmed most, of those calmed plainly."""
+    plainly = {key: each for key, each in examples.items() if each["flicker"][1] <= PLAINLY * each["flicker"][0]}
+    sample, example = max(plainly.items(), key=lambda item: item[1]["flicker"][0] - item[1]["flicker"][1])
     framewise, bridged = (tile["sheet"] for tile in example["tiles"][:2])
     return {
         "framewise": framewise, "bridged": bridged, "flicker": example["flicker"], "fps": example["fps"],

@@ -113,7 +113,7 @@ class RunBoard:
 
     def _write_files(self, result: GenerationResult) -> str:
         """Keep the result in the history; returns the sentence that goes with it."""
-        note = self._progress.note or "The clips below play in step."
+        note = self._progress.note or "The clips play in step."
         if not self.run_id:
             return f"{note} {NOT_KEPT}"
         try:

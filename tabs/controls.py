@@ -21,6 +21,7 @@ from bivdiff.studio.form import SourceForm
 from bivdiff.toybox import world
 from bivdiff.toybox.data import vocabulary
 from bivdiff.types import GenerationRequest
+from bivdiff.units import say_bytes
 from tabs.context import AppContext
 from tabs.examples import first_player
 from tabs.progress import idle_panel
@@ -519,20 +520,40 @@ def see(context: AppContext, task: str) -> ResultView:
     """The card of what one sees: one player before, during and after a run, and how far that is."""
     with card("bd-see") as made:
         made.elem_id = f"{task}-result"
-        player = clip_player(first_player(task, context.family), elem_id=f"{task}-player", elem_classes="bd-results")
+        first = first_player(task, context.family, missing_models(context))
+        player = clip_player(first, elem_id=f"{task}-player", elem_classes="bd-results")
         panel = progress_panel(idle_panel(task), elem_id=f"{task}-progress", elem_classes="bd-panel")
     return ResultView(panel, player)
 
 
+def missing_models(context: AppContext) -> str:
+    """That models of the family are not on this machine yet, and what to do; empty where all are."""
+    absent = [entry for entry in context.models.inventory(context.family) if entry.state == "absent"]
+    if not absent:
+        return ""
+    size = sum(entry.bytes for entry in absent)
+    told = f", {say_bytes(size)} in all" if size else ""
+    return (
+        f"{len(absent)} models of this family are not on this machine yet{told}. “Generate” downloads those that it "
+        "needs; the tab “Models” shows and pulls them."
+    )
+
+
 def word_list(context: AppContext) -> None:
-    """The words that the toybox knows, in groups, behind a line that opens; other families know any."""
+    """The words that the toybox knows, each to be put into the prompt by a press; other families know any."""
     if context.family != TOYBOX:
         return
-    groups = {
-        "Things": world.SHAPES, "Colours": world.COLORS, "They": world.MOTIONS.values(), "Floors": world.FLOORS,
-        "Light": world.TIMES,
-    }  # fmt: skip
-    rows = "".join(f"<dt>{name}</dt><dd>{', '.join(words)}</dd>" for name, words in groups.items())
+    # Of things and colours a prompt may have several; of the others one, behind these words.
+    groups = (
+        ("Things", "", world.SHAPES), ("Colours", "", world.COLORS), ("They", " ", world.MOTIONS.values()),
+        ("Floor", " on a ", world.FLOORS), ("Light", " at ", world.TIMES),
+    )  # fmt: skip
+    rows = "".join(
+        f'<dt>{name}</dt><dd data-leads="{leads}">'
+        + "".join(f'<button type="button" data-word="{word}">{word}</button>' for word in words)
+        + "</dd>"
+        for name, leads, words in groups
+    )
     gr.HTML(
         '<details class="bd-words"><summary>The words the toybox knows</summary>'
         f"<dl>{rows}</dl><p>and many ways to say so: “a ball hops beside a box at dusk”.</p></details>",

@@ -125,8 +125,8 @@ def _prompts(context: AppContext, image_model: gr.Radio) -> tuple[shared.Control
             info="The words of the source, with the change; empty = composed from the instruction",
         )  # fmt: skip
     image_model.change(
-        lambda model: [gr.update(visible=each) for each in (_by_instruction(model), not _by_instruction(model))],
-        image_model, [by_instruction, by_prompts], show_progress="hidden", queue=False, api_visibility="private",
+        follow_words, image_model, [by_instruction, by_prompts], show_progress="hidden", queue=False,
+        api_visibility="private",
     )  # fmt: skip
     return controls, told
 
@@ -150,17 +150,23 @@ def _details(defaults: GenerationRequest, image_model: gr.Radio) -> shared.Contr
         with gr.Column(min_width=180, elem_classes="bd-group") as picture_guidance:
             controls["image_guidance_scale"] = shared.setting("image_guidance_scale", defaults.image_guidance_scale)
     image_model.change(
-        lambda model: [
-            gr.update(visible=each)
-            for each in (not _by_instruction(model), "image_guidance_scale" in _model(model).settings)
-        ],
-        image_model, [by_prompts, picture_guidance], show_progress="hidden", queue=False, api_visibility="private",
+        follow_details, image_model, [by_prompts, picture_guidance], show_progress="hidden", queue=False,
+        api_visibility="private",
     )  # fmt: skip
     return controls
 
 
-def _by_instruction(image_model: str | None) -> bool:
-    return _model(image_model).by_instruction
+def follow_words(image_model: str) -> list[Any]:
+    """Show the words of the chosen image model: an instruction, or the edited prompt."""
+    by_instruction = _model(image_model).by_instruction
+    return [gr.update(visible=by_instruction), gr.update(visible=not by_instruction)]
+
+
+def follow_details(image_model: str) -> list[Any]:
+    """Show what else steers the chosen image model: which attention is kept, or the second guidance."""
+    model = _model(image_model)
+    visible = (not model.by_instruction, "image_guidance_scale" in model.settings)
+    return [gr.update(visible=each) for each in visible]
 
 
 def _model(image_model: str | None) -> ImageModel:

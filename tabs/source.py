@@ -84,7 +84,11 @@ def wire_source(
     said = [*words.values(), notes.words, notes.take]
     picked = sample.pick(
         bind(partial(pick_sample, context, texts), words, "index"), [*words.values(), sample],
-        [video, earlier, *said], api_name=f"{task}_sample", **quick,
+        [video, earlier, *said], **quick, **hidden,
+    )  # fmt: skip
+    gr.Button(visible=False).click(  # for clients, who have no words of their own that could be lost
+        bind(partial(texts_of_sample, context, texts), {}, "index"), sample, [video, earlier, *words.values()],
+        api_name=f"{task}_sample", **quick,
     )  # fmt: skip
     notes.take.click(
         bind(partial(take_words, context, texts), {}, "index"), sample, said, **quick, **hidden
@@ -99,7 +103,11 @@ def wire_source(
     video.upload(lambda: (-1, ""), None, [sample, earlier], **quick, **hidden)
     video.clear(lambda: (0, ""), None, [sample, earlier], **quick, **hidden)
     changes = [video.upload, video.clear, earlier.change, *(controls[name].change for name in preview.watched)]
-    gr.on(changes, show, inputs, outputs, api_name=preview.api_name, **slow)
+    gr.on(changes, show, inputs, outputs, **slow, **hidden)
+    # Clients get what goes into a run, and no example of what came out of one.
+    gr.Button(visible=False).click(
+        bind(preview.show, controls), inputs, outputs, api_name=preview.api_name, **slow
+    )  # fmt: skip
     if isinstance(tab, gr.Blocks) and not isinstance(tab, gr.Tab):
         tab.load(bind(partial(_at_first, shown), controls), inputs, outputs, **slow, **hidden)
         return
@@ -162,10 +170,15 @@ def pick_sample(context: AppContext, texts: Texts, values: Values, index: int) -
     return None, "", *filled, gr.update(value=told, visible=True), gr.update(visible=True)
 
 
+def texts_of_sample(context: AppContext, texts: Texts, index: int) -> Any:
+    """A sample clip with its own texts: no upload and no restored run any more."""
+    sample = _sample(context, index)
+    return None, "", *(text_of(sample) for text_of in texts.values())
+
+
 def take_words(context: AppContext, texts: Texts, index: int) -> Any:
     """The texts of the chosen sample in the place of whatever was written."""
-    sample = _sample(context, index)
-    return *(text_of(sample) for text_of in texts.values()), *NOTHING_SAID
+    return *texts_of_sample(context, texts, index)[2:], *NOTHING_SAID
 
 
 def words_of_a_sample(context: AppContext, texts: Texts, values: Values) -> tuple[Any, Any]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from bivdiff.catalog.tasks import TASKS
 
 TITLES = {task: entry.title for task, entry in TASKS.items()}
 LABELS = {
-    "control": ["Source", "Control map", "Frame by frame", "Bridged"],
-    "edit": ["Source", "Frame by frame", "Bridged"],
-    "inpaint": ["Source", "Mask", "Frame by frame", "Bridged"],
-    "outpaint": ["Canvas", "Frame by frame", "Bridged"],
+    "control": ["Frame by frame", "Bridged", "Source", "Control map"],
+    "edit": ["Frame by frame", "Bridged", "Source"],
+    "inpaint": ["Frame by frame", "Bridged", "Source", "Mask"],
+    "outpaint": ["Frame by frame", "Bridged", "Canvas"],
     "smooth": ["Your frames", "Bridged"],
 }
-PREVIEWED = {"control": 2, "edit": 1, "inpaint": 2, "outpaint": 1, "smooth": 1}
 expect.set_options(timeout=30_000)  # of every test of a page: the machine may be busy
 
 WIDE, SLIM = {"width": 1280, "height": 900}, {"width": 400, "height": 850}
@@ -65,21 +64,27 @@ def let_draw(page: Page, times: int) -> None:
 
 
 def open_tab(page: Page, task: str) -> None:
-    """Go to a tab, by the menu where there is no room for its name, and wait for its preview."""
-    by_name = page.get_by_role("tab", name=TITLES[task])
-    if by_name.count() and by_name.first.is_visible():
-        by_name.first.click()
-    else:
-        page.locator("#tabs .overflow-menu button").first.click()
-        page.locator("#tabs .overflow-dropdown button", has_text=TITLES[task]).click()
+    """Go to a tab and wait for the finished run of its sample."""
+    page.get_by_role("tab", name=TITLES[task]).first.click()
     page.wait_for_selector(f"#{task}-generate")
-    expect(page.locator(f"#{task}-preview canvas[data-frame]")).to_have_count(PREVIEWED[task])
+    shows_all(page, task)
+
+
+def shows_all(page: Page, task: str) -> None:
+    """Wait until every place of a task's player has its clip."""
+    expect(page.locator(f"#{task}-player .bdp-tile canvas[data-frame]")).to_have_count(len(LABELS[task]))
+
+
+def place(page: Page, task: str, label: str) -> Locator:
+    """One clip of a task's player, by its name."""
+    return page.locator(f'#{task}-player .bdp-tile[data-label="{label}"]')
 
 
 def generate(page: Page, task: str = "control") -> None:
     page.click(f"#{task}-generate")
     page.wait_for_selector(f'#{task}-progress [data-state="done"]')
-    expect(page.locator(f"#{task}-player .bdp-tile canvas[data-frame]")).to_have_count(len(LABELS[task]))
+    shows_all(page, task)
+    page.wait_for_function(f"!document.querySelector('#{task}-player .bd-player').player.state().loading")
 
 
 def overflow(page: Page) -> int:

@@ -23,6 +23,7 @@ import pytest
 from fake_run import PATIENCE, FakeRun, Hold, fake_context
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from pages import LABELS
 from PIL import Image
 
 from bivdiff.catalog.requests import blank_request
@@ -33,7 +34,7 @@ from tabs import control, controls, edit, failures, following, inpaint, outpaint
 from tabs.context import AppContext
 from tabs.page import build_page, launch_options
 from tabs.progress import RunProgress
-from tabs.source import pick_sample
+from tabs.source import pick_sample, take_words, words_of_a_sample
 from tabs.widgets.player import sheet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -106,6 +107,9 @@ def test_what_cannot_be_used_is_refused_with_a_sentence(context, wrong):
         control.read_job(context, values(**wrong))
 
 
+TEXTS = {"prompt": lambda sample: sample.prompt, "source_prompt": lambda sample: sample.caption}
+
+
 @pytest.mark.parametrize(
     ("prompt", "strange"),
     [("a red cube at noon", []), ("a red Dragon, flying", ["dragon", "flying"]), ("", []), (None, []), ("<b>", ["b"])],
@@ -117,9 +121,30 @@ def test_unknown_words_are_named(prompt, strange):
 
 
 def test_picking_a_sample_drops_the_upload_and_fills_in_its_prompt(context):
-    texts = {"prompt": lambda sample: sample.prompt, "source_prompt": lambda sample: sample.caption}
+    sample, before = context.samples[2], context.samples[1]
+    for text in (before.prompt, "", None):
+        picked = pick_sample(context, TEXTS, {"prompt": text, "source_prompt": before.caption}, 2)
+        assert picked[:4] == (None, "", sample.prompt, sample.caption)
+        assert [each["visible"] for each in picked[4:]] == [False, False]
+
+
+def test_own_words_are_never_replaced_without_being_asked_for(context):
     sample = context.samples[2]
-    assert pick_sample(context, texts, 2) == (None, "", sample.prompt, sample.caption)
+    own = {"prompt": "a <b>dragon</b>", "source_prompt": context.samples[0].caption}
+    _, _, prompt, source_prompt, told, take = pick_sample(context, TEXTS, own, 2)
+    assert "value" not in prompt
+    assert source_prompt == sample.caption
+    assert sample.prompt in told["value"]
+    assert told["visible"]
+    assert take["visible"]
+    assert take_words(context, TEXTS, 2)[:2] == (sample.prompt, sample.caption)
+
+
+def test_an_upload_says_whose_words_still_stand_there(context):
+    theirs = {"prompt": context.samples[0].prompt, "source_prompt": context.samples[0].caption}
+    assert "describe the sample" in words_of_a_sample(context, TEXTS, theirs)[0]["value"]
+    for words in ({**theirs, "prompt": "my own words"}, {"prompt": "", "source_prompt": ""}):
+        assert words_of_a_sample(context, TEXTS, words)[0]["visible"] is False
 
 
 # How far a run is
@@ -166,14 +191,14 @@ def test_generate_shows_progress_previews_and_the_result(run, context):
     assert panels[0]["headline"] == "Waiting for the models to be free"
     assert "running" in [panel["state"] for panel in panels]
     assert panels[-1]["state"] == "done"
-    assert panels[-1]["detail"] == "The clips below play in step."
+    assert panels[-1]["detail"] == "The clips play in step."
     players = [shown(view)["player"] for view in views if "player" in shown(view)]
     filled = [[bool(tile["sheet"]) for tile in value["tiles"]] for value in players]
-    assert filled[0] == [True, False, False, False]
-    assert filled == sorted(filled)  # what has come stays
+    assert filled[0] == [False, False, True, False]
+    assert all(before <= after for one, next_ in pairwise(filled) for before, after in zip(one, next_, strict=True))
     assert filled[-1] == [True] * 4
-    assert [tile["label"] for tile in players[-1]["tiles"]] == ["Source", "Control map", "Frame by frame", "Bridged"]
-    assert all(tile["file"] for tile in players[-1]["tiles"][1:])
+    assert [tile["label"] for tile in players[-1]["tiles"]] == LABELS["control"]
+    assert all(tile["file"] for tile in players[-1]["tiles"] if tile["label"] != "Source")
     assert views[-1].seed == run.requests[-1].seed
     assert views[0].stop["interactive"] is True
     assert views[-1].stop["interactive"] is False
@@ -275,7 +300,7 @@ def test_cancelling_stops_the_run_and_keeps_what_was_made(run, context):
     assert run.closed.wait(PATIENCE)
     assert last.panel["headline"] == "Stopped."
     assert last.panel["detail"].startswith("What there was by then is shown.")
-    assert [bool(tile["sheet"]) for tile in last.player["tiles"]][:3] == [True] * 3
+    assert [bool(tile["sheet"]) for tile in last.player["tiles"] if tile["label"] != "Bridged"] == [True] * 3
     (kept,) = context.runs.find("a" * 32)
     assert kept.state == "cancelled"
     assert probe(kept.files["framewise"]).num_frames == 8

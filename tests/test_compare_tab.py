@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 from fake_run import DRAWN_SEED, FakeRun, Hold, fake_context
-from pages import PREVIEWED
+from pages import shows_all
 from playwright.sync_api import expect
 
 from bivdiff.compare.axes import AXES, check_axes
@@ -319,7 +319,7 @@ def test_from_a_tab_to_the_comparison_and_back(run, chromium):
     complaints = []
     shown.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     shown.goto(url)
-    expect(shown.locator("#control-preview canvas[data-frame]")).to_have_count(PREVIEWED["control"])  # it is connected
+    shows_all(shown, "control")  # it is connected
     shown.locator("#control-compare").click()
     expect(shown.locator("#compare-start")).to_be_visible()
     expect(shown.locator("#compare-player .bd-player")).to_have_css("display", "flex")  # it has its looks

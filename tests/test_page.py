@@ -11,7 +11,19 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from fake_run import FakeRun, Hold, fake_context
-from pages import LABELS, LOWEST_CONTRAST, SLIM, WIDE, come_to_rest, generate, let_draw, open_tab, overflow
+from pages import (
+    LABELS,
+    LOWEST_CONTRAST,
+    SLIM,
+    WIDE,
+    come_to_rest,
+    generate,
+    let_draw,
+    open_tab,
+    overflow,
+    place,
+    shows_all,
+)
 from PIL import Image
 from playwright.sync_api import Page, expect
 
@@ -20,6 +32,7 @@ from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import ModelUnavailableError
 from bivdiff.media.film import FilmOptions
 from bivdiff.media.reading import probe, read_clip
+from bivdiff.media.writing import write_mp4
 from bivdiff.toybox.clips import load_index
 from tabs import films
 from tabs.page import build_page, launch_options
@@ -67,9 +80,7 @@ def opening(chromium, address):
         page.on("request", lambda request: wrong.append(request.url) if _elsewhere(request.url, address) else None)
         page.goto(f"{address}?__theme={theme}")
         page.wait_for_selector("#control-generate")
-        page.wait_for_function(
-            "document.querySelectorAll('#control-preview .bdp-tile canvas[data-frame]').length === 2"
-        )
+        shows_all(page, "control")
         return page
 
     start.wrong = wrong
@@ -118,7 +129,7 @@ def test_opening_and_pressing_the_one_button_gives_four_labelled_clips(open_page
     generate(page)
     assert page.locator("#control-player .bdp-tile .bdp-label strong").all_inner_texts() == LABELS["control"]
     assert page.locator("#control-seed input").input_value() == str(run.requests[-1].seed)
-    assert "Flicker" in page.locator("#control-player .bdp-tile").nth(3).inner_text()
+    assert "Flicker" in page.locator("#control-player .bdp-tile").nth(1).inner_text()
     expect(page.locator("#control-progress .bd-headline")).to_have_text(re.compile(r"^Done in [\d.]+ s$"))
 
 
@@ -174,7 +185,7 @@ def test_every_clip_shows_its_own_frame(looked_at):
     page.locator("#control-player .bd-player").focus()
     page.keyboard.press("Home")
     read = "all => all.map(c => [...c.getContext('2d').getImageData(20, 60, 1, 1).data].slice(0, 3))"
-    source, control, framewise, bridged = page.eval_on_selector_all("#control-player .bdp-tile canvas", read)
+    framewise, bridged, source, control = page.eval_on_selector_all("#control-player .bdp-tile canvas", read)
     assert source == bridged[::-1]
     assert set(control) <= {0, 255}
     assert framewise != source
@@ -182,7 +193,7 @@ def test_every_clip_shows_its_own_frame(looked_at):
 
 def test_a_sample_fills_in_its_prompt_and_its_preview(open_page):
     page = open_page()
-    sheet = "document.querySelector('#control-preview canvas').toDataURL()"
+    sheet = """document.querySelector('#control-player [data-label="Source"] canvas').toDataURL()"""
     page.keyboard.press("Escape")
     before = page.evaluate(sheet)
     page.click('#control-samples [data-index="3"]')
@@ -195,7 +206,10 @@ def test_an_upload_is_shown_and_used(open_page, run):
     page = open_page()
     page.set_input_files("#control-video input[type=file]", load_index()[4].file)
     expect(page.locator('#control-samples [aria-pressed="true"]')).to_have_count(0)
-    expect(page.locator("#control-preview .bdp-tile canvas[data-frame]")).to_have_count(2)
+    for label in ("Source", "Edges"):
+        expect(place(page, "control", label).locator("canvas[data-frame]")).to_have_count(1)
+    # Of this clip nothing is made yet.
+    expect(page.locator("#control-player .is-main.is-empty")).to_have_count(2)
     generate(page)
     np.testing.assert_array_equal(run.requests[-1].frames, read_clip(load_index()[4].file).frames)
 
@@ -205,7 +219,7 @@ def test_a_file_that_is_no_video_is_refused_with_a_sentence(open_page, tmp_path)
     text.write_text("no video")
     page = open_page()
     page.set_input_files("#control-video input[type=file]", text)
-    expect(page.locator("#control-preview .bdp-note").first).to_contain_text("notes.mp4")
+    expect(place(page, "control", "Source").locator(".bdp-note")).to_contain_text("notes.mp4")
 
 
 def start_and_hold(page, run) -> Hold:
@@ -297,7 +311,7 @@ def test_a_failure_says_what_to_do_and_keeps_the_last_result(open_page, run):
 def test_files_can_be_kept(looked_at):
     page = looked_at
     for name, selector in {
-        "bridged.mp4": ".bdp-tile:nth-child(4) .bdp-save", "control.mp4": ".bdp-tile:nth-child(2) .bdp-save",
+        "bridged.mp4": ".bdp-tile:nth-child(2) .bdp-save", "control.mp4": ".bdp-tile:nth-child(4) .bdp-save",
         "bridged.gif": ".bdp-download >> nth=0", "bridged-frames.zip": ".bdp-download >> nth=1",
     }.items():  # fmt: skip
         with page.expect_download() as download:
@@ -317,7 +331,10 @@ def test_unknown_words_are_named_under_the_prompt(open_page):
 def test_the_preview_follows_the_control_type(open_page):
     page = open_page()
     page.locator("#control-type").get_by_text("Depth").click()
-    expect(page.locator("#control-preview .bdp-tile .bdp-label strong").nth(1)).to_have_text("Depth")
+    expect(place(page, "control", "Depth").locator("canvas[data-frame]")).to_have_count(1)
+    # What was made of the same clip stays, and says that it is of before.
+    expect(page.locator("#control-player .is-main canvas[data-frame]")).to_have_count(2)
+    expect(page.locator("#control-player .bdp-facts")).to_contain_text("Before your last change")
 
 
 NAMELESS = """() =>
@@ -347,31 +364,29 @@ def test_the_fields_of_editing_follow_the_image_model(open_page):
     page.locator("#edit-image-model").get_by_text("Prompt2Prompt").click()
     expect(page.locator("#edit-edited-prompt textarea")).to_have_value(edited)
     expect(page.locator("#edit-instruction")).to_have_count(0)
-    expect(page.locator("#edit-mixing-ratio")).to_contain_text("0.25 for Prompt2Prompt")
 
 
 def test_the_mask_is_shown_over_the_frames(open_page):
     page = open_page()
     open_tab(page, "inpaint")
-    page.locator("#inpaint-preview .bd-player").focus()
-    page.keyboard.press("Home")
-    read = "all => all.map(c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].join())"
-    source, masked = page.eval_on_selector_all("#inpaint-preview .bdp-tile canvas", read)
-    assert source != masked
-    expect(page.locator("#inpaint-preview .bdp-facts")).to_contain_text("% of the picture")
     page.locator("#inpaint-mask-source").get_by_text("Boxes", exact=True).click()
-    expect(page.locator("#inpaint-preview .bdp-facts")).to_contain_text(
+    expect(page.locator("#inpaint-player .bdp-facts")).to_contain_text(
         "31% of the picture"
     )  # a quarter, grown by the usual 4 pixels
+    page.locator("#inpaint-player .bd-player").focus()
+    page.keyboard.press("Home")
+    read = "all => all.map(c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].join())"
+    source, masked = page.eval_on_selector_all("#inpaint-player .bdp-tile:not(.is-main) canvas", read)
+    assert source != masked
     page.fill("#inpaint-boxes textarea, #inpaint-boxes input", "nonsense")
-    expect(page.locator("#inpaint-preview .bdp-note").nth(1)).to_contain_text("nonsense")
+    expect(place(page, "inpaint", "Made anew").locator(".bdp-note")).to_contain_text("nonsense")
 
 
 def test_a_mask_can_be_painted_by_mouse_and_by_keyboard(open_page, run):
     page = open_page()
     open_tab(page, "inpaint")
     page.locator("#inpaint-mask-source").get_by_text("Painted", exact=True).click()
-    expect(page.locator("#inpaint-preview .bdp-note").nth(1)).to_contain_text("Nothing is painted yet")
+    expect(place(page, "inpaint", "Made anew").locator(".bdp-note")).to_contain_text("Nothing is painted yet")
     page.wait_for_selector("#inpaint-painter [data-ready]")
     canvas = page.locator("#inpaint-painter .bd-paint")
     canvas.scroll_into_view_if_needed()
@@ -380,24 +395,23 @@ def test_a_mask_can_be_painted_by_mouse_and_by_keyboard(open_page, run):
     page.mouse.down()
     page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.4 * box["height"], steps=4)
     page.mouse.up()
-    expect(page.locator("#inpaint-preview .bdp-tile canvas[data-frame]")).to_have_count(2)
+    expect(place(page, "inpaint", "Made anew").locator("canvas[data-frame]")).to_have_count(1)
     generate(page, "inpaint")
     first = run.requests[-1].masks[0]
     assert first[51, 45] == 255
     assert first[110, 20] == 0
     page.locator("#inpaint-painter").get_by_text("Undo").click()
-    expect(page.locator("#inpaint-preview .bdp-note").nth(1)).to_contain_text("Nothing is painted yet")
+    expect(place(page, "inpaint", "Made anew").locator(".bdp-note")).to_contain_text("Nothing is painted yet")
     canvas.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press(" ")
-    expect(page.locator("#inpaint-preview .bdp-tile canvas[data-frame]")).to_have_count(2)
+    expect(place(page, "inpaint", "Made anew").locator("canvas[data-frame]")).to_have_count(1)
 
 
 def test_the_canvas_follows_the_sides(open_page):
     page = open_page()
     open_tab(page, "outpaint")
-    facts = page.locator("#outpaint-preview .bdp-facts")
-    expect(facts).to_contain_text("160 by 104 pixels")
+    facts = page.locator("#outpaint-player .bdp-facts")
     page.fill("#outpaint-top textarea, #outpaint-top input", "50%")
     expect(facts).to_contain_text("128 by 128 pixels")
     page.locator("#outpaint-extend-by").get_by_text("To a shape").click()
@@ -408,12 +422,13 @@ def test_a_second_control_and_a_map_of_ones_own_are_shown(open_page):
     page = open_page()
     page.get_by_role("button", name="More on the control").click()
     page.locator("#control-second-type").get_by_text("Depth").click()
-    expect(page.locator("#control-preview .bdp-tile .bdp-label strong")).to_have_text(["Source", "Edges", "Depth"])
+    labels = page.locator("#control-player .bdp-tile .bdp-label strong")
+    expect(labels).to_have_text(["Frame by frame", "Bridged", "Source", "Edges", "Depth"])
     page.locator("#control-second-type").get_by_text("None").click()
     page.locator("#control-map-source").get_by_text("A clip that is the map").click()
-    expect(page.locator("#control-preview .bdp-note").nth(1)).to_contain_text("no control clip yet")
+    expect(place(page, "control", "Edges").locator(".bdp-note")).to_contain_text("no control clip yet")
     page.set_input_files("#control-map input[type=file]", load_index()[0].masks)
-    expect(page.locator("#control-preview .bdp-tile canvas[data-frame]")).to_have_count(2)
+    expect(place(page, "control", "Edges").locator("canvas[data-frame]")).to_have_count(1)
 
 
 def test_the_wipe_lays_one_clip_over_another(open_page):
@@ -442,7 +457,7 @@ def test_the_wipe_lays_one_clip_over_another(open_page):
         places = [((x + 0.5) / size * picture.width, (row + 0.5) / size * picture.height) for x in columns]
         return [picture.getpixel((int(x), int(y))) for x, y in places]
 
-    source, bridged = in_tile(0), in_tile(3)
+    source, bridged = in_tile(2), in_tile(1)
     assert source != bridged
     assert on_stage() == [source[0], bridged[1]]
     box = stage.bounding_box()
@@ -488,7 +503,7 @@ def test_nothing_stands_over_and_all_text_can_be_read(open_page, viewport, theme
     page = open_page(viewport, theme)
     for name in ("More on the control", "Trim and shape", "More prompts", "Steps and guidance", "Advanced"):
         page.get_by_role("button", name=name).click()
-    page.click("summary")
+    page.locator("#control-tab summary").click()
     generate(page)
     come_to_rest(page)
     assert overflow(page) <= 0
@@ -586,3 +601,124 @@ def test_a_run_says_how_full_the_memory_is(open_page, run):
     hold = start_and_hold(page, run)
     expect(page.locator("#control-progress .bd-clock")).to_contain_text("2 GB of 8 GB of the memory of cuda:0 in use")
     hold.let()
+
+
+# The first minute of a stranger
+
+BOX = """(selector) => {
+  const box = document.querySelector(selector).getBoundingClientRect();
+  return [box.top, box.bottom];
+}"""
+MOVES = """async (selector) => {
+  const canvas = document.querySelector(selector);
+  const seen = new Set();
+  for (let turn = 0; turn < 400 && seen.size < 3; turn += 1) {
+    seen.add(canvas.toDataURL());
+    await new Promise(requestAnimationFrame);
+  }
+  return seen.size;
+}"""
+
+
+@pytest.mark.parametrize(
+    "viewport", [{"width": 1280, "height": 800}, {"width": 400, "height": 850}], ids=["laptop", "phone"]
+)
+def test_the_first_screen_holds_generate_and_a_before_and_after_that_moves(open_page, viewport):
+    page = open_page(viewport)
+    for selector in ("#control-generate", "#hero .bd-hero-stage", "#hero .bd-hero-figure"):
+        top, bottom = page.evaluate(BOX, selector)
+        assert 0 <= top < bottom <= viewport["height"], selector
+    top, bottom = page.evaluate(BOX, "#hero .bd-hero")
+    assert bottom - top <= 240
+    assert page.evaluate(MOVES, "#hero .bd-hero-stage canvas") >= 3
+    top, _ = page.evaluate(BOX, "#control-player .bdp-tile:first-child canvas")
+    assert top < viewport["height"]
+    page.get_by_role("button", name="Put this away").click()
+    expect(page.locator("#hero")).to_be_hidden()
+    page.get_by_role("button", name="What is this?").click()
+    expect(page.locator("#hero")).to_be_visible()
+    page.reload()  # a later visit
+    page.wait_for_selector("#control-generate")
+    expect(page.locator("#hero")).to_be_hidden()
+
+
+def test_the_slider_plays_the_clips_of_a_sample(open_page):
+    page = open_page()
+    bridged = place(page, "control", "Bridged")
+    expect(page.locator("#control-ratio-scale .bd-ratio-mark")).to_have_count(5)
+    page.locator("#control-player .bd-player").focus()
+    page.keyboard.press("Home")
+    pictures = set()
+    for ratio in (0, 0.25, 0.5, 0.75, 1):
+        page.locator("#control-mixing-ratio input[type=range]").fill(str(ratio))
+        expect(bridged.locator(".bdp-label span")).to_have_text(f"ratio {ratio:g}")
+        page.wait_for_function("!document.querySelector('#control-player .bd-player').player.state().loading")
+        let_draw(page, 2)
+        pictures.add(bridged.locator("canvas").evaluate("canvas => canvas.toDataURL()"))
+    assert len(pictures) == 5
+    expect(page.locator(".bd-ratio-make").first).to_be_hidden()
+    page.locator("#control-mixing-ratio input[type=range]").fill("0.6")
+    expect(page.locator("#control-ratio-scale .bd-ratio-make")).to_have_text("Make ratio 0.6")
+
+
+def test_a_run_at_another_ratio_joins_the_clips_of_the_one_before(open_page):
+    page = open_page()
+    page.locator("#control-random-seed input").uncheck()
+    for ratio in ("0.25", "0.6"):
+        page.locator("#control-mixing-ratio input[type=range]").fill(ratio)
+        generate(page)
+        expect(page.locator("#control-player .bdp-facts")).to_contain_text(ratio)
+    marks = page.locator("#control-ratio-scale .bd-ratio-mark")
+    expect(marks).to_have_count(2)
+    marks.first.click()
+    expect(place(page, "control", "Bridged").locator(".bdp-label span")).to_have_text("ratio 0.25")
+
+
+def test_own_words_stay_and_the_samples_are_to_be_had(open_page):
+    page = open_page()
+    prompt = page.locator("#control-prompt textarea")
+    prompt.fill("a green cone")
+    page.click('#control-samples [data-index="1"]')
+    expect(page.locator("#control-words-note")).to_contain_text(load_index()[1].prompt)
+    expect(prompt).to_have_value("a green cone")
+    page.click("#control-sample-words")
+    expect(prompt).to_have_value(load_index()[1].prompt)
+    expect(page.locator("#control-words-note")).to_be_hidden()
+    prompt.fill("a red cube stands still on a blue floor at noon")
+    page.locator("#control-tab .bd-words summary").click()
+    for word in ("jumps", "pink"):
+        page.locator("#control-tab .bd-words button", has_text=re.compile(f"^{word}$")).last.click()
+    page.locator("#control-tab .bd-words button", has_text=re.compile("^night$")).click()
+    expect(prompt).to_have_value("a red cube jumps on a pink floor at night")
+
+
+def test_an_upload_says_what_of_it_is_used(open_page, tmp_path):
+    frames = np.random.default_rng(0).integers(0, 255, (20, 64, 128, 3), np.uint8)
+    write_mp4(tmp_path / "mine.mp4", frames, 10)
+    page = open_page()
+    page.set_input_files("#control-video input[type=file]", tmp_path / "mine.mp4")
+    told = page.locator("#control-footage")
+    expect(told).to_contain_text("mine.mp4: 20 frames, 2.0 s at 10 fps, 128 by 64.")
+    expect(told).to_contain_text("Used: 8 frames, 1 to 8, the sides cut off, at 128 by 128.")
+    expect(page.locator("#control-words-note")).to_contain_text("describe the sample")
+    told.get_by_role("button", name="Use all 20 frames").click()
+    expect(told).to_contain_text("Used: 20 frames, 1 to 20")
+    told.get_by_role("button", name="Start at 1.1 s").click()
+    expect(told).to_contain_text("Used: 9 frames, 12 to 20")
+
+
+def test_a_job_leads_to_its_tab_and_the_address_has_the_open_one(open_page, run):
+    page = open_page()
+    hold = start_and_hold(page, run)
+    page.get_by_role("tab", name="Editing").first.click()
+    assert page.evaluate("location.hash") == "#edit"
+    page.locator("#queue .bd-job-title").first.click()
+    expect(page.locator("#control-generate")).to_be_visible()
+    page.click("#control-cancel")
+    hold.let()
+    page.get_by_role("tab", name="Outpainting").first.click()
+    page.reload()
+    open_page.wrong.clear()  # a page that is left breaks off what it was loading, and says so
+    expect(page.locator("#outpaint-generate")).to_be_visible()
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector('#outpaint-progress [data-state="done"]')

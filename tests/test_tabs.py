@@ -12,6 +12,7 @@ import gradio as gr
 import numpy as np
 import pytest
 from fake_run import FakeRun, fake_context
+from pages import LABELS
 from PIL import Image
 
 from bivdiff.catalog.families import family_named
@@ -93,10 +94,8 @@ def test_a_result_shows_what_its_task_has(context, task):
     *_, result = context.run(request)
     files = context.runs.finish(context.runs.begin(request, 8, "a" * 32), result, {})
     shown = results.result_player(result, 8, results.scores_of(result), files)
-    steering = {"control": ["Control map"], "inpaint": ["Mask"]}.get(task, [])
-    first = {"smooth": "Your frames", "outpaint": "Canvas"}.get(task, "Source")
-    middle = [] if task == "smooth" else ["Frame by frame"]
-    assert [tile["label"] for tile in shown["tiles"]] == [first, *steering, *middle, "Bridged"]
+    assert [tile["label"] for tile in shown["tiles"]] == LABELS[task]
+    assert [tile["main"] for tile in shown["tiles"]] == [True, True, *[False] * (len(LABELS[task]) - 2)]
     assert all(is_filled(shown))
     assert all(tile.get("file") for tile in shown["tiles"] if tile["label"] not in {"Source", "Your frames"})
 
@@ -137,26 +136,28 @@ SCORED_NOW = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("model", "bridge", "line"), [
+@pytest.mark.parametrize(("model", "bridge", "line", "paper"), [
     ("controlnet", (1.0, "image", "linear", 1.0),
-     f"{KEEPS}; towards 1 it is smoother, and colours drift. This is the paper's bridge for ControlNet."),
+     f"{KEEPS}; towards 1 it is smoother, and colours drift. This is the paper's bridge for ControlNet.", 1),
     ("controlnet", (0.5, "image", "linear", 1.0),
-     f"{KEEPS}; towards 1 it is smoother, and colours drift. The paper takes 1 for ControlNet."),
+     f"{KEEPS}; towards 1 it is smoother, and colours drift. The paper takes 1 for ControlNet.", 1),
     ("controlnet", (1.0, "image", "capped", 1.0),
-     f"{KEEPS}; towards 1 it is smoother, and colours drift. The paper takes 1 for ControlNet."),
+     f"{KEEPS}; towards 1 it is smoother, and colours drift. The paper takes 1 for ControlNet.", 1),
     ("controlnet", (1.0, "image", "linear", 0.6),
-     f"{KEEPS}; towards 1 it is smoother, and colours drift. The paper takes 1 for ControlNet."),
+     f"{KEEPS}; towards 1 it is smoother, and colours drift. The paper takes 1 for ControlNet.", 1),
     ("prompt2prompt", (0.25, "video", "linear", 1.0),
-     (f"{KEEPS}; towards 1 it is calmer, colours stay, and fast motion suffers last. "
-      "The paper takes 0.25 for Prompt2Prompt, with the image model's noise.")),
+     f"{KEEPS}; towards 1 it is calmer, colours stay, and fast motion suffers last.", None),
+    ("prompt2prompt", (0.5, "image", "linear", 1.0),
+     f"{KEEPS}; towards 1 it is smoother, and colours drift. The paper takes 0.25 for Prompt2Prompt.", 0.25),
     ("inpainting", (0.1, "mean", "linear", 1.0),
-     (f"{KEEPS}; higher is calmer; at a high start level motion smears. "
-      "The paper takes 0.1 for the inpainting model, with the image model's noise.")),
-    ("given", (1.0, "image", "linear", 1.0), f"{KEEPS}; towards 1 it is smoother, and colours drift."),
+     f"{KEEPS}; higher is calmer; at a high start level motion smears.", None),
+    ("given", (1.0, "image", "linear", 1.0), f"{KEEPS}; towards 1 it is smoother, and colours drift.", None),
 ])  # fmt: skip
-def test_the_ratios_line_is_that_of_the_chosen_noise_and_marks_the_papers(model, bridge, line):
+def test_the_ratios_line_and_mark_are_those_of_the_chosen_noise(model, bridge, line, paper):
     assert controls.ratio_info(model, *bridge) == line
-    assert controls.say_ratio(model, *bridge)["info"] == line
+    said, scale = controls.say_ratio("control", model, *bridge)
+    assert said["info"] == line
+    assert scale == {"task": "control", "paper": paper}
 
 
 def test_a_bridge_follows_another_image_model_unless_it_is_the_users_own(context, monkeypatch):
@@ -222,7 +223,7 @@ def test_two_controls_have_a_map_each(context):
     assert all(is_filled(shown))
     *_, result = context.run(request)
     player = results.result_player(result, 8, results.scores_of(result), {})
-    assert [tile["label"] for tile in player["tiles"]][1:3] == ["Control map: edges", "Control map: depth"]
+    assert [tile["label"] for tile in player["tiles"]][3:] == ["Control map: edges", "Control map: depth"]
 
 
 def test_a_preview_that_needs_a_model_keeps_a_run_waiting_and_does_not_wait_itself(context):
@@ -354,8 +355,17 @@ def test_the_words_for_the_video_model_are_shown_before_the_run():
 
 
 def test_the_fields_follow_the_image_model():
-    assert [part["visible"] for part in edit.follow_model("prompt2prompt")] == [False, True, False]
-    assert [part["visible"] for part in edit.follow_model("instruct-pix2pix")] == [True, False, True]
+    assert [part["visible"] for part in edit.follow_words("prompt2prompt")] == [False, True]
+    assert [part["visible"] for part in edit.follow_words("instruct-pix2pix")] == [True, False]
+    assert [part["visible"] for part in edit.follow_details("prompt2prompt")] == [True, False]
+    assert [part["visible"] for part in edit.follow_details("instruct-pix2pix")] == [False, True]
+
+
+@pytest.mark.parametrize("model", TASKS["edit"].image_models)
+@pytest.mark.parametrize("words", ["", "   ", None])
+def test_an_edit_that_says_nothing_is_refused(context, model, words):
+    with pytest.raises(InputError, match="not said what to change"):
+        edit.read_job(context, values(image_model=model, source_prompt=words, instruction=words, prompt=words))
 
 
 # Inpainting

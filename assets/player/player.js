@@ -309,6 +309,7 @@ class Player {
       wipe: { ...this.wipe, share: this.over.share },
       ready: tiles.map((tile) => Boolean(tile.bitmap)),
       drawn: tiles.map((tile) => tile.drawn),
+      loading: tiles.some((tile) => !tile.failed && addressOf(tile.sheet) !== tile.source),
     };
   }
 }

@@ -85,7 +85,7 @@ class Tile {
   }
 
   load(sheet) {
-    const source = sheet ? sheet.src.url || sheet.src : "";
+    const source = addressOf(sheet);
     if (source !== this.source) {
       Object.assign(this, { source, failed: false });
       if (sheet) this.decode(source, sheet);
@@ -173,4 +173,9 @@ function saveLink(classes, file) {
   made.download = file.orig_name || "";
   made.append(icon("save"));
   return made;
+}
+
+// Where a sheet's picture is to be had: a file of the server's, or a data address.
+function addressOf(sheet) {
+  return sheet ? sheet.src.url || sheet.src : "";
 }

@@ -100,6 +100,35 @@ async function bdPlayRatios(task) {
   window.bdSetRatio(task, before);
 }
 
+// A word that the toybox knows goes into the prompt of its card: where the cursor is, or in the place of the one that it
+// can only have one of.
+const bdWithWord = (text, at, word, leads, group) => {
+  if (!leads) return `${text.slice(0, at).trimEnd()} ${word} ${text.slice(at).trimStart()}`.trim();
+  const floor = leads.includes("on");
+  const one = floor ? /\bon an? [a-z]+ floor\b/ : new RegExp(`\\b(${group.join("|")})\\b`);
+  const phrase = floor ? `on a ${word} floor` : word;
+  return one.test(text) ? text.replace(one, phrase) : `${text.trimEnd()}${floor ? " " : leads}${phrase}`.trim();
+};
+document.addEventListener("click", (event) => {
+  const chip = event.target.closest?.(".bd-words [data-word]");
+  if (!chip) return;
+  const boxes = [...chip.closest(".bd-card").querySelectorAll("textarea")].filter((box) => box.checkVisibility());
+  const box = boxes.findLast((each) => each.compareDocumentPosition(chip) & Node.DOCUMENT_POSITION_FOLLOWING);
+  const group = [...chip.parentElement.children].map((each) => each.dataset.word);
+  box.value = bdWithWord(box.value, box.selectionEnd, chip.dataset.word, chip.parentElement.dataset.leads, group);
+  box.dispatchEvent(new Event("input", { bubbles: true }));
+});
+
+// Ctrl+Enter, or Cmd+Enter, starts what the open tab starts.
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+  const start = [...document.querySelectorAll(".bd-run button:first-child")].find((each) => each.checkVisibility());
+  if (!start || start.disabled) return;
+  event.preventDefault();
+  document.activeElement?.dispatchEvent(new Event("change", { bubbles: true }));
+  start.click();
+});
+
 // Once a part is filled: it may be out of sight, and whoever cannot see should hear of it.
 window.bdReveal = (id) => requestAnimationFrame(() => {
   const place = document.querySelector(`#${id}`);
