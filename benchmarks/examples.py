@@ -187,9 +187,10 @@ def _example(job: Submission, result: GenerationResult, manager: ModelManager) -
 
 
 def _hero(examples: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
-    """What the page opens with: of controllable generation, the sample that is calmed most, of those calmed plainly."""
-    plainly = {key: each for key, each in examples.items() if each["flicker"][1] <= PLAINLY * each["flicker"][0]}
-    sample, example = max(plainly.items(), key=lambda item: item[1]["flicker"][0] - item[1]["flicker"][1])
+    """What the page opens with: of controllable generation, the first sample that is calmed plainly."""
+    sample, example = next(
+        item for item in sorted(examples.items()) if item[1]["flicker"][1] <= PLAINLY * item[1]["flicker"][0]
+    )
     framewise, bridged = (tile["sheet"] for tile in example["tiles"][:2])
     return {
         "framewise": framewise, "bridged": bridged, "flicker": example["flicker"], "fps": example["fps"],

@@ -25,6 +25,7 @@ from bivdiff.units import say_bytes
 from tabs.context import AppContext
 from tabs.examples import first_player
 from tabs.progress import idle_panel
+from tabs.widgets.component import Widget
 from tabs.widgets.footage import footage
 from tabs.widgets.player import clip_player
 from tabs.widgets.progress import progress_panel
@@ -512,8 +513,8 @@ def run_controls(task: str) -> RunControls:
 class ResultView(NamedTuple):
     """How far a run is, and the player of what goes into it and comes out of it."""
 
-    panel: gr.HTML
-    player: gr.HTML
+    panel: Widget
+    player: Widget
 
 
 def see(context: AppContext, task: str) -> ResultView:

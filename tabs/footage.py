@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,10 @@ def wire_footage(context: AppContext, strip: gr.HTML, controls: Controls) -> Non
         concurrency_id="preview", **quick,
     )  # fmt: skip
     set_by = [name for name in ("start", "stride", "num_frames") if name in controls]
-    strip.trim(  # type: ignore[attr-defined]  # the widget's own event
-        partial(_set, set_by), strip, [controls[name] for name in set_by], queue=False, **quick
-    )
+    strip.trim(partial(_set, set_by), strip, [controls[name] for name in set_by], queue=False, **quick)
 
 
-def _set(names: list[str], shown: Mapping[str, Any] | None) -> Any:
+def _set(names: Sequence[str], shown: Mapping[str, Any] | None) -> Any:
     """What the strip asks for, for the controls of the source; the others stay."""
     asked = (shown or {}).get("asked") or {}
     updates = [gr.update(value=asked[name]) if name in asked else gr.skip() for name in names]

@@ -25,7 +25,9 @@ window.bdShowProgress = (task, index, values) => {
   const place = document.querySelector(`#${task}-progress`);
   // At the click, and not whenever the server answers: nothing moves under a hand that goes on to the next thing.
   place?.querySelector(".bd-progress")?.classList.add("is-started");
-  bdScrollTo(place);
+  const card = place?.closest(".bd-see");
+  const { top, bottom } = (card ?? place).getBoundingClientRect();
+  if (!card || top < 0 || top > innerHeight / 2 || bottom < innerHeight / 2) bdScrollTo(card ?? place);
   values[index] ||= window.bdVisitor();
   return values;
 };
@@ -49,10 +51,11 @@ const bdFromAddress = () => {
   if (!/^[a-z]+$/.test(id)) return;
   const seek = (tries) => {
     const tab = bdTab(id);
-    if (tab) tab.click();
-    else if (tries) setTimeout(seek, 50, tries - 1);
+    if (tab?.ariaSelected === "true" || !tries || location.hash !== `#${id}`) return;
+    tab?.click(); // again, where it was not listening yet
+    setTimeout(seek, 100, tries - 1);
   };
-  seek(200);
+  seek(100);
 };
 document.addEventListener("DOMContentLoaded", bdFromAddress);
 window.addEventListener("hashchange", bdFromAddress);

@@ -88,7 +88,7 @@ def preview_value(
 
 def mark_of(frames: np.ndarray) -> str:
     """A short text that is the same for the same frames."""
-    return hashlib.sha256(np.ascontiguousarray(frames)).hexdigest()[:16]
+    return hashlib.sha256(frames.tobytes()).hexdigest()[:16]
 
 
 def film_buttons(run_id: str) -> list[dict[str, Any]]:
