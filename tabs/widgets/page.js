@@ -44,7 +44,9 @@ document.addEventListener("click", (event) => event.target.closest?.('[data-show
 // The tab that is open is in the address: a reload, or a link to it, opens it again.
 document.addEventListener("click", (event) => {
   const tab = event.target.closest?.("#tabs button[role=tab]");
-  if (tab?.dataset.tabId) history.replaceState(null, "", `#${tab.dataset.tabId}`);
+  if (tab?.dataset.tabId) {
+    history.replaceState(null, "", `${location.pathname}${location.search}#${tab.dataset.tabId}`); // the page has a base
+  }
 });
 const bdFromAddress = () => {
   const id = location.hash.slice(1);
@@ -57,7 +59,7 @@ const bdFromAddress = () => {
   };
   seek(100);
 };
-document.addEventListener("DOMContentLoaded", bdFromAddress);
+setTimeout(bdFromAddress); // once this script is through
 window.addEventListener("hashchange", bdFromAddress);
 
 // Opens a tab of a family's page.
