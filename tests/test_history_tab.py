@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fake_run import FakeRun, fake_context
 from gradio_client import Client, handle_file
-from pages import LOWEST_CONTRAST, SLIM, WIDE, come_to_rest, overflow
+from pages import LABELS, LOWEST_CONTRAST, SLIM, WIDE, come_to_rest, overflow
 from PIL import Image
 from playwright.sync_api import Page, expect
 
@@ -219,7 +219,7 @@ def test_stars_are_given_and_taken(context, page, clip):
 def test_a_finished_run_shows_its_clips_scores_seconds_and_files(context, page, clip):
     view = details.show(page, values(done(context, asked(clip, mixing_ratio=0.5))))
     tiles = {tile["label"]: tile for tile in view.player["tiles"]}
-    assert list(tiles) == ["Source", "Control map", "Frame by frame", "Bridged"]
+    assert list(tiles) == LABELS["control"]
     assert all(tile["sheet"]["count"] == 8 for tile in tiles.values())
     # Each frame has other colours at other places, and none flickers.
     assert list(tiles["Bridged"]["scores"]) == ["Flicker", "Sharpness (frame by frame = 1)"]
@@ -336,7 +336,8 @@ def test_a_dropped_file_brings_its_run_to_another_machine(context, page, clip, n
     assert (adopted.state, adopted.settings["mixing_ratio"], adopted.seed) == ("dropped", 0.35, 7)
     assert [row["state"] for row in view.cards["rows"]] == ["From a file"]
     assert view.cards["chosen"] == view.run_id
-    assert view.player["tiles"][0]["sheet"]["count"] == 8
+    tiles = {tile["label"]: tile for tile in view.player["tiles"]}
+    assert tiles["Source"]["sheet"]["count"] == 8
     assert STATE_SENTENCES["dropped"] in view.about
 
 
@@ -637,9 +638,7 @@ def test_choosing_looking_and_restoring(open_tab, three):
     page = open_tab()
     card(page, three[2]).locator(".bd-past-open").click()
     page.wait_for_selector("#history-player .bdp-tile:last-child canvas[data-frame]")
-    expect(page.locator("#history-player .bdp-tile .bdp-label strong")).to_have_text(
-        ["Source", "Control map", "Frame by frame", "Bridged"]
-    )
+    expect(page.locator("#history-player .bdp-tile .bdp-label strong")).to_have_text(LABELS["control"])
     expect(page.locator("#history-details")).to_be_focused()
     with page.expect_download() as download:
         page.get_by_label("Download bridged as mp4").click()
