@@ -12,7 +12,7 @@ from dataclasses import replace
 from bivdiff.catalog.families import extend
 from bivdiff.errors import BIVDiffError
 from bivdiff.settings import Settings
-from tabs.serving import build_parser, open_door, open_to_others, serving_options, visitors_settings
+from tabs.serving import build_parser, door_of, open_door, open_to_others, serving_options, visitors_settings
 
 WARM_UP_AFTER = 5.0  # seconds
 WRITTEN_WITHIN = 60.0  # seconds that the files of what is made have, where the app is interrupted
@@ -31,8 +31,10 @@ def main() -> None:
             extend(settings.catalog)
         from tabs.context import AppContext, warm_up
         from tabs.page import build_page, launch_options
+        from tabs.uploads import own_folder
 
-        options = serving | launch_options(settings)
+        own_folder()
+        options = serving | launch_options(settings, door_of(given))
         context = AppContext.from_settings(settings)
         page = build_page(context)
     except BIVDiffError as error:

@@ -29,7 +29,7 @@ from tabs.binding import Values, bind
 from tabs.boards import NOT_KEPT, begin_in_history
 from tabs.context import AppContext
 from tabs.examples import comparison_example
-from tabs.failures import sentence
+from tabs.failures import refusal, sentence, warn
 from tabs.following import WATCHING, Place, cancel, enqueue, resume, submit_and_follow
 from tabs.progress import idle_panel, stages_of
 from tabs.requests import Submission, fill_in, submission_of
@@ -176,7 +176,7 @@ def take_over(context: AppContext, tab: TaskTab, values: Values) -> tuple[Any, .
     try:
         pending = Pending(tab.task, tab.read(context, values))
     except BIVDiffError as error:
-        raise gr.Error(sentence(error), print_exception=False) from None
+        raise refusal(sentence(error)) from None
     request = pending.submission.request
     ratios = {*map(float, RATIOS.split(",")), request.mixing_ratio, IMAGE_MODELS[request.image_model].paper_ratio}
     told = ", ".join(f"{ratio:g}" for ratio in sorted(ratios))
@@ -212,19 +212,19 @@ def send_back(
     """
     chosen = (shown or {}).get("chosen")
     if not made:
-        raise gr.Error("There is nothing to use yet. Press “Compare” first.", print_exception=False)
+        raise refusal("There is nothing to use yet. Press “Compare” first.")
     if chosen is None or not 0 <= chosen < len(made["cells"]) or made["cells"][chosen] is None:
-        raise gr.Error("No clip is chosen. Click the one that you want to use.", print_exception=False)
+        raise refusal("No clip is chosen. Click the one that you want to use.")
     values = made["cells"][chosen]
     try:
         run = context.runs.get(made["run_id"], visitor_of(visitor).owner)
     except BIVDiffError as error:
-        raise gr.Error(sentence(error), print_exception=False) from None
+        raise refusal(sentence(error)) from None
     cell = replace(run, settings={**run.settings, **values}, seed=values["seed"])
     tab = next(tab for tab in task_tabs if tab.task == run.task)
     updates, unshown = updates_of(context, tab, cell)
     if unshown:
-        gr.Warning(f"The tab cannot show all of it: {'; '.join(unshown)}.", duration=12)
+        warn(f"The tab cannot show all of it: {'; '.join(unshown)}.")
     return fill(task_tabs, tab, updates)
 
 

@@ -19,7 +19,7 @@ from bivdiff.types import Control, GenerationRequest
 from tabs import controls as shared
 from tabs.binding import Values
 from tabs.context import AppContext
-from tabs.failures import sentence
+from tabs.failures import refusal, sentence
 from tabs.presets import preset_controls
 from tabs.requests import (
     Source,
@@ -250,7 +250,7 @@ def follow_model(context: AppContext, image_model: str, control_type: str, secon
     """The control types that an image model can read; what was chosen stays where it is one of them."""
     if image_model not in TASKS[TASK].image_models:
         known = ", ".join(title_of(model) for model in TASKS[TASK].image_models)
-        raise gr.Error(f"Choose one of these image models: {known}.", print_exception=False)
+        raise refusal(f"Choose one of these image models: {known}.")
     kinds = family_named(context.family).networks_of(image_model)
     first = control_type if control_type in kinds else next(iter(kinds))
     other = second if second in kinds else NO_SECOND

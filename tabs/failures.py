@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import wraps
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -26,6 +27,21 @@ def sentence(error: Exception) -> str:
     return UNEXPECTED
 
 
+def refusal(text: str) -> gr.Error:
+    """What an event raises to end with a sentence, which the page shows as HTML."""
+    return gr.Error(escape(text, quote=False), print_exception=False)
+
+
+def warn(text: str, seconds: float = 12) -> None:
+    """Show a warning over the page, which takes it for HTML."""
+    gr.Warning(escape(text, quote=False), duration=seconds)
+
+
+def inform(text: str, seconds: float = 6) -> None:
+    """Show a remark over the page, which takes it for HTML."""
+    gr.Info(escape(text, quote=False), duration=seconds)
+
+
 def telling(handler: Callable[..., Any]) -> Callable[..., Any]:
     """A handler of the page that tells there, in a sentence, what went wrong."""
 
@@ -36,6 +52,6 @@ def telling(handler: Callable[..., Any]) -> Callable[..., Any]:
         except gr.Error:
             raise
         except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
-            raise gr.Error(sentence(error), print_exception=False) from None
+            raise refusal(sentence(error)) from None
 
     return call

@@ -9,7 +9,7 @@ import gradio as gr
 
 from bivdiff.media.film import FilmOptions
 from tabs.context import AppContext
-from tabs.failures import telling
+from tabs.failures import inform, telling
 from tabs.visitors import visitor_of
 from tabs.widgets.component import Widget
 
@@ -45,6 +45,6 @@ def make_film(context: AppContext, run_id: str, shape: str, visitor: str) -> str
         shape: "wide" (16:9) or "square".
         visitor: who made the run.
     """
-    gr.Info("The film is being made; it is saved in some seconds.", duration=6)
+    inform("The film is being made; it is saved in some seconds.")
     options = FilmOptions(shape=shape or "wide")
     return str(context.runs.film(run_id or "", visitor_of(visitor).owner, options))

@@ -15,7 +15,7 @@ from bivdiff.studio.jobs import WAITING, Job
 from bivdiff.studio.limits import check_request
 from tabs.boards import Board
 from tabs.context import AppContext
-from tabs.failures import sentence
+from tabs.failures import sentence, warn
 from tabs.queue import STOPPING, queue_value, waiting_words
 from tabs.visitors import LOOK_AGAIN, Visitor, visitor_of
 
@@ -157,7 +157,7 @@ def follow(context: AppContext, place: Place, visitor: Visitor) -> Iterator[Any]
             last_done = _last_done(context, job)
             panel["detail"] = _end_words(job, last_done)
         if job.state == "failed":
-            gr.Warning(job.board.message, duration=12)
+            warn(job.board.message)
         shown: dict[str, Any] = {}
         if drawn != (mark := (job.id, job.state, job.board.version)):
             drawn = mark
@@ -209,7 +209,7 @@ def watch(context: AppContext, visitor: Visitor, place: str) -> Iterator[Job[Any
 def failed_panel(panel: dict[str, Any], error: Exception) -> dict[str, Any]:
     """A progress panel's value that says what went wrong, which the page warns of too."""
     message = sentence(error)
-    gr.Warning(message, duration=12)
+    warn(message)
     return {**panel, "state": "failed", "headline": message, "detail": "", "remaining": None}
 
 

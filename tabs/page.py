@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
-from bivdiff.catalog.families import family_named
+from bivdiff.catalog.families import FAMILIES, family_named
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.media.reading import LIMITS
 from bivdiff.settings import Settings
@@ -25,13 +25,17 @@ from bivdiff.units import parse_bytes
 from tabs import compare, control, edit, inpaint, models, outpaint, smooth, task_tab
 from tabs import controls as shared
 from tabs.context import AppContext
+from tabs.door import Door
 from tabs.examples import hero_clip, how_it_works
+from tabs.guard import Guard
 from tabs.history import layout as history
+from tabs.housekeeping import kept_clean
 from tabs.queue import queue_strip
 from tabs.refusals import tell_refusals
 from tabs.requests import Submission
+from tabs.sessions import keep_sessions_small
 from tabs.theme import theme
-from tabs.uploads import BoundedUploads
+from tabs.uploads import leave_no_empty_files
 from tabs.visitors import visitor_of
 from tabs.widgets.bundle import page_head, page_header
 from tabs.widgets.hero import hero
@@ -41,6 +45,7 @@ TITLE = "BIVDiff Studio"
 TABS = {tab.TASK: tab.build for tab in (control, edit, inpaint, outpaint, smooth)}
 CACHE_SECONDS = 24 * 3600
 QUEUE_SIZE = 64
+SESSIONS = 2000  # of visitors, with what they chose: the one that is looked at least leaves
 
 
 def build_page(context: AppContext) -> gr.Blocks:
@@ -48,6 +53,8 @@ def build_page(context: AppContext) -> gr.Blocks:
 
     Starts nothing; give `launch_options()` to its `launch`.
     """
+    keep_sessions_small()
+    leave_no_empty_files()
     gr.set_static_paths([context.runs.files_folder])  # as they are, so that what is deleted is gone
     first, *others = context.families
     with gr.Blocks(title=TITLE, delete_cache=(CACHE_SECONDS, CACHE_SECONDS), analytics_enabled=False) as page:
@@ -60,7 +67,7 @@ def build_page(context: AppContext) -> gr.Blocks:
             _name_for(page.fns[number], name)
     _name_tools(page)
     tell_refusals(page)
-    page.queue(max_size=QUEUE_SIZE)
+    page.queue(max_size=QUEUE_SIZE, api_open=False)
     return page
 
 
@@ -138,22 +145,29 @@ def answer_head(_: Request) -> HTMLResponse:
     return HTMLResponse()
 
 
-def launch_options(settings: Settings | None = None) -> dict[str, Any]:
-    """The look of the page, the bounds on uploads, and a quick answer to who only asks for it, for `launch`.
+def launch_options(settings: Settings | None = None, door: Door | None = None) -> dict[str, Any]:
+    """The look of the page, the guard in front of it, and a quick answer to who only asks for it, for `launch`.
+
+    Args:
+        settings: have the bound on uploads.
+        door: who may come in; without one, only who sits at this machine.
 
     Raises:
         InputError: the owner's bound cannot be read.
     """
     bounds = ((settings or Settings()).uploads_size, Settings.uploads_size)
     most = next(bound for bound in map(parse_bytes, bounds) if bound is not None)
+    door = door or Door(pages=tuple(FAMILIES))
     return {
         "theme": theme(),
         "head": page_head(sample_script(load_index())),
         "max_file_size": LIMITS.file_bytes,
         "app_kwargs": {
-            "middleware": [Middleware(BoundedUploads, most=most)],
+            "middleware": [Middleware(Guard, door=door, most_uploads=most)],
             "routes": [Route("/", answer_head, methods=["HEAD"])],
+            "lifespan": kept_clean,
         },
+        "state_session_capacity": SESSIONS,
         "footer_links": ["api", "settings"],
         "ssr_mode": False,
     }

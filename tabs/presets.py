@@ -15,7 +15,7 @@ from bivdiff.errors import BIVDiffError
 from tabs import controls as shared
 from tabs.binding import Values, bind
 from tabs.context import AppContext
-from tabs.failures import telling
+from tabs.failures import refusal, telling
 from tabs.visitors import visitor_of
 
 # What belongs to a clip, and not to the way in which clips are made.
@@ -119,7 +119,7 @@ def apply_preset(
         model = image_model if image_model in models else models[0]
         settings = preset_of(built_in[chosen], task, model, context.family)
     else:
-        raise gr.Error("No preset is chosen. Choose one, or save these settings under a name.", print_exception=False)
+        raise refusal("No preset is chosen. Choose one, or save these settings under a name.")
     updates = [gr.update(value=settings[name]) if name in settings else gr.skip() for name in names]
     return [*updates, _answer("Applied.")]
 

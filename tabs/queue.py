@@ -11,7 +11,7 @@ import gradio as gr
 from bivdiff.errors import BIVDiffError
 from bivdiff.studio.jobs import Job
 from tabs.context import AppContext
-from tabs.failures import sentence
+from tabs.failures import refusal, sentence
 from tabs.visitors import Visitor, visitor_of
 from tabs.widgets.jobs import job_strip
 
@@ -95,10 +95,10 @@ def act(context: AppContext, job: str, action: str, visitor: str) -> dict[str, A
     try:
         found = context.jobs.get(job, who.owner)
     except BIVDiffError as error:
-        raise gr.Error(sentence(error), print_exception=False) from None
+        raise refusal(sentence(error)) from None
     actions: dict[str, Callable[[], None]] = {"cancel": partial(context.jobs.cancel, found)}
     actions |= {name: partial(context.jobs.move, found, by) for name, by in MOVES.items()}
     if action not in actions:
-        raise gr.Error(f"Unknown action '{action}'. Choose one of: {', '.join(actions)}.", print_exception=False)
+        raise refusal(f"Unknown action '{action}'. Choose one of: {', '.join(actions)}.")
     actions[action]()
     return queue_value(context, who)

@@ -9,6 +9,8 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder, is_in_or_equal
 
+from tabs.failures import refusal
+
 NOT_UPLOADED = (
     "Only files that were uploaded to this page are read: neither paths of the server nor addresses are followed. "
     "Upload the file, and send what the upload returns."
@@ -27,7 +29,7 @@ async def _read_inputs(
 ) -> Any:
     """Gradio's own reading of an event's inputs, with its refusals in our words."""
     if not all(map(_is_uploaded, _paths(inputs))):
-        raise gr.Error(NOT_UPLOADED, print_exception=False)
+        raise refusal(NOT_UPLOADED)
     try:
         return await read(event, inputs, state, *others)
     except Exception as error:
@@ -35,7 +37,7 @@ async def _read_inputs(
             now = state[field._id] if state is not None and field._id in state else field
             if not _takes(now, given):
                 told = f"“{now.label}” takes {_wanted(now)}, not {given!r:.60}. Change it and try again."
-                raise gr.Error(told, print_exception=False) from error
+                raise refusal(told) from error
         raise
 
 

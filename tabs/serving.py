@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import ipaddress
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bivdiff.catalog.families import FAMILIES
 from bivdiff.errors import InputError
 from bivdiff.settings import Settings
+from tabs.door import Door, host_name, is_loopback
 
 LOOPBACK = "127.0.0.1"
 
@@ -41,6 +42,11 @@ def build_parser() -> argparse.ArgumentParser:
         "use the next, or the variable, with commas between several (BIVDIFF_AUTH)",
     )  # fmt: skip
     who.add_argument("--auth-file", type=Path, metavar="FILE", help="the same from a file, one USER:PASSWORD a line")
+    who.add_argument(
+        "--allowed-host", action="append", default=[], metavar="NAME",
+        help="another name that the page is called by, as a tunnel or proxy has it; may be repeated. Where it is "
+        "served to this machine alone, no others than this machine's own are answered (BIVDIFF_ALLOWED_HOSTS)",
+    )  # fmt: skip
     who.add_argument("--ssl-certfile", type=Path, metavar="FILE", help="certificate, to serve by https")
     who.add_argument("--ssl-keyfile", type=Path, metavar="FILE", help="its key")
     parser.add_argument("--device", help="auto, cpu, cuda or mps (BIVDIFF_DEVICE, or auto)")
@@ -92,17 +98,29 @@ def accounts(given: argparse.Namespace) -> list[tuple[str, str]]:
 
 def open_to_others(given: argparse.Namespace) -> bool:
     """Whether others than who sits at this machine can reach the page, as far as arguments and environment tell."""
+    return _is_behind_a_proxy(given) or not is_loopback(host_name(_address(given)))
+
+
+def _is_behind_a_proxy(given: argparse.Namespace) -> bool:
+    """Whether requests come by way of a proxy, which says for whom: the owner's, the Hub's, a public link's."""
     shared = given.share or _is_on("GRADIO_SHARE")
-    behind_a_proxy = given.root_path or os.environ.get("GRADIO_ROOT_PATH")
-    return bool(shared or behind_a_proxy or "SPACE_ID" in os.environ or not is_loopback(_address(given)))
+    return bool(shared or given.root_path or os.environ.get("GRADIO_ROOT_PATH") or "SPACE_ID" in os.environ)
 
 
-def is_loopback(name: str) -> bool:
-    """Whether an address is reached from this machine alone."""
-    try:
-        return name == "localhost" or ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False
+def door_of(given: argparse.Namespace) -> Door:
+    """Who may come in, and by which way, as far as arguments and environment tell.
+
+    Where the page is served to this machine alone, it may be called by this machine's names alone: else a page of
+    another name, which is made to lead here, could use it in a visitor's browser.
+    """
+    named = [*given.allowed_host, *os.environ.get("BIVDIFF_ALLOWED_HOSTS", "").split(",")]
+    hosts = tuple(host_name(name.strip()) for name in named if name.strip())
+    others = open_to_others(given)
+    return Door(
+        pages=tuple(FAMILIES), mcp=bool(given.mcp or _is_on("GRADIO_MCP_SERVER")),
+        hosts=None if others and not hosts else (*hosts, host_name(_address(given))),
+        behind_proxy=_is_behind_a_proxy(given), on_space="SPACE_ID" in os.environ,
+    )  # fmt: skip
 
 
 def visitors_settings(settings: Settings, others: bool) -> Settings:

@@ -15,7 +15,7 @@ from tabs.binding import Values, bind
 from tabs.context import AppContext
 from tabs.controls import Controls, SourceNotes
 from tabs.examples import example_of
-from tabs.failures import sentence
+from tabs.failures import refusal, sentence
 from tabs.footage import wire_footage
 from tabs.requests import read_source
 from tabs.widgets.player import preview_value, tile
@@ -195,7 +195,7 @@ NOTHING_SAID = (gr.update(value="", visible=False), gr.update(visible=False))
 
 def _sample(context: AppContext, index: int) -> SampleClip:
     if not isinstance(index, int) or not 0 <= index < len(context.samples):
-        raise gr.Error(f"There are {len(context.samples)} sample clips, numbered from 0.", print_exception=False)
+        raise refusal(f"There are {len(context.samples)} sample clips, numbered from 0.")
     return context.samples[index]
 
 

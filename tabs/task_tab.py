@@ -17,7 +17,7 @@ from tabs.binding import Values, bind
 from tabs.boards import RunBoard
 from tabs.context import AppContext
 from tabs.controls import Controls, ResultView, RunControls
-from tabs.failures import sentence
+from tabs.failures import inform, refusal, sentence
 from tabs.films import wire_films
 from tabs.following import (
     HEARTBEAT,
@@ -100,7 +100,7 @@ def generate(context: AppContext, read: ReadJob, task: str, values: Values) -> I
     def submitted(owner: str) -> Job[RunBoard]:
         submission = read(context, values)
         if not submission.request.prompt.strip():
-            gr.Info(NO_PROMPT, duration=12)
+            inform(NO_PROMPT, 12)
         return submit(context, task, submission, owner)
 
     yield from submit_and_follow(context, place_of(task), submitted, values.get("visitor", ""))
@@ -136,7 +136,7 @@ def generate_files(context: AppContext, read: ReadJob, task: str, values: Values
         record = record_of(board.result, submission.fps, board.scores)
         yield bridged, framewise, list(files.values()) or None, gif, pngs, record
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
-        raise gr.Error(sentence(error), print_exception=False) from None
+        raise refusal(sentence(error)) from None
     finally:
         if queued is not None:
             context.jobs.cancel(queued)

@@ -1,43 +1,217 @@
-"""The bound on all uploads together; Gradio itself bounds each of them, and deletes them after a day."""
+"""What visitors send: how much of it there may be, counted as it arrives, and how long it is kept."""
 
 from __future__ import annotations
 
+import logging
 import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from gradio.utils import get_upload_folder
-from starlette.concurrency import run_in_threadpool
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+import gradio as gr
+from gradio.data_classes import FileData
+from gradio.utils import NamedString, get_upload_folder
+from gradio_client import utils as client_utils
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.formparsers import MultiPartException
+
+from tabs.failures import refusal
+
+KEPT_SECONDS = 24 * 3600.0
+SWEEP_SECONDS = 3600.0
+MOST_FILES = 8  # of one request: a field of the page takes one
+MEASURED_SECONDS = 10.0  # after which the folder is looked through again, although something is on its way
+FIELD = b"files"
 
 FULL = (
     "The studio has no room for more uploads now. They are deleted within a day: try again later, or use a sample clip."
     " The owner can give them more room with BIVDIFF_UPLOADS_SIZE."
 )
+TOO_MANY = f"One upload may hold {MOST_FILES} files. Send them one after the other."
+WRONG_FIELD = "An upload holds files only, each in a field named “files”. Send it so, as multipart/form-data."
+
+_log = logging.getLogger(__name__)
 
 
-class BoundedUploads:
-    """Middleware that refuses an upload where the folder of them, with it, would be larger than `most` bytes."""
+def own_folder() -> None:
+    """Let uploads lie in a folder of the studio's own, unless the environment names one."""
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(tempfile.gettempdir()) / f"bivdiff-uploads-{os.getuid()}"))
+    Path(get_upload_folder()).mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        self._app, self._most = app, most
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what is no upload, or fits."""
-        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"].rstrip("/").endswith("/upload"):
-            coming = int(dict(scope["headers"]).get(b"content-length", b"0"))
-            if await run_in_threadpool(bytes_in, Path(get_upload_folder())) + coming > self._most:
-                await PlainTextResponse(FULL, status_code=507)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+def leave_no_empty_files() -> None:
+    """Let a file field hand over the path of what was sent, without the empty file that Gradio makes at each use."""
+    # Gradio documents no door to this, so this method of Gradio 6.31 is replaced, which a test holds to be what it was.
+    setattr(gr.File, "_process_single_file", _hand_over)  # noqa: B010 - its type has another name for the file
+
+
+def _hand_over(field: gr.File, sent: FileData) -> NamedString:
+    if field.file_types and not client_utils.is_valid_file(sent.path, field.file_types):
+        raise refusal(f"This is not one of these kinds: {field.file_types}.")
+    return NamedString(sent.path)  # type: ignore[no-untyped-call]
+
+
+class Room:
+    """How much may lie in the folder of uploads, what is on its way there included.
+
+    Args:
+        most: bytes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._kept, self._measured = 0, -MEASURED_SECONDS
+        self._coming: dict[object, int] = {}
+
+    def enter(self, upload: object) -> None:
+        """Begin an upload; looks through the folder, so call it where that may take a moment."""
+        with self._lock:
+            known = self._coming and time.monotonic() - self._measured < MEASURED_SECONDS
+        # What is on its way lies in the folder already.
+        lying = 0 if known else bytes_in(Path(get_upload_folder()))
+        with self._lock:
+            if not known:
+                self._kept = max(lying - sum(self._coming.values()), 0)
+                self._measured = time.monotonic()
+            self._coming[upload] = 0
+
+    def takes(self, upload: object, count: int) -> bool:
+        """Note that so many more bytes of an upload have come, unless there is no room for them."""
+        with self._lock:
+            if not self._fits(count):
+                return False
+            self._coming[upload] += count
+            return True
+
+    def holds(self, count: int) -> bool:
+        """Whether there is room for so many more bytes."""
+        with self._lock:
+            return self._fits(count)
+
+    def _fits(self, count: int) -> bool:
+        return self._kept + sum(self._coming.values()) + count <= self._most
+
+    def leave(self, upload: object) -> None:
+        """End an upload, however it ended; what came of it counts until the folder is looked through again."""
+        with self._lock:
+            self._kept += self._coming.pop(upload)
+
+
+class Parts:
+    """Looks at the parts of an upload as they arrive; Gradio itself writes them.
+
+    Args:
+        content_type: of the request.
+    """
+
+    def __init__(self, content_type: bytes) -> None:
+        kind, options = parse_options_header(content_type)
+        boundary = options.get(b"boundary", b"")
+        self._files = 0
+        self._header = b""
+        self._value = b""
+        self._named = False
+        self._parser = (
+            MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin, "on_header_field": self._field, "on_header_value": self._add,
+                    "on_header_end": self._read, "on_headers_finished": self._check,
+                },
+            )
+            if kind == b"multipart/form-data" and boundary
+            else None
+        )  # fmt: skip
+
+    def look(self, data: bytes) -> None:
+        """Look at what has come.
+
+        Raises:
+            MultiPartException: it is no upload, holds another field, or too many files; Gradio removes what it wrote.
+        """
+        if self._parser is None:
+            raise MultiPartException(WRONG_FIELD)
+        try:
+            self._parser.write(data)
+        except ValueError as error:  # what the parser raises is one
+            if isinstance(error, MultiPartException):
+                raise
+            raise MultiPartException(WRONG_FIELD) from error
+
+    def _begin(self) -> None:
+        self._header = self._value = b""
+        self._named = False
+
+    def _field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _add(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _read(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            options = parse_options_header(self._value)[1]
+            self._named = options.get(b"name") == FIELD and b"filename" in options
+        self._header = self._value = b""
+
+    def _check(self) -> None:
+        self._files += 1
+        if not self._named:
+            raise MultiPartException(WRONG_FIELD)
+        if self._files > MOST_FILES:
+            raise MultiPartException(TOO_MANY)
 
 
 def bytes_in(folder: Path) -> int:
     """What the files in a folder and below it take."""
     found = 0
+    for path in _files_in(folder):
+        with suppress(OSError):  # deleted meanwhile
+            found += path.stat().st_size
+    return found
+
+
+def sweep(folder: Path, seconds: float = KEPT_SECONDS) -> None:
+    """Delete what has lain in the folder of uploads for so long, whatever made it, and folders that became empty."""
+    before = time.time() - seconds
+    for path in _files_in(folder):
+        with suppress(OSError):
+            if path.lstat().st_mtime < before:
+                path.unlink()
+    for parent, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):  # it is not empty
+            if Path(parent) != folder and Path(parent).stat().st_mtime < before:
+                Path(parent).rmdir()
+
+
+class Sweeping:
+    """Sweeps the folder of uploads at once, and every hour until its end."""
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="bivdiff-sweeping", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Sweep no more."""
+        self._ended.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                sweep(Path(get_upload_folder()))
+            except OSError:
+                _log.exception("The folder of uploads could not be swept.")
+            if self._ended.wait(SWEEP_SECONDS):
+                return
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
     for parent, _, names in os.walk(folder):
         for name in names:
-            with suppress(OSError):  # deleted meanwhile
-                found += (Path(parent) / name).stat().st_size
-    return found
+            yield Path(parent) / name

@@ -9,7 +9,7 @@ import gradio as gr
 
 from bivdiff.errors import InputError
 from tabs.binding import Values
-from tabs.failures import telling
+from tabs.failures import inform, telling, warn
 from tabs.history.details import deletion_unasked, details_of, request_of
 from tabs.history.listing import listed
 from tabs.history.view import HistoryPage, HistoryView, owner_of
@@ -33,7 +33,7 @@ def adopt(page: HistoryPage, values: Values, file: str | None) -> HistoryView:
 def again(page: HistoryPage, values: Values) -> HistoryView:
     """Run exactly the stored request of the chosen run once more."""
     run = page.context.runs.get(values.get("run_id") or "", owner_of(values))
-    gr.Info(page.rerun(run.id, values.get("visitor") or ""), duration=8)
+    inform(page.rerun(run.id, values.get("visitor") or ""), 8)
     return HistoryView(**listed(page, values))
 
 
@@ -74,11 +74,11 @@ def restore(page: HistoryPage, run_id: str, visitor: str) -> list[Any]:
     if request is None:
         updates["restored"] = gr.update(value="")
     if warning := wanted_models(run):
-        gr.Warning(warning, duration=15)
+        warn(warning, 15)
     if unshown:
         trouble += f" The tab cannot show all of this run: {'; '.join(unshown)}. “Run again” uses exactly what it used."
     if trouble:
-        gr.Warning(f"Restored, but not all of it. {trouble.strip()}", duration=15)
+        warn(f"Restored, but not all of it. {trouble.strip()}", 15)
     else:
-        gr.Info("The settings and pictures of that run are in this tab.", duration=6)
+        inform("The settings and pictures of that run are in this tab.")
     return fill(page.task_tabs, tab, updates)

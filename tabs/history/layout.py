@@ -149,7 +149,8 @@ def _wire_details(page: HistoryPage, inputs: shared.Controls, drop: gr.File, sho
     dropped = drop.upload(
         bind(partial(adopt, page), inputs, "file"), [*given, drop], outputs, api_name="history_adopt", **SLOW
     )
-    dropped.then(lambda: None, None, drop, **QUICK, **PRIVATE)
+    for ended in (dropped.success, dropped.failure):  # the page leaves out what comes `then` after a refusal
+        ended(lambda: None, None, drop, **QUICK, **PRIVATE)
     dropped.success(**reveal)
     restarted = shown.again.click(bind(partial(again, page), inputs), given, outputs, **SLOW, **PRIVATE)
     look_again = f"(visitor) => window.bdLookAgain(visitor, '{LOOK_AGAIN}')"

@@ -1,0 +1,73 @@
+"""Who may come in, and by which way: the addresses that are served, and the names that the studio is called by."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+NAME = r"[A-Za-z0-9_-]+"
+API = "/gradio_api"
+UPLOAD = f"{API}/upload"
+FILE = f"{API}/file="
+ACTIONS = rf"{API}/(queue/join|run/{NAME}|call/(v2/)?{NAME})"
+READ = (
+    "/", "/config/?", r"/theme\.css", r"/(static|assets|svelte)/.+", r"/favicon\.ico", r"/robots\.txt",
+    r"/manifest\.json", f"/pwa_icon(/{NAME})?", "/logout", f"{API}/login_check/?", f"{API}/info/?",
+    f"{API}/startup-events", f"{API}/heartbeat/{NAME}", f"{API}/queue/data", f"{API}/call/(v2/)?{NAME}/{NAME}",
+    f"{API}/upload_progress", f"{FILE}.+",
+)  # fmt: skip
+"""Paths that are read, relative to the root: what the page calls, what clients do, and no others."""
+
+WRITTEN = ("/login/?", f"{UPLOAD}/?", f"{ACTIONS}/?", f"{API}/(cancel|reset)/?")
+MCP = f"{API}/mcp(/.*)?"
+
+
+@dataclass(frozen=True)
+class Door:
+    """Who may come in, and by which way.
+
+    Attributes:
+        pages: names of the pages beside the front page.
+        mcp: whether the actions are served as tools too.
+        hosts: names that the studio may be called by, beside those of this machine alone; None allows any.
+        behind_proxy: whether a proxy says who asks, and for whom.
+        on_space: whether the Hugging Face Hub shows the page in a frame.
+    """
+
+    pages: tuple[str, ...] = ()
+    mcp: bool = False
+    hosts: tuple[str, ...] | None = ()
+    behind_proxy: bool = False
+    on_space: bool = False
+
+    def serves(self, method: str, path: str) -> bool:
+        """Whether there is anything at a path."""
+        if self.mcp and re.fullmatch(MCP, path):
+            return True
+        if method in ("GET", "HEAD"):
+            return any(re.fullmatch(each, path) for each in (*READ, *(f"/{re.escape(name)}/?" for name in self.pages)))
+        return method == "POST" and any(re.fullmatch(each, path) for each in WRITTEN)
+
+    def knows(self, host: str) -> bool:
+        """Whether the studio may be called by a host, with or without a port."""
+        return self.hosts is None or is_loopback(host_name(host)) or host_name(host) in self.hosts
+
+    def lets_in(self, origin: str, host: str) -> bool:
+        """Whether pages of an origin may use the studio at a host: its own may, and those of a name that is allowed."""
+        place = origin.partition("://")[2].lower()
+        return self.hosts is None or place == host.lower() or host_name(place) in self.hosts
+
+
+def host_name(place: str) -> str:
+    """The name in a host or an origin, without scheme, port and brackets."""
+    place = place.rpartition("://")[2].lower()
+    return place[1:].partition("]")[0] if place.startswith("[") else place.partition(":")[0].rstrip(".")
+
+
+def is_loopback(name: str) -> bool:
+    """Whether an address is reached from this machine alone."""
+    try:
+        return name == "localhost" or ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,261 @@
+"""The guard in front of the page: which requests come through, how large they may be, and what a browser may do here.
+
+It is one middleware, so that a new field or route of the page is held to the same. Not here: how uploads are counted
+and for how long they are kept (see uploads).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+from dataclasses import dataclass, field
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tabs import uploads
+from tabs.door import ACTIONS, API, FILE, UPLOAD, Door, host_name
+
+MOST_BODY = 16 * 2**20  # bytes of a request that is no upload: a painted mask is the largest part of one
+MOST_BODIES = 16 * MOST_BODY  # of all that are being read: they are in memory
+DRAINED = 64 * 2**20  # bytes of a refused request that are still read, so that its sender gets to read why
+
+NOT_SERVED = "There is nothing at this address. The page is at “/”, and its foot lists what programs may call."
+STRANGE_HOST = (
+    "This studio is served to this machine alone, and “{}” is another name. Open it as localhost, or let the owner "
+    "start it with --allowed-host {}."
+)
+STRANGE_ORIGIN = (
+    "This request comes from a page of “{}”, which may not use this studio. Open the studio itself, or let the owner "
+    "start it with --allowed-host {}."
+)
+TOO_LARGE = f"A request may have {MOST_BODY // 2**20} MB, and this one has more. Send files by the upload instead."
+BUSY = "The studio is reading too many large requests now. Try again in a while."
+CUT_OFF = "The upload was cut off. Send it again."
+UNREADABLE = (
+    "This request cannot be read: it names an action, a parameter or a session that is not there, or lacks one. "
+    "“gradio_api/info” lists the actions with their parameters."
+)
+DISK_FULL = "The studio's disk is full. Nothing of yours is lost; try again later, or tell the owner to make room."
+FAILED = "Something failed that should not have. Nothing of yours is lost; try again, or look into the server's log."
+
+# Gradio's page has inline scripts and styles, and makes functions of the widgets' scripts; all else is of this origin.
+CONTENT = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
+    "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
+)
+OF_A_SPACE = " https://huggingface.co https://*.huggingface.co"
+# A visitor's file that is opened by itself runs nothing, and is no page of this origin.
+CONTENT_OF_FILES = "default-src 'none'; media-src 'self'; img-src 'self'; style-src 'unsafe-inline'; sandbox"
+
+OF_A_PROXY = (b"x-forwarded-host", b"x-gradio-server")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _Visit:
+    """A request on its way through.
+
+    Attributes:
+        refused: the answer that stands instead of what the page would say, once there is one.
+        answered: whether an answer has begun.
+        over: whether all of the request has been read, or its sender is gone.
+    """
+
+    refused: Response | None = None
+    answered: bool = False
+    over: bool = False
+    size: int = 0
+    parts: uploads.Parts | None = field(default=None, repr=False)
+
+
+class Guard:
+    """The middleware.
+
+    Args:
+        app: what it stands in front of.
+        door: who may come in, and by which way.
+        most_uploads: bytes that uploads may take together.
+    """
+
+    def __init__(self, app: ASGIApp, door: Door, most_uploads: int) -> None:
+        self._app, self._door = app, door
+        self._room = uploads.Room(most_uploads)
+        self._bodies = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it with a sentence."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._app(scope, receive, send)
+            return
+        path = path_of(scope)
+        dressed = self._dressed(send, path)
+        if refused := self._refusal(scope, path):
+            await refused(scope, receive, dressed)
+            return
+        if not self._door.behind_proxy:
+            scope["headers"] = [
+                (name, value)
+                for name, value in scope["headers"]
+                if name not in (b"x-forwarded-host", b"x-gradio-server")
+            ]
+        visit = _Visit()
+        if scope["method"] == "POST" and path.rstrip("/") == UPLOAD:
+            await self._upload(visit, scope, receive, dressed)
+        elif scope["method"] == "POST":
+            await self._post(visit, scope, receive, dressed)
+        else:
+            await self._pass_on(visit, scope, receive, dressed)
+
+    def _refusal(self, scope: Scope, path: str) -> Response | None:
+        """Why a request may not come in, by its head alone."""
+        headers = Headers(scope=scope)
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if not self._door.knows(host):
+            return _sentence(403, STRANGE_HOST.format(shown(host), shown(host_name(host))))
+        if origin is not None and not self._door.lets_in(origin, host):
+            return _sentence(403, STRANGE_ORIGIN.format(shown(origin), shown(host_name(origin))))
+        return None if self._door.serves(scope["method"], path) else _sentence(404, NOT_SERVED)
+
+    # What is sent
+
+    async def _upload(self, visit: _Visit, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass an upload on as long as there is room for it."""
+        headers = Headers(scope=scope)
+        visit.parts = uploads.Parts(headers.get("content-type", "").encode("latin-1"))
+        await run_in_threadpool(self._room.enter, visit)
+
+        def look(data: bytes) -> None:
+            if not self._room.takes(visit, len(data)):
+                visit.refused = _sentence(507, uploads.FULL)
+                raise MultiPartException(uploads.FULL)
+            try:
+                visit.parts.look(data)  # type: ignore[union-attr]
+            except MultiPartException as error:
+                visit.refused = _sentence(422, error.message)
+                raise
+
+        async def coming() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                visit.over = True
+                raise MultiPartException(CUT_OFF)  # of all that may end it, Gradio cleans up after this alone
+            visit.over = not message.get("more_body", False)
+            look(message.get("body", b""))
+            return message
+
+        try:
+            said = headers.get("content-length", "")
+            if said.isdecimal() and not self._room.holds(int(said)):
+                visit.refused = _sentence(507, uploads.FULL)
+                await self._answer(visit, scope, receive, send)
+            else:
+                await self._pass_on(visit, scope, coming, send, receive)
+        finally:
+            self._room.leave(visit)
+
+    async def _post(self, visit: _Visit, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what is no upload as long as it is small."""
+
+        async def coming() -> Message:
+            message = await receive()
+            if message["type"] == "http.request":
+                visit.over = not message.get("more_body", False)
+                size = len(message.get("body", b""))
+                visit.size += size
+                self._bodies += size
+                if visit.size > MOST_BODY:
+                    visit.refused = _sentence(413, TOO_LARGE)
+                elif self._bodies > MOST_BODIES:
+                    visit.refused = _sentence(503, BUSY)
+                if visit.refused is not None:
+                    raise HTTPException(visit.refused.status_code)
+            else:
+                visit.over = True
+            return message
+
+        try:
+            await self._pass_on(visit, scope, coming, send, receive)
+        finally:
+            self._bodies -= visit.size
+
+    async def _pass_on(
+        self, visit: _Visit, scope: Scope, receive: Receive, send: Send, rest: Receive | None = None
+    ) -> None:
+        """Let the page answer, but for what was refused meanwhile or fails there."""
+
+        async def answering(message: Message) -> None:
+            if visit.refused is None:
+                visit.answered = True
+                await send(message)
+
+        try:
+            await self._app(scope, receive, answering)
+        except Exception as error:
+            if visit.answered:
+                raise
+            if visit.refused is None:
+                visit.refused = _answer_to(error, path_of(scope))
+        if visit.refused is not None and not visit.answered:
+            await self._answer(visit, scope, rest or receive, send)
+
+    async def _answer(self, visit: _Visit, scope: Scope, receive: Receive, send: Send) -> None:
+        """Say why a request is refused, once its sender has come to an end."""
+        drained = 0
+        while not visit.over and drained < DRAINED:
+            message = await receive()
+            visit.over = message["type"] == "http.disconnect" or not message.get("more_body", False)
+            drained += len(message.get("body", b""))
+        if visit.refused is not None:
+            await visit.refused(scope, receive, send)
+
+    def _dressed(self, send: Send, path: str) -> Send:
+        """`send` with the headers that say what a browser may do with an answer."""
+        content = CONTENT + OF_A_SPACE * self._door.on_space
+        if path.startswith(FILE):
+            content = CONTENT_OF_FILES
+
+        async def dressed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["Content-Security-Policy"] = content
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Referrer-Policy"] = "same-origin"
+            await send(message)
+
+        return dressed
+
+
+def path_of(scope: Scope) -> str:
+    """The path of a request, relative to where a proxy has the page."""
+    path, root = scope["path"], scope.get("root_path", "").rstrip("/")
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
+def shown(text: str) -> str:
+    """What somebody sent, so that it can be repeated in a sentence."""
+    return re.sub(r"[^A-Za-z0-9.:/_-]", "?", text)[:100] or "(none)"
+
+
+def _sentence(status: int, text: str) -> Response:
+    return PlainTextResponse(text, status_code=status)
+
+
+def _answer_to(error: Exception, path: str) -> Response:
+    """What to answer where the page fails before it can say why itself."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        _log.error("The disk is full.", exc_info=error)
+        return _sentence(507, DISK_FULL)
+    if re.fullmatch(f"({ACTIONS}|{API}/(cancel|reset)|{UPLOAD}|/login)/?", path) and not isinstance(error, OSError):
+        _log.info("A request could not be read: %s", repr(error)[:200])
+        return _sentence(422, UNREADABLE)
+    _log.error("A request failed unexpectedly.", exc_info=error)
+    return _sentence(500, FAILED)

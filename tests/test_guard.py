@@ -1,0 +1,433 @@
+"""The guard in front of the page: what comes through, how much of it, and what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import inspect
+import json
+import os
+import socket
+import threading
+import time
+from collections import ChainMap
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import gradio as gr
+import httpx
+import psutil
+import pytest
+from fake_run import FakeRun, fake_context
+from gradio.state_holder import SessionState
+
+from bivdiff.settings import Settings
+from tabs import guard, serving, uploads
+from tabs.door import Door
+from tabs.page import build_page, launch_options
+
+BOUND = 50_000  # bytes that uploads may take here
+PATIENCE = 60  # seconds after which a wait that never ends fails its test
+BOUNDARY = b"strangers"
+
+
+def until(condition) -> None:
+    """Wait until something holds."""
+    ended = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < ended, "it never came to hold"
+        threading.Event().wait(0.02)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("uploads")
+
+
+@pytest.fixture(scope="module")
+def address(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(folder))
+        page = build_page(fake_context(FakeRun()))
+        options = launch_options(replace(Settings(), uploads_size=f"{BOUND}"))
+        _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **options)
+        yield url
+        page.close()
+
+
+@pytest.fixture(autouse=True)
+def _empty(folder):
+    yield
+    until(lambda: not files(folder) or not [path.unlink(missing_ok=True) for path in files(folder)])
+    # Nothing is on its way: what lies there is counted anew.
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def part(size: int, field: str = "files", name: str | None = "clip.mp4", fill: bytes = b"x") -> bytes:
+    said = f'form-data; name="{field}"' + ("" if name is None else f'; filename="{name}"')
+    return b"--" + BOUNDARY + f"\r\nContent-Disposition: {said}\r\n\r\n".encode() + fill * size + b"\r\n"
+
+
+def body(*parts: bytes) -> bytes:
+    return b"".join(parts) + b"--" + BOUNDARY + b"--\r\n"
+
+
+class Sending:
+    """An upload in pieces, without a length, as no browser sends it."""
+
+    def __init__(self, address: str, path: str = "/gradio_api/upload") -> None:
+        place = urlsplit(address)
+        self._socket = socket.create_connection((place.hostname, place.port), timeout=PATIENCE)
+        kind = f"multipart/form-data; boundary={BOUNDARY.decode()}"
+        head = f"POST {path} HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n"
+        self._socket.sendall(f"{head}Connection: close\r\n\r\n".encode())
+
+    def send(self, data: bytes) -> Sending:
+        self._socket.sendall(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        return self
+
+    def end(self) -> tuple[int, str]:
+        """Come to an end; returns the answer's status and text."""
+        self._socket.sendall(b"0\r\n\r\n")
+        answer = b""
+        with self._socket:
+            while data := self._socket.recv(2**16):
+                answer += data
+        head, _, text = answer.decode().partition("\r\n\r\n")
+        return int(head.split()[1]), text
+
+    def cut_off(self) -> None:
+        self._socket.close()
+
+
+# What is uploaded
+
+
+def test_an_upload_that_does_not_say_its_size_is_counted_as_it_comes(address, folder):
+    assert Sending(address).send(body(part(30_000))).end()[0] == 200
+    status, text = Sending(address).send(part(10_000)[:-2]).send(b"y" * 20_000).send(body(b"\r\n")).end()
+    assert (status, "no room for more uploads" in text) == (507, True)
+    assert [path.stat().st_size for path in files(folder)] == [30_000]  # and nothing is left of the other
+
+
+def test_uploads_side_by_side_share_the_room(address, folder):
+    sending = [Sending(address).send(part(24_000, fill=fill)[:-2]) for fill in (b"a", b"b", b"c")]
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda each: each.send(b"z" * 6_000).send(body(b"\r\n")).end(), sending))
+    statuses = sorted(status for status, _ in answers)
+    assert statuses[0] == 200
+    assert statuses[1:].count(507) >= 1
+    assert sum(path.stat().st_size for path in files(folder)) <= BOUND
+    assert len(files(folder)) == statuses.count(200)
+
+
+def test_a_request_holds_few_files(address, folder):
+    few = body(*[part(1, fill=bytes([65 + number])) for number in range(uploads.MOST_FILES)])
+    assert Sending(address).send(few).end()[0] == 200
+    assert len(files(folder)) == uploads.MOST_FILES
+    status, text = Sending(address).send(body(*[part(1, name=f"{number}.mp4") for number in range(200)])).end()
+    assert (status, text) == (422, uploads.TOO_MANY)
+    assert len(files(folder)) == uploads.MOST_FILES
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (body(part(100, field="other")), "a field named “files”"),
+        (body(part(100), part(100, field="files", name=None)), "a field named “files”"),
+        (body(part(100), part(5, field="upload_id", name=None)), "a field named “files”"),
+        (b"no multipart at all", "multipart/form-data"),
+        (part(100).replace(b"\r\n\r\n", b"\r\n" + b"X-Long: " + b"y" * 20_000 + b"\r\n\r\n"), "multipart/form-data"),
+    ],
+)
+def test_an_upload_that_is_none_is_told_and_leaves_nothing(address, folder, sent, words):
+    status, text = Sending(address).send(sent).end()
+    assert status == 422, text
+    assert words in text
+    assert files(folder) == []
+
+
+def test_an_upload_that_is_cut_off_leaves_nothing(address, folder):
+    sending = Sending(address).send(part(20_000)[:-2])
+    until(lambda: files(folder))
+    sending.cut_off()
+    until(lambda: not files(folder))
+
+
+def test_a_large_upload_is_refused_before_it_comes_and_its_sender_reads_why(address):
+    answer = httpx.post(f"{address}gradio_api/upload", files={"files": ("a.mp4", bytes(3_000_000))}, timeout=PATIENCE)
+    assert (answer.status_code, "no room" in answer.text) == (507, True)
+
+
+def test_what_old_processes_left_is_swept_by_its_age_whatever_made_it(tmp_path):
+    young, old = (tmp_path / name for name in ("tmpyoung", "tmpold"))
+    deep = tmp_path / "0123abcd" / "clip.mp4"
+    deep.parent.mkdir()
+    for path in (young, old, deep):
+        path.write_bytes(b"x")
+    for path in (old, deep, deep.parent):
+        os.utime(path, (0, 0))
+    uploads.sweep(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["tmpyoung"]
+    uploads.sweep(tmp_path)  # the folder was changed when its file left
+    assert uploads.bytes_in(tmp_path) == 1
+
+
+def test_the_folder_is_swept_when_the_server_starts_and_while_it_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(uploads, "SWEEP_SECONDS", 0.05)
+
+    def abandon(name: str) -> Path:
+        path = tmp_path / name
+        path.write_bytes(b"x")
+        os.utime(path, (0, 0))
+        return path
+
+    first = abandon("tmpfirst")
+    sweeping = uploads.Sweeping()
+    until(lambda: not first.exists())
+    second = abandon("tmpsecond")
+    until(lambda: not second.exists())
+    sweeping.end()
+
+
+@pytest.mark.usefixtures("address")
+def test_a_file_field_makes_no_empty_files(folder):
+    field = gr.File(file_types=[".mp4"])
+    (folder / "clip.mp4").write_bytes(b"x")
+    given = field.preprocess(field.data_model(path=str(folder / "clip.mp4")))
+    assert given == str(folder / "clip.mp4")
+    assert [path.name for path in files(folder)] == ["clip.mp4"]
+    with pytest.raises(gr.Error):
+        field.preprocess(field.data_model(path=str(folder / "clip.txt")))
+
+
+# Which addresses are served
+
+
+SHUT = (
+    ("POST", "gradio_api/process_recording"), ("GET", "gradio_api/deep_link?session_hash=a"), ("GET", "monitoring"),
+    ("GET", "monitoring/summary"), ("GET", "gradio_api/vibe-code"), ("POST", "gradio_api/vibe-edit"),
+    ("GET", "gradio_api/openapi.json"), ("GET", "docs"), ("GET", "redoc"), ("GET", "openapi.json"),
+    ("GET", "gradio_api/token"), ("GET", "gradio_api/app_id"), ("GET", "gradio_api/dev/reload"),
+    ("POST", "gradio_api/component_server"), ("GET", "gradio_api/proxy=https://a.hf.space/"),
+    ("POST", "gradio_api/stream/a"), ("GET", "gradio_api/runs"), ("POST", "gradio_api/run-history/connect"),
+    ("GET", "gradio_api/queue/status"), ("GET", "custom_component/a/client/component/b"), ("PUT", ""),
+    ("GET", "gradio_api/profiling/traces"), ("POST", "gradio_api/api/control"), ("GET", "gradio_api/file/etc/passwd"),
+    ("GET", "GRADIO_API/deep_link"), ("GET", "gradio_api%2Fdeep_link"), ("GET", "/gradio_api/deep_link"),
+    ("POST", "gradio_api/process_recording/"), ("GET", "gradio_api/../gradio_api/deep_link"),
+    ("GET", "gradio_api/mcp/schema"), ("DELETE", "gradio_api/upload"), ("POST", "gradio_api/upload/../monitoring"),
+)  # fmt: skip
+
+
+def test_what_the_page_has_no_use_for_is_not_there(address):
+    with httpx.Client(timeout=PATIENCE) as client:
+        for method, path in SHUT:
+            answer = client.request(method, address + path)
+            assert answer.status_code == 404, path
+            assert answer.text == guard.NOT_SERVED, path
+
+
+def test_a_socket_of_another_kind_is_not_opened():
+    opened = []
+
+    async def app(*_: object) -> None:
+        opened.append(True)
+
+    asyncio.run(guard.Guard(app, Door(), BOUND)({"type": "websocket", "path": "/"}, None, None))
+    assert opened == []
+
+
+# By which name it is called
+
+
+def ask(door: Door, app=None, method: str = "GET", path: str = "/", sent: bytes = b"", **headers: str):
+    """The answer of a guard in front of a small app: its status, headers and text, and the head that came through."""
+    came, answer = [], {"text": b""}
+    head = {"host": "localhost:7860", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    pieces = [sent[start : start + 2**16] for start in range(0, len(sent), 2**16)] or [b""]
+
+    async def usual(scope, receive, send) -> None:
+        came.append({name.decode(): value.decode() for name, value in scope["headers"]})
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"through"})
+
+    async def receive():
+        return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+
+    async def send(message) -> None:
+        if message["type"] == "http.response.start":
+            answer.update(status=message["status"], headers=dict(message["headers"]))
+        else:
+            answer["text"] += message.get("body", b"")
+
+    scope = {
+        "type": "http", "method": method, "path": path, "root_path": "", "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in head.items()],
+    }  # fmt: skip
+    asyncio.run(guard.Guard(app or usual, door, BOUND)(scope, receive, send))
+    return answer["status"], answer["headers"], answer["text"].decode(), came
+
+
+OWN, NAMED, ANY = Door(), Door(hosts=("studio.example",)), Door(hosts=None)
+
+
+@pytest.mark.parametrize(
+    ("door", "host", "origin", "status"),
+    [
+        (OWN, "localhost:7860", None, 200),
+        (OWN, "127.0.0.1:7860", "http://127.0.0.1:7860", 200),
+        (OWN, "127.0.0.9", "http://127.0.0.9", 200),
+        (OWN, "[::1]:7860", "http://[::1]:7860", 200),
+        (OWN, "LOCALHOST:7860", "http://localhost:7860", 200),
+        (OWN, "evil.example:7860", None, 403),
+        (OWN, "evil.example:7860", "http://evil.example:7860", 403),
+        (OWN, "localhost.evil.example", None, 403),
+        (OWN, "127.0.0.1.evil.example", None, 403),
+        (OWN, "", None, 403),
+        (OWN, "localhost:7860", "http://evil.example", 403),
+        (OWN, "localhost:7860", "http://localhost:3000", 403),
+        (OWN, "localhost:7860", "http://localhost:7860@evil.example", 403),
+        (OWN, "localhost:7860", "null", 403),
+        (NAMED, "studio.example", "https://studio.example", 200),
+        (NAMED, "studio.example.", None, 200),
+        (NAMED, "localhost:7860", "https://studio.example", 200),
+        (NAMED, "evil.example", None, 403),
+        (ANY, "evil.example", "http://evil.example", 200),
+        (ANY, "studio.example", "http://elsewhere.example", 200),
+    ],
+)
+def test_on_ones_own_machine_no_other_name_and_no_other_page_is_served(door, host, origin, status):
+    headers = {"host": host, **({} if origin is None else {"origin": origin})}
+    for method, path in (("GET", "/config"), ("POST", "/gradio_api/run/predict")):
+        found, _, text, came = ask(door, method=method, path=path, **headers)
+        assert found == status, text
+        assert bool(came) is (status == 200)
+        assert status == 200 or "--allowed-host" in text
+
+
+def test_the_arguments_say_by_which_names_it_is_called(monkeypatch):
+    for name in ("SPACE_ID", "GRADIO_SERVER_NAME", "GRADIO_ROOT_PATH", "GRADIO_SHARE", "BIVDIFF_ALLOWED_HOSTS"):
+        monkeypatch.delenv(name, raising=False)
+
+    def door(*arguments: str) -> Door:
+        return serving.door_of(serving.build_parser().parse_args(arguments))
+
+    assert not door().knows("studio.example")
+    assert door("--allowed-host", "studio.example").knows("studio.example:443")
+    assert door("--server-name", "0.0.0.0").hosts is None  # noqa: S104 - nothing is bound to it
+    assert not door("--server-name", "0.0.0.0", "--allowed-host", "a.example").knows("b.example")  # noqa: S104
+    monkeypatch.setenv("BIVDIFF_ALLOWED_HOSTS", "a.example, b.example")
+    assert all(door().knows(name) for name in ("a.example", "b.example", "localhost"))
+    monkeypatch.setenv("SPACE_ID", "ada/studio")
+    assert door().on_space
+    assert door().behind_proxy
+
+
+def test_the_name_that_a_proxy_says_counts_only_behind_one():
+    said = {"x_forwarded_host": "evil.example", "x_gradio_server": "http://evil.example", "x_other": "1"}
+    assert set(ask(OWN, **said)[3][0]) == {"host", "x-other"}
+    assert ask(Door(behind_proxy=True), **said)[3][0]["x-forwarded-host"] == "evil.example"
+
+
+# What a browser may do, and what is said where a request cannot be read
+
+
+def test_every_answer_says_what_a_browser_may_do_with_it(address):
+    for path in ("", "config", "nowhere", "gradio_api/info", "theme.css", "gradio_api/file=/etc/passwd"):
+        headers = httpx.get(address + path, timeout=PATIENCE).headers
+        assert headers["x-content-type-options"] == "nosniff", path
+        assert headers["referrer-policy"] == "same-origin", path
+        content = headers["content-security-policy"]
+        assert "http" not in content, path
+        assert ("sandbox" in content) is ("file=" in path), path
+    framed = ask(Door(on_space=True))[1][b"content-security-policy"].decode()
+    assert "frame-ancestors 'self' https://huggingface.co" in framed
+
+
+def test_a_request_is_bounded_and_says_so(monkeypatch):
+    monkeypatch.setattr(guard, "MOST_BODY", 100_000)
+    path = "/gradio_api/queue/join"
+    assert ask(OWN, method="POST", path=path, sent=bytes(90_000))[0] == 200
+    status, _, text, _ = ask(OWN, method="POST", path=path, sent=bytes(200_000))
+    assert (status, text) == (413, guard.TOO_LARGE)
+    monkeypatch.setattr(guard, "MOST_BODIES", 50_000)
+    assert ask(OWN, method="POST", path=path, sent=bytes(90_000))[0] == 503
+
+
+def test_a_disk_that_is_full_is_told():
+    async def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    status, _, text, _ = ask(OWN, full, "POST", "/gradio_api/run/predict")
+    assert (status, text) == (507, guard.DISK_FULL)
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("call/v2/nowhere", {}),
+        ("call/nowhere", {"data": []}),
+        ("call/v2/control", {"smell": 1}),
+        ("call/v2/history_delete", {"run_id": {"a": []}, "smell": 2}),
+        ("run/predict", {"fn_index": 10**6, "data": []}),
+        ("run/predict", {"fn_index": "a"}),
+        ("queue/join", {"fn_index": 10**6, "data": [], "session_hash": "a"}),
+        ("queue/join", {"data": []}),
+        ("queue/join", []),
+        ("call/control", {}),
+        ("cancel", {}),
+    ],
+)
+def test_what_cannot_be_read_is_told_and_fails_nothing(address, path, sent):
+    answer = httpx.post(f"{address}gradio_api/{path}", content=json.dumps(sent), timeout=PATIENCE,
+                        headers={"Content-Type": "application/json"})  # fmt: skip
+    assert 400 <= answer.status_code < 500, (answer.status_code, answer.text)
+    assert len(answer.text) > 20
+
+
+# What is stored of each window
+
+
+def test_a_session_is_small_and_holds_what_is_its_own():
+    page = build_page(fake_context(FakeRun()))
+    one, other = SessionState(page), SessionState(page)
+    key = next(key for key, block in page.blocks.items() if isinstance(block, gr.Textbox))
+    changed = gr.Textbox(label="mine", render=False)
+    one[key] = changed
+    assert one[key] is changed
+    assert other[key] is page.blocks[key] is SessionState(page)[key]
+    state = next(key for key, block in page.blocks.items() if isinstance(block, gr.State))
+    one[state] = 5
+    assert (one[state], other[state] == 5) == (5, False)
+    gc.collect()
+    before = psutil.Process().memory_info().rss
+    kept = [SessionState(page) for _ in range(5000)]
+    assert len(kept) == 5000
+    assert psutil.Process().memory_info().rss - before < 100e6  # half of what they may cost with what they choose
+
+
+def test_there_are_only_so_many_sessions():
+    assert launch_options()["state_session_capacity"] <= 5000
+
+
+def test_gradio_keeps_sessions_and_reads_files_as_it_did():
+    changed = f"Gradio {gr.__version__} is other than 6.31 was: mend tabs/sessions.py and tabs/uploads.py."
+    source = inspect.getsource(inspect.getmodule(SessionState))
+    for said in (
+        "self.blocks_config = copy(blocks.default_config)", "self.config_values = {", "self.state_data: dict",
+        "self._state_ttl = {}", "self.is_closed = False", "self.STATE_TTL_WHEN_CLOSED",
+        "self.blocks_config.blocks[key] = value",
+    ):  # fmt: skip
+        assert said in source, changed
+    assert isinstance(SessionState(build_page(fake_context(FakeRun()))).blocks_config.blocks, ChainMap)
+    file = inspect.getsource(inspect.getmodule(gr.File))
+    assert "tempfile.NamedTemporaryFile(delete=False, dir=self.GRADIO_CACHE)" in file, changed
