@@ -80,7 +80,7 @@ class Entry:
         if self.kind == "number":
             self._check_number(name, value)
         elif self.kind == "text":
-            _check_text(name, value)
+            check_text(name, value)
         elif self.kind == "choice" and value not in tuple(self.choices or ()):
             raise InputError(f"{value!r:.40} is not a valid value for {name}. Use {self.bounds}.")
         elif self.kind == "switch" and not isinstance(value, bool):
@@ -139,7 +139,12 @@ def _say(bound: float) -> str:
     return f"{bound:,.10g}"
 
 
-def _check_text(name: str, value: Any) -> None:
+def check_text(name: str, value: Any) -> None:
+    """Hold a text to what a model reads.
+
+    Raises:
+        InputError: it is too long, holds control characters, or is no text.
+    """
     if not isinstance(value, str):
         raise InputError(f"{name} must be text; got {type(value).__name__}.")
     if len(value) > MAX_PROMPT_CHARACTERS:

@@ -17,6 +17,7 @@ from tabs.context import AppContext
 from tabs.failures import sentence
 from tabs.progress import RunProgress, idle_panel
 from tabs.results import LiveTiles, result_player, scores_of
+from tabs.visitors import address_of_visitor
 
 NOT_KEPT = "The history could not keep this run, so take along here what you want of it."
 
@@ -50,7 +51,7 @@ class Board(jobs.Board, Protocol):
 def begin_in_history(context: AppContext, request: GenerationRequest, fps: float, owner: str, **more: Any) -> str:
     """Begin a run in the history; returns its id, empty where it cannot be kept: that is no reason not to run it."""
     try:
-        return context.runs.begin(request, fps, owner, **more)
+        return context.runs.begin(request, fps, owner, address=address_of_visitor(), **more)
     except InputError as error:
         _log.warning("A run is made that the history does not keep: %s", error)
         return ""

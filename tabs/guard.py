@@ -7,8 +7,10 @@ and for how long they are kept (see uploads).
 from __future__ import annotations
 
 import errno
+import ipaddress
 import logging
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from starlette.concurrency import run_in_threadpool
@@ -101,7 +103,9 @@ class Guard:
         if refused := self._refusal(scope, path):
             await refused(scope, receive, dressed)
             return
-        if not self._door.behind_proxy:
+        if self._door.behind_proxy:
+            scope["client"] = client_of(scope)
+        else:
             scope["headers"] = [
                 (name, value)
                 for name, value in scope["headers"]
@@ -238,6 +242,20 @@ def path_of(scope: Scope) -> str:
     """The path of a request, relative to where a proxy has the page."""
     path, root = scope["path"], scope.get("root_path", "").rstrip("/")
     return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
+def client_of(scope: Scope) -> tuple[str, int] | None:
+    """From where a request comes, by what the proxies before the studio say.
+
+    Each appends whom it was asked by, and whoever asked first may have written anything before that. So it is the last
+    address that is not of a network of the proxies' own.
+    """
+    said = [each.strip() for each in Headers(scope=scope).get("x-forwarded-for", "").split(",") if each.strip()]
+    for place in reversed(said):
+        with suppress(ValueError):
+            if ipaddress.ip_address(place).is_global:
+                return place, 0
+    return (said[-1], 0) if said else scope.get("client")
 
 
 def shown(text: str) -> str:

@@ -12,11 +12,12 @@ from bivdiff.catalog.families import family_named
 from bivdiff.catalog.requests import preset_of
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import BIVDiffError
+from bivdiff.fields import check_text
 from tabs import controls as shared
 from tabs.binding import Values, bind
 from tabs.context import AppContext
 from tabs.failures import refusal, telling
-from tabs.visitors import visitor_of
+from tabs.visitors import address_of_visitor, visitor_of
 
 # What belongs to a clip, and not to the way in which clips are made.
 OF_THE_CLIP = {
@@ -88,7 +89,10 @@ def save_preset(context: AppContext, task: str, values: Values, name: str) -> tu
     """
     owner, key = visitor_of(values.get("visitor")).owner, _key(context, task)
     settings = {field: value for field, value in values.items() if field != "visitor"}
-    context.runs.presets.save(owner, key, (name or "").strip(), settings)
+    for field, value in settings.items():
+        if isinstance(value, str):
+            check_text(field, value)  # a run would refuse it too
+    context.runs.presets.save(owner, key, (name or "").strip(), settings, address_of_visitor())
     names = list(context.runs.presets.of(owner, key))
     return gr.update(choices=_choices(context, names), value=name.strip()), _answer(context.runs.trouble or "Saved.")
 

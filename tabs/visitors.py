@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import secrets
 from typing import Any, NamedTuple
+
+from gradio.context import LocalContext
 
 TOKEN = re.compile(r"[A-Za-z0-9-]{16,64}")
 
@@ -24,3 +27,21 @@ def visitor_of(text: Any) -> Visitor:
     owner, _, window = str(text or "").partition(".")
     window = window.partition(LOOK_AGAIN)[0]
     return Visitor(owner if TOKEN.fullmatch(owner) else secrets.token_hex(16), window[:64])
+
+
+def address_of_visitor() -> str:
+    """From where the request comes that is being handled, or who signed in; empty outside of one.
+
+    An address of version 6 stands for its network, of which one line has all.
+    """
+    request = LocalContext.request.get(None)
+    if request is None or getattr(request, "client", None) is None:
+        return ""
+    if request.username:
+        return f"user {request.username}"
+    try:
+        address = ipaddress.ip_address(request.client.host)
+    except ValueError:
+        return str(request.client.host)
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return str(ipaddress.ip_network((mapped, 64), strict=False) if mapped.version == 6 else mapped)

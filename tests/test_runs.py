@@ -562,7 +562,7 @@ def test_an_upgrade_that_fails_changes_nothing(settings, history, monkeypatch, r
     monkeypatch.setattr(tables, "UPGRADES", failing)
     assert "not used" in Runs(settings).trouble
     with closing(database_of(settings)) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (2,)
+        assert database.execute("PRAGMA user_version").fetchone() == (len(failing) - 1,)
         assert not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'more'").fetchall()
 
 

@@ -15,7 +15,7 @@ from tabs.history.listing import listed
 from tabs.history.view import HistoryPage, HistoryView, owner_of
 from tabs.history.wording import wanted_models
 from tabs.restoring import fill, updates_of
-from tabs.visitors import visitor_of
+from tabs.visitors import address_of_visitor, visitor_of
 
 
 @telling
@@ -24,7 +24,7 @@ def adopt(page: HistoryPage, values: Values, file: str | None) -> HistoryView:
     if not file:
         raise InputError("There is no file. Give an mp4, PNG, GIF or zip that was made here.")
     owner = owner_of(values)
-    run_id = page.context.runs.adopt(Path(file), owner)
+    run_id = page.context.runs.adopt(Path(file), owner, address_of_visitor())
     shown = details_of(page, page.context.runs.get(run_id, owner), owner)
     return shown._replace(**listed(page, {**values, "run_id": run_id}))
 

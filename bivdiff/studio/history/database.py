@@ -6,9 +6,11 @@ rolled back works on any kind of disk. Every statement is a constant; all that w
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import asdict
@@ -18,6 +20,7 @@ from typing import Any
 from bivdiff.errors import InputError
 from bivdiff.studio.history import locks
 from bivdiff.studio.history.records import NOT_THERE, Changes, checked_id, checked_owner, storable
+from bivdiff.studio.history.shares import Visitor, next_to_give
 from bivdiff.studio.history.trouble import NewerError, Part, Trouble
 
 MAX_LIMIT = 500
@@ -42,6 +45,15 @@ UPGRADES: tuple[tuple[str, ...], ...] = (
             owner TEXT NOT NULL, task TEXT NOT NULL, name TEXT NOT NULL, settings TEXT NOT NULL,
             PRIMARY KEY (owner, task, name)
         )""",
+    ),
+    (
+        "CREATE TABLE IF NOT EXISTS keys (key BLOB NOT NULL)",
+        "INSERT INTO keys SELECT randomblob(32) WHERE NOT EXISTS (SELECT 1 FROM keys)",
+        """CREATE TABLE IF NOT EXISTS visitors (
+            owner TEXT PRIMARY KEY, place TEXT NOT NULL, first REAL NOT NULL, last REAL NOT NULL
+        )""",
+        "INSERT OR IGNORE INTO visitors SELECT owner, '', min(created), max(created) FROM runs GROUP BY owner",
+        "INSERT OR IGNORE INTO visitors SELECT DISTINCT owner, '', 0, CAST(strftime('%s', 'now') AS REAL) FROM presets",
     ),
 )
 """Statements that lead from each version of the database to the next. A new database goes through all of them."""
@@ -71,8 +83,20 @@ _FIND = r"""
 _OTHERS_UNFINISHED = "SELECT DISTINCT process FROM runs WHERE state IN ('queued', 'running') AND process != ?"
 _INTERRUPT = "UPDATE runs SET state = 'interrupted', message = ? WHERE process = ? AND state IN ('queued', 'running')"
 _MAY_LEAVE = """
-    SELECT id, owner, bytes FROM runs
-    WHERE NOT (favourite OR state IN ('queued', 'running') OR id = ?) ORDER BY created, number"""
+    SELECT id, owner, bytes, favourite FROM runs
+    WHERE NOT (state IN ('queued', 'running') OR id = ?) ORDER BY favourite, created, number"""
+_SEEN = """
+    INSERT INTO visitors VALUES (:owner, :place, :now, :now)
+    ON CONFLICT (owner) DO UPDATE SET last = :now, place = CASE :place WHEN '' THEN place ELSE :place END"""
+_TAKEN = """
+    SELECT visitors.owner, place, first, last,
+        (SELECT total(bytes) FROM runs WHERE runs.owner = visitors.owner)
+        + (SELECT total(length(settings) + length(name) + 200) FROM presets WHERE presets.owner = visitors.owner)
+        AS taken
+    FROM visitors"""
+_PRESETS_TAKE = "SELECT owner, total(length(settings) + length(name) + 200) FROM presets GROUP BY owner"
+_FORGET = """
+    DELETE FROM visitors WHERE owner NOT IN (SELECT owner FROM runs UNION SELECT owner FROM presets)"""
 
 
 class Database:
@@ -148,10 +172,20 @@ class Database:
 
     # Runs. Each of these raises InputError where the history cannot be used.
 
-    def insert(self, row: Mapping[str, Any]) -> None:
-        """Add a run, all of whose columns are given but those that only a result has."""
+    def insert(self, row: Mapping[str, Any], address: str) -> None:
+        """Add a run, all of whose columns are given but those that only a result has; `address` is its owner's."""
         with self.writing() as database:
+            self.saw(database, row["owner"], address)
             database.execute(_INSERT, {name: _stored(value) for name, value in row.items()})
+
+    def saw(self, database: sqlite3.Connection, owner: str, address: str) -> None:
+        """Note within a transaction that a visitor is here now, at an address or, where it is empty, somewhere.
+
+        The address itself is not stored: a place is told from others, and leads back to no address.
+        """
+        (key,) = database.execute("SELECT key FROM keys").fetchone()
+        place = address and hashlib.blake2b(address.encode(), key=key, digest_size=12).hexdigest()
+        database.execute(_SEEN, {"owner": owner, "place": place, "now": time.time()})
 
     def update(self, run_id: str, changes: Changes, size: int) -> None:
         """Change a run whose files take `size` bytes.
@@ -205,10 +239,12 @@ class Database:
         return rows
 
     def set_favourite(self, run_id: str, on: bool, most: float) -> bool:
-        """Mark a run, unless all that are marked would take more than `most` bytes; returns whether that was done."""
-        all_marked = "SELECT total(bytes) FROM runs WHERE favourite OR id = ?"
+        """Mark a run, unless all its owner's marked ones would take more than `most` bytes; returns whether it did."""
+        all_marked = """
+            SELECT total(bytes) FROM runs
+            WHERE (favourite OR id = :id) AND owner = (SELECT owner FROM runs WHERE id = :id)"""
         with self.writing() as database:
-            if on and database.execute(all_marked, (run_id,)).fetchone()[0] > most:
+            if on and database.execute(all_marked, {"id": run_id}).fetchone()[0] > most:
                 return False
             database.execute("UPDATE runs SET favourite = ? WHERE id = ?", (int(on), run_id))
         return True
@@ -234,30 +270,51 @@ class Database:
             database.executemany(_INTERRUPT, [(message, process) for process in processes])
 
     def make_room(self, bound: int, stays: str) -> list[str]:
-        """Remove runs that have ended and are no favourites, but not `stays`, until all take at most `bound` bytes.
+        """Remove runs that have ended, but not `stays`, until all take at most `bound` bytes.
 
-        It is always the oldest of whoever takes the most, so that nobody makes others lose theirs.
+        Whose they are is said by `shares`; of one visitor's, favourites are the last, and before them the oldest go.
 
         Returns:
             Their ids.
         """
         with self.writing() as database:
-            taken = dict(database.execute("SELECT owner, total(bytes) FROM runs GROUP BY owner").fetchall())
-            if sum(taken.values()) <= bound:
-                return []
+            database.execute(_FORGET)
+            visitors = {row["owner"]: Visitor(*row) for row in database.execute(_TAKEN)}
             leaving: dict[str, list[sqlite3.Row]] = {}
             for row in database.execute(_MAY_LEAVE, (stays,)):
                 leaving.setdefault(row["owner"], []).append(row)
-            gone = []
-            while leaving and sum(taken.values()) > bound:
-                owner = max(leaving, key=lambda each: taken[each])
+            total, gone = sum(each.taken for each in visitors.values()), []
+            while total > bound and leaving:
+                # A regular's favourites stay as long as anything else may leave.
+                givers = {
+                    owner for owner, rows in leaving.items()
+                    if not (rows[0]["favourite"] and visitors[owner].is_regular)
+                }  # fmt: skip
+                owner = next_to_give(visitors.values(), givers or leaving.keys(), bound, time.time())
                 oldest = leaving[owner].pop(0)
                 gone.append(oldest["id"])
-                taken[owner] -= oldest["bytes"]
+                total -= oldest["bytes"]
+                visitors[owner] = visitors[owner]._replace(taken=visitors[owner].taken - oldest["bytes"])
                 if not leaving[owner]:
                     del leaving[owner]
             database.executemany("DELETE FROM runs WHERE id = ?", [(run_id,) for run_id in gone])
         return gone
+
+    def make_room_for_presets(self, database: sqlite3.Connection, bound: float, stays: str) -> None:
+        """Remove presets until all take at most `bound` bytes, those of the visitor `stays` last.
+
+        Args:
+            database: within a transaction that writes.
+            bound: in bytes.
+            stays: the owner of the one that was just stored.
+        """
+        taken = dict(database.execute(_PRESETS_TAKE).fetchall())
+        known = {row["owner"]: Visitor(*row) for row in database.execute(_TAKEN)}
+        visitors = {owner: known[owner]._replace(taken=size) for owner, size in taken.items() if owner in known}
+        while sum(taken.values()) > bound and (others := visitors.keys() - {stays}):
+            owner = next_to_give(visitors.values(), others, bound, time.time())
+            database.execute("DELETE FROM presets WHERE owner = ?", (owner,))
+            del visitors[owner], taken[owner]
 
 
 def _stored(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bivdiff.errors import InputError
@@ -16,13 +16,18 @@ MAX_BYTES = 2**16
 
 
 class Presets:
-    """The presets of all visitors, each seen by its owner alone."""
+    """The presets of all visitors, each seen by its owner alone.
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    Args:
+        database: of the history.
+        room: bytes that all may take; beyond it those of the visitors leave whose turn it is, see `shares`.
+    """
 
-    def save(self, owner: str, task: str, name: str, settings: Mapping[str, Any]) -> None:
-        """Keep settings under a name; those that had it before are replaced.
+    def __init__(self, database: Database, room: Callable[[], float]) -> None:
+        self._database, self._room = database, room
+
+    def save(self, owner: str, task: str, name: str, settings: Mapping[str, Any], address: str = "") -> None:
+        """Keep settings under a name; those that had it before are replaced. `address` is the owner's.
 
         Raises:
             InputError: the name is empty, too long or unprintable, or there are too many presets.
@@ -37,7 +42,9 @@ class Presets:
             count = "SELECT count(*) FROM presets WHERE owner = ? AND NOT (task = ? AND name = ?)"
             if database.execute(count, key).fetchone()[0] >= MAX_PRESETS:
                 raise InputError(f"There are {MAX_PRESETS} presets already, which is the most. Delete one first.")
+            self._database.saw(database, owner, address)
             database.execute("INSERT OR REPLACE INTO presets VALUES (?, ?, ?, ?)", (*key, text))
+            self._database.make_room_for_presets(database, self._room(), owner)
 
     def of(self, owner: str, task: str) -> dict[str, dict[str, Any]]:
         """The owner's presets of a task by name, in the order of the alphabet.

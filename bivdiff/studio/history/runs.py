@@ -15,6 +15,7 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ from bivdiff.types import GenerationRequest, GenerationResult
 from bivdiff.units import finite, parse_bytes
 
 DEFAULT_BYTES = 5 * 10**9
-FAVOURITES_SHARE = 0.5  # of the bound: favourites never leave by themselves, so they may not fill it
+FAVOURITES_SHARE = 0.5  # of the bound, for one visitor: they leave last, so they may not fill it
+PRESETS_SHARE = 0.05  # of the bound, for all presets
 INTERRUPTED = "The studio was stopped while this run was waiting or being computed. Restore it to run it again."
 
 
@@ -115,6 +117,7 @@ class Runs:
         *,
         kind: str = "run",
         axes: Mapping[str, Sequence[Any]] | None = None,
+        address: str = "",
     ) -> str:
         """Keep what is about to be run, in the state "queued", with its pictures.
 
@@ -123,6 +126,7 @@ class Runs:
             fps: playback rate.
             owner: who asks.
             kind: "run" or "comparison"; axes: the values that are compared, kept as `settings["axes"]`.
+            address: the owner's, where that is known; it is not stored.
 
         Returns:
             The run's id.
@@ -131,7 +135,7 @@ class Runs:
             InputError: it cannot be kept; nothing is left behind.
         """
         settings = carried.settings_of(request, fps, axes)
-        return self._insert(settings, request, owner, state="queued", kind=kind)
+        return self._insert(settings, request, owner, address, state="queued", kind=kind)
 
     def started(self, run_id: str) -> None:
         """Note that it is being computed. Does not fail: `trouble` says what could not be kept."""
@@ -213,8 +217,8 @@ class Runs:
                 self._add_framewise(run_id, framewise)
         self._make_room(run_id)
 
-    def adopt(self, path: str | Path, owner: str) -> str:
-        """Make a run, in the state "dropped", of what a file carries.
+    def adopt(self, path: str | Path, owner: str, address: str = "") -> str:
+        """Make a run, in the state "dropped", of what a file carries, for an owner at an address, see `begin`.
 
         Returns:
             The run's id. Its message says so where the file carries settings without pictures.
@@ -230,7 +234,7 @@ class Runs:
             )
         message = "" if found.request else carried.NO_PICTURES
         kind = "comparison" if "axes" in settings else "run"
-        run_id = self._insert(settings, found.request, owner, state="dropped", kind=kind, message=message)
+        run_id = self._insert(settings, found.request, owner, address, state="dropped", kind=kind, message=message)
         self._make_room(run_id)
         return run_id
 
@@ -283,7 +287,7 @@ class Runs:
         self._database.owned_row(run_id, owner)
         if not self._database.set_favourite(run_id, on, FAVOURITES_SHARE * self._bound()):
             raise InputError(
-                f"Favourites may take up {FAVOURITES_SHARE:.0%} of the history, and with this one it would be "
+                f"Your favourites may take up {FAVOURITES_SHARE:.0%} of the history, and with this one it would be "
                 "more. Take the mark from another one first."
             )
 
@@ -344,7 +348,7 @@ class Runs:
         self._processes = Processes(folder)
         self._database = Database(folder, self._trouble)
         self._files = RunFiles(folder, self._trouble)
-        self.presets = Presets(self._database)
+        self.presets = Presets(self._database, partial(_room_of_presets, self._settings, self._trouble))
 
     def _open(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -381,8 +385,8 @@ class Runs:
     # Writing
 
     def _insert(
-        self, settings: dict[str, Any], request: GenerationRequest | None, owner: str, *, state: str, kind: str,
-        message: str = "",
+        self, settings: dict[str, Any], request: GenerationRequest | None, owner: str, address: str, *, state: str,
+        kind: str, message: str = "",
     ) -> str:  # fmt: skip
         run_id, settings = secrets.token_hex(16), json.loads(to_json(settings))
         shown = ("task", "family", "image_model", "video_model", "prompt", "seed", "fps")
@@ -396,7 +400,7 @@ class Runs:
             if request is not None:
                 write_pictures(folder, request)
             size = self._files.size(run_id) + len(row["settings"]) + len(row["thumbnail"])
-            self._database.insert({**row, "bytes": size})
+            self._database.insert({**row, "bytes": size}, address)
         return run_id
 
     def _update(self, run_id: str, changes: Changes) -> None:
@@ -416,9 +420,18 @@ class Runs:
             self._files.remove(self._database.make_room(self._bound(), stays))
 
     def _bound(self) -> int:
-        try:
-            bound = parse_bytes(self._settings.history_size)
-        except InputError as error:
-            self._trouble.lasting = f"BIVDIFF_HISTORY_SIZE cannot be read: {error}"
-            bound = None
-        return DEFAULT_BYTES if bound is None else bound
+        return _bound(self._settings, self._trouble)
+
+
+def _bound(settings: Settings, trouble: Trouble) -> int:
+    """How many bytes the owner lets the history take."""
+    try:
+        bound = parse_bytes(settings.history_size)
+    except InputError as error:
+        trouble.lasting = f"BIVDIFF_HISTORY_SIZE cannot be read: {error}"
+        bound = None
+    return DEFAULT_BYTES if bound is None else bound
+
+
+def _room_of_presets(settings: Settings, trouble: Trouble) -> float:
+    return PRESETS_SHARE * _bound(settings, trouble)
