@@ -21,6 +21,7 @@ READ = (
 
 WRITTEN = ("/login/?", f"{UPLOAD}/?", f"{ACTIONS}/?", f"{API}/(cancel|reset)/?")
 MCP = f"{API}/mcp(/.*)?"
+"""The tools, by any method; where they are not asked for, Gradio has nothing there."""
 
 
 @dataclass(frozen=True)
@@ -29,21 +30,19 @@ class Door:
 
     Attributes:
         pages: names of the pages beside the front page.
-        mcp: whether the actions are served as tools too.
         hosts: names that the studio may be called by, beside those of this machine alone; None allows any.
         behind_proxy: whether a proxy says who asks, and for whom.
         on_space: whether the Hugging Face Hub shows the page in a frame.
     """
 
     pages: tuple[str, ...] = ()
-    mcp: bool = False
     hosts: tuple[str, ...] | None = ()
     behind_proxy: bool = False
     on_space: bool = False
 
     def serves(self, method: str, path: str) -> bool:
         """Whether there is anything at a path."""
-        if self.mcp and re.fullmatch(MCP, path):
+        if re.fullmatch(MCP, path):
             return True
         if method in ("GET", "HEAD"):
             return any(re.fullmatch(each, path) for each in (*READ, *(f"/{re.escape(name)}/?" for name in self.pages)))
@@ -62,6 +61,8 @@ class Door:
 def host_name(place: str) -> str:
     """The name in a host or an origin, without scheme, port and brackets."""
     place = place.rpartition("://")[2].lower()
+    if place.count(":") > 1 and not place.startswith("["):
+        return place  # an address of version 6 by itself
     return place[1:].partition("]")[0] if place.startswith("[") else place.partition(":")[0].rstrip(".")
 
 

@@ -117,7 +117,7 @@ def door_of(given: argparse.Namespace) -> Door:
     hosts = tuple(host_name(name.strip()) for name in named if name.strip())
     others = open_to_others(given)
     return Door(
-        pages=tuple(FAMILIES), mcp=bool(given.mcp or _is_on("GRADIO_MCP_SERVER")),
+        pages=tuple(FAMILIES),
         hosts=None if others and not hosts else (*hosts, host_name(_address(given))),
         behind_proxy=_is_behind_a_proxy(given), on_space="SPACE_ID" in os.environ,
     )  # fmt: skip

@@ -133,7 +133,8 @@ def test_programs_and_their_flags_exist():
 
 
 def test_every_setting_is_explained_and_every_variable_exists():
-    known = {f"BIVDIFF_{name.upper()}" for name in Settings.__dataclass_fields__} | {"BIVDIFF_AUTH"}
+    known = {f"BIVDIFF_{name.upper()}" for name in Settings.__dataclass_fields__}
+    known |= {"BIVDIFF_AUTH", "BIVDIFF_ALLOWED_HOSTS"}
     assert set(re.findall(r"BIVDIFF_[A-Z0-9_]+", "".join(map(text_of, DOCS)))) == known
     assert set(re.findall(r"BIVDIFF_[A-Z0-9_]+", text_of(README))) <= known
 

@@ -222,7 +222,7 @@ SHUT = (
     ("GET", "gradio_api/profiling/traces"), ("POST", "gradio_api/api/control"), ("GET", "gradio_api/file/etc/passwd"),
     ("GET", "GRADIO_API/deep_link"), ("GET", "gradio_api%2Fdeep_link"), ("GET", "/gradio_api/deep_link"),
     ("POST", "gradio_api/process_recording/"), ("GET", "gradio_api/../gradio_api/deep_link"),
-    ("GET", "gradio_api/mcp/schema"), ("DELETE", "gradio_api/upload"), ("POST", "gradio_api/upload/../monitoring"),
+    ("DELETE", "gradio_api/upload"), ("POST", "gradio_api/upload/../monitoring"),
 )  # fmt: skip
 
 
@@ -322,6 +322,7 @@ def test_the_arguments_say_by_which_names_it_is_called(monkeypatch):
         return serving.door_of(serving.build_parser().parse_args(arguments))
 
     assert not door().knows("studio.example")
+    assert door("--server-name", "::1").knows("[::1]:7860")
     assert door("--allowed-host", "studio.example").knows("studio.example:443")
     assert door("--server-name", "0.0.0.0").hosts is None  # noqa: S104 - nothing is bound to it
     assert not door("--server-name", "0.0.0.0", "--allowed-host", "a.example").knows("b.example")  # noqa: S104
