@@ -190,3 +190,14 @@ def test_assets_stay_small():
     sizes = {path: path.stat().st_size for path in (ROOT / "assets").rglob("*") if path.is_file()}
     assert max(sizes.values()) < 10 * MEBIBYTE
     assert sum(sizes.values()) < 96 * MEBIBYTE
+
+
+def test_one_module_shows_what_the_page_takes_for_html():
+    """There all that comes from a file or a visitor is escaped."""
+    shown = {"Error", "Warning", "Info"}
+    showing = {
+        name for name, path in SOURCES.items() for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in shown
+        and isinstance(node.func.value, ast.Name) and node.func.value.id == "gr"
+    }  # fmt: skip
+    assert showing == {"tabs.failures"}
