@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from fake_run import FakeRun, fake_context
-from pages import TITLES, WIDE, generate, open_tab
+from pages import TITLES, WIDE, generate, open_tab, shows_all
 from playwright.sync_api import expect
 
 from bivdiff.catalog.requests import default_request
@@ -61,7 +61,7 @@ def test_a_visit_that_uses_everything_calls_only_what_is_served(chromium, addres
     page.goto(address)
 
     # A run of an upload, a film of it, and a mask that is painted
-    expect(page.locator("#control-preview canvas[data-frame]")).to_have_count(2)
+    shows_all(page, "control")
     page.locator("#control-video input[type=file]").set_input_files(load_index()[1].file)
     generate(page)
     with page.expect_download():
