@@ -807,7 +807,8 @@ def test_a_run_that_runs_over_is_told_on_the_page():
         panel, player, *_ = Client(url, verbose=False).predict(api_name="/control_page")
         assert panel["state"] == "failed"
         assert "ran over (NaN)" in panel["headline"]
-        assert not player["tiles"][-1]["sheet"]
+        bridged = next(tile for tile in player["tiles"] if tile["label"] == "Bridged")
+        assert not bridged["sheet"]
     finally:
         page.close()
 

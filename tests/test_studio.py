@@ -59,7 +59,7 @@ def page(chromium, address):
 def plays(page: Page, task: str) -> None:
     """The file that one takes along is a clip of eight different frames, which this browser plays if it can."""
     with page.expect_download() as download:
-        page.locator(f"#{task}-player .bdp-tile:last-child .bdp-save").click()
+        page.locator(f"#{task}-player .bdp-tile[data-label=Bridged] .bdp-save").click()
     path = download.value.path()
     frames = read_clip(path).frames
     count, height, width, _ = frames.shape

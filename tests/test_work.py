@@ -46,10 +46,10 @@ def counts(monkeypatch):
 
         monkeypatch.setattr(place, name, counted)
 
+    _places_of_samples()  # decoded once in the life of the studio, and not by every click
     monkeypatch.setattr(ffmpeg.subprocess, "Popen", Counted)
     for name in ("pack", "unpack", "carry", "packed_shape"):
         count(carried, name)
-    _places_of_samples()  # decoded once in the life of the studio, and not by every click
     for name in ("moved_difference", "relative_sharpness"):
         count(metrics, name)
     count(Image.Image, "save", "picture")
