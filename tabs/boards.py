@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+import secrets
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import gradio as gr
 import numpy as np
+from gradio.utils import get_upload_folder
 
 from bivdiff.errors import BIVDiffError, InputError
+from bivdiff.media.carried import carry_of
 from bivdiff.studio import jobs
+from bivdiff.studio.history.files import names_of, write_result
 from bivdiff.types import GenerationRequest, GenerationResult
 from tabs.context import AppContext
 from tabs.failures import sentence
@@ -162,6 +167,24 @@ class RunBoard:
         if self.state == "cancelled" or self.result is None:
             return {**idle_panel(self.request.task), "state": "stopped", "headline": "Stopped."}
         return self._progress.panel("done", f"Done in {sum(self.result.seconds.values()):.1f} s", self.message)
+
+    def files_beside(self, result: GenerationResult) -> Mapping[str, Path]:
+        """The files of this run's result, for a client, where the history could not keep it: they stay for a day.
+
+        Raises:
+            InputError: they cannot be written here either.
+        """
+        folder = Path(get_upload_folder()) / secrets.token_hex(16)
+        files = names_of(result)
+        try:
+            folder.mkdir(parents=True)
+            write_result(folder, files, result, self.fps, carry_of(result.request, self.fps))
+        except BaseException as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise InputError(f"The run's files could not be written. {self.message}") from error
+            raise
+        return {name: folder / file for name, file in files.items()}
 
     def remaining(self) -> float | None:
         """Seconds until the end, or None while it is too early to say."""

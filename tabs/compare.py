@@ -22,6 +22,7 @@ from bivdiff.catalog.tasks import TASKS
 from bivdiff.compare.axes import check_axes, label_of, read_values
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.fields import table
+from bivdiff.late import importing
 from bivdiff.studio.jobs import Job, State
 from bivdiff.types import Control, GenerationRequest, StepEvent
 from tabs import controls as shared
@@ -362,7 +363,8 @@ class ComparisonBoard:
         if isinstance(update, StepEvent):
             self._take_event(update)
             return False
-        from bivdiff.compare.sweep import SweepResult  # loads the model libraries, which by now are there
+        with importing():
+            from bivdiff.compare.sweep import SweepResult  # loads the model libraries, which by now are there
 
         if isinstance(update, SweepResult):
             self._result = update
@@ -385,7 +387,8 @@ class ComparisonBoard:
 
     def write(self, state: State, error: Exception | None) -> None:
         """Mark the recommended clip, and write the files of the clips that are ready."""
-        from bivdiff.compare.sweep import paper_cell, result_of
+        with importing():
+            from bivdiff.compare.sweep import paper_cell, result_of
 
         why = sentence(error) if error else ""
         if not self._made:
@@ -398,7 +401,8 @@ class ComparisonBoard:
 
     def _write_files(self, result: SweepResult, state: State, why: str) -> str:
         """Keep all files in the history; returns why that was not possible, else nothing."""
-        from bivdiff.compare.export import export
+        with importing():
+            from bivdiff.compare.export import export
 
         try:
             files = export(self._runs.folder(self.run_id), result, self._fps)
@@ -481,15 +485,17 @@ class ComparisonBoard:
 
 
 def _below(cell: SweepCell) -> dict[str, float | str | None]:
-    from bivdiff.compare.scores import below_a_clip
+    with importing():
+        from bivdiff.compare.scores import below_a_clip
 
     return below_a_clip(cell.request, cell.scores, cell.framewise_scores)
 
 
 def _findings(result: Any) -> str:
     """The recommendation, its rule and the curves, as HTML of our own words and numbers."""
-    from bivdiff.compare.figures import trade_off_svg
-    from bivdiff.compare.scores import RULE
+    with importing():
+        from bivdiff.compare.figures import trade_off_svg
+        from bivdiff.compare.scores import RULE
 
     return (
         f'<p><strong>{result.recommended.why}</strong></p><p class="bd-quiet">{RULE}</p>'

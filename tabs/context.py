@@ -15,6 +15,7 @@ import numpy as np
 from bivdiff.catalog.families import FAMILIES, family_named, models_for
 from bivdiff.catalog.own import check_may_manage, parse_list
 from bivdiff.errors import InputError, ModelUnavailableError, OutOfMemoryError
+from bivdiff.late import importing
 from bivdiff.models import hub
 from bivdiff.models.inventory import IN_MEMORY, Entry, find_spec
 from bivdiff.models.inventory import inventory as list_models
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 Events: TypeAlias = Iterator[StepEvent | GenerationResult]
 
-_IMPORTING = threading.Lock()
 _log = logging.getLogger(__name__)
 
 
@@ -61,16 +61,17 @@ class Models(Protocol):
 
 
 def _pipeline() -> ModuleType:
-    """The pipeline, and with it all model libraries, imported one at a time: diffusers breaks when two threads do."""
-    with _IMPORTING:
+    """The pipeline, and with it all model libraries, by one thread at a time."""
+    with importing():
         from bivdiff.bridge import pipeline
 
-        return pipeline
+    return pipeline
 
 
 def _control_maps(request: GenerationRequest, manager: ModelManager) -> tuple[np.ndarray, ...]:
     _pipeline()
-    from bivdiff.bridge.control_maps import control_maps
+    with importing():
+        from bivdiff.bridge.control_maps import control_maps
 
     return control_maps(request, manager)
 
@@ -87,7 +88,8 @@ class _OneManager:
         with self._lock:  # two first users must not make two managers
             if self.made is None:
                 _pipeline()
-                from bivdiff.models.manager import ModelManager
+                with importing():
+                    from bivdiff.models.manager import ModelManager
 
                 self.made = ModelManager(self._settings)
             return self.made
@@ -186,7 +188,8 @@ class _Maker:
     def expected(self, request: GenerationRequest) -> str:
         """See `AppContext`."""
         _pipeline()
-        from bivdiff.models.estimate import estimate
+        with importing():
+            from bivdiff.models.estimate import estimate
 
         return estimate(request, self._manager()).sentence
 
@@ -201,7 +204,8 @@ class _Maker:
         self, request: GenerationRequest, to_fit: bool, axes: Mapping[str, Sequence[Any]] | None = None
     ) -> tuple[GenerationRequest, StepEvent]:
         _pipeline()
-        from bivdiff.compare.planning import planned
+        with importing():
+            from bivdiff.compare.planning import planned
 
         request, found, changed = planned(request, self._manager(), to_fit, axes)
         if not found.fits:
@@ -220,7 +224,8 @@ class _Maker:
     def _sweep_there(
         self, request: GenerationRequest, axes: Mapping[str, Sequence[Any]], truth: np.ndarray | None
     ) -> Iterator[Any]:
-        from bivdiff.compare.sweep import sweep
+        with importing():
+            from bivdiff.compare.sweep import sweep
 
         return sweep(request, axes, self._manager(), self._stages(), truth)
 
@@ -228,7 +233,8 @@ class _Maker:
         yield _control_maps(request, self._manager())
 
     def _open_stages(self) -> StageCache:
-        from bivdiff.bridge.store import StageStore
+        with importing():
+            from bivdiff.bridge.store import StageStore
 
         return StageStore(self._settings)
 

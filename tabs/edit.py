@@ -11,6 +11,7 @@ import gradio as gr
 from bivdiff.catalog.image_models import IMAGE_MODELS, ImageModel
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
+from bivdiff.late import importing
 from bivdiff.toybox.clips import SampleClip
 from bivdiff.types import GenerationRequest
 from tabs import controls as shared
@@ -89,7 +90,8 @@ def edited_prompt(sample: SampleClip) -> str:
 
 def describe(source_prompt: str | None, instruction: str | None) -> str:
     """What a clip shows once an instruction is carried out."""
-    from bivdiff.bridge.prompts import describe_edit
+    with importing():
+        from bivdiff.bridge.prompts import describe_edit
 
     return describe_edit(source_prompt or "", instruction or "")
 

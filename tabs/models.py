@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gradio as gr
 
 from bivdiff.catalog.families import FAMILIES
+from bivdiff.late import importing
 from bivdiff.models.inventory import IN_MEMORY, Entry, named_specs
 from bivdiff.units import say_bytes
 from tabs import controls as shared
@@ -238,7 +239,8 @@ def _readout(context: AppContext) -> str:
 
 
 def _memory(read: Readout) -> str:
-    from bivdiff.models.placement import POLICIES
+    with importing():
+        from bivdiff.models.placement import POLICIES
 
     own = read.device_budget is not None
     bars = _bar(f"The device: {read.device}", read.device_memory, read.device_budget) if own else ""

@@ -12,6 +12,7 @@ from bivdiff.fields import table
 from bivdiff.media.reading import Clip
 from bivdiff.studio import form as forms
 from bivdiff.studio.form import Earlier, Form, SourceForm
+from bivdiff.studio.limits import check_length
 from bivdiff.toybox.clips import SampleClip
 from bivdiff.types import GenerationRequest
 from tabs.binding import Values
@@ -98,7 +99,9 @@ def restored_source(context: AppContext, values: Values) -> Source | None:
     run_id = values.get("restored")
     if not run_id:
         return None
-    earlier = Earlier(*context.runs.job(run_id, visitor_of(values.get("visitor")).owner))
+    owner = visitor_of(values.get("visitor")).owner
+    check_length(context.runs.length(run_id, owner), context.settings)  # before it is unpacked
+    earlier = Earlier(*context.runs.job(run_id, owner))
     return Source(Clip(earlier.request.frames, earlier.fps), earlier)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.late import importing
 from bivdiff.studio.history.files import map_names
 from bivdiff.types import Control, GenerationRequest, GenerationResult, StepEvent
 from tabs.widgets.player import film_buttons, mark_of, player_value, served, sheet, tile
@@ -181,7 +182,8 @@ def series_of(request: GenerationRequest) -> str:
 
 def scores_of(result: GenerationResult) -> dict[str, Any]:
     """What a run is scored by in its record and in the history, ready for JSON."""
-    from bivdiff.compare.steadiness import figures_of  # half a second to import, and the first page needs none of it
+    with importing():
+        from bivdiff.compare.steadiness import figures_of  # half a second, and the first page needs none of it
 
     return figures_of(result)
 
@@ -222,7 +224,8 @@ def record_of(result: GenerationResult, fps: float, scores: Mapping[str, Any]) -
 
 def shown_masks(frames: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """The frames with what is made anew in colour, uint8 `(F, H, W, 3)`."""
-    from bivdiff.pixels.masks import overlay  # loads what the first page can do without
+    with importing():
+        from bivdiff.pixels.masks import overlay  # loads what the first page can do without
 
     return overlay(frames, masks)
 

@@ -129,11 +129,14 @@ def generate_files(context: AppContext, read: ReadJob, task: str, values: Values
         while queued.waits:
             yield (None, None, None, None, None, board.progress() | {"state": queued.state})
             seen = context.jobs.wait(seen, HEARTBEAT)
-        if board.result is None or not board.files:
+        if board.result is None:
             raise InputError(board.message or "The run was cancelled.")
-        files = {name: str(path) for name, path in board.files.items()}
+        kept = board.files or board.files_beside(board.result)
+        files = {name: str(path) for name, path in kept.items()}
         bridged, framewise, gif, pngs = (files.pop(name) for name in ("bridged", "framewise", "gif", "pngs"))
         record = record_of(board.result, submission.fps, board.scores)
+        if not board.files:
+            record["note"] = board.message
         yield bridged, framewise, list(files.values()) or None, gif, pngs, record
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
         raise refusal(sentence(error)) from None

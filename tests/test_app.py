@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from PIL import Image
 
 from bivdiff.catalog.requests import blank_request
 from bivdiff.errors import InputError, ModelUnavailableError
-from bivdiff.media.reading import probe
+from bivdiff.media.reading import probe, read_clip
 from bivdiff.types import StepEvent
 from tabs import control, controls, edit, failures, following, inpaint, outpaint, queue, serving, smooth, task_tab
 from tabs.context import AppContext
@@ -593,6 +594,37 @@ def test_control_reports_progress_and_can_be_cancelled(address, served_run, monk
     hold.let()
     assert served_run.closed.wait(PATIENCE)
     assert len(served_run.requests[-1].frames) == 8
+
+
+@pytest.mark.parametrize("read", [control.read_job, smooth.read_job])
+def test_a_restored_run_is_held_to_the_owners_frames_before_it_is_unpacked(run, context, monkeypatch, request_of, read):
+    owner = "restored-restored"
+    kept = context.runs.begin(request_of(), 8, owner)
+    strict = replace(context, settings=replace(context.settings, max_frames=1))
+    values = {"restored": kept, "visitor": owner, "prompt": "a red cube"}
+    monkeypatch.setattr(type(context.runs), "job", lambda *_: pytest.fail("it was unpacked"))
+    with pytest.raises(InputError, match="may have up to 1 frames"):
+        read(strict, values)
+    shown = list(control.preview_control(strict, values))
+    assert "may have up to 1 frames" in str(shown)
+    assert not run.requests
+
+
+@pytest.mark.parametrize("where", ["begin", "finish"])
+def test_a_client_gets_the_files_of_a_run_that_the_history_cannot_keep(run, context, monkeypatch, tmp_path, where):
+    def full(*_: object, **__: object) -> None:
+        raise InputError("The history could not be used, because the disk is full. Make room and try again.")
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(type(context.runs), where, full)
+    *_, (bridged, framewise, maps, gif, pngs, record) = task_tab.generate_files(
+        context, control.read_job, "control", {"sample": 0, "prompt": "a red cube"}
+    )
+    for path in (bridged, framewise, *maps, gif, pngs):
+        assert Path(path).is_relative_to(tmp_path)
+        assert Path(path).stat().st_size
+    assert read_clip(Path(bridged), num_frames=8).frames.shape == run.requests[-1].frames.shape
+    assert "history could not" in record["note"]
 
 
 @pytest.mark.parametrize("task", TABS)

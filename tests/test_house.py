@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MEBIBYTE = 2**20
 
 FLOORS = (
-    "errors version units fields types settings",
+    "errors version units fields types settings late",
     "pixels",
     "media",
     "catalog",
@@ -201,3 +201,25 @@ def test_one_module_shows_what_the_page_takes_for_html():
         and isinstance(node.func.value, ast.Name) and node.func.value.id == "gr"
     }  # fmt: skip
     assert showing == {"tabs.failures"}
+
+
+THREADED = (
+    *(name for name in SOURCES if top(name) == "tabs"),
+    "bivdiff.media.carried", "bivdiff.toybox.conditioned", "bivdiff.studio.zerogpu",
+)  # fmt: skip
+"""Modules whose functions are called by many threads, before the model libraries are there."""
+
+
+@pytest.mark.parametrize("name", THREADED)
+def test_what_threads_import_late_they_import_one_after_the_other(name):
+    tree = parsed(SOURCES[name])
+    late = {
+        node for function in ast.walk(tree) if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function) if isinstance(node, ast.Import | ast.ImportFrom)
+    }  # fmt: skip
+    locked = {
+        node for block in ast.walk(tree)
+        if isinstance(block, ast.With) and any("'importing'" in ast.dump(item) for item in block.items)
+        for node in ast.walk(block)
+    }  # fmt: skip
+    assert [node.lineno for node in late - locked] == []

@@ -32,9 +32,22 @@ def check_request(request: GenerationRequest, settings: Settings) -> None:
         InputError: the request has such a thing.
     """
     check_allowed(request, settings)
-    if len(request.frames) > settings.max_frames:
-        most, found = settings.max_frames, len(request.frames)
-        raise InputError(f"Here a clip may have up to {most} frames, and this one has {found}. Take fewer.")
+    check_length(len(request.frames), settings)
+
+
+def check_length(count: int, settings: Settings) -> None:
+    """Refuse a clip that is longer than the owner allows.
+
+    Args:
+        count: its frames.
+        settings: of the owner.
+
+    Raises:
+        InputError: it is.
+    """
+    if count > settings.max_frames:
+        most = settings.max_frames
+        raise InputError(f"Here a clip may have up to {most} frames, and this one has {count}. Take fewer.")
 
 
 def _jobs(count: int) -> str:

@@ -19,6 +19,7 @@ from bivdiff.catalog.components import components_of
 from bivdiff.catalog.families import FAMILIES
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import BIVDiffError, InputError, ModelUnavailableError
+from bivdiff.late import importing
 from bivdiff.models import hub
 from bivdiff.models.inventory import find_specs
 from bivdiff.settings import Settings
@@ -169,7 +170,8 @@ def run_seconds(request: GenerationRequest, manager: ModelManager) -> float:
     Raises:
         ModelUnavailableError: a model is not on the disk, see `check_present`.
     """
-    from bivdiff.models.estimate import estimate
+    with importing():
+        from bivdiff.models.estimate import estimate
 
     check_present(request, manager)
     return estimate(request, manager).seconds
@@ -181,7 +183,8 @@ def sweep_seconds(request: GenerationRequest, axes: Mapping[str, Sequence[Any]],
     Raises:
         ModelUnavailableError: a model is not on the disk, see `check_present`.
     """
-    from bivdiff.compare.planning import expected_of_all
+    with importing():
+        from bivdiff.compare.planning import expected_of_all
 
     for video_model in axes.get("video_model", (request.video_model,)):
         check_present(replace(request, video_model=video_model), manager)
@@ -222,7 +225,8 @@ def _check_on_disk(specs: Sequence[Any], manager: ModelManager) -> None:
 
 def _import_spaces() -> Any:
     try:
-        import spaces
+        with importing():
+            import spaces
     except ImportError as error:
         raise ModelUnavailableError(
             "This Space has a lent card, and the package 'spaces', by which it is lent, cannot be imported: "

@@ -13,6 +13,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 
 from bivdiff.bridge.makers.inpaint import latent_holes, with_holes
+from bivdiff.late import importing
 from bivdiff.toybox import data, networks
 from bivdiff.toybox.material import (
     EMPTY_PROMPTS,
@@ -122,7 +123,8 @@ def wake(controlnet: ControlNetModel) -> None:
 
 def control_map(clips: data.Clips, index: int, moment: int, control_type: str, rng: np.random.Generator) -> np.ndarray:
     """The control map of one frame, float32 `(H, W)` in [0, 255], varied as it will be in use."""
-    import cv2
+    with importing():
+        import cv2
 
     if control_type == "canny":
         frame = np.ascontiguousarray(clip_frame(clips, index, moment))
@@ -270,7 +272,8 @@ def train_instruct_pix2pix(folder: Path, minutes: float, device: torch.device) -
 
 def draw_mask(edits: data.Edits, rng: np.random.Generator) -> np.ndarray:
     """A hole as people make them, float32 `(H, W)`, 1 inside: a box, an ellipse, a solid's outline, or the rim."""
-    import cv2
+    with importing():
+        import cv2
 
     size = data.SIZE
     mask = np.zeros((size, size), np.float32)
@@ -296,7 +299,8 @@ def draw_mask(edits: data.Edits, rng: np.random.Generator) -> np.ndarray:
 
 def loosened(inside: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A mask `(H, W)` as a hand would draw it around an object: grown by a few pixels, float32, 1 inside."""
-    import cv2
+    with importing():
+        import cv2
 
     width = 2 * int(rng.integers(2, 9)) + 1
     return cv2.dilate(inside.astype(np.float32), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))

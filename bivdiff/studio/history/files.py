@@ -103,6 +103,14 @@ class RunFiles:
         """
         return carried.unpack(self.of(run_id) / _PICTURES)
 
+    def shape(self, run_id: str) -> tuple[int, int, int]:
+        """`(F, H, W)` of what a run was given, which is not decoded.
+
+        Raises:
+            InputError: it is not there, or damaged.
+        """
+        return carried.packed_shape(self.of(run_id) / _PICTURES)
+
     def remove(self, run_ids: Iterable[str]) -> None:
         """Remove all files of runs, as far as the system lets them go."""
         for run_id in run_ids:

@@ -315,6 +315,17 @@ class Runs:
             raise InputError(run.message)
         return carried.request_of(run.settings, self._files.pictures(run_id)), run.fps
 
+    def length(self, run_id: str, owner: str) -> int:
+        """How many frames a run was given; decodes none of them.
+
+        Raises:
+            InputError: it is not there or not the owner's, or its pictures are not.
+        """
+        run = self.get(run_id, owner)
+        if run.message == carried.NO_PICTURES:
+            raise InputError(run.message)
+        return self._files.shape(run_id)[0]
+
     def film(self, run_id: str, owner: str, options: FilmOptions) -> Path:
         """The film of a run, made when it is first asked for: it takes seconds, and few runs are posted.
 
