@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
@@ -13,9 +14,11 @@ from playwright.sync_api import expect
 
 from bivdiff.catalog.requests import default_request
 from bivdiff.media import carried
+from bivdiff.media.film import FilmOptions
 from bivdiff.media.reading import read_clip
 from bivdiff.media.writing import CARRY_NAME
 from bivdiff.toybox.clips import load_index
+from tabs import films
 from tabs.door import Door
 from tabs.page import build_page, launch_options
 
@@ -50,7 +53,8 @@ def trap(tmp_path):
     return path
 
 
-def test_a_visit_that_uses_everything_calls_only_what_is_served(chromium, address, trap):
+def test_a_visit_that_uses_everything_calls_only_what_is_served(chromium, address, trap, monkeypatch):
+    monkeypatch.setattr(films, "FilmOptions", partial(FilmOptions, seconds=0.5, wipe=False))
     called, wrong = set(), []
     context = chromium.new_context(viewport=WIDE)
     page = context.new_page()
