@@ -37,7 +37,7 @@ $(VENV)/.app-installed: requirements.txt constraints.txt | $(BIN)/python
 	$(INSTALL) --quiet --requirement requirements.txt --constraint constraints.txt
 	touch $@
 
-$(VENV)/.tools-installed: requirements-dev.txt $(VENV)/.app-installed
+$(VENV)/.tools-installed: requirements-dev.txt requirements-ray.txt $(VENV)/.app-installed
 	$(INSTALL) --quiet --requirement requirements-dev.txt --constraint constraints.txt
 	touch $@
 

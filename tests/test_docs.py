@@ -31,6 +31,7 @@ FEWER = {"--clips": "1", "--mixing-ratios": "0,1"}
 STEPS = ["--num-inference-steps", "2", "--num-inversion-steps", "2", "--num-smoothing-steps", "2"]
 QUICK = {
     "run": [*STEPS, "--num-frames", "4"], "compare": [*STEPS, "--num-frames", "4"], "evaluate": STEPS,
+    "batch": [*STEPS, "--num-frames", "4"],
     "bench": [*STEPS, "--runs", "1"], "models": [],
 }  # fmt: skip
 """What is added to a command to run it."""
@@ -175,7 +176,8 @@ def runs_here(words: list[str]) -> bool:
     if words[0] == "models":
         return words[1] in {"list", "check"}
     # A benchmark of a comparison does in minutes what the tests of benchmarks do.
-    return not {"sd15", "--help", "--version", "--sweep"} & set(words)
+    # A cluster is started by the tests of workers.
+    return not {"sd15", "ray", "--help", "--version", "--sweep"} & set(words)
 
 
 def unlike(given: list[list[str]]) -> list[list[str]]:
@@ -193,15 +195,18 @@ RUN = unlike([words for words in COMMANDS if runs_here(words)])
 def test_commands_run(beside_the_assets, capsys, words):
     from bivdiff.cli.main import main
 
+    if "jobs.jsonl" in words:
+        (lines,) = [block for block in blocks(ROOT / "docs" / "api.md", "json") if '"video"' in block]
+        (beside_the_assets / "jobs.jsonl").write_text(lines, "utf-8")
     shorter = [FEWER.get(before, word) for before, word in pairwise(["", *words])]
     assert main([*shorter, *QUICK[words[0]]]) == 0, capsys.readouterr().err
     if "--output" in words:
         written = beside_the_assets / words[words.index("--output") + 1]
-        assert (written / "index.html" if words[0] == "compare" else written).stat().st_size > 0
+        assert (written / "index.html" if words[0] in {"compare", "batch"} else written).stat().st_size > 0
 
 
 def test_the_commands_that_run_are_of_every_kind():
-    assert {words[0] for words in RUN} == {"run", "compare", "evaluate", "bench", "models"}
+    assert {words[0] for words in RUN} == {"run", "compare", "batch", "evaluate", "bench", "models"}
     tasks = {words[words.index("--task") + 1] for words in RUN if words[0] == "run"}
     assert tasks == {"control", "edit", "inpaint", "outpaint", "smooth"}
 

@@ -22,7 +22,9 @@ FLOORS = (
     "models",
     "bridge",
     "compare",
+    "workers",
     "studio",
+    "batch",
     "evaluate",
     "cli",
 )

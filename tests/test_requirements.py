@@ -40,7 +40,8 @@ def test_everything_that_is_asked_for_has_one_version(python, system):
         if applies(pin, where):
             versions.setdefault(canonicalize_name(pin.name), set()).add(str(pin.specifier).removeprefix("=="))
     assert {name: found for name, found in versions.items() if len(found) > 1} == {}
-    asked = [item for item in [*read("requirements.txt"), *read("requirements-dev.txt")] if applies(item, where)]
+    files = ("requirements.txt", "requirements-dev.txt", "requirements-ray.txt")
+    asked = [item for name in files for item in read(name) if applies(item, where)]
     assert len(asked) > 20
     refused = [
         item for item in asked if not item.specifier.contains(*versions.get(canonicalize_name(item.name), {"0"}))

@@ -1,4 +1,4 @@
-"""The same jobs without a browser: `python -m bivdiff run | compare | evaluate | bench | models`."""
+"""The same jobs without a browser: `python -m bivdiff run | compare | batch | evaluate | bench | models`."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
+from bivdiff.cli.batch import add_batch_command
 from bivdiff.cli.bench import add_bench_command
 from bivdiff.cli.compare import add_compare_command
 from bivdiff.cli.evaluate import add_evaluate_command
@@ -39,6 +40,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, help="say what computes here, and with which versions")
     parser.set_defaults(as_text=report_as_text)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for add in (add_run_command, add_compare_command, add_evaluate_command, add_bench_command, add_models_commands):
+    for add in (
+        add_run_command, add_compare_command, add_batch_command, add_evaluate_command, add_bench_command,
+        add_models_commands,
+    ):  # fmt: skip
         add(commands)
     return parser

@@ -1,0 +1,205 @@
+"""The folder of a batch: what is on the disk there is the truth about its jobs.
+
+A job's files are written below `.work`, and its record after them. Whoever has the folder then moves them to their
+places and adds a line to `results.jsonl`. Where it is ended in between, the next one finds the record, and goes on from
+there; files without a record are those of a job that was not finished, and are removed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, fields, replace
+from itertools import count
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from bivdiff.batch.jobs import Outcome
+from bivdiff.errors import InputError
+from bivdiff.units import finite
+
+RESULTS = "results.jsonl"
+RECORD = "record.json"
+_WORK, _LOCK = ".work", ".lock"
+_NAMES = frozenset(item.name for item in fields(Outcome))
+
+
+class BatchFolder:
+    """A folder that one batch at a time has.
+
+    Args:
+        path: it is made if need be.
+
+    Attributes:
+        path: as it was given.
+        outcomes: how jobs ended, by their id and hash.
+
+    Raises:
+        InputError: it cannot be written, or another batch has it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(path / _LOCK, timeout=0)
+            self._lock.acquire()
+            self._work = path / _WORK / uuid.uuid4().hex
+            self._work.mkdir(parents=True)
+        except Timeout:
+            raise InputError(
+                f"Another batch is writing to '{path}'. Wait until it has ended, or choose another folder."
+            ) from None
+        except OSError as error:
+            raise InputError(
+                f"'{path}' cannot be written: {error.strerror or 'the system refused'}. Choose a folder that may be "
+                "written to and has free space."
+            ) from error
+        self.outcomes: dict[tuple[str, str], Outcome] = {}
+        self._read()
+        self._recover()
+
+    def place_for(self, number: int) -> Path:
+        """A folder of its own for an attempt at a job; a worker makes it."""
+        return self._work / f"{number}-{uuid.uuid4().hex[:8]}"
+
+    def token(self) -> Path:
+        """A file in the folder that whoever sees the same disk can read; it holds its own name."""
+        path = self._work / "token"
+        path.write_text(path.parent.name, "utf-8")
+        return path
+
+    def commit(self, place: Path, outcome: Outcome) -> Outcome:
+        """Move a finished job's files to their places, and note how it ended.
+
+        Args:
+            place: where its files are.
+            outcome: with the paths of the files below the batch's folder. What is there by now is not written over:
+                the files take a free name.
+
+        Returns:
+            The outcome with the names that the files have.
+        """
+        while True:
+            outcome = replace(outcome, files=self._free_names(place, outcome.files))
+            write_record(place, outcome)  # so that whoever has to go on from here takes the same names
+            try:
+                for name, file in outcome.files.items():
+                    _move(made_of(place, name, file), self.path / file)
+            except FileExistsError:
+                continue  # taken since
+            break
+        self.note(outcome)
+        shutil.rmtree(place, ignore_errors=True)
+        return outcome
+
+    def note(self, outcome: Outcome) -> None:
+        """Add a line to the results; it is on the disk when this returns."""
+        line = json.dumps(finite(asdict(outcome)), ensure_ascii=False) + "\n"
+        with (self.path / RESULTS).open("ab") as file:
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        self.outcomes[outcome.id, outcome.hash] = outcome
+
+    def is_whole(self, outcome: Outcome) -> bool:
+        """Whether the clip of a job that is done is there."""
+        return outcome.status == "done" and (self.path / outcome.files["result"]).is_file()
+
+    def close(self) -> None:
+        """Leave the folder to others."""
+        shutil.rmtree(self._work, ignore_errors=True)
+        with suppress(OSError):
+            self._work.parent.rmdir()  # empty, unless a lost worker still writes
+        self._lock.release()
+
+    def _read(self) -> None:
+        path = self.path / RESULTS
+        if not path.is_file():
+            return
+        content = path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:  # the last line was being written when all ended; its record is still there
+            with path.open("r+b") as file:
+                file.truncate(len(whole))
+        for number, line in enumerate(whole.decode("utf-8", "replace").splitlines(), 1):
+            outcome = _outcome_of(line)
+            if outcome is None:
+                raise InputError(
+                    f"Line {number} of '{path}' is not one that a batch wrote. Remove it, or choose another folder."
+                )
+            self.outcomes[outcome.id, outcome.hash] = outcome
+
+    def _recover(self) -> None:
+        """Finish what an earlier batch had made and not yet moved, and remove the rest that it left."""
+        for left in (self.path / _WORK).iterdir():
+            if left == self._work:
+                continue
+            for record in sorted(left.glob(f"*/{RECORD}")):
+                outcome = _outcome_of(record.read_text("utf-8"))
+                if outcome is not None and self.outcomes.get((outcome.id, outcome.hash)) != outcome:
+                    self.commit(record.parent, outcome)
+            shutil.rmtree(left, ignore_errors=True)
+
+    def _free_names(self, place: Path, files: Mapping[str, str]) -> dict[str, str]:
+        """Names for a job's files, none of which another file has."""
+        named, numbers = dict(files), count(2)
+        while any(_is_other(self.path / file, made_of(place, name, file)) for name, file in named.items()):
+            stem = Path(files["result"]).stem
+            new = f"{stem}-{next(numbers)}"
+            named = {name: _with_stem(file, stem, new) for name, file in files.items()}
+        return named
+
+
+def made_of(place: Path, name: str, file: str | Path) -> Path:
+    """Where a job's file lies until it is moved to `file`."""
+    return place / f"{name}{Path(file).suffix}"
+
+
+def write_record(place: Path, outcome: Outcome) -> None:
+    """Say how a job ended, beside its files, once they are all written."""
+    unfinished = place / f".{RECORD}"
+    unfinished.write_text(json.dumps(finite(asdict(outcome)), ensure_ascii=False), "utf-8")
+    unfinished.replace(place / RECORD)
+
+
+def _outcome_of(line: str) -> Outcome | None:
+    try:
+        read = json.loads(line)
+        return Outcome(**read) if read.keys() <= _NAMES else None
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def _move(made: Path, target: Path) -> None:
+    """Give a file its place, unless it has it already.
+
+    Raises:
+        FileExistsError: another one has it.
+    """
+    if not made.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(made, target)  # unlike a rename it never replaces
+    except FileExistsError:
+        if _is_other(target, made):
+            raise
+    except OSError:  # a disk without links
+        made.rename(target)
+    made.unlink(missing_ok=True)
+
+
+def _is_other(target: Path, made: Path) -> bool:
+    """Whether something has a place that is not the file that belongs there."""
+    return made.exists() and target.exists() and not target.samefile(made)
+
+
+def _with_stem(file: str, old: str, new: str) -> str:
+    path = Path(file)
+    return path.with_stem(new + path.stem[len(old) :]).as_posix()
