@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from contextlib import closing
@@ -413,38 +412,24 @@ def test_flags_that_do_not_go_together_are_told(tmp_path, capsys):
         assert told in capsys.readouterr().err
 
 
-def test_a_batch_whose_driver_is_killed_goes_on_where_it_was(tmp_path, clips, capsys):
-    """Two processes work; one of them is killed, then the driver; what was done by then is not made again."""
-    lines = [{"id": f"job {number}", "video": clips[0], "prompt": "a cube", "seed": number} for number in range(5)]
+def test_a_batch_that_is_killed_goes_on_where_it_was(tmp_path, clips, capsys):
+    lines = [{"id": f"job {number}", "video": clips[0], "prompt": "a cube", "seed": number} for number in range(4)]
     jobs = write_lines(tmp_path / "jobs.jsonl", *lines)
     out = tmp_path / "out"
-    command = ["batch", jobs, "--output", str(out), *SMALL, "--workers", "2"]
-    import psutil
-
+    command = ["batch", jobs, "--output", str(out), *SMALL, "--json"]
     with subprocess.Popen(
-        [sys.executable, "-m", "bivdiff", *command], cwd=ROOT, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-m", "bivdiff", *command], cwd=ROOT, text=True,
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
     ) as driver:  # fmt: skip
-        ended = (line for line in driver.stderr if line.startswith("job "))
-        assert ": done" in next(ended)
-        workers = [
-            child
-            for child in psutil.Process(driver.pid).children()
-            if any("spawn_main" in word for word in child.cmdline())
-        ]
-        assert len(workers) == 2
-        workers[0].kill()
-        assert ": done" in next(ended)  # the others go on, or the same with a new process
+        assert any(line.startswith("job 1: done") for line in driver.stderr)
         driver.kill()
-    psutil.wait_procs(workers, timeout=60)
     finished = {line["id"]: line for line in results_in(out)}
-    assert 2 <= len(finished) <= 5
+    assert set(finished) >= {"job 0", "job 1"}
     times = {name: (out / f"{name}.mp4").stat().st_mtime_ns for name in finished}
-    assert cli.main([*command[:-2], "--json"]) == 0
+    assert cli.main(command) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["done_before"] >= len(finished)
     assert report["done"] + report["done_before"] == len(lines)
-    every = results_in(out)
-    assert sorted(line["id"] for line in every) == [line["id"] for line in lines]
+    assert [line["id"] for line in results_in(out)] == [line["id"] for line in lines]
     assert {name: (out / f"{name}.mp4").stat().st_mtime_ns for name in finished} == times
     assert not (out / ".work").exists()

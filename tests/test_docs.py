@@ -31,7 +31,7 @@ FEWER = {"--clips": "1", "--mixing-ratios": "0,1"}
 STEPS = ["--num-inference-steps", "2", "--num-inversion-steps", "2", "--num-smoothing-steps", "2"]
 QUICK = {
     "run": [*STEPS, "--num-frames", "4"], "compare": [*STEPS, "--num-frames", "4"], "evaluate": STEPS,
-    "batch": [*STEPS, "--num-frames", "4"],
+    "batch": [*STEPS, "--num-frames", "2", "--size", "64x64"],
     "bench": [*STEPS, "--runs", "1"], "models": [],
 }  # fmt: skip
 """What is added to a command to run it."""

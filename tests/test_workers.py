@@ -28,7 +28,10 @@ def cluster():
     """A Ray cluster of four processor cores, on this machine, whatever it has."""
     ray = pytest.importorskip("ray", reason=NO_RAY)
     ray.cloudpickle.register_pickle_by_value(small_work)
+    patience = pytest.MonkeyPatch()
+    patience.setattr(rayed, "START_SECONDS", 3000.0)  # a busy machine takes minutes to start a process
     yield rayed.join_cluster("local", num_cpus=4, include_dashboard=False)
+    patience.undo()
     ray.shutdown()
 
 

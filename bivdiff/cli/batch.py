@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,11 @@ def _is_over(each: Checked, folder: BatchFolder, retry: bool) -> bool:
 
 
 def _carry_out(todo: Sequence[Checked], folder: BatchFolder, args: argparse.Namespace, settings: Settings) -> Batch:
+    with redirect_stdout(sys.stderr):  # which the report has to itself: Ray prints there when a process is lost
+        return _made(todo, folder, args, settings)
+
+
+def _made(todo: Sequence[Checked], folder: BatchFolder, args: argparse.Namespace, settings: Settings) -> Batch:
     hide_bars_of_libraries()
     workers = workers_of(args.executor, args.workers, settings, args.address)
     try:

@@ -183,7 +183,6 @@ def process_workers(count: int, settings: Settings) -> list[ProcessWorker]:
         InputError: there are fewer cards, or one is named by number.
     """
     import psutil
-    import torch
 
     if settings.device not in {"auto", "cpu", "cuda"}:
         raise InputError(
@@ -192,7 +191,7 @@ def process_workers(count: int, settings: Settings) -> list[ProcessWorker]:
     if parse_bytes(settings.host_memory) is None:
         share = HOST_SHARE * psutil.virtual_memory().available / count
         settings = replace(settings, host_memory=str(int(share)))
-    cards = torch.cuda.device_count() if settings.device != "cpu" else 0
+    cards = 0 if settings.device == "cpu" else _count_cards()
     if not cards:
         threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
         return [ProcessWorker(settings, {"OMP_NUM_THREADS": threads}) for _ in range(count)]
@@ -200,3 +199,9 @@ def process_workers(count: int, settings: Settings) -> list[ProcessWorker]:
         raise InputError(f"{count} workers want a card each, and this machine has {cards}. Use {cards} or fewer.")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(cards)))
     return [ProcessWorker(settings, {"CUDA_VISIBLE_DEVICES": card}) for card in visible.split(",")[:count]]
+
+
+def _count_cards() -> int:
+    import torch
+
+    return torch.cuda.device_count()
