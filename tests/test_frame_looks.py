@@ -125,6 +125,27 @@ def test_nothing_of_a_finished_clip_is_kept(unet):
         assert not any(layer._keys or layer._values for layer in layers)
 
 
+def test_what_is_kept_of_the_first_frame_is_copied_once(unet):
+    pictures, text = given(4)
+    with torch.inference_mode(), FrameLooks("both", 4).put_into(unet):
+        layer = next(layer for name, layer in unet.attn_processors.items() if "attn1" in name)
+        kept = []
+        for frame in range(3):
+            unet(pictures[frame : frame + 1], 5, text[frame : frame + 1])
+            kept.append({other: keys for (other, _), keys in layer._keys.items()})
+    assert kept[0]["first"] is kept[1]["first"] is kept[2]["first"]
+    assert len({id(each["previous"]) for each in kept}) == 3
+
+
+def test_no_more_of_a_batch_is_kept_than_is_needed_of_it(unet):
+    pictures, text = given(6)
+    with torch.inference_mode(), FrameLooks("first", 6).put_into(unet):
+        unet(pictures[:5], 5, text[:5])
+        layers = [layer for name, layer in unet.attn_processors.items() if "attn1" in name]
+        for kept in [keys for layer in layers for keys in (*layer._keys.values(), *layer._values.values())]:
+            assert kept.untyped_storage().nbytes() == kept.numel() * kept.element_size()
+
+
 @pytest.mark.parametrize("image_model", MAKING)
 def test_in_every_image_model_the_first_frame_stays_as_it_is_and_the_others_see_it(image_model, source_frames, manager):
     frames = source_frames[:3]

@@ -144,7 +144,7 @@ class FrameLooks:
         self._others = _OTHERS[frame_attention]
         self._num_frames = num_frames
         self._seen = 0  # frames of one copy, over all passes
-        self.rows: list[tuple[tuple[int, int], int]] = []
+        self._rows: list[tuple[tuple[int, int], int]] = []
 
     @contextmanager
     def put_into(self, unet: Any) -> Iterator[None]:
@@ -165,7 +165,7 @@ class FrameLooks:
         """Note which clip and which frame of it each row of the next batch is."""
         part = batch // self.copies
         places = [divmod(self._seen + place, self._num_frames) for place in range(part)]
-        self.rows = [((copy, clip), frame) for copy in range(self.copies) for clip, frame in places]
+        self._rows = [((copy, clip), frame) for copy in range(self.copies) for clip, frame in places]
         self._seen += part
 
     def seen_with(self, states: Tensor, kept: dict[Any, Tensor]) -> Tensor:
@@ -173,24 +173,23 @@ class FrameLooks:
 
         `kept` holds what a layer needs of batches before, and is changed to what it needs of this one.
         """
-        parts = [states]
+        parts, fresh = [states], set()
         for other in self._others:
             rows = []
-            for own, (clip, frame) in zip(states, self.rows, strict=True):
-                if frame == 0:
-                    kept[other, clip] = own
-                rows.append(kept[other, clip])
-                if other == "previous":
-                    kept[other, clip] = own
+            for own, (clip, frame) in zip(states, self._rows, strict=True):
+                key = other, clip
+                seen = own if frame == 0 else kept[key]
+                if frame == 0 or other == "previous":
+                    kept[key] = own
+                    fresh.add(key)
+                rows.append(seen)
             parts.append(torch.stack(rows))
-        unfinished = {clip for clip, frame in self.rows} - {
-            clip for clip, frame in self.rows if frame == self._num_frames - 1
-        }
+        finished = {clip for clip, frame in self._rows if frame == self._num_frames - 1}
         for key in list(kept):
-            if key[1] in unfinished:
-                kept[key] = kept[key].clone()  # and not the whole batch that it is a part of
-            else:
+            if key[1] in finished:
                 del kept[key]
+            elif key in fresh:
+                kept[key] = kept[key].clone()  # and not the whole batch that it is a part of
         return torch.cat(parts, 2)
 
 

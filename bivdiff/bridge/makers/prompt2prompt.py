@@ -10,7 +10,6 @@ from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,7 +17,7 @@ from bivdiff.bridge.attention import AttentionControl, FrameLooks, TokenMap, con
 from bivdiff.bridge.guidance import unet_noise
 from bivdiff.bridge.inversion import invert_frames
 from bivdiff.bridge.latents import fold_frames
-from bivdiff.bridge.sampling import Step, unfold_step
+from bivdiff.bridge.sampling import Step, denoising_scheduler, unfold_step
 from bivdiff.errors import InputError
 
 EditKind = Literal["replace", "refine", "same"]
@@ -38,14 +37,6 @@ def edit_with_prompt2prompt(
 
     While it denoises, a source and an edited branch go side by side, and the edited one takes over the source's
     attention: so what the prompts have in common stays where it was.
-
-    The source branch is kept faithful by direct inversion: every step finds it on the trajectory of the inversion, so
-    it ends on `latents` exactly, and its own prediction is never needed. The other way without null-text
-    optimisation, negative-prompt inversion (arXiv:2305.16807), keeps it by predicting without guidance, and steers the
-    edit away from the source prompt instead of `negative_prompt`. On the toybox (5 scenes, first object's colour, 20
-    steps, cross and self 0.8, guidance 2, which suits the other way better than 4) direct inversion was better in
-    every number: 28.2 dB to the true edited clip against 26.9, 33.2 dB outside the objects against 31.6, and an
-    object colour off by 5.6 against 6.9.
 
     Args:
         unet: the plain base UNet2DConditionModel. Its attention processors are replaced during each evaluation only.
@@ -78,40 +69,25 @@ def edit_with_prompt2prompt(
 
     Source: Prompt-to-Prompt (arXiv:2208.01626); direct inversion (arXiv:2310.01506).
     """
-    if not source_prompt.strip():
-        raise InputError(
-            "Prompt-to-Prompt compares the prompt with a source prompt, and there is none. Write what the clip shows "
-            "now, such as 'a red cube on a grey floor', and change words of that in the prompt."
-        )
-    plan = _Plan(
-        token_map=token_map(tokenizer, source_prompt, prompt),
-        token_weights=_token_weights(tokenizer, prompt, reweight),
-        map_tokens=_map_tokens(tokenizer, source_prompt, prompt, blend_words),
-        cross_steps=round(cross_replace_steps * num_steps),
-        self_steps=round(self_replace_steps * num_steps),
-    )
+    plan = _planned(
+        tokenizer, source_prompt, prompt, blend_words=blend_words, reweight=reweight,
+        cross_steps=round(cross_replace_steps * num_steps), self_steps=round(self_replace_steps * num_steps),
+    )  # fmt: skip
     source_embeds, prompt_embeds, negative_embeds = (embed(text) for text in (source_prompt, prompt, negative_prompt))
 
     trajectory = [fold_frames(latents)]
-    inversion = invert_frames(
-        partial(unet_noise, unet),
-        scheduler,
-        latents,
-        source_embeds,
-        negative_embeds,
-        guidance_scale=1,
-        num_steps=num_steps,
-        batch_size=batch_size,
-    )
-    for step in inversion:
+    for step in invert_frames(
+        partial(unet_noise, unet), scheduler, latents, source_embeds, negative_embeds, guidance_scale=1,
+        num_steps=num_steps, batch_size=batch_size,
+    ):  # fmt: skip
         trajectory.append(fold_frames(step.latents))
         yield step._replace(total=2 * num_steps)
 
-    if plan.token_weights is None and edit_kind(tokenizer, source_prompt, prompt) == "same":
+    if plan is None:
         walked = _walk_back(trajectory)
     else:
         predict = _Pairs(unet, source_embeds, prompt_embeds, negative_embeds, guidance_scale, batch_size, looks)
-        walked = _walk_edited(predict, plan, trajectory, DDIMScheduler.from_config(scheduler.config))
+        walked = _walk_edited(predict, plan, trajectory, denoising_scheduler(scheduler))
     for step in walked:
         yield unfold_step(step._replace(number=num_steps + step.number, total=2 * num_steps))
 
@@ -295,6 +271,23 @@ class _Plan:
         return control if control.acts else None
 
 
+def _planned(
+    tokenizer: Any, source_prompt: str, prompt: str, *, blend_words: str, reweight: str, cross_steps: int,
+    self_steps: int,
+) -> _Plan | None:  # fmt: skip
+    """The edit that the words ask for; None if they ask for none. All that is wrong with them is said here."""
+    if not source_prompt.strip():
+        raise InputError(
+            "Prompt-to-Prompt compares the prompt with a source prompt, and there is none. Write what the clip shows "
+            "now, such as 'a red cube on a grey floor', and change words of that in the prompt."
+        )
+    token_weights = _token_weights(tokenizer, prompt, reweight)
+    map_tokens = _map_tokens(tokenizer, source_prompt, prompt, blend_words)
+    if token_weights is None and edit_kind(tokenizer, source_prompt, prompt) == "same":
+        return None
+    return _Plan(token_map(tokenizer, source_prompt, prompt), token_weights, map_tokens, cross_steps, self_steps)
+
+
 @dataclass(frozen=True, eq=False)
 class _Pairs:
     """Predicts the edited branch's noise, with the source branch beside it."""
@@ -349,7 +342,15 @@ class _Pairs:
 
 
 def _walk_edited(predict: _Pairs, plan: _Plan, trajectory: list[Tensor], scheduler: Any) -> Iterator[Step]:
-    """Denoise the edited branch; `trajectory` holds the source's pictures, from the clean ones to the noise."""
+    """Denoise the edited branch; `trajectory` holds the source's pictures, from the clean ones to the noise.
+
+    Direct inversion: every step finds the source on that trajectory, so its own prediction is never needed. The other
+    way without null-text optimisation, negative-prompt inversion (arXiv:2305.16807), predicts it without guidance, and
+    steers the edit away from the source prompt instead of the negative one. On the toybox (5 scenes, first object's
+    colour, 20 steps, cross and self 0.8, guidance 2, which suits the other way better than 4) direct inversion was
+    better in every number: 28.2 dB to the true edited clip against 26.9, 33.2 dB outside the objects against 31.6, and
+    an object colour off by 5.6 against 6.9.
+    """
     clean, edited = trajectory[0], trajectory[-1]
     num_steps = len(trajectory) - 1
     scheduler.set_timesteps(num_steps, device=clean.device)
