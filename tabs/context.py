@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
+from bivdiff.catalog.components import components_of
 from bivdiff.catalog.families import FAMILIES, family_named, models_for
 from bivdiff.catalog.own import check_may_manage, parse_list
+from bivdiff.catalog.specs import ModelSpec
 from bivdiff.errors import InputError, ModelUnavailableError, OutOfMemoryError
 from bivdiff.late import importing
 from bivdiff.models import hub
@@ -32,9 +34,11 @@ from bivdiff.units import say_bytes
 if TYPE_CHECKING:
     from bivdiff.bridge.reuse import StageCache
     from bivdiff.models.manager import ModelManager, Readout
+    from bivdiff.models.planning import Planned
 
 Events: TypeAlias = Iterator[StepEvent | GenerationResult]
 
+MAP_SECONDS = 0.0  # of control maps that a model draws: less than the least that is asked for
 _log = logging.getLogger(__name__)
 
 
@@ -158,6 +162,17 @@ class ManagedModels:
             raise InputError(f"'{key}' is in use by a run. Wait until that has ended, or cancel it.")
 
 
+def components_of_all(request: GenerationRequest, axes: Mapping[str, Sequence[Any]], *_: Any) -> Iterator[ModelSpec]:
+    """All that the clips of a comparison run with."""
+    for video_model in axes.get("video_model", (request.video_model,)):
+        yield from components_of(replace(request, video_model=video_model)).every
+
+
+def _announced(plan: Planned) -> StepEvent:
+    """The first event of a run or a comparison: what it will take."""
+    return StepEvent("load", 0, 1, plan.expected.sentence, note=plan.note)
+
+
 class _Maker:
     """What computes with the models; on ZeroGPU with a card that is lent for as long as it takes."""
 
@@ -165,25 +180,24 @@ class _Maker:
         self._settings, self._manager = settings, manager
         self._stages: Callable[[], StageCache] = cache(self._open_stages)
         card = zerogpu.Card(manager, settings)
-        self._run = card.lend(self._run_there, zerogpu.run_seconds)
-        self._sweep = card.lend(
-            self._sweep_there, lambda request, axes, _, manager: zerogpu.sweep_seconds(request, axes, manager)
-        )
-        self._maps = card.lend(self._maps_there, zerogpu.map_seconds)
+        self._run = card.lend(self._run_there, lambda request: components_of(request).every)
+        self._sweep = card.lend(self._sweep_there, components_of_all)
+        self._maps = card.lend(self._maps_there, lambda request: components_of(request).annotators)
 
     def run(self, request: GenerationRequest, to_fit: bool) -> Events:
         """See `AppContext`."""
         with self._manager().policy_restored():
-            request, expected = self._planned(request, to_fit)
-            yield expected
-            yield from self._run(request)
+            plan = self._planned(request, to_fit)
+            yield _announced(plan)
+            yield from self._run(plan.expected.seconds, plan.request)
 
     def sweep(self, request: GenerationRequest, axes: Mapping[str, Sequence[Any]], to_fit: bool) -> Iterator[Any]:
         """See `AppContext`."""
         with self._manager().policy_restored():
-            request, expected = self._planned(request, to_fit, axes)
-            yield expected
-            yield from self._sweep(request, axes, truth_of(request))  # not on a lent card: it needs none
+            plan = self._planned(request, to_fit, axes)
+            yield _announced(plan)
+            truth = truth_of(plan.request)  # not on a lent card: it needs none
+            yield from self._sweep(plan.expected.seconds, plan.request, axes, truth)
 
     def expected(self, request: GenerationRequest) -> str:
         """See `AppContext`."""
@@ -197,17 +211,18 @@ class _Maker:
         """See `AppContext`; what is drawn without a model needs no card."""
         if not any(map(models_for(request).annotator, request.controls)):
             return _control_maps(request, self._manager())
-        (maps,) = self._maps(request)
+        (maps,) = self._maps(MAP_SECONDS, request)
         return maps
 
     def _planned(
         self, request: GenerationRequest, to_fit: bool, axes: Mapping[str, Sequence[Any]] | None = None
-    ) -> tuple[GenerationRequest, StepEvent]:
+    ) -> Planned:
         _pipeline()
         with importing():
             from bivdiff.compare.planning import planned
 
-        request, found, changed = planned(request, self._manager(), to_fit, axes)
+        plan = planned(request, self._manager(), to_fit, axes)
+        found = plan.expected
         if not found.fits:
             raise OutOfMemoryError(f"{found.advice} Or tick “Fit to my memory” under “Advanced”.")
         most = self._settings.max_minutes
@@ -216,7 +231,7 @@ class _Maker:
                 f"This would take about {found.seconds / 60:.0f} minutes, and here a run may take {most}. Take fewer "
                 "steps, fewer frames or a smaller size."
             )
-        return request, StepEvent("load", 0, 1, found.sentence, note=changed)
+        return plan
 
     def _run_there(self, request: GenerationRequest) -> Events:
         return _pipeline().run(request, self._manager(), self._stages())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import pickle
 import re
 import shlex
 import shutil
@@ -28,16 +27,21 @@ from fake_run import FakeRun, fake_context
 from packaging.requirements import Requirement
 
 from bivdiff.bridge import pipeline
+from bivdiff.catalog.components import components_of
+from bivdiff.catalog.families import family_named
 from bivdiff.catalog.own import check_allowed, check_may_manage
+from bivdiff.compare import planning
 from bivdiff.errors import InputError, ModelUnavailableError
+from bivdiff.models.estimate import Estimate
 from bivdiff.models.manager import ModelManager
+from bivdiff.models.planning import Planned
 from bivdiff.settings import Settings
 from bivdiff.studio import zerogpu
 from bivdiff.studio.jobs import Jobs
 from bivdiff.studio.limits import limits_sentence
 from bivdiff.types import GenerationResult
 from tabs import compare, serving, task_tab
-from tabs.context import AppContext
+from tabs.context import AppContext, components_of_all
 from tabs.page import build_page, launch_options
 from tabs.requests import Submission
 
@@ -215,12 +219,14 @@ def known_manager():
     )
 
 
-def lent(manager, work, seconds=lambda *_: 1.0, **settings):
-    return zerogpu.Card(lambda: manager, Settings(**settings)).lend(work, seconds)
+def lent(manager, work, seconds=1.0, needed=(), **settings):
+    """The work, which is expected to take so long and to run with such models, with the card to itself."""
+    return partial(zerogpu.Card(lambda: manager, Settings(**settings)).lend(work, lambda *_: needed), seconds)
 
 
-def test_elsewhere_a_function_stays_as_it_is(known_manager):
-    assert lent(known_manager, pickle.dumps) is pickle.dumps
+def test_elsewhere_a_function_runs_as_it_is(known_manager):
+    work = lent(known_manager, lambda *given: iter([os.getpid(), given]), seconds=1e9, needed=("nowhere",))
+    assert list(work("a", "b")) == [os.getpid(), ("a", "b")]
 
 
 def test_a_space_without_the_package_says_what_to_add(monkeypatch):
@@ -271,15 +277,14 @@ def test_closing_stops_the_other_process_before_its_next_step(known_manager, req
     assert (tmp_path / "closed").exists()
 
 
-def test_what_is_asked_for_follows_from_the_request(spaces, known_manager, request_of):
-    work = lent(known_manager, lambda request: iter([request.seed]), lambda request, _: request.num_inference_steps)
-    for steps in (2, 40, 80):
-        assert list(work(request_of(num_inference_steps=steps))) == [1]
+def test_what_is_asked_for_follows_from_what_is_expected(spaces, known_manager, request_of):
+    for seconds in (2, 40, 80):
+        assert list(lent(known_manager, lambda request: iter([request.seed]), seconds)(request_of())) == [1]
     assert spaces.asked == [10, 66, 126]
 
 
 def test_more_than_there_is_to_be_had_is_refused_before_the_quota_is_touched(spaces, known_manager, request_of):
-    work = lent(known_manager, lambda _: iter(()), lambda *_: 61.0, max_minutes=1)
+    work = lent(known_manager, lambda _: iter(()), 61.0, max_minutes=1)
     with pytest.raises(InputError, match=r"about 61 s .* 60 s is the most"):
         list(work(request_of()))
     assert spaces.asked == []
@@ -387,46 +392,49 @@ def test_models_of_all_tasks_are_placed_before_there_is_a_card(placed):
     assert {"toybox/unet", "toybox/controlnet-canny"} <= set(manager.readout().resident)
 
 
-def test_what_is_not_on_the_disk_is_neither_placed_nor_run(settings, tmp_path, request_of):
-    manager = ModelManager(replace(settings, offload="zerogpu", models_folder=tmp_path))
+def test_what_is_not_on_the_disk_is_neither_placed_nor_run(spaces, settings, tmp_path, request_of):
     missing = replace(settings, toybox_folder=tmp_path)
     assert zerogpu.place_models(ModelManager(replace(missing, offload="zerogpu")), missing, "toybox") == ()
     with pytest.raises(ModelUnavailableError, match="only its owner can put it there"):
-        zerogpu.run_seconds(request_of(), ModelManager(missing))
-    assert zerogpu.run_seconds(request_of(), manager) > 0
+        list(lent(ModelManager(missing), FakeRun(), needed=components_of(request_of()).every)(request_of()))
+    assert spaces.asked == []
 
 
-def test_a_comparison_asks_for_less_than_its_cells_alone(placed, request_of):
-    manager, _ = placed
-    request = request_of(num_inference_steps=20, num_inversion_steps=20, num_smoothing_steps=20, mixing_ratio=0.5)
-    alone = zerogpu.run_seconds(request, manager)
-    ratios = zerogpu.sweep_seconds(request, {"mixing_ratio": (0.0, 0.25, 0.5, 0.75, 1.0)}, manager)
-    seeds = zerogpu.sweep_seconds(request, {"seed": (1, 2, 3, 4, 5)}, manager)
-    assert alone < ratios < 5 * alone == pytest.approx(seeds)
+def test_a_comparison_is_not_run_either_where_a_model_of_one_of_its_clips_is_missing(request_of):
+    video_models = family_named("sd15").video_models
+    request = request_of(family="sd15", video_model="zeroscope", controls=())
+    assert video_models["zeroscope"].unet in components_of_all(request, {"mixing_ratio": (0.0, 1.0)})
+    needed = {*components_of_all(request, {"video_model": tuple(video_models)}, None)}
+    assert needed >= {spec for model in video_models.values() for spec in model.components}
 
 
 def test_a_real_run_on_the_lent_card_has_the_bits_of_one_here(spaces, placed, request_of):
     manager, _ = placed
-    run = lent(manager, lambda request: pipeline.run(request, manager), zerogpu.run_seconds)
     request = request_of()
+    run = lent(manager, lambda request: pipeline.run(request, manager), needed=components_of(request).every)
     result = pipeline.last(run(request))
     np.testing.assert_array_equal(result.frames, pipeline.last(pipeline.run(request, manager)).frames)
     assert spaces.asked == [zerogpu.LEAST_SECONDS]
 
 
-def test_the_whole_app_takes_the_lent_card(spaces, settings, request_of, tmp_path):
+def test_the_whole_app_takes_the_lent_card_for_as_long_as_it_says(spaces, settings, request_of, tmp_path, monkeypatch):
+    def planned(request, *_):
+        return Planned(request, Estimate(1, 1, {"smoothing": 40.0 * (1 + len(spaces.asked))}, rough=False, fits=True))
+
+    monkeypatch.setattr(planning, "planned", planned)
     context = AppContext.from_settings(replace(settings, families="toybox", history_folder=tmp_path))
     entries = {entry.key: entry.state for entry in context.models.inventory()}
     assert entries["toybox/unet"] == "on device"
     request = request_of()
     events = list(context.run(request, True))
+    assert "takes 40 s" in events[0].message
     assert isinstance(events[-1], GenerationResult)
-    assert len(spaces.asked) == 1
+    assert spaces.asked == [66]
     context.control_maps(request)
-    assert len(spaces.asked) == 1  # edges need no card
+    assert spaces.asked == [66]  # edges need no card
     *_, compared = context.sweep(request, {"mixing_ratio": (0.0, 1.0)}, True)
     assert len(compared.cells) == 2
-    assert len(spaces.asked) == 2
+    assert spaces.asked == [66, 126]
 
 
 def test_visitors_of_the_whole_app_bring_no_models(settings, request_of, tmp_path):

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bivdiff.catalog.components import components_of
 from bivdiff.catalog.families import FAMILIES
+from bivdiff.catalog.specs import ModelSpec
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import BIVDiffError, InputError, ModelUnavailableError
 from bivdiff.late import importing
 from bivdiff.models import hub
 from bivdiff.models.inventory import find_specs
 from bivdiff.settings import Settings
-from bivdiff.types import GenerationRequest
 
 if TYPE_CHECKING:
     from bivdiff.models.manager import ModelManager
@@ -36,7 +35,7 @@ ASSUMED_PACE = 20_000.0  # operations a second in units of 1e9, until a run has 
 NOT_LENT = ("Connection closed by visitor", "Unexpected end of stream", "Error while re-trying", "ZeroGPU API")
 
 Work = Callable[..., Iterator[Any]]
-Seconds = Callable[..., float]
+Needed = Callable[..., Iterable[ModelSpec]]
 
 
 class CardUnavailableError(BIVDiffError):
@@ -64,7 +63,7 @@ def on_zerogpu() -> bool:
 
 
 class Card:
-    """Lends the card to functions; on any other machine it hands them back as they are.
+    """Lends the card to functions; on any other machine they run as they are.
 
     Make it, and lend it to all that need it, before the page is served and in the main thread.
 
@@ -81,24 +80,24 @@ class Card:
         self._most = 60 * settings.max_minutes or MOST_SECONDS
         self._spaces = _import_spaces() if on_zerogpu() else None
 
-    def lend(self, work: Work, seconds: Seconds) -> Work:
+    def lend(self, work: Work, needed: Needed) -> Work:
         """The same generator function, each call of which has the card to itself.
 
         Args:
             work: takes a request first; what it takes and yields can be pickled.
-            seconds: takes the same, and the manager last; how long that will take.
+            needed: takes the same; the models that it runs with.
 
         Returns:
-            A generator function, which raises what `work` does, or a CardUnavailableError. Closing what it returns
-            ends `work` before its next step and gives the card back.
+            A generator function, which takes before the rest how many seconds `work` is expected to take, and raises
+            what `work` does. Where the card is lent it raises besides, before one is asked for, an InputError if that
+            is longer than there is to be had, and a ModelUnavailableError if a model is not on the disk: it would be
+            downloaded on the visitor's time; and a CardUnavailableError if none is lent. Closing what it returns ends
+            `work` before its next step and gives the card back.
         """
         if self._spaces is None:
-            return work
+            return lambda _, *given: work(*given)
 
-        def duration(*given: Any) -> int:
-            return asked_seconds(seconds(*given, self._manager()), self._most)
-
-        def on_the_card(*given: Any) -> Iterator[Any]:
+        def on_the_card(_: int, *given: Any) -> Iterator[Any]:
             try:
                 yield from work(*given)
             except BIVDiffError as error:
@@ -107,10 +106,11 @@ class Card:
                 family = given[0].family
                 yield _Pace(family, self._manager().pace.of(family))
 
-        lent = self._spaces.GPU(duration=duration)(on_the_card)
+        lent = self._spaces.GPU(duration=lambda seconds, *_: seconds)(on_the_card)
 
-        def brought_back(*given: Any) -> Iterator[Any]:
-            with closing(lent(*given)) as events:
+        def brought_back(expected: float, *given: Any) -> Iterator[Any]:
+            _check_on_disk(needed(*given), self._manager())
+            with closing(lent(asked_seconds(expected, self._most), *given)) as events:
                 for event in _in_words(events):
                     if isinstance(event, _Failed):
                         raise event.error
@@ -147,9 +147,6 @@ def place_models(manager: ModelManager, settings: Settings, family: str) -> tupl
     return tuple(spec.key for spec in found)
 
 
-# How long
-
-
 def asked_seconds(expected: float, most: int) -> int:
     """What to ask for, in whole seconds, where a run is expected to take so many.
 
@@ -164,53 +161,7 @@ def asked_seconds(expected: float, most: int) -> int:
     return min(max(math.ceil(MARGIN * expected + START_SECONDS), LEAST_SECONDS), most)
 
 
-def run_seconds(request: GenerationRequest, manager: ModelManager) -> float:
-    """How long a run will take.
-
-    Raises:
-        ModelUnavailableError: a model is not on the disk, see `check_present`.
-    """
-    with importing():
-        from bivdiff.models.estimate import estimate
-
-    check_present(request, manager)
-    return estimate(request, manager).seconds
-
-
-def sweep_seconds(request: GenerationRequest, axes: Mapping[str, Sequence[Any]], manager: ModelManager) -> float:
-    """How long a comparison will take, at most.
-
-    Raises:
-        ModelUnavailableError: a model is not on the disk, see `check_present`.
-    """
-    with importing():
-        from bivdiff.compare.planning import expected_of_all
-
-    for video_model in axes.get("video_model", (request.video_model,)):
-        check_present(replace(request, video_model=video_model), manager)
-    return expected_of_all(request, axes, manager).seconds
-
-
-def map_seconds(request: GenerationRequest, manager: ModelManager) -> float:
-    """How long control maps that a model draws take: less than the least that is asked for.
-
-    Raises:
-        ModelUnavailableError: a model that draws them is not on the disk.
-    """
-    _check_on_disk(components_of(request).annotators, manager)
-    return 0.0
-
-
-def check_present(request: GenerationRequest, manager: ModelManager) -> None:
-    """Refuse a run for which a model would have to be downloaded first, which would be on the visitor's time.
-
-    Raises:
-        ModelUnavailableError: one is not on the disk.
-    """
-    _check_on_disk(components_of(request).every, manager)
-
-
-def _check_on_disk(specs: Sequence[Any], manager: ModelManager) -> None:
+def _check_on_disk(specs: Iterable[ModelSpec], manager: ModelManager) -> None:
     needed = [each for spec in specs for each in (spec, spec.base) if each is not None]
     missing = [spec.key for spec in needed if manager.state(spec) == "absent"]
     if missing:
