@@ -22,8 +22,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bivdiff.bridge.inputs import framewise_inputs
 from bivdiff.bridge.pipeline import blended_picture, last, run
 from bivdiff.bridge.reuse import StageCache
+from bivdiff.catalog.requests import PAPER_PRESET, preset_of
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.compare.scores import Scorer, below_a_clip
 from bivdiff.media.sheets import sprite_sheet
@@ -47,10 +49,6 @@ RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
 NOTE = ("Example", "of the built-in models, at this tab's first settings. Press Generate for your own.")
 
 COMPARED_SAMPLE, COMPARED_SEED = "moonlit chess", 1  # what both bridges do to it is plain to see
-PAPERS = {
-    "mixing_ratio": 0.5, "frame_prior": "image", "mixing_rule": "linear", "start_level": 1.0, "num_inversion_steps": 20,
-    "num_smoothing_steps": 20,
-}  # fmt: skip
 FRAME_VIEW = {"mixing_ratio": 0.5, "frame_prior": "video", "mixing_rule": "capped", "start_level": 0.6}
 BELOW = ("It is", "Flicker", "Sharpness (truth = 1)", "PSNR to truth")
 
@@ -83,7 +81,7 @@ def make_comparison() -> None:
         if truth is None:
             raise SystemExit("The world does not know what this sample should show.")
         manager, cache = ModelManager(Settings()), StageCache()
-        bridges = PAPERS, FRAME_VIEW
+        bridges = papers(job.request), FRAME_VIEW
         made = [last(run(replace(job.request, **bridge), manager, cache)) for bridge in bridges]
         framewise = made[0].framewise_frames
         score = Scorer(job.request, made[0].control_frames, manager, truth)
@@ -107,6 +105,12 @@ def make_comparison() -> None:
             tile["sheet"] = _sheet(frames)
         shown |= {"numFrames": len(framewise), "lossy": True}
         _write("compare.json", {"player": shown, "says": _what_to_see(scores)})
+
+
+def papers(request: GenerationRequest) -> dict[str, Any]:
+    """The preset "paper", but for what makes the frames: these are the same under both bridges."""
+    preset = preset_of(PAPER_PRESET, request.task, request.image_model, request.family)
+    return {name: value for name, value in preset.items() if name not in framewise_inputs(request.image_model).fields}
 
 
 def _below(request: GenerationRequest, scores: dict[str, float], framewise: dict[str, float]) -> dict[str, Any]:

@@ -549,11 +549,12 @@ class TestPresets:
 
     def test_the_familys_own_presets_fill_in_what_they_say_for_the_chosen_image_model(self):
         context = fake_context(FakeRun())
-        names = ("mixing_ratio", "frame_prior", "start_level", "num_smoothing_steps", "guidance_scale", "prompt")
+        bridge = ("mixing_ratio", "frame_prior", "mixing_rule", "start_level")
+        names = (*bridge, "num_smoothing_steps", "guidance_scale", "prompt")
         of_the_paper = {"instruct-pix2pix": (1.0, 4.0), "prompt2prompt": (0.25, 4.0)}
         for model, (ratio, guidance) in of_the_paper.items():
             *updates, told = presets.apply_preset(context, "edit", names, self.OWNER, "built-in/paper", model)
-            assert [update.get("value") for update in updates] == [ratio, "image", 1.0, 20, guidance, None]
+            assert [update.get("value") for update in updates] == [ratio, "image", "linear", 1.0, 20, guidance, None]
             assert "Applied" in told["value"]
 
     def test_what_cannot_be_kept_or_found_is_told_on_the_page(self, monkeypatch):

@@ -18,7 +18,7 @@ from bivdiff.errors import InputError
 from bivdiff.pixels.annotators import ANNOTATORS
 from bivdiff.types import MAX_SEED, Control, GenerationRequest
 
-PAPER_PRESET = "paper"  # the one preset whose mixing ratio is each image model's own in the paper
+PAPER_PRESET = "paper"  # the one preset whose bridge is each image model's own in the paper
 _NO_FRAMES = np.zeros((1, 8, 8, 3), np.uint8)
 _NEEDED = {
     "masks": "There is no mask, so there is nothing to regenerate. Mark what should be made anew.",
@@ -45,7 +45,7 @@ def preset_of(name: str, task: str, image_model: str, family_name: str) -> dict[
     if name not in presets:
         known = f"It has: {', '.join(presets)}." if presets else "It has none."
         raise InputError(f"The family '{family_name}' has no preset '{name}'. {known}")
-    of_the_paper = {"mixing_ratio": IMAGE_MODELS[image_model].paper_ratio} if name == PAPER_PRESET else {}
+    of_the_paper = IMAGE_MODELS[image_model].paper_bridge if name == PAPER_PRESET else {}
     return {**settings_of(task, image_model, family_name), **presets[name], **of_the_paper}
 
 

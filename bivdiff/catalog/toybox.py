@@ -28,10 +28,9 @@ _FAST: dict[str, Any] = {**_BASE, "sampler": "dpm++", "num_inference_steps": 10,
 # At guidance 4 a night comes out as noon now and then. A frame that shows another time of day, or another instruction
 # carried out, flashes, and no bridge can cure that: frames that see the first one agree with it.
 _CONTROL: dict[str, Any] = {**_FAST, "guidance_scale": 5.5, "frame_attention": "first"}
-# What the paper does, in fewer steps than its 50: these small models need no more.
+# What the paper does beside its bridge, in fewer steps than its 50: these small models need no more.
 _PAPER: dict[str, Any] = {
-    name: getattr(GenerationRequest, name)
-    for name in ("frame_prior", "start_level", "sampler", "guided_share", "frame_attention")
+    name: getattr(GenerationRequest, name) for name in ("sampler", "guided_share", "frame_attention")
 } | {"num_inference_steps": 20, "num_inversion_steps": 20, "num_smoothing_steps": 20}
 
 TOYBOX = Family(
