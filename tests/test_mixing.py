@@ -214,6 +214,16 @@ class TestBlend:
         assert torch.equal(made, summed)
 
     @pytest.mark.parametrize("rule", MIXING_RULES)
+    @pytest.mark.parametrize("prior", ["image", "video", "mean"])
+    def test_at_ratio_0_the_latents_are_the_clips_own_bit_for_bit(self, rule, prior):
+        clip = noised(self.clean, self.noises[0], self.level)
+        made = blend_latents(
+            clip, None, lambda: pytest.fail("nothing is taken apart"), self.level, mixing_ratio=0.0, mixing_rule=rule,
+            frame_prior=prior, window=None,
+        )  # fmt: skip
+        assert torch.equal(made, clip)
+
+    @pytest.mark.parametrize("rule", MIXING_RULES)
     @pytest.mark.parametrize("prior", ["image", "video"])
     def test_by_every_rule_the_noise_is_blended_over_the_same_clean_latents(self, rule, prior):
         found = noise_in(self.blend(0.3, rule, prior), self.clean, self.level)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -103,6 +105,28 @@ def test_two_controlnets_in_shares_of_the_steps(models, noise, source_frames):
         controlnet_conditioning_scale=[SCALE, 0.4], control_guidance_start=[0.0, 0.3],
         control_guidance_end=[0.7, 1.0],
     ))  # fmt: skip
+
+
+def test_every_picture_of_a_batch_is_shown_the_map_of_its_frame_in_the_order_that_networks_round_alike(noise):
+    """Four frames, each with and without the prompt, three at once: the second batch spans both."""
+    maps, shown = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8), []
+
+    def unet(pictures, *_):
+        return SimpleNamespace(sample=torch.zeros_like(pictures))
+
+    def residuals(pictures, _, embeds, guides, __):
+        assert len(pictures) == len(embeds) == len(guides[0])
+        shown.append(guides[0])
+        return {}
+
+    text = torch.zeros(1, 2, 3)
+    list(generate_with_control(
+        unet, DDIMScheduler(), noise, controls=[Steering(None, maps, 1.0, 0.0, 1.0)], residuals=residuals,
+        prompt_embeds=text, negative_embeds=text, guidance_scale=2.0, num_steps=1, batch_size=3,
+    ))  # fmt: skip
+    assert [len(each) for each in shown] == [3, 3, 2]
+    assert torch.equal(torch.cat(shown), in_unit_range(maps).repeat(2, 1, 1, 1))
+    assert all(each.is_contiguous() for each in shown)
 
 
 def test_t2i_adapter(models, noise, source_frames):

@@ -25,10 +25,14 @@ def in_first(share: float, scheduler: Any, num_steps: int) -> Applies:
         return always  # and no position has to come from the device in every step
 
     def applies(timestep: Tensor) -> bool:
-        position = int((scheduler.timesteps == timestep).nonzero()[0])
-        return position < guided_steps(num_steps, share)
+        return position_of(timestep, scheduler) < guided_steps(num_steps, share)
 
     return applies
+
+
+def position_of(timestep: Tensor, scheduler: Any) -> int:
+    """How many of a scheduler's steps go before a timestep of its schedule."""
+    return int((scheduler.timesteps == timestep).nonzero()[0])
 
 
 def unet_noise(unet: Any, latents: Tensor, timestep: Tensor, embeds: Tensor, **extra: Any) -> Tensor:

@@ -73,7 +73,8 @@ class _View:
 
 def _add(digest: _Hash, value: Any) -> None:
     if isinstance(value, np.ndarray):
-        digest.update(repr((value.shape, value.dtype)).encode() + value.tobytes())
+        digest.update(repr((value.shape, value.dtype)).encode())
+        digest.update(np.ascontiguousarray(value).data)
     elif isinstance(value, Control):
         for item in fields(value):
             _add(digest, getattr(value, item.name))

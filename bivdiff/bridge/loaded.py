@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ from bivdiff.bridge import latents
 from bivdiff.bridge.prompts import encode_prompt
 from bivdiff.catalog.components import Components
 from bivdiff.models.video import VideoDenoiser
+
+KEPT_CLIPS = 2  # encoded: the source and the image model's frames
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class LoadedModels:
     running: Callable[..., AbstractContextManager[None]]
     device: torch.device
     batch_size: int
+    _encoded: deque[tuple[np.ndarray, Tensor]] = field(default_factory=partial(deque, maxlen=KEPT_CLIPS))
 
     def embed(self, prompt: str) -> Tensor:
         """`(1, L, D)`, as the image model reads it."""
@@ -46,9 +51,14 @@ class LoadedModels:
             return encode_prompt(self.video.tokenizer, self.video.text_encoder, prompt)
 
     def encode(self, frames: np.ndarray) -> Tensor:
-        """Scaled latents `(1, C, F, h, w)`."""
+        """Scaled latents `(1, C, F, h, w)`, which nobody may change: those of the last clips are kept."""
+        for clip, encoded in self._encoded:
+            if clip is frames:
+                return encoded
         with self.running(self.parts.vae):
-            return latents.encode(self.parts.vae, frames, self.batch_size)
+            encoded = latents.encode(self.parts.vae, frames, self.batch_size)
+        self._encoded.append((frames, encoded))
+        return encoded
 
     def decode(self, clip: Tensor) -> np.ndarray:
         """Frames of scaled latents `(1, C, F, h, w)`, by the family's autoencoder."""

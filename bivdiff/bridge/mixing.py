@@ -77,7 +77,7 @@ def blend_latents(
         mixing_ratio, mixing_rule, frame_prior: as in GenerationRequest.
         window: frames that the video model sees at once.
     """
-    if frame_prior != "mean" and (mixing_rule == "linear" or mixing_ratio == 0):
+    if mixing_ratio == 0 or (mixing_rule == "linear" and frame_prior != "mean"):
         # A weighted sum of latents is that of their noise, and needs nothing taken apart.
         return mix_noise(clip_latents, frame_latents, mixing_ratio, "linear")
     start = clean()

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -144,7 +144,7 @@ def _framewise(session: Session) -> Generator[StepEvent, None, np.ndarray]:
 def _mixed_inversion(session: Session, framewise: np.ndarray) -> Generator[StepEvent, None, Tensor]:
     """Walk the inversions that have weight; returns the blend `(1, C, F, h, w)` that is to be smoothed."""
     request, video = MIXING.view(session.request), session.models.video
-    clean = cache(partial(session.models.encode, framewise))
+    clean = partial(session.models.encode, framewise)
     level = mixing.noise_level(video.scheduler, request.num_smoothing_steps, request.start_level)
     found: dict[Inversion, Tensor] = {}
     for name in inversions_of(request):

@@ -25,7 +25,7 @@ def encode_prompt(tokenizer: Any, text_encoder: Any, prompt: str) -> Tensor:
 
 def cut_off(tokenizer: Any, prompt: str) -> str:
     """The end of a prompt that does not fit the text encoder; empty when all of it does."""
-    ids = tokenizer(prompt).input_ids
+    ids = tokenizer(spell_out(prompt, tokenizer)).input_ids
     if len(ids) <= tokenizer.model_max_length:
         return ""
     return tokenizer.decode(ids[tokenizer.model_max_length - 1 : -1], skip_special_tokens=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 from bivdiff.bridge.control_maps import control_maps
 from bivdiff.bridge.loaded import LoadedModels
 from bivdiff.bridge.previews import Layers, layers_of, preview_frames
-from bivdiff.bridge.prompts import cut_off
+from bivdiff.bridge.prompts import cut_off, smoothing_prompt
 from bivdiff.bridge.reuse import Output, StageCache
 from bivdiff.catalog.components import Components, components_of
 from bivdiff.catalog.families import models_for
@@ -166,19 +166,25 @@ def _check_base(request: GenerationRequest, parts: Components[Any]) -> None:
     width = parts.unet.config.cross_attention_dim
     read = [parts.text_encoder.config.hidden_size]
     read += [part.config.cross_attention_dim for part in parts.networks if "cross_attention_dim" in part.config]
-    if parts.unet.config.in_channels != 4 or any(other != width for other in read):
+    needed = next((other for other in read if other != width), width)
+    if parts.unet.config.in_channels != 4 or needed != width:
         raise ModelUnavailableError(
             f"The base model '{models_for(request).unet.place}' reads {parts.unet.config.in_channels} channels and "
-            f"words of {width} numbers, and the models around it need 4 and {read[-1]}. Choose a plain relative of the "
+            f"words of {width} numbers, and the models around it need 4 and {needed}. Choose a plain relative of the "
             "family's own."
         )
 
 
 def _cut_off_note(session: Session) -> str:
-    """A sentence on prompts that are longer than the text encoder reads; empty when none is."""
-    request, tokenizer = session.request, session.models.parts.tokenizer
-    prompts = (request.prompt, request.source_prompt, request.video_prompt, request.negative_prompt)
-    lost = [end for end in (cut_off(tokenizer, prompt) for prompt in prompts) if end]
+    """A sentence on words that are more than the text encoder reads them has room for; empty when none are."""
+    request, models = session.request, session.models
+    by_image_model = (request.prompt, request.source_prompt, request.negative_prompt)
+    by_video_model = (smoothing_prompt(request), request.inversion_prompt, request.negative_prompt)
+    ends = [
+        *(cut_off(models.parts.tokenizer, text) for text in by_image_model),
+        *(cut_off(models.video.tokenizer, text) for text in by_video_model),
+    ]
+    lost = [end for end in ends if end]
     if not lost:
         return ""
     return f"The prompt is longer than the model reads; this end was ignored: '{lost[0][:120]}'"

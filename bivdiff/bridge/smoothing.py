@@ -7,13 +7,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor
 
 from bivdiff.bridge.guidance import guided
 from bivdiff.bridge.known import Known
 from bivdiff.bridge.mixing import noise_in, noise_level
-from bivdiff.bridge.sampling import Step, step_through
+from bivdiff.bridge.sampling import Step, denoising_scheduler, step_through
 from bivdiff.catalog.bridging import steps_walked
 
 
@@ -40,7 +39,7 @@ def smooth(
     Source: BIVDiff (arXiv:2312.02813), Video Temporal Smoothing; Blended Latent Diffusion (arXiv:2206.02779) for
     known content, noised here with the clip's own blended noise, so that what is kept and what is made agree.
     """
-    ddim = DDIMScheduler.from_config(scheduler.config)
+    ddim = denoising_scheduler(scheduler)
     part = slice(num_steps - steps_walked(num_steps, start_level), None)
     predict_guided = guided(noise_pred, prompt_embeds, negative_embeds, guidance_scale)
     put_back = None

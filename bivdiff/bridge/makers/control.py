@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bivdiff.bridge.guidance import guided, in_first, unet_noise
+from bivdiff.bridge.guidance import guided, in_first, position_of, unet_noise
 from bivdiff.bridge.sampling import Step, denoising_scheduler, step_through, unfold_step
 from bivdiff.types import Sampler
 
@@ -91,14 +91,16 @@ def generate_with_control(
     maps = [control_tensor(control.control_frames, prompt_embeds) for control in controls]
 
     def predict(latents: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
-        position = int((walked.timesteps == timestep).nonzero()[0])
+        position = position_of(timestep, walked)
         chosen = [i for i, control in enumerate(controls) if control.steers(position, num_steps)]
         active = [controls[i] for i in chosen]
-        guides = [maps[i].repeat(len(latents) // len(maps[i]), 1, 1, 1) for i in chosen]
         made = []
         for start in range(0, len(latents), batch_size):
             part = slice(start, start + batch_size)
-            shown, text = [guide[part] for guide in guides], embeds[part]
+            text = embeds[part]
+            # Guidance shows every frame twice, under the same map.
+            frames = [row % len(noise) for row in range(start, start + len(text))]
+            shown = [maps[i][frames] for i in chosen]
             steering = residuals(latents[part].to(text.dtype), timestep, text, shown, active) if active else {}
             made.append(unet_noise(unet, latents[part], timestep, text, **steering))
         return torch.cat(made)
@@ -112,4 +114,5 @@ def generate_with_control(
 def control_tensor(control_frames: np.ndarray, like: Tensor) -> Tensor:
     """Control maps uint8 `(F, H, W, 3)` as `(F, 3, H, W)` in [0, 1], of the device and dtype of `like`."""
     control = torch.from_numpy(np.ascontiguousarray(control_frames)).to(like.device).permute(0, 3, 1, 2)
-    return (control.float() / 255).to(like.dtype)
+    # Networks round otherwise where the numbers lie in another order.
+    return (control.float() / 255).to(like.dtype).contiguous()
