@@ -8,6 +8,7 @@ import threading
 import weakref
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from bivdiff.catalog.requests import default_request
 from bivdiff.catalog.specs import ModelSpec
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError, ModelUnavailableError, OutOfMemoryError
-from bivdiff.models import placement
+from bivdiff.models import hub, placement
+from bivdiff.models import manager as managing
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.memory import Memory, MemoryProbe
 from bivdiff.models.placement import POLICIES
@@ -142,6 +144,89 @@ class TestCache:
         shelf.broken.clear()
         assert use(manager, spec_of("b")) == ("b",)
 
+    def test_room_is_made_before_a_component_is_read(self, manager_of):
+        manager, seen = manager_of(host=200), []
+        for name in "ab":
+            use(manager, spec_of(name))
+        read = manager._read
+        manager._read = lambda spec, base: seen.append(manager.loaded()) or read(spec, base)
+        use(manager, spec_of("c"))
+        assert seen == [["b"]]
+
+    def test_what_is_larger_than_expected_makes_others_leave_once_it_is_there(self, manager_of):
+        manager = manager_of(host=250)
+        use(manager, spec_of("a"))
+        manager._read = lambda *_: Block(200)
+        use(manager, spec_of("b", 50))
+        assert manager.loaded() == ["b"]
+
+    def test_changed_files_are_read_again_unless_somebody_holds_what_was_in_them(self, manager_of, shelf, monkeypatch):
+        manager, spec, stamps = manager_of(), spec_of("a"), ["first"]
+        monkeypatch.setattr(hub, "stamp", lambda *_: stamps[-1])
+        with manager.hold(spec) as (first,):
+            stamps.append("second")
+            with manager.hold(spec) as (held,):
+                assert held is first
+            assert manager.stamp(spec) == "first"
+        with manager.hold(spec) as (second,):
+            assert second is not first
+        stamps.append("")  # they are gone, which is no change
+        with manager.hold(spec) as (kept,):
+            assert kept is second
+        assert (manager.stamp(spec), manager.stamp(spec_of("b"))) == ("second", "")
+        assert shelf.read == ["a", "a"]
+
+    def test_who_holds_or_runs_what_is_told_in_order(self, manager_of):
+        manager = manager_of()
+        with manager.hold(spec_of("b"), spec_of("a"), spec_of("c")) as (b, *_):
+            assert manager.held() == manager.loaded() == ["a", "b", "c"]
+            with manager.running(b):
+                assert manager.state(spec_of("b")) == "on device"
+            assert manager.state(spec_of("a")) == "in memory"
+        assert manager.held() == []
+
+    def test_what_is_to_be_downloaded_is_told_where_files_are_read(self, settings, tmp_path, manager_of):
+        specs = [FAMILY.unet, spec_of("a")]
+        assert ModelManager(replace(settings, models_folder=tmp_path)).missing(specs) == specs[1:]
+        assert manager_of().missing(specs) == []  # made, and not read
+
+    def test_unloading_gives_back_what_is_tied_in_circles_and_what_libraries_keep(self, manager_of, monkeypatch):
+        manager, freed = manager_of(), []
+        monkeypatch.setattr(managing, "free_memory", freed.append)
+        with manager.hold(spec_of("a")) as (block,):
+            block.circle = [block]
+            alive = weakref.ref(block)
+        del block
+        gc.disable()
+        try:
+            manager.unload()
+        finally:
+            gc.enable()
+        assert alive() is None
+        assert freed == [manager.device]
+
+    def test_what_is_loaded_in_the_midst_of_a_run_can_be_moved_after_it(self, manager_of):
+        with torch.inference_mode(), manager_of().hold(spec_of("a")) as (block,):
+            assert not block.weight.is_inference()
+
+    def test_what_is_shared_with_a_base_counts_once_and_lies_on_the_host(self, manager_of):
+        manager, base = manager_of(), spec_of("base")
+        motion, read = spec_of("motion", 50, base=base), manager._read
+        assert manager.weight_bytes(motion) == 150 * KILO
+
+        def build(spec, below):
+            block = read(spec, below)
+            block.below = below
+            return block
+
+        manager._read = build
+        assert use(manager, base) == ("base",)
+        with manager.hold(motion):
+            assert manager.readout().resident == ()
+            assert manager.budget.loaded[motion].bytes == 50 * KILO
+        assert manager.weight_bytes(motion) == manager.host_bytes([motion]) == 150 * KILO
+        assert manager.host_bytes([motion, base, spec_of("c")]) == 250 * KILO
+
     def test_what_a_component_is_built_on_stays_while_it_is_held(self, manager_of, shelf):
         manager = manager_of(host=250)
         base = spec_of("base")
@@ -220,12 +305,20 @@ class TestDevice:
                 assert a.weight.data_ptr() != there
                 assert torch.equal(a.weight, before)
 
-    def test_a_swap_is_timed(self, manager_of):
-        manager = manager_of()
-        use(manager, spec_of("a"), spec_of("b"))
-        readout = manager.readout()
-        assert readout.swap_bytes == 200 * KILO
-        assert readout.swap_seconds > 0
+    def test_what_is_named_twice_runs_once(self, manager_of):
+        manager = manager_of(device=150)
+        with manager.hold(spec_of("a")) as (a,), manager.running(a, a):
+            assert manager.readout().resident == ("a",)
+            assert manager.budget.entry_of(a).runners == 1
+
+    def test_a_swap_is_timed(self, manager_of, monkeypatch):
+        manager, ticks = manager_of(), iter([10.0, 12.5])
+        monkeypatch.setattr(managing, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+        assert (manager.readout().swap_seconds, manager.readout().swap_bytes) == (0, 0)
+        for _ in range(2):  # the second time all is there, and nothing is swapped
+            use(manager, spec_of("a"), spec_of("b"))
+            readout = manager.readout()
+            assert (readout.swap_seconds, readout.swap_bytes) == (2.5, 200 * KILO)
 
     def test_the_lean_policy_has_nothing_on_the_device(self, manager_of):
         assert use(manager_of(policy="group", device=1), spec_of("a")) == ()
@@ -557,6 +650,28 @@ class TestChoices:
         assert manager.budget.device is None  # the CPU has no memory of its own
         assert ModelManager(replace(settings, host_memory="2GB"), Probe()).budget.host == 2_000_000_000
 
+    def test_a_card_has_a_budget_of_its_own_unless_it_comes_later(self, settings, monkeypatch):
+        assert not ModelManager(settings).slices
+        monkeypatch.setattr(managing, "choose_device", lambda _: torch.device("cuda"))
+        budgets = {}
+        for policy in ("none", "model", "zerogpu"):
+            card = ModelManager(replace(settings, dtype="bfloat16", offload=policy), Probe(device=1000))
+            budgets[policy] = card.budget.device
+        assert budgets == {"none": 950, "model": 950, "zerogpu": None}
+        assert card.slices
+        # The card has float16, whose digits are enough.
+        assert (card.dtype_of(FAMILY.vae), card.dtype_of(FAMILY.unet)) == (torch.float16, torch.bfloat16)
+
+    @pytest.mark.parametrize("tiles", [False, True])
+    @pytest.mark.parametrize("slices", [False, True])
+    def test_autoencoders_and_nothing_else_take_pictures_in_tiles_and_one_by_one(self, settings, tiles, slices):
+        manager, asked = ModelManager(settings), []
+        manager.tiles, manager.slices = tiles, slices
+        component = SimpleNamespace(enable_tiling=lambda: asked.append("t"), enable_slicing=lambda: asked.append("s"))
+        for spec in (FAMILY.vae, FAMILY.text_encoder):
+            manager._prepare(component, spec)
+        assert asked == ["t"] * tiles + ["s"] * slices
+
     def test_on_a_space_without_a_device_of_its_own_models_are_placed_ahead(self, settings, monkeypatch):
         monkeypatch.setenv("SPACES_ZERO_GPU", "1")
         assert ModelManager(settings).policy == "zerogpu"
@@ -572,13 +687,13 @@ class TestChoices:
             assert frames.std() > 1
             assert 0 < np.abs(frames.astype(int) - reference).mean() < 20
 
-    def test_eight_bits_halve_the_weights(self, settings):
-        sizes = []
-        for fp8 in (False, True):
-            manager = ModelManager(replace(settings, fp8=fp8))
+    def test_eight_bits_are_for_what_runs_in_every_step_and_counted_before_it_is_loaded(self, settings):
+        full, eight = (ModelManager(replace(settings, fp8=fp8)) for fp8 in (False, True))
+        assert eight.weight_bytes(FAMILY.unet) == full.weight_bytes(FAMILY.unet) / 4  # from 32 bits
+        assert eight.weight_bytes(FAMILY.text_encoder) == full.weight_bytes(FAMILY.text_encoder)
+        for manager in (full, eight):
             use(manager, FAMILY.unet)
-            sizes.append(manager.weight_bytes(FAMILY.unet))
-        assert sizes[1] < 0.35 * sizes[0]  # from 32 bits
+        assert eight.weight_bytes(FAMILY.unet) < 0.35 * full.weight_bytes(FAMILY.unet)  # norms keep their digits
 
     def test_every_policy_has_a_sentence(self):
         assert all(len(text) > 20 for text in POLICIES.values())

@@ -94,6 +94,8 @@ def test_events_name_their_cell(swept):
     assert smoothed == [0, 3, 2, 1]
     assert {event.cells for event in events} == {len(RATIOS)}
     assert all("ratio" in event.message for event in events)
+    shown = {event.stage for event in events if event.preview is not None}
+    assert shown == {"control", "framewise"}  # nobody sees a clip of a comparison before it is whole
 
 
 @pytest.mark.parametrize(("ratio", "image", "video"), [(1.0, STAGE, 0), (0.0, 0, STAGE)])
@@ -221,17 +223,18 @@ def test_room_is_kept_for_all_clips_that_are_smoothed_at_once(request_small, man
     monkeypatch.setattr(sweeping, "activation_bytes", lambda *_: 10)
     monkeypatch.setattr(sweeping, "smoothing_bytes", lambda *_: 3)
     monkeypatch.setattr(sweeping, "clips_at_once", lambda *_: 3)
-    last(sweep(replace(request_small, controls=()), {"mixing_ratio": [0.0, 0.5, 1.0]}, manager))
-    assert set(reserved) == {10 + 2 * 3}
-    reserved.clear()
-    last(sweep(replace(request_small, controls=()), {"mixing_ratio": [0.5]}, manager))
-    assert set(reserved) == {10}
+    for ratios, room in (([0.0, 0.5, 1.0], 10 + 2 * 3), ([0.0, 1.0], 10 + 3), ([0.5], 10)):
+        reserved.clear()
+        last(sweep(replace(request_small, controls=()), {"mixing_ratio": ratios}, manager))
+        assert set(reserved) == {room}
 
 
 def test_the_time_of_a_cell_is_that_of_its_stages_and_of_its_scores(request_small, manager, monkeypatch):
     ticks = iter(range(100))
     monkeypatch.setattr(sweeping, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
-    (cell,) = last(sweep(request_small, {"mixing_ratio": [0.5]}, manager)).cells
+    result = last(sweep(request_small, {"mixing_ratio": [0.5]}, manager))
+    assert result.seconds == next(ticks) - 1  # the first tick was 0
+    (cell,) = result.cells
     stages = {name: seconds for name, seconds in cell.seconds.items() if name != "total"}
     assert set(stages) == {"framewise", "inversion", "smoothing"}
     assert cell.seconds["total"] == pytest.approx(sum(stages.values()) + 1)  # one tick from before the scores to after
@@ -272,7 +275,7 @@ def test_out_of_memory_goes_on_with_the_cells_that_are_left(request_small, manag
 
 
 def test_fewer_are_smoothed_at_once_where_the_device_runs_out_of_memory(request_small, manager, swept, monkeypatch):
-    whole, batches = sweeping.smooth_clips, []
+    whole, batches, freed = sweeping.smooth_clips, [], []
 
     def full_above_two(bench, blended, *more):
         batches.append(len(blended))
@@ -281,9 +284,11 @@ def test_fewer_are_smoothed_at_once_where_the_device_runs_out_of_memory(request_
         return (yield from whole(bench, blended, *more))
 
     monkeypatch.setattr(sweeping, "smooth_clips", full_above_two)
+    monkeypatch.setattr(sweeping, "free_memory", lambda _: freed.append(batches[-1]))
     monkeypatch.setattr(sweeping, "clips_at_once", lambda *_: 4)
     result = last(sweep(request_small, {"mixing_ratio": RATIOS}, manager))
     assert batches == [4, 2, 2]
+    assert freed == [4]
     for cell, alone in zip(result.cells, swept[-1].cells, strict=True):
         np.testing.assert_allclose(cell.frames.astype(int), alone.frames.astype(int), atol=1)
 
@@ -308,8 +313,9 @@ def test_a_score_that_cannot_be_measured_costs_no_clip(request_small, manager, m
     monkeypatch.setattr(scoring, "semantic_scores", damaged)
     events = list(sweep(request_small, {"mixing_ratio": [0.0, 1.0]}, manager))
     assert len(events[-1].cells) == 2
-    notes = [event.note for event in events if isinstance(event, CellEvent) and event.note]
-    assert notes == ["Scores by CLIP and DINO are left out: The file of CLIP is cut off."]
+    (noted,) = [event for event in events if isinstance(event, CellEvent) and event.note]
+    assert noted.note == "Scores by CLIP and DINO are left out: The file of CLIP is cut off."
+    assert (noted.stage, noted.step, noted.total, noted.cell, noted.cells) == ("smoothing", 1, 1, 0, 2)
     assert len(tries) == 1
 
 
@@ -332,6 +338,71 @@ def test_what_a_stopped_sweep_had_made_is_a_result_of_its_own(swept, request_sma
     assert result.best in ready
     assert result.recommended.index == result.best.index
     assert (result.size, result.seconds, result.peak_bytes) == (4, 3.0, None)
+    assert result_of(request_small, {"mixing_ratio": RATIOS}, ready).seconds == sum(
+        cell.seconds["total"] for cell in ready
+    )
+
+
+def test_a_result_has_the_settings_that_were_asked_for_and_the_seed_that_was_used(swept, request_small):
+    asked = replace(request_small, seed=None, mixing_ratio=0.125)
+    axes = {"mixing_ratio": RATIOS, "mixing_rule": ["linear", "slerp"]}
+    result = result_of(asked, axes, cells_of(swept))
+    assert (result.request.seed, result.request.mixing_ratio) == (request_small.seed, 0.125)
+    assert result.axes == {"mixing_ratio": RATIOS, "mixing_rule": ("linear", "slerp")}
+    assert result.size == len(RATIOS) * 2
+
+
+def test_a_sweep_that_ends_without_a_result_is_a_programming_mistake(swept):
+    with pytest.raises(RuntimeError, match="without a result"):
+        last(iter(swept[:-1]))
+
+
+def bridged(index, request, **values):
+    return SimpleNamespace(index=index, values=values, request=replace(request, **values))
+
+
+def test_the_papers_cell_is_the_one_that_is_bridged_as_the_paper_does_it(request_small):
+    cells = [bridged(index, request_small, mixing_ratio=ratio) for index, ratio in enumerate(RATIOS)]
+    assert paper_cell(request_small, cells) == 3
+    assert paper_cell(request_small, cells[:3]) is None
+    other = replace(request_small, frame_prior="mean", mixing_ratio=1.0)
+    assert paper_cell(other, [bridged(0, other, mixing_ratio=1.0)]) is None
+    # Not what a cell is called decides, but all of its bridge.
+    assert paper_cell(other, [bridged(5, other, frame_prior="image")]) == 5
+    # Where the bridge is not compared, no clip stands out for it.
+    assert paper_cell(request_small, [bridged(0, request_small, seed=2)]) is None
+
+
+def test_of_several_cells_of_the_papers_the_one_with_the_requests_own_settings_is_it(request_small):
+    cells = [bridged(seed, request_small, seed=seed, mixing_ratio=1.0) for seed in (0, 1, 2)]
+    assert paper_cell(replace(request_small, seed=1), cells) == 1
+    assert paper_cell(replace(request_small, seed=7), cells) == 0
+
+
+def test_cells_are_made_one_video_model_after_the_other(request_small, manager, monkeypatch):
+    names = ("zeroscope", "modelscope", "zeroscope")
+    plans = [sweeping._Plan(index, {}, replace(request_small, video_model=name)) for index, name in enumerate(names)]
+    progress, groups = sweeping._Progress(plans), []
+
+    def made(group, progress, *_):
+        groups.append([plan.index for plan in group])
+        progress.left = [plan for plan in progress.left if plan not in group]
+        yield from ()
+
+    monkeypatch.setattr(sweeping, "_with_one_video_model", made)
+    assert list(sweeping._attempt(progress, 3, manager, StageCache(), None)) == []
+    assert groups == [[0, 2], [1]]
+
+
+def test_what_several_cells_share_is_booked_on_each_in_equal_parts_and_nothing_else_is():
+    meter = SimpleNamespace(seconds={"load": 1.0, "inversion": 2.0}, evaluations={"inversion": 8})
+    costs = [sweeping._Cost(), sweeping._Cost()]
+    with sweeping._shared_by(costs, meter):
+        meter.seconds |= {"inversion": 5.0, "smoothing": 4.0}
+        meter.evaluations |= {"smoothing": 6}
+    for cost in costs:
+        assert cost.seconds == {"inversion": 1.5, "smoothing": 2.0}
+        assert cost.evaluations == {"smoothing": 3}
 
 
 # Scores
