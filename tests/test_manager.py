@@ -13,8 +13,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from paper import PAPER_BRIDGE, TWO_STEPS
 
-from bivdiff.bridge.pipeline import last, run
+from bivdiff.bridge.pipeline import framewise_frames, last, run
 from bivdiff.catalog.families import family_named
 from bivdiff.catalog.requests import default_request
 from bivdiff.catalog.specs import ModelSpec
@@ -463,6 +464,20 @@ def _request(frames):
     return default_request("control", "toybox", frames, "a red cube", seed=1, **steps)
 
 
+def _plain(frames, task, image_model, **changes):
+    """Each network in one way alone: guidance, an inversion of the image model's and more would be traced again."""
+    return default_request(
+        task, "toybox", frames, "a red cube", image_model=image_model, seed=1, guidance_scale=1.0,
+        smoothing_guidance_scale=1.0, **{**PAPER_BRIDGE, "mixing_ratio": 0.0, **TWO_STEPS, **changes},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def traced_manager(settings, monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    return ModelManager(replace(settings, compile=True))
+
+
 class TestWholeRuns:
     @pytest.mark.parametrize(("policy", "memory"), [("none", "auto"), ("model", "90MB"), ("group", "60MB")])
     def test_every_policy_gives_the_same_bits(self, settings, source_frames, reference, policy, memory):
@@ -489,23 +504,22 @@ class TestWholeRuns:
         assert any("leaner offload policy 'group'" in event.note for event in events)
         assert np.array_equal(result.frames, reference)
 
-    @pytest.mark.parametrize(("task", "image_model"), [("control", "controlnet"), ("edit", "prompt2prompt")])
     def test_traced_networks_give_the_same_bits_and_are_counted_in_every_run(
-        self, settings, source_frames, monkeypatch, task, image_model
+        self, settings, source_frames, traced_manager
     ):
         """What compiling changes of a run, without the minutes that it takes to write code for a processor."""
-        steps = {"num_inference_steps": 2, "num_inversion_steps": 1, "num_smoothing_steps": 1}
-        request = default_request(
-            task, "toybox", source_frames, "a red cube", source_prompt="a red cone", image_model=image_model, seed=1,
-            mixing_ratio=0.5, guidance_scale=1.0, **steps,
-        )  # fmt: skip
+        request = _plain(source_frames, "control", "controlnet")
         wanted = last(run(request, ModelManager(settings)))
-        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-        manager = ModelManager(replace(settings, compile=True))
         for _ in range(2):
-            found = last(run(request, manager))
+            found = last(run(request, traced_manager))
             assert np.array_equal(found.frames, wanted.frames)
             assert found.evaluations == wanted.evaluations
+
+    def test_a_traced_network_lets_prompt2prompt_into_its_attention(self, settings, source_frames, traced_manager):
+        request = _plain(source_frames, "edit", "prompt2prompt", source_prompt="a red cone")
+        wanted = framewise_frames(request, ModelManager(settings))
+        for _ in range(2):
+            assert np.array_equal(framewise_frames(request, traced_manager), wanted)
 
     def test_tiles_of_a_picture_larger_than_one_join_to_the_picture(self):
         """With the weights that ship. Each tile is normalised on its own, so it is not the same picture."""
