@@ -98,7 +98,7 @@ def test_all_is_written_and_the_zip_holds_all_else(paths):
             path.relative_to(folder).as_posix() for name, path in paths.items() if name != "zip"
         )
         assert archive.read("scores.csv") == paths["scores_csv"].read_bytes()
-    assert paths["cell 2"].name == "02-mixing-ratio-0.25.mp4"
+    assert paths["cell 2"].name == "02-ratio-0.25.mp4"
 
 
 def test_the_source_is_packed_once_however_many_cells_carry_it(result, tmp_path, monkeypatch):
@@ -300,7 +300,9 @@ def test_the_command_writes_what_it_tells_and_starts_from_what_is_kept(compare, 
     assert "ratio 0: " in err
     assert "reused" not in err
     assert not {"\r", "\x1b"} & set(err)
-    status, again, err = compare("--task", "smooth", "--vary", "mixing-rule=linear,slerp", "--mixing-ratio", "0.5")
+    status, again, err = compare(
+        "--task", "smooth", "--vary", "mixing-rule=linear,slerp", "--mixing-ratio", "0.5", "--force"
+    )
     assert status == 0
     assert [cell["values"] for cell in again["cells"]] == [{"mixing_rule": "linear"}, {"mixing_rule": "slerp"}]
     assert again["cells"][0]["reused"] == ["image inversion", "video inversion"]
@@ -336,7 +338,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(compare, t
     monkeypatch.setattr(sweeping, "entering", lambda *_: pytest.fail("a model was loaded"))
     status, _, err = compare("--task", "smooth")
     assert status == 1
-    assert "could not be written" in err
+    assert "could not be made" in err
 
 
 def test_values_of_one_setting_may_be_given_in_parts(compare):

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bivdiff.cli.filling import controls_of, form_of
-from bivdiff.cli.flags import add_request_flags, add_source_flags, changes_of, flag_of
+from bivdiff.cli.filling import controls_of, form_of, targets_of
+from bivdiff.cli.flags import add_force_flag, add_request_flags, add_source_flags, changes_of, flag_of
 from bivdiff.cli.output import Progress, note
 from bivdiff.cli.planning import checked_plan, manager_of
-from bivdiff.compare.axes import read_values
+from bivdiff.compare.axes import check_axes, read_values
 from bivdiff.errors import BIVDiffError, CancelledError, InputError
 from bivdiff.settings import Settings
 from bivdiff.studio.form import read_form
@@ -38,11 +38,12 @@ def add_compare_command(commands: Any) -> None:
     source.add_argument("--scene", type=int, help="instead: a scene of the evaluation, whose true clip is known")
     compare.add_argument("--prompt", help="what the new clip shows; a scene has its own")
     compare.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the clips, grid, scores "
-                         "and page; made if need be")  # fmt: skip
+                         "and page; made if need be. Nothing in it is written over")  # fmt: skip
     compare.add_argument("--mixing-ratios", metavar="R1,R2,...", help="ratios to compare (default: "
                          f"{DEFAULT_RATIOS}, unless --vary names something else)")  # fmt: skip
     compare.add_argument("--vary", action="append", default=[], metavar="FIELD=V1,V2,...", help="another setting to "
                          "compare, such as seed=1,2 or mixing_rule=linear,slerp; two settings make a grid")  # fmt: skip
+    add_force_flag(compare)
     add_source_flags(compare)
     add_request_flags(compare)
     compare.set_defaults(carry_out=compare_command)
@@ -51,14 +52,15 @@ def add_compare_command(commands: Any) -> None:
 def compare_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     """Make a clip for each value of a setting, and write what shows and scores them."""
     from bivdiff.bridge.store import StageStore
-    from bivdiff.compare.export import check_folder, export
+    from bivdiff.compare.export import export, file_names
     from bivdiff.compare.sweep import last, result_of, sweep
     from bivdiff.compare.tables import report
     from bivdiff.toybox.truths import truth_of
 
-    check_folder(args.output)
     axes = _axes(args)
     request, truth, fps = _compared_source(args)
+    check_axes(request, axes)
+    targets_of(args).folder(args.output, file_names(axes).values())
     manager = manager_of(settings)
     request, found = checked_plan(request, manager, args.fit_memory, axes)
     truth = truth_of(request) if truth is None else truth

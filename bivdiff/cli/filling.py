@@ -9,6 +9,7 @@ from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.cli.flags import CONTROL_FLAGS, MASK_FLAGS, SOURCE_FLAGS, changes_of
 from bivdiff.errors import InputError
+from bivdiff.media.targets import Targets
 from bivdiff.studio.form import CanvasForm, Form, MaskForm, SourceForm
 from bivdiff.types import Control
 
@@ -24,6 +25,12 @@ def form_of(args: argparse.Namespace) -> Form:
         source=SourceForm(video=args.video, **_filled(args, SOURCE_FLAGS)), masks=MaskForm(**_filled(args, MASK_FLAGS)),
         canvas=CanvasForm(extend=args.extend), controls=controls_of(args) or (), maps=tuple(args.control_video or ()),
     )  # fmt: skip
+
+
+def targets_of(args: argparse.Namespace) -> Targets:
+    """What a command may write, whose flags name what it reads."""
+    inputs = {"the source clip": args.video, "the mask": args.mask, "a control map": args.control_video}
+    return Targets(inputs, args.force)
 
 
 def controls_of(args: argparse.Namespace) -> tuple[Control, ...] | None:

@@ -67,6 +67,13 @@ def add_request_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
+def add_force_flag(parser: argparse.ArgumentParser) -> None:
+    """The flag that lets a command write over what is there."""
+    parser.add_argument(
+        "--force", action="store_true", help="write over files that are there already; never over an input"
+    )
+
+
 def add_source_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that say which part of a source is used, and how: trim, size, control maps, masks."""
     source, masks = table(SourceForm), table(MaskForm)

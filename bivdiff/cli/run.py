@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bivdiff.cli.filling import form_of
-from bivdiff.cli.flags import add_request_flags, add_source_flags
+from bivdiff.cli.filling import form_of, targets_of
+from bivdiff.cli.flags import add_force_flag, add_request_flags, add_source_flags
 from bivdiff.cli.output import Progress, note
 from bivdiff.cli.planning import checked_plan, manager_of
 from bivdiff.errors import InputError
 from bivdiff.media.carried import carry_of
 from bivdiff.media.film import SHAPES, FilmOptions
 from bivdiff.media.reading import read_sound
+from bivdiff.media.targets import Targets
 from bivdiff.media.writing import write_film
 from bivdiff.settings import Settings
 from bivdiff.studio.films import film_of
 from bivdiff.studio.form import read_form
 from bivdiff.studio.outputs import output_files, report_of, write_outputs, writer_of
-from bivdiff.types import GenerationResult, StepEvent
+from bivdiff.types import GenerationRequest, GenerationResult, StepEvent
+
+DEFAULT_OUTPUT = Path("out.mp4")
 
 
 def add_run_command(commands: Any) -> None:
@@ -31,7 +33,8 @@ def add_run_command(commands: Any) -> None:
     run = commands.add_parser("run", help="regenerate a clip", description="Regenerate a clip under a new prompt.")
     run.add_argument("--video", required=True, type=Path, help="source clip: any video, GIF or picture")
     run.add_argument("--prompt", required=True, help="what the new clip shows")
-    run.add_argument("--output", type=Path, default=Path("out.mp4"), help="where the clip goes: .mp4, .gif or .zip")
+    run.add_argument("--output", type=Path, help="where the clip goes: .mp4, .gif or .zip; the clips that show how it "
+                     "was made go beside it (default: out.mp4, or the next free name)")  # fmt: skip
     run.add_argument("--film", type=Path, help="write a film to post, too: source, frame by frame and bridged side by "
                      "side under captions, with the source's sound (.mp4)")  # fmt: skip
     run.add_argument("--film-shape", choices=SHAPES, default=FilmOptions.shape, help="of the film: 16:9, 1:1 or one "
@@ -41,6 +44,7 @@ def add_run_command(commands: Any) -> None:
     run.add_argument("--film-speed", type=float, default=FilmOptions.speed, help="below 1 is slow motion, and silent "
                      "(default: %(default)s)")  # fmt: skip
     run.add_argument("--no-film-wipe", action="store_true", help="the film ends without a wipe between both clips")
+    add_force_flag(run)
     add_source_flags(run)
     add_request_flags(run)
     run.set_defaults(carry_out=run_command)
@@ -48,26 +52,51 @@ def add_run_command(commands: Any) -> None:
 
 def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     """Make a clip and write it, its frame-wise and its control clips."""
-    writer_of(args.output)
+    writer_of(args.output or DEFAULT_OUTPUT)
     film_options = _film_options(args)
     request, fps = read_form(form_of(args))
-    files = output_files(args.output, request)
+    targets = targets_of(args)
+    files, film_file = _target_files(args, request, targets)
     from bivdiff.bridge.pipeline import last, run
 
     manager = manager_of(settings)
     request, found = checked_plan(request, manager, args.fit_memory)
-    for path in filter(None, (args.output, args.film)):
-        _make_folder(path.parent)
     result = last(_followed(run(request, manager)))
+    files = {name: _settled(name, path, targets.at_last(path)) for name, path in files.items()}
     write_outputs(files, result, fps)
-    if args.film:
+    if film_file is not None:
         lasts = len(request.frames) / fps
         sound = read_sound(args.video, start=args.start or 0.0, seconds=lasts) if film_options.speed == 1 else None
         film = film_of(result.request, result.framewise_frames, result.frames, fps, film_options, sound)
-        write_film(args.film, film, carry_of(replace(request, seed=result.seed), fps))
-        files["film"] = args.film
+        files["film"] = _settled("film", film_file, targets.at_last(film_file))
+        write_film(files["film"], film, carry_of(replace(request, seed=result.seed), fps))
     paths = {name: str(path) for name, path in files.items()}
     return {**report_of(result), "estimate": found, "fps": fps, "paths": paths}
+
+
+def _target_files(
+    args: argparse.Namespace, request: GenerationRequest, targets: Targets
+) -> tuple[dict[str, Path], Path | None]:
+    """Where each file of a run goes, by what it is, and the film; found and tried before anything is computed.
+
+    Raises:
+        InputError: one cannot be written, or would destroy what is there.
+    """
+    film = None if args.film is None else targets.named(args.film)
+    if args.output is None:
+        output = _settled("result", DEFAULT_OUTPUT, targets.beside(DEFAULT_OUTPUT))
+    else:
+        output = targets.named(args.output)
+    beside = {name: path for name, path in output_files(output, request).items() if name != "result"}
+    free = {name: _settled(name, path, targets.beside(path)) for name, path in beside.items()}
+    return {"result": output, **free}, film
+
+
+def _settled(name: str, wanted: Path, free: Path) -> Path:
+    """Where a file goes, said where that is not where it was wanted."""
+    if free != wanted:
+        note(f"'{wanted}' is taken and stays as it is: the {name} clip goes to '{free}'.")
+    return free
 
 
 def _film_options(args: argparse.Namespace) -> FilmOptions:
@@ -77,23 +106,6 @@ def _film_options(args: argparse.Namespace) -> FilmOptions:
     return FilmOptions(
         shape=args.film_shape, seconds=args.film_seconds, speed=args.film_speed, wipe=not args.no_film_wipe
     )
-
-
-def _make_folder(folder: Path) -> None:
-    """Make the folder of the output, before minutes are spent on what it is to hold.
-
-    Raises:
-        InputError: it cannot be made, or may not be written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or "the system refused"
-        raise InputError(
-            f"The folder of the output, '{folder}', could not be made: {reason}. Choose another."
-        ) from error
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"The folder of the output, '{folder}', may not be written to. Choose another.")
 
 
 def _followed(events: Iterator[StepEvent | GenerationResult]) -> Iterator[StepEvent | GenerationResult]:

@@ -14,6 +14,7 @@ from bivdiff.compare.scores import RULE, TITLES, Recommendation, below_a_clip
 from bivdiff.compare.sweep import Cell
 from bivdiff.compare.tables import digits, measured
 from bivdiff.media.sheets import fits_sprite_sheet, sprite_sheet
+from bivdiff.media.writing import replace_whole
 
 LOSSLESS_PIXELS = 32_000_000  # of all clips of a page; beyond them lossless pictures would make it too heavy to send
 QUALITY = 95
@@ -58,7 +59,8 @@ def write_page(
         scores=_scores_table(cells, chosen, paper), settings=told,
     )  # fmt: skip
     path = folder / "index.html"
-    path.write_text(page, "utf-8")
+    with replace_whole(path) as temporary:
+        temporary.write_text(page, "utf-8")
     return path
 
 
