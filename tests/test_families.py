@@ -561,7 +561,7 @@ class TestOwnModels:
             rows = text_encoder.get_input_embeddings().weight
             assert len(rows) == len(tokenizer)
             assert rows[-3:-1].std() > 2  # the two vectors of the first file
-            from bivdiff.models.personal import spell_out
+            from bivdiff.models.embeddings import spell_out
 
             assert spell_out("a <mine> cube", tokenizer) == "a <mine> <mine>_1 cube"
             assert len(tokenizer(spell_out("a <mine> cube", tokenizer)).input_ids) == 6

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from bivdiff.catalog.image_models import IMAGE_MODELS
-from bivdiff.models.personal import spell_out
+from bivdiff.models.embeddings import spell_out
 from bivdiff.types import GenerationRequest
 
 if TYPE_CHECKING:

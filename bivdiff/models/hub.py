@@ -27,6 +27,7 @@ Report = Callable[[int, int], None]
 _SINGLE_FILE = ".safetensors"
 ADDITION = "addition"
 """The kind of component that a LoRA or a textual inversion is."""
+_PEFT_CONFIG = "adapter_config.json"
 _USUAL_LORA = "pytorch_lora_weights.safetensors"
 
 # A set of files is complete when its last one is there: so an interrupted download never passes for a whole one.
@@ -124,7 +125,7 @@ def pull_additions(spec: ModelSpec, settings: Settings) -> dict[str, Path]:
     Raises:
         ModelUnavailableError: one is not there, and cannot be downloaded.
     """
-    return {each.key: files_of(each, pull(each, settings))[0] for each in additions(spec)}
+    return {each.key: files_of(each, pull(each, settings))[-1] for each in additions(spec)}
 
 
 def stamp(spec: ModelSpec, settings: Settings) -> str:
@@ -186,11 +187,15 @@ def _choose(inside: set[str], spec: ModelSpec) -> list[str]:
 
 
 def _choose_addition(inside: set[str]) -> list[str]:
-    """The one file of weights that there is, or the one with the name that diffusers gives; none if one cannot tell."""
+    """The one file of weights that there is, or the one with the name that diffusers gives; none if one cannot tell.
+
+    Where peft has written what belongs to it, that goes before.
+    """
+    beside = [_PEFT_CONFIG] if _PEFT_CONFIG in inside else []
     for ending in (_SINGLE_FILE, ".pt", ".bin"):
         found = [name for name in inside if name.endswith(ending)]
         if len(found) == 1:
-            return found
+            return beside + found
         if _USUAL_LORA in found:
             return [_USUAL_LORA]
     return []

@@ -27,14 +27,15 @@ def _or_single_file(load: Load, part: PartName) -> Load:
 
 
 def _unet(source: Source) -> nn.Module:
-    from bivdiff.models.personal import merge_loras
+    from bivdiff.models.loras import merge_loras
 
     plain = _or_single_file(diffusers_loader("UNet2DConditionModel"), "unet")(source)
     return merge_loras(plain, "unet", source.loras)
 
 
 def _text_encoder(source: Source) -> nn.Module:
-    from bivdiff.models.personal import merge_loras, widen_text_encoder
+    from bivdiff.models.embeddings import widen_text_encoder
+    from bivdiff.models.loras import merge_loras
 
     plain = _or_single_file(transformers_loader("CLIPTextModel"), "text_encoder")(source)
     merged = merge_loras(plain, "text_encoder", source.loras)
@@ -44,7 +45,7 @@ def _text_encoder(source: Source) -> nn.Module:
 def _tokenizer(source: Source) -> Any:
     from transformers import CLIPTokenizer
 
-    from bivdiff.models.personal import widen_tokenizer
+    from bivdiff.models.embeddings import widen_tokenizer
 
     tokenizer = CLIPTokenizer.from_pretrained(source.root, subfolder=source.spec.folder, local_files_only=True)
     return widen_tokenizer(tokenizer, source.embeddings)
