@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from bivdiff.errors import InputError
+from bivdiff.units import say_number
 
 MAX_PROMPT_CHARACTERS: Final = 2000
 Kind = Literal["number", "text", "choice", "switch", "pictures"]
@@ -60,7 +61,7 @@ class Entry:
     def bounds(self) -> str:
         """The valid values in words, such as "0 to 1" or "linear or slerp"; empty where any text is valid."""
         if self.kind == "number":
-            return f"{_say(self.low)} to {_say(self.high)} {self.unit}".strip()
+            return f"{say_number(self.low)} to {say_number(self.high)} {self.unit}".strip()
         *most, last = self.choices or ("",)
         return f"{', '.join(most)} or {last}" if most else last
 
@@ -90,7 +91,9 @@ class Entry:
         right_type = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
         if not right_type or not self.low <= value <= self.high or (self.whole and value != int(value)):
             kind = "a whole number" if self.whole else "a number"
-            raise InputError(f"{name} must be {kind} from {_say(self.low)} to {_say(self.high)}; got {value!r:.40}.")
+            raise InputError(
+                f"{name} must be {kind} from {say_number(self.low)} to {say_number(self.high)}; got {value!r:.40}."
+            )
 
 
 def number(label: str, info: str, low: float, high: float, step: float, **more: Any) -> dict[str, Entry]:
@@ -133,10 +136,6 @@ def table(described: type) -> Mapping[str, Entry]:
 
 
 _PLAIN = (str, int, float, bool)
-
-
-def _say(bound: float) -> str:
-    return f"{bound:,.10g}"
 
 
 def check_text(name: str, value: Any) -> None:

@@ -220,7 +220,14 @@ class GenerationRequest:
         default="",
         metadata=text(
             "Base model of your own",
-            "A relative of the family's: a repository, a folder or a .safetensors file; empty = the usual",
+            "A relative of the family's: a repository, a folder or a file of weights; empty = the usual",
+        ),
+    )
+    image_checkpoint: str = field(
+        default="",
+        metadata=text(
+            "Image model of your own",
+            "A checkpoint for inpainting or InstructPix2Pix: a repository, a folder or a file; its U-Net is taken",
         ),
     )
     loras: str = field(
@@ -253,6 +260,11 @@ class GenerationRequest:
                 f"high_threshold is {self.high_threshold:g}, and low_threshold {self.low_threshold:g}. Let the strong "
                 "edges begin above the weak ones."
             )
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """All that models are told in words; some of it may be empty."""
+        return (self.prompt, self.source_prompt, self.video_prompt, self.negative_prompt, self.inversion_prompt)
 
     def settings(self) -> dict[str, Any]:
         """Every setting but the pictures, ready for JSON."""

@@ -11,7 +11,15 @@ import numpy as np
 
 from bivdiff.errors import InputError
 
+MOST_WRITTEN = 1e15  # above it, floats are no longer exact
 PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def say_number(number: float) -> str:
+    """A number as people write it, with no exponent: "4,294,967,295", "0.05"."""
+    if abs(number) < MOST_WRITTEN and number == int(number):
+        return f"{int(number):,}"
+    return f"{number:,.10g}"
 
 
 def parse_bytes(text: str) -> int | None:

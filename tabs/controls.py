@@ -12,7 +12,7 @@ import gradio as gr
 from bivdiff.bridge.inputs import framewise_inputs
 from bivdiff.catalog.families import family_named
 from bivdiff.catalog.image_models import BRIDGE, IMAGE_MODELS, title_of
-from bivdiff.catalog.own import are_allowed
+from bivdiff.catalog.own import OWN_MODELS, are_allowed
 from bivdiff.catalog.requests import blank_request
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.fields import MAX_PROMPT_CHARACTERS, Entry, table
@@ -439,12 +439,13 @@ def advanced_controls(
         info="Where a run would not fit: offload, fewer frames at once, a shorter window, then a smaller picture; told",
     )  # fmt: skip
     wanted = context.family != TOYBOX and are_allowed(context.settings)
-    return controls | (_own_models() if wanted else {})
+    return controls | (_own_models(defaults.task) if wanted else {})
 
 
-def _own_models() -> Controls:
-    """What may take the base model's place, or come on top of it."""
-    return {name: setting(name, "") for name in ("base_model", "loras", "embeddings")}
+def _own_models(task: str) -> Controls:
+    """What may take the place of the base model, or of an image model that is a U-Net of its own, or come on top."""
+    has_own = any(IMAGE_MODELS[name].denoiser == "own" for name in TASKS[task].image_models)
+    return {name: setting(name, "") for name in OWN_MODELS if has_own or name != "image_checkpoint"}
 
 
 def setting(name: str, value: Any, described: type = GenerationRequest, more: str = "", **options: Any) -> Any:

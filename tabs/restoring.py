@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.units import say_number
 from tabs import control
 from tabs.context import AppContext
 from tabs.task_tab import TaskTab
@@ -89,7 +90,8 @@ def _beyond(shown: Any, value: Any, choices: Sequence[Any] | None) -> str:
     low, high = getattr(shown, "minimum", None), getattr(shown, "maximum", None)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if is_number and ((low is not None and value < low) or (high is not None and value > high)):
-        return f"is {value:g}, and goes from {low:g} to {high:g} here"
+        bounds = [say_number(bound) for bound in (low, high) if bound is not None]
+        return f"is {say_number(value)}, and goes from {' to '.join(bounds)} here"
     known = choices if choices is not None else getattr(shown, "choices", None)
     if known and not getattr(shown, "allow_custom_value", False) and value not in [key for _, key in known]:
         return f"is “{value}”, which is not offered here"

@@ -455,7 +455,10 @@ class TestOwnModels:
             save(replace(spec, variant=""), tmp_path)
         predict_velocities(tmp_path)
         with pytest.raises(ModelUnavailableError, match=r"predicts 'v_prediction'.*'instruct-pix2pix'"):
-            last(run(request_for("edit", "instruct-pix2pix", source_frames, base_model=str(tmp_path)), sd15))
+            last(run(request_for(
+                "edit", "instruct-pix2pix", source_frames, base_model=str(tmp_path),
+                image_checkpoint="timbrooks/instruct-pix2pix",
+            ), sd15))  # fmt: skip
 
     def test_a_lora_that_was_written_anew_is_read_anew(self, sd15, source_frames, tmp_path):
         from safetensors.torch import save_file

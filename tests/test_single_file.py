@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from bivdiff.catalog.families import FAMILIES
 from bivdiff.errors import ModelUnavailableError
-from bivdiff.models import single_file
+from bivdiff.models import single_file, weight_files
 from bivdiff.models.loaders import load_component
 from bivdiff.models.loaders.kind import Source, Weights
 from bivdiff.models.single_file import read_part
@@ -95,8 +95,8 @@ def test_only_the_wanted_part_is_read(checkpoint, monkeypatch):
 
             yield Watched()
 
-    opened = single_file.safe_open
-    monkeypatch.setattr(single_file, "safe_open", watched_open)
+    opened = weight_files.safe_open
+    monkeypatch.setattr(weight_files, "safe_open", watched_open)
     read_part(checkpoint[1], "vae")
     assert len(names) > 100
     assert all(name.startswith(PREFIXES["vae"]) for name in names)
@@ -159,6 +159,32 @@ def test_weights_that_are_missing_or_wide_are_refused(whole, changed, part):
         path = changed(weights)
         with pytest.raises(ModelUnavailableError, match=r"in the file 'other.safetensors' is not of .* 1\.5's shape"):
             read_part(path, part)
+
+
+def test_what_a_text_model_has_beside_its_layers_is_left_out(whole, changed):
+    start = f"{PREFIXES['text_encoder']}transformer."
+    more = {"text_projection.weight": torch.ones(24, 24), "logit_scale": torch.ones(()),
+            "vision_model.post_layernorm.weight": torch.ones(24)}  # fmt: skip
+    read = read_part(changed({**whole, **{f"{start}{name}": weight for name, weight in more.items()}}), "text_encoder")
+    assert torch.equal(answer("text_encoder", read.float()), answer("text_encoder", networks()["text_encoder"]))
+
+
+def test_a_pickle_of_tensors_is_read_like_a_safetensors(whole, tmp_path):
+    torch.save({"state_dict": whole, "epoch": 3}, tmp_path / "old.ckpt")
+    read = load_component(
+        Source(FAMILIES["sd15"].unet, tmp_path / "old.ckpt", Weights(None, use_safetensors=True), torch.float32)
+    )
+    assert torch.equal(answer("unet", read), answer("unet", networks()["unet"]))
+
+
+@pytest.mark.parametrize(("weights", "told"), [
+    ({"lora_unet_a.lora_down.weight": torch.ones(2, 2)}, "a LoRA, which is named in the field 'loras'"),
+    ({"emb_params": torch.ones(1, 24)}, "a textual inversion, which is named in the field 'embeddings'"),
+    ({"control_model.zero_convs.0.0.weight": torch.ones(2)}, "it is a ControlNet"),
+])  # fmt: skip
+def test_a_file_of_another_kind_is_told_by_its_name(changed, weights, told):
+    with pytest.raises(ModelUnavailableError, match=rf"holds no U-Net.*{told}"):
+        read_part(changed(weights), "unet")
 
 
 def test_a_unet_without_its_first_layer_is_refused(whole, changed):

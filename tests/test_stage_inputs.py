@@ -33,7 +33,14 @@ MAKING = [name for name, model in IMAGE_MODELS.items() if model.makes_frames]
 NOISE = ("seed", "noise_sharing", "sampler", "guided_share", "frame_attention")
 EVERY_STAGE = {"framewise", "image inversion", "frame inversion", "video inversion"}
 DECIDES_NOTHING = {"task", "frame_batch_size"}  # a label, and how much memory is taken
-LOADED = {"family", "video_model", "base_model", "loras", "embeddings"}  # these name the models: see the last tests
+LOADED = {
+    "family",
+    "video_model",
+    "base_model",
+    "image_checkpoint",
+    "loras",
+    "embeddings",
+}  # these name the models: see the last tests
 
 
 class Recorded(StageCache):

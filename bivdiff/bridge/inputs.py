@@ -14,7 +14,7 @@ from bivdiff.types import Control, GenerationRequest
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-FORMAT = "bivdiff stage 4"  # to be raised when a stage computes something else from the same request
+FORMAT = "bivdiff stage 5"  # to be raised when a stage computes something else from the same request
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ SMOOTHING = StageInputs("smoothing", _KNOWN_CONTENT | _VIDEO_TEXT | {
     "negative_prompt", "smoothing_guidance_scale", "num_smoothing_steps", "start_level", "window",
 })  # fmt: skip
 LOADING = StageInputs("load", frozenset({
-    "family", "image_model", "video_model", "controls", "base_model", "loras", "embeddings",
+    "family", "image_model", "video_model", "controls", "base_model", "image_checkpoint", "loras", "embeddings",
 }))  # fmt: skip
 CONTROL_MAPS = StageInputs("control", LOADING.fields | {"frames", "low_threshold", "high_threshold"})
 
@@ -115,6 +115,13 @@ def framewise_inputs(image_model: str) -> StageInputs:
     }  # fmt: skip
     noise = set() if model.inverts_source else {"seed", "noise_sharing", "sampler", "guided_share"}
     return StageInputs("framewise", _KNOWN_CONTENT | common | noise | set(model.settings))
+
+
+def fields_read(image_model: str) -> frozenset[str]:
+    """All fields that a run with an image model reads, those of memory included."""
+    stages = (framewise_inputs(image_model), IMAGE_INVERSION, VIDEO_INVERSION, MIXING, SMOOTHING, LOADING)
+    steered = {"low_threshold", "high_threshold"} if IMAGE_MODELS[image_model].steering else set()
+    return frozenset({"frame_batch_size"} | steered).union(*(stage.fields for stage in stages))
 
 
 def same_frames(one: GenerationRequest, other: GenerationRequest) -> bool:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.prompt_syntax import is_weighed, pieces_of, plain_prompt
 from bivdiff.models.embeddings import spell_out
 from bivdiff.types import GenerationRequest
 
@@ -16,16 +17,32 @@ PROMPT_MARK = "{prompt}"
 
 
 def encode_prompt(tokenizer: Any, text_encoder: Any, prompt: str) -> Tensor:
-    """Embed one prompt: `prompt_embeds` `(1, L, D)`, L the tokenizer's length; longer prompts are cut at their end."""
-    ids = tokenizer(
-        [spell_out(prompt, tokenizer)], padding="max_length", truncation=True, return_tensors="pt"
-    ).input_ids
+    """Embed one prompt: `prompt_embeds` `(1, L, D)`, L the tokenizer's length; longer prompts are cut at their end.
+
+    Words that have a weight, as in (red:1.4), are weighed by compel.
+    """
+    if is_weighed(prompt):
+        return _encode_weighed(tokenizer, text_encoder, prompt)
+    words = spell_out(plain_prompt(prompt), tokenizer)
+    ids = tokenizer([words], padding="max_length", truncation=True, return_tensors="pt").input_ids
     return text_encoder(ids.to(text_encoder.device)).last_hidden_state
+
+
+def _encode_weighed(tokenizer: Any, text_encoder: Any, prompt: str) -> Tensor:
+    from compel import EmbeddingsProvider
+
+    pieces = pieces_of(prompt)
+    provider = EmbeddingsProvider(tokenizer, text_encoder, dtype_for_device_getter=lambda _: text_encoder.dtype)
+    return provider.get_embeddings_for_weighted_prompt_fragments(
+        [[spell_out(piece.text, tokenizer) for piece in pieces]], [[piece.weight for piece in pieces]],
+        device=text_encoder.device,
+    )  # fmt: skip
 
 
 def cut_off(tokenizer: Any, prompt: str) -> str:
     """The end of a prompt that does not fit the text encoder; empty when all of it does."""
-    ids = tokenizer(spell_out(prompt, tokenizer)).input_ids
+    words = spell_out(plain_prompt(prompt), tokenizer)
+    ids = tokenizer(words, verbose=False).input_ids  # else it warns that it was not asked to cut
     if len(ids) <= tokenizer.model_max_length:
         return ""
     return tokenizer.decode(ids[tokenizer.model_max_length - 1 : -1], skip_special_tokens=True)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from bivdiff.bridge.control_maps import control_maps
 from bivdiff.bridge.loaded import LoadedModels
+from bivdiff.bridge.notes import notes_on
 from bivdiff.bridge.previews import Layers, layers_of, preview_frames
-from bivdiff.bridge.prompts import cut_off, smoothing_prompt
 from bivdiff.bridge.reuse import Output, StageCache
 from bivdiff.catalog.components import Components, components_of
 from bivdiff.catalog.families import models_for
@@ -89,7 +89,9 @@ def entering(
         arrived = f"Downloading '{spec.repo}': {say_bytes(done)} of {say_bytes(total)}"
         yield StepEvent("load", int(100 * done / max(1, total)), 100, arrived)
     session = enter(request, manager, cache, exits)
-    yield StepEvent("load", 1, 1, "Models loaded", note=_cut_off_note(session))
+    yield StepEvent(
+        "load", 1, 1, "Models loaded", note=" ".join(notes_on(session.request, session.models.parts, manager.settings))
+    )
     maps = session.control_frames
     for number, (control, control_frames) in enumerate(zip(request.controls, maps, strict=True), 1):
         yield StepEvent("control", number, len(maps), f"Control map ({control.control_type})", control_frames)
@@ -163,6 +165,13 @@ def _check_base(request: GenerationRequest, parts: Components[Any]) -> None:
             f"The base model predicts '{predicts}', and the image model '{request.image_model}', which was trained "
             "apart from it, predicts noise. Choose a base model that predicts noise, or another image model."
         )
+    for part in parts.networks if IMAGE_MODELS[request.image_model].denoiser == "own" else ():
+        wanted, place = IMAGE_MODELS[request.image_model], components_of(request).networks[0].place
+        if part.config.in_channels != wanted.channels:
+            raise ModelUnavailableError(
+                f"The image model '{place}' reads {part.config.in_channels} channels, and {wanted.title} reads "
+                f"{wanted.channels}. Choose a checkpoint that was made for that."
+            )
     width = parts.unet.config.cross_attention_dim
     read = [parts.text_encoder.config.hidden_size]
     read += [part.config.cross_attention_dim for part in parts.networks if "cross_attention_dim" in part.config]
@@ -171,20 +180,10 @@ def _check_base(request: GenerationRequest, parts: Components[Any]) -> None:
         raise ModelUnavailableError(
             f"The base model '{models_for(request).unet.place}' reads {parts.unet.config.in_channels} channels and "
             f"words of {width} numbers, and the models around it need 4 and {needed}. Choose a plain relative of the "
-            "family's own."
+            f"family's own{_named_elsewhere(parts.unet.config.in_channels)}."
         )
 
 
-def _cut_off_note(session: Session) -> str:
-    """A sentence on words that are more than the text encoder reads them has room for; empty when none are."""
-    request, models = session.request, session.models
-    by_image_model = (request.prompt, request.source_prompt, request.negative_prompt)
-    by_video_model = (smoothing_prompt(request), request.inversion_prompt, request.negative_prompt)
-    ends = [
-        *(cut_off(models.parts.tokenizer, text) for text in by_image_model),
-        *(cut_off(models.video.tokenizer, text) for text in by_video_model),
-    ]
-    lost = [end for end in ends if end]
-    if not lost:
-        return ""
-    return f"The prompt is longer than the model reads; this end was ignored: '{lost[0][:120]}'"
+def _named_elsewhere(channels: int) -> str:
+    titles = [model.title for model in IMAGE_MODELS.values() if model.denoiser == "own" and model.channels == channels]
+    return f"; a checkpoint of {titles[0]} goes into image_checkpoint" if titles else ""

@@ -99,6 +99,7 @@ def _networks(request: GenerationRequest, family: Family) -> tuple[ModelSpec, ..
         )
     if missing:
         raise InputError(
-            f"The family '{request.family}' has no model for '{request.image_model}'. Choose another family."
+            f"The family '{request.family}' has no model for '{request.image_model}'. Choose another family, or name a "
+            f"U-Net for it in its catalog file, as [families.{request.family}.image_models.{request.image_model}]."
         )
     return tuple(networks[name] for name in wanted)

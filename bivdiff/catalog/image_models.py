@@ -76,6 +76,7 @@ class ImageModel:
         tasks: keys of TASKS; a task starts with the first of the image models that serve it.
         denoiser: what makes the frames: the family's base U-Net, a U-Net of its own, or nothing, since they are given.
         steering: the kind of component that reads control maps and steers the base U-Net; empty if there is none.
+        channels: that its U-Net reads: the latents, and what it is shown behind them.
         needs: fields of the request that it cannot do without.
         settings: fields of the request that it alone reads, or it and its like.
         by_instruction: whether its prompt is an order, which describes no clip.
@@ -89,6 +90,7 @@ class ImageModel:
     tasks: tuple[str, ...]
     denoiser: Literal["base", "own", "none"] = "base"
     steering: str = ""
+    channels: int = 4
     needs: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     by_instruction: bool = False
@@ -124,8 +126,8 @@ IMAGE_MODELS: dict[str, ImageModel] = {
         settings=("controls", "low_threshold", "high_threshold"),
     ),
     "instruct-pix2pix": ImageModel(
-        title="InstructPix2Pix", tasks=("edit",), denoiser="own", settings=("source_prompt", "image_guidance_scale"),
-        by_instruction=True, steps=_guided_by_picture,
+        title="InstructPix2Pix", tasks=("edit",), denoiser="own", channels=8, by_instruction=True,
+        settings=("source_prompt", "image_guidance_scale"), steps=_guided_by_picture,
     ),
     "prompt2prompt": ImageModel(
         title="Prompt2Prompt", tasks=("edit",), needs=("source_prompt",),
@@ -133,7 +135,7 @@ IMAGE_MODELS: dict[str, ImageModel] = {
         inverts_source=True, steps=_beside_the_source, batches="frames", paper={"mixing_ratio": 0.25},
     ),
     "inpainting": ImageModel(
-        title="Inpainting model", tasks=("inpaint", "outpaint"), denoiser="own", needs=("masks",),
+        title="Inpainting model", tasks=("inpaint", "outpaint"), denoiser="own", channels=9, needs=("masks",),
         settings=("masks", "preserve_known", "feather"), paper={"mixing_ratio": 0.1},
     ),
     "given": ImageModel(

@@ -8,17 +8,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from bivdiff.catalog.specs import Family, ModelSpec, VideoModel
+from bivdiff.catalog.bridging import inversions_of
+from bivdiff.catalog.image_models import IMAGE_MODELS, OWN_UNET
+from bivdiff.catalog.specs import WEIGHT_FILES, Family, ModelSpec, VideoModel
 from bivdiff.errors import InputError
 from bivdiff.settings import Settings
 from bivdiff.types import GenerationRequest
 
 MAX_LORA_SCALE = 4.0
+OWN_MODELS = ("base_model", "image_checkpoint", "loras", "embeddings")
+"""Fields of a request that name models by path or repository."""
 
 
 def with_own_base(family: Family, request: GenerationRequest) -> Family:
     """The family with the request's checkpoint, LoRAs and embeddings in the place of its base model's components."""
-    return with_base(family, request.base_model, parse_loras(request.loras), parse_list(request.embeddings))
+    loras, embeddings = parse_loras(request.loras), parse_list(request.embeddings)
+    return with_base(with_own_unet(family, request), request.base_model, loras, embeddings)
+
+
+def with_own_unet(family: Family, request: GenerationRequest) -> Family:
+    """The family with the request's image checkpoint in the place of its image model's own U-Net."""
+    networks = family.networks_of(request.image_model)
+    if not request.image_checkpoint or OWN_UNET not in networks:
+        return family
+    unet = replace(
+        networks[OWN_UNET], repo=request.image_checkpoint, folder="unet", file="", revision="main", variant="", bytes=0,
+        licence="of its owner", checked="",
+    )  # fmt: skip
+    return replace(family, networks={**family.networks, request.image_model: {OWN_UNET: unet}})
 
 
 def with_base(
@@ -27,6 +44,11 @@ def with_base(
     """The family with a checkpoint, LoRAs and embeddings of one's own, as far as there are any."""
     if not (base_model or loras or embeddings):
         return family
+    # Relatives of the base, of its shape but for what they read: what changes the one, changes the others alike.
+    networks = {
+        name: {kind: replace(spec, loras=loras) if spec.kind == "unet" else spec for kind, spec in each.items()}
+        for name, each in family.networks.items()
+    }
     new = {name: getattr(family, name) for name in ("unet", "text_encoder", "tokenizer", "vae", "scheduler")}
     if base_model:
         new = {
@@ -35,13 +57,13 @@ def with_base(
             )
             for name, spec in new.items()
         }
-        if base_model.endswith(".safetensors"):
+        if base_model.endswith(WEIGHT_FILES):
             new |= {"tokenizer": family.tokenizer, "scheduler": family.scheduler}  # such a file holds weights alone
     new["unet"] = replace(new["unet"], loras=loras)
     new["text_encoder"] = replace(new["text_encoder"], loras=loras, embeddings=embeddings)
     new["tokenizer"] = replace(new["tokenizer"], embeddings=embeddings)
     videos = {key: _on_base(video, family, new) for key, video in family.video_models.items()}
-    return replace(family, **new, video_models=videos)
+    return replace(family, **new, networks=networks, video_models=videos)
 
 
 def _on_base(video: VideoModel, family: Family, new: Mapping[str, ModelSpec]) -> VideoModel:
@@ -57,6 +79,41 @@ def _on_base(video: VideoModel, family: Family, new: Mapping[str, ModelSpec]) ->
     )  # fmt: skip
 
 
+def check_heard(family: Family, request: GenerationRequest) -> None:
+    """Refuse models of one's own that nothing in a run of the request would read.
+
+    Args:
+        family: of the request, without them.
+        request: what is to be made.
+
+    Raises:
+        InputError: one would change nothing.
+    """
+    model = IMAGE_MODELS[request.image_model]
+    has_own_unet = model.denoiser == "own"
+    if request.image_checkpoint.strip() and not has_own_unet:
+        others = " and ".join(each.title for each in IMAGE_MODELS.values() if each.denoiser == "own")
+        raise InputError(
+            f"image_checkpoint is read for {others} alone; {model.title} has no U-Net of its own. Clear it, or name it "
+            "as base_model."
+        )
+    if request.base_model.strip() and has_own_unet and not request.image_checkpoint.strip():
+        networks = family.networks_of(request.image_model)
+        usual = networks[OWN_UNET].repo if networks else ""
+        raise InputError(
+            f"{model.title} is a U-Net of its own, which a base model of yours does not reach: its frames would come "
+            f"from the usual one. Name one of yours in image_checkpoint"
+            + (f" (the usual one is '{usual}')" if usual else "") + ", or clear the base model."
+        )  # fmt: skip
+    on_base = family.video_models[request.video_model].unet.base is not None
+    if request.loras.strip() and not (model.makes_frames or on_base or "image" in inversions_of(request)):
+        raise InputError(
+            "The LoRAs would change nothing: the frames are given, and neither the video model nor the frame noise is "
+            "made with the base model. Clear them, or choose a video model of motion modules or the image model's "
+            "frame noise."
+        )
+
+
 def are_allowed(settings: Settings) -> bool:
     """Whether visitors may name, pull, load and unload models; not unless the owner says so."""
     return settings.own_models == "yes"
@@ -68,7 +125,7 @@ def check_allowed(request: GenerationRequest, settings: Settings) -> None:
     Raises:
         InputError: it does.
     """
-    named = [name for name in ("base_model", "loras", "embeddings") if getattr(request, name).strip()]
+    named = [name for name in OWN_MODELS if getattr(request, name).strip()]
     if named and not are_allowed(settings):
         raise InputError(
             f"This copy of the studio runs the models of its owner alone, so '{named[0]}' must be empty. Clear it, or "

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, create_model
 
-from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.image_models import IMAGE_MODELS, OWN_UNET
 from bivdiff.catalog.own import parse_list, parse_loras, with_base
 from bivdiff.catalog.specs import Family, ModelSpec, VideoModel
 from bivdiff.errors import InputError
@@ -74,6 +74,7 @@ class FamilyTable(_Table):
     base_model: str = ""
     loras: str = ""
     embeddings: str = ""
+    image_models: dict[str, Component] = {}
     video_models: dict[str, Video] = {}
 
 
@@ -84,9 +85,11 @@ def read_catalog(path: Path, families: Mapping[str, Family]) -> dict[str, Family
     [families.dreams]                      # a new family, like one there is
     like = "sd15"
     title = "My dreams"
-    base_model = "owner/name"              # a repository, a folder, or a .safetensors file
+    base_model = "owner/name"              # a repository, a folder, or a file of weights
     loras = "style.safetensors:0.8"
     [families.sd15.controlnets.sketchy]    # another network of a family there is
+    repo = "owner/name"                    # with file = "name.safetensors" where it lies in one file
+    [families.dreams.image_models.inpainting]   # its own U-Net, which the base model does not reach
     repo = "owner/name"
     [families.sd15.video_models.mine]      # another video model, shaped like one there is
     like = "zeroscope"
@@ -146,12 +149,25 @@ def _family(name: str, table: FamilyTable, steered: Mapping[str, str], families:
             for control_type, component in getattr(table, f"{kind}s").items()
         }
         networks[image_model] = {**networks.get(image_model, {}), **added}
+    own = {key for key, record in IMAGE_MODELS.items() if record.denoiser == "own"}
+    if table.base_model:  # nothing of it reaches these, and nobody should take the usual ones for it
+        networks = {key: each for key, each in networks.items() if key not in own}
+    networks |= {key: {OWN_UNET: _own_unet(name, key, unet, own)} for key, unet in table.image_models.items()}
     videos = {key: _video(f"{name}/{key}", video, family) for key, video in table.video_models.items()}
     family = replace(
         family, title=table.title or (family.title if like == name else name), networks=networks,
         video_models={**family.video_models, **videos},
     )  # fmt: skip
     return with_base(family, table.base_model, parse_loras(table.loras), parse_list(table.embeddings))
+
+
+def _own_unet(family: str, image_model: str, table: Component, known: Collection[str]) -> ModelSpec:
+    if image_model not in known:
+        raise InputError(
+            f"In the catalog file, 'families.{family}.image_models.{image_model}' is not known: these have a U-Net of "
+            f"their own: {', '.join(sorted(known))}."
+        )
+    return table.spec(f"{family}/{image_model}", "unet", folder="" if table.file else "unet")
 
 
 def _video(key: str, table: Video, family: Family) -> VideoModel:

@@ -12,6 +12,8 @@ import numpy as np
 from bivdiff.catalog.components import components_of
 from bivdiff.catalog.families import family_named
 from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.own import check_heard
+from bivdiff.catalog.prompt_syntax import check_no_models, is_weighed
 from bivdiff.catalog.specs import ModelSpec
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
@@ -83,6 +85,8 @@ def default_request(task: str, family_name: str, frames: np.ndarray, prompt: str
         if _is_missing(getattr(request, name)):
             raise InputError(_NEEDED[name].format(title=model.title))
     components_of(request)  # now, and not when its turn has come
+    check_heard(family_named(family_name), request)
+    _check_words(request)
     if model.steering:
         _check_maps(request.controls, family_named(family_name).networks_of(request.image_model))
     return request
@@ -103,6 +107,17 @@ def _request(
         frames=frames, prompt=prompt, task=task, family=family_name, image_model=image_model, video_model=video_model,
         **{**settings_of(task, image_model, family_name), **changes},
     )  # fmt: skip
+
+
+def _check_words(request: GenerationRequest) -> None:
+    """Refuse what prompts hold and nothing here would read as it is meant."""
+    for words in request.prompts:
+        check_no_models(words)
+    if request.image_model == "prompt2prompt" and any(map(is_weighed, (request.prompt, request.source_prompt))):
+        raise InputError(
+            "Prompt2Prompt compares its prompts word by word, so they hold no weights such as (red:1.4). Write them "
+            "into 'Weights of words', as in red:1.4."
+        )
 
 
 def _is_missing(value: Any) -> bool:

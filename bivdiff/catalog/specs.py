@@ -9,6 +9,9 @@ from typing import Any
 from bivdiff.types import Control
 
 TOYBOX_REPO = ""
+SAFETENSORS = ".safetensors"
+WEIGHT_FILES = (SAFETENSORS, ".ckpt", ".pth", ".pt", ".bin")
+"""How the names of files end that hold weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +22,7 @@ class ModelSpec:
         key: its name in lists and commands, `family/name`.
         kind: key of its loader.
         repo: repository on the model hub, or a folder of that name in the models folder; empty for what ships with
-            the app. For a checkpoint of one's own also the path of a folder or of a `.safetensors` file.
+            the app. For a checkpoint of one's own also the path of a folder or of a file of weights.
         folder: its place in there; empty for the root.
         file: the one file it is read from, where it is not a folder in diffusers' layout.
         revision: branch, tag or commit of the repository.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bivdiff.cli.filling import controls_of, form_of, targets_of
+from bivdiff.cli.filling import controls_of, form_of, note_unread, targets_of
 from bivdiff.cli.flags import add_force_flag, add_request_flags, add_source_flags, changes_of, flag_of
 from bivdiff.cli.output import Progress, note
 from bivdiff.cli.planning import checked_plan, manager_of
@@ -60,6 +60,7 @@ def compare_command(args: argparse.Namespace, settings: Settings) -> dict[str, A
     axes = _axes(args)
     request, truth, fps = _compared_source(args)
     check_axes(request, axes)
+    note_unread(args, request)
     targets_of(args).folder(args.output, file_names(axes).values())
     manager = manager_of(settings)
     request, found = checked_plan(request, manager, args.fit_memory, axes)

@@ -7,11 +7,21 @@ from typing import Any
 
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.tasks import TASKS
-from bivdiff.cli.flags import CONTROL_FLAGS, MASK_FLAGS, SOURCE_FLAGS, changes_of
+from bivdiff.cli.flags import (
+    CONTROL_DEFAULTS,
+    CONTROL_FLAGS,
+    MASK_FLAGS,
+    REQUEST_FLAGS,
+    SOURCE_FLAGS,
+    changes_of,
+    flag_of,
+)
+from bivdiff.cli.output import note
 from bivdiff.errors import InputError
+from bivdiff.fields import table
 from bivdiff.media.targets import Targets
 from bivdiff.studio.form import CanvasForm, Form, MaskForm, SourceForm
-from bivdiff.types import Control
+from bivdiff.types import Control, GenerationRequest
 
 
 def form_of(args: argparse.Namespace) -> Form:
@@ -49,6 +59,25 @@ def controls_of(args: argparse.Namespace) -> tuple[Control, ...] | None:
         Control(control_type=kind, **{name: values[at % len(values)] for name, values in columns.items()})
         for at, kind in enumerate(args.control_type)
     )
+
+
+def note_unread(args: argparse.Namespace, request: GenerationRequest) -> None:
+    """Say which flags were given and change nothing, since nothing in a run of the request reads them."""
+    from bivdiff.bridge.inputs import fields_read
+
+    model, read = IMAGE_MODELS[request.image_model], fields_read(request.image_model)
+    unread = [name for name in REQUEST_FLAGS if getattr(args, name) is not None and name not in read]
+    if request.task != "inpaint":
+        entries = table(MaskForm)
+        unread += [name for name, field in MASK_FLAGS.items() if getattr(args, name) != entries[field].default]
+    if request.task != "outpaint" and args.extend != CanvasForm.extend:
+        unread.append("extend")
+    if not model.steering:
+        unread += [name for name, usual in CONTROL_DEFAULTS.items() if getattr(args, name) != usual]
+    if unread:
+        flags = ", ".join(map(flag_of, unread))
+        made = f" with {model.title}" if model.makes_frames else ""
+        note(f"Not read in the task '{request.task}'{made}, so without effect: {flags}.")
 
 
 def _filled(args: argparse.Namespace, flags: dict[str, str]) -> dict[str, Any]:

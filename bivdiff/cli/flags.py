@@ -39,6 +39,14 @@ CONTROL_FLAGS = {
 """Flags that make the controls, one value for each of them or one for all, and the fields of Control."""
 
 
+CONTROL_DEFAULTS: Mapping[str, Any] = {
+    "control_type": [table(Control)["control_type"].default],
+    "control_video": None,
+    **{name: [table(Control)[field].default] for name, field in CONTROL_FLAGS.items()},
+}
+"""What the flags of the controls are where nobody gives them."""
+
+
 def add_request_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of the request's own fields, and --json."""
     entries = table(GenerationRequest)

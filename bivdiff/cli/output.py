@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -101,5 +102,10 @@ def report_as_text(report: dict[str, Any]) -> str:
         if isinstance(value, dict):
             lines += [f"{key}:", *(f"  {line}" for line in report_as_text(value).splitlines())]
         elif not isinstance(value, list):
-            lines.append(f"{key}: {value:.4g}" if isinstance(value, float) else f"{key}: {value}")
+            lines.append(f"{key}: {_rounded(value)}" if isinstance(value, float) else f"{key}: {value}")
     return "\n".join(lines)
+
+
+def _rounded(value: float) -> str:
+    """To four digits, or all of those before the point."""
+    return f"{value:.4g}" if abs(value) < 1e4 or not math.isfinite(value) else f"{value:.0f}"

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bivdiff.cli.filling import form_of, targets_of
+from bivdiff.cli.filling import form_of, note_unread, targets_of
 from bivdiff.cli.flags import add_force_flag, add_request_flags, add_source_flags
 from bivdiff.cli.output import Progress, note
 from bivdiff.cli.planning import checked_plan, manager_of
@@ -55,6 +55,7 @@ def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     writer_of(args.output or DEFAULT_OUTPUT)
     film_options = _film_options(args)
     request, fps = read_form(form_of(args))
+    note_unread(args, request)
     targets = targets_of(args)
     files, film_file = _target_files(args, request, targets)
     from bivdiff.bridge.pipeline import last, run

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bivdiff.bridge.sampling import in_batches
+from bivdiff.catalog.prompt_syntax import plain_prompt
 from bivdiff.catalog.scoring import SCORING
 from bivdiff.models.manager import ModelManager
 
@@ -69,7 +70,7 @@ def _with_clip(frames: np.ndarray, prompt: str, manager: ModelManager) -> dict[s
         alignment = math.nan
         if prompt.strip():
             length = model.config.text_config.max_position_embeddings
-            ids = tokenizer([prompt], truncation=True, max_length=length, return_tensors="pt").input_ids
+            ids = tokenizer([plain_prompt(prompt)], truncation=True, max_length=length, return_tensors="pt").input_ids
             text = _unit(model.get_text_features(ids.to(model.device)).pooler_output)
             alignment = float(100 * (images @ text.T).mean())
     similar = images @ images.T

@@ -30,6 +30,7 @@ from PIL import Image, ImageDraw, ImageFont
 from bivdiff.errors import InputError
 from bivdiff.media.sound import MAX_SECONDS, SAMPLE_RATE, Sound
 from bivdiff.pixels.fitting import checked_frames, fit_frames
+from bivdiff.units import say_number
 
 SHAPES = {"wide": (1280, 720), "square": (1080, 1080), "banner": (1280, 544)}
 """Width and height of a film, in pixels."""
@@ -73,9 +74,12 @@ class FilmOptions:
         if self.shape not in SHAPES:
             raise InputError(f"'{self.shape}' is not a valid shape of a film. Use one of {', '.join(SHAPES)}.")
         if not 0 < self.seconds <= MAX_SECONDS:
-            raise InputError(f"A film shows its clips for up to {MAX_SECONDS:g} seconds, not {self.seconds:g}.")
+            raise InputError(
+                f"A film shows its clips for up to {MAX_SECONDS:g} seconds, not {say_number(self.seconds)}."
+            )
         if not MIN_SPEED <= self.speed <= MAX_SPEED:
-            raise InputError(f"The speed of a film must be from {MIN_SPEED:g} to {MAX_SPEED:g}; it is {self.speed:g}.")
+            bounds = f"from {MIN_SPEED:g} to {MAX_SPEED:g}"
+            raise InputError(f"The speed of a film must be {bounds}; it is {say_number(self.speed)}.")
 
 
 class Tile(NamedTuple):

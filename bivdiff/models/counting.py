@@ -6,20 +6,17 @@ of the component's part. Where there is no file, it is the catalog's bytes, or t
 
 from __future__ import annotations
 
-import zipfile
+import math
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import safe_open
 
 from bivdiff.catalog.specs import ModelSpec
-from bivdiff.errors import InputError
+from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.models import hub
 from bivdiff.models.architectures import build_empty
 from bivdiff.models.loaders import KINDS, architecture_of
 from bivdiff.models.single_file import prefix_of
+from bivdiff.models.weight_files import contents_of
 
 
 def numbers_of(spec: ModelSpec, root: Path | None) -> int:
@@ -36,7 +33,8 @@ def numbers_of(spec: ModelSpec, root: Path | None) -> int:
     if not weights:
         return spec.bytes // spec.bytes_per_number or _published(spec)
     # A file of everything has each component's weights under names that begin alike.
-    prefix = KINDS[spec.kind].prefix or (prefix_of(spec.kind) if root and root.is_file() else "")
+    alone = KINDS[spec.kind].alone and root is not None and (root.is_file() or bool(spec.file))
+    prefix = KINDS[spec.kind].prefix or (prefix_of(spec.kind) if alone else "")
     return sum(_in_file(path, prefix, path.stat().st_mtime_ns) for path in weights)
 
 
@@ -47,21 +45,10 @@ def _in_file(path: Path, prefix: str, _date: int) -> int:
     One that cannot be read counts as nothing: loading it says what is wrong with it.
     """
     try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                shapes = {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        else:
-            shapes = {name: tensor.shape for name, tensor in _tensors(path).items()}
-    except Exception:  # noqa: BLE001 - a damaged pickle may raise anything
+        shapes = contents_of(path).shapes
+    except ModelUnavailableError:
         return 0
-    return sum(shape.numel() for name, shape in shapes.items() if name.startswith(prefix))
-
-
-def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    # On the device "meta", where weights take no memory, and of today's format nothing but a table is read.
-    content: Any = torch.load(path, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(path))
-    content = content.get("state_dict", content)
-    return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, torch.Tensor)}
+    return sum(math.prod(shape) for name, shape in shapes.items() if name.startswith(prefix))
 
 
 @lru_cache(maxsize=64)

@@ -66,6 +66,12 @@ def spell_out(prompt: str, tokenizer: Any) -> str:
     return prompt
 
 
+def words_of(tokenizer: Any) -> list[str]:
+    """The words that textual inversions have added to a tokenizer, each once, however many vectors it has."""
+    added = [word for word in tokenizer.added_tokens_encoder if word not in tokenizer.all_special_tokens]
+    return [word for word in added if not (re.search(r"_\d+$", word) and word.rpartition("_")[0] in added)]
+
+
 def _read_embedding(path: Path) -> tuple[str, Tensor]:
     """The word of a textual inversion file, and its vectors `(N, D)`.
 

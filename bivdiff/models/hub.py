@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import HfApi, constants, errors, hf_hub_download
 from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
-from bivdiff.catalog.specs import TOYBOX_REPO, ModelSpec
+from bivdiff.catalog.specs import SAFETENSORS, TOYBOX_REPO, WEIGHT_FILES, ModelSpec
 from bivdiff.errors import ModelUnavailableError
 from bivdiff.models.loaders import KINDS
 from bivdiff.models.loaders.kind import Source, Weights
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 Report = Callable[[int, int], None]
 
-_SINGLE_FILE = ".safetensors"
 ADDITION = "addition"
 """The kind of component that a LoRA or a textual inversion is."""
 _PEFT_CONFIG = "adapter_config.json"
@@ -83,7 +82,7 @@ def find(spec: ModelSpec, settings: Settings) -> Path | None:
     The app's own files, a path of one's own, the models folder and the hub library's cache are asked in this order.
 
     Returns:
-        The root; the file itself where `spec.repo` is a `.safetensors` file; None if there is neither.
+        The root; the file itself where `spec.repo` is a file of weights; None if there is neither.
     """
     return next((root for root in _roots(spec, settings) if _holds(root, spec)), None)
 
@@ -91,7 +90,7 @@ def find(spec: ModelSpec, settings: Settings) -> Path | None:
 def files_of(spec: ModelSpec, root: Path) -> list[Path]:
     """The files that a component is read from, under `root` as `find` gives it; empty where they are not all there."""
     if root.is_file():
-        return [root] if root.suffix == _SINGLE_FILE or spec.kind == ADDITION else []
+        return [root] if spec.kind == ADDITION or (KINDS[spec.kind].alone and root.suffix in WEIGHT_FILES) else []
     folder = root / spec.folder
     return [folder / name for name in _choose({path.name for path in _files(folder)}, spec)]
 
@@ -192,7 +191,7 @@ def _choose_addition(inside: set[str]) -> list[str]:
     Where peft has written what belongs to it, that goes before.
     """
     beside = [_PEFT_CONFIG] if _PEFT_CONFIG in inside else []
-    for ending in (_SINGLE_FILE, ".pt", ".bin"):
+    for ending in (SAFETENSORS, ".pt", ".bin"):
         found = [name for name in inside if name.endswith(ending)]
         if len(found) == 1:
             return beside + found
@@ -279,12 +278,12 @@ def _check_on_hub(spec: ModelSpec, settings: Settings) -> None:
             f"The file '{spec.file}' of {spec.repo} is not on the model hub. Download it by hand ({spec.checked}) and "
             f"put it at {settings.models_folder / spec.place}."
         )
-    if spec.repo.endswith(_SINGLE_FILE):
+    if spec.repo.endswith(WEIGHT_FILES) and not _own_path(spec).exists():
         raise ModelUnavailableError(f"There is no file '{spec.repo}'. Check the path; it is one on the app's machine.")
     if _own_path(spec).is_file():
         raise ModelUnavailableError(
-            f"The file '{spec.repo}' is none of {_SINGLE_FILE}, the only kind that is read whole. Convert it, as with "
-            "diffusers' convert_original_stable_diffusion_to_diffusers.py, and name the folder that this makes."
+            f"The file '{spec.repo}' is none that can stand for '{spec.key}'. Give a folder in diffusers' layout, or a "
+            f"file of weights ({', '.join(WEIGHT_FILES)}) of a checkpoint, ControlNet, T2I-Adapter or motion module."
         )
     if _own_path(spec).exists():
         raise ModelUnavailableError(f"The folder '{spec.repo}' {_lacks(spec)} Fetch its files again.")

@@ -14,11 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from bivdiff.catalog.specs import SAFETENSORS
 from bivdiff.errors import ModelUnavailableError
-
-SAFETENSORS = ".safetensors"
-ENDINGS = (SAFETENSORS, ".ckpt", ".pth", ".pt", ".bin")
-"""How the names of files end that hold weights."""
 
 _KINDS: tuple[tuple[str, str], ...] = (
     (r"lora_controlnet", "a control LoRA"),

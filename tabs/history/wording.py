@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bivdiff.catalog.image_models import IMAGE_MODELS, title_of
+from bivdiff.catalog.own import OWN_MODELS
 from bivdiff.catalog.tasks import TASKS
+from bivdiff.units import say_number
 from tabs.results import CONTROL_LABELS
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ def made_with(run: Run) -> str:
 
 def wanted_models(run: Run) -> str:
     """What a file from elsewhere would fetch and load, so that nobody runs a stranger's choice unknowingly."""
-    asked = [run.settings.get(name) for name in ("base_model", "loras", "embeddings")] if run.state == "dropped" else []
+    asked = [run.settings.get(name) for name in OWN_MODELS] if run.state == "dropped" else []
     named = ", ".join(str(text) for text in asked if text)
     trust = "Running it fetches and loads them: do that only if you trust where the file is from."
     return f"The file asks for models of its own: {named}. {trust}" if named else ""
@@ -62,7 +64,7 @@ def value_in_words(name: str, value: Any) -> str:
         return "the model's own" if name == "window" else "none"
     if isinstance(value, bool):
         return "on" if value else "off"
-    return f"{value:g}" if isinstance(value, float) else str(value) if value != "" else "empty"
+    return say_number(value) if isinstance(value, float) else str(value) if value != "" else "empty"
 
 
 def _control_in_words(item: Mapping[str, Any]) -> str:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from bivdiff.models.single_file import PartName
+
 
 class Weights(NamedTuple):
     """What `from_pretrained` needs to read the files that were chosen."""
@@ -80,6 +82,7 @@ class Kind:
         footprint: of one evaluation, where it runs in a stage; of an autoencoder's decoding. From
             `benchmarks/footprint.py`, which runs the full-size networks on tensors without content.
         encoding: of an autoencoder's other half.
+        alone: whether it can lie in one file of weights, without a config (see models/single_file).
         call: how a video model is asked: `(network, latents, timestep, prompt_embeds)` to what it predicts.
         sees_frames_by_base: of a video model: whether a frame alone is seen by the image model that it is built into,
             and not by itself.
@@ -94,8 +97,23 @@ class Kind:
     in_every_step: bool = False
     footprint: Footprint = _NOTHING
     encoding: Footprint = _NOTHING
+    alone: bool = False
     call: Call | None = None
     sees_frames_by_base: bool = False
+
+
+def or_single_file(load: Load, part: PartName) -> Load:
+    """The same component from a folder in its library's layout, or from one file of weights."""
+
+    def load_either(source: Source) -> Any:
+        path = source.root if source.root.is_file() else source.root / source.spec.folder / source.spec.file
+        if not path.is_file():
+            return load(source)
+        from bivdiff.models.single_file import read_part
+
+        return read_part(path, part).to(source.dtype)
+
+    return load_either
 
 
 def diffusers_loader(class_name: str) -> Load:

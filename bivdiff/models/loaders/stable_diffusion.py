@@ -5,31 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bivdiff.models.architectures import CLIP_VIT_L, SD15_UNET, SD15_VAE, Architecture
-from bivdiff.models.loaders.kind import Footprint, Kind, Load, Source, diffusers_loader, transformers_loader
+from bivdiff.models.loaders.kind import Footprint, Kind, Source, diffusers_loader, or_single_file, transformers_loader
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from bivdiff.models.single_file import PartName
-
-
-def _or_single_file(load: Load, part: PartName) -> Load:
-    """The same component from a folder, or from a checkpoint that holds all of Stable Diffusion in one file."""
-
-    def load_either(source: Source) -> Any:
-        if not source.root.is_file():
-            return load(source)
-        from bivdiff.models.single_file import read_part
-
-        return read_part(source.root, part).to(source.dtype)
-
-    return load_either
 
 
 def _unet(source: Source) -> nn.Module:
     from bivdiff.models.loras import merge_loras
 
-    plain = _or_single_file(diffusers_loader("UNet2DConditionModel"), "unet")(source)
+    plain = or_single_file(diffusers_loader("UNet2DConditionModel"), "unet")(source)
     return merge_loras(plain, "unet", source.loras)
 
 
@@ -37,7 +22,7 @@ def _text_encoder(source: Source) -> nn.Module:
     from bivdiff.models.embeddings import widen_text_encoder
     from bivdiff.models.loras import merge_loras
 
-    plain = _or_single_file(transformers_loader("CLIPTextModel"), "text_encoder")(source)
+    plain = or_single_file(transformers_loader("CLIPTextModel"), "text_encoder")(source)
     merged = merge_loras(plain, "text_encoder", source.loras)
     return widen_text_encoder(merged, source.embeddings)
 
@@ -73,16 +58,16 @@ def _scheduler(source: Source) -> Any:
 
 KINDS = {
     "vae": Kind(
-        title="autoencoder", load=_or_single_file(diffusers_loader("AutoencoderKL"), "vae"),
+        title="autoencoder", alone=True, load=or_single_file(diffusers_loader("AutoencoderKL"), "vae"),
         architecture=Architecture("diffusers", "AutoencoderKL", SD15_VAE),
         footprint=Footprint(2515, 402.7e6), encoding=Footprint(1117, 335.5e6),
     ),
     "unet": Kind(
-        title="image model", load=_unet, architecture=Architecture("diffusers", "UNet2DConditionModel", SD15_UNET),
-        in_every_step=True, footprint=Footprint(803, 68.2e6),
+        title="image model", alone=True, load=_unet, in_every_step=True,
+        architecture=Architecture("diffusers", "UNet2DConditionModel", SD15_UNET), footprint=Footprint(803, 68.2e6),
     ),
     "text_encoder": Kind(
-        title="text encoder", load=_text_encoder, by_transformers=True,
+        title="text encoder", alone=True, load=_text_encoder, by_transformers=True,
         architecture=Architecture("transformers", "CLIPTextModel", CLIP_VIT_L),
     ),
     "tokenizer": Kind(title="tokenizer", load=_tokenizer, holds="tokenizer"),

@@ -15,7 +15,7 @@ from bivdiff.models.architectures import (
     Architecture,
     build_empty,
 )
-from bivdiff.models.loaders.kind import Footprint, Kind, Source, diffusers_loader
+from bivdiff.models.loaders.kind import Footprint, Kind, Source, diffusers_loader, or_single_file
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,7 +25,7 @@ _VIDRD_TEXT_ENCODER = Architecture("transformers", "CLIPTextModel", CLIP_VIT_H)
 
 
 def _motion_unet(source: Source) -> nn.Module:
-    return between_layers(source.base, diffusers_loader("MotionAdapter")(source))
+    return between_layers(source.base, or_single_file(diffusers_loader("MotionAdapter"), "motion_unet")(source))
 
 
 def between_layers(base: Any, adapter: nn.Module) -> nn.Module:
@@ -78,7 +78,7 @@ KINDS = {
         footprint=Footprint(1301, 86.7e6), call=_on_clip,
     ),
     "motion_unet": Kind(
-        title="motion modules", load=_motion_unet,
+        title="motion modules", load=_motion_unet, alone=True,
         architecture=Architecture("diffusers", "MotionAdapter", MOTION_ADAPTER), in_every_step=True,
         footprint=Footprint(1109, 68.2e6), call=_with_motion, sees_frames_by_base=True,
     ),
