@@ -25,8 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from findings import differences, share
 
 from bivdiff.bridge.latents import fold_frames, unfold_frames
-from bivdiff.bridge.mixing import mean_noise, mix_noise, noise_in, noised
+from bivdiff.bridge.mixing import mean_noise, mix_noise
 from bivdiff.bridge.outcomes import outcome_of
+from bivdiff.bridge.paths import Level, noise_in, noised
 from bivdiff.bridge.pipeline import blend, resolved
 from bivdiff.bridge.prompts import smoothing_prompt
 from bivdiff.bridge.reuse import StageCache
@@ -58,14 +59,14 @@ class Schedule(NamedTuple):
         walked = steps_walked(request.num_smoothing_steps, request.start_level)
         return cls(scheduler.timesteps.tolist()[-walked:][::-1], scheduler.alphas_cumprod)
 
-    def level(self, timestep: int) -> float:
-        """The cumulative alpha."""
-        return 1.0 if timestep == FROM_CLEAN else self.alphas[timestep].item()
+    def level(self, timestep: int) -> Level:
+        """Of latents at a timestep."""
+        return Level.of_alpha(1.0 if timestep == FROM_CLEAN else self.alphas[timestep].item())
 
     def moved(self, latents: Tensor, noise: Tensor, start: int, end: int) -> Tensor:
         """DDIM's step from one timestep to another with the noise that was predicted."""
         level = self.level(start)
-        clean = (latents - (1 - level) ** 0.5 * noise) / level**0.5
+        clean = (latents - level.noise * noise) / level.signal
         return noised(clean, noise, self.level(end))
 
 
@@ -142,17 +143,17 @@ def measure(case: Case, manager: ModelManager) -> Iterator[tuple[str, dict[str, 
                 noise = mix_noise(clip_noise, second, ratio, "capped")
                 latents = noised(clean, noise, schedule.level(schedule.timesteps[-1]))
                 made = smooth(partial(_of_clip, models.video, smoothing), latents, noise, schedule)
-                yield f"{name}, {prior} {ratio:g}", _scores(case, models.decode_video(made), frames)
+                yield f"{name}, {prior} {ratio:g}", _scores(case, models.decode_video(made, len(frames)), frames)
 
 
 def _of_clip(video: Any, embeds: Tensor, latents: Tensor, timestep: int) -> Tensor:
-    noise: Tensor = video.noise_pred(latents, torch.tensor(timestep), embeds)
+    noise: Tensor = video.predict(latents, torch.tensor(timestep), embeds)
     return noise
 
 
 def _of_frames(video: Any, embeds: Tensor, latents: Tensor, timestep: int) -> Tensor:
     pictures = fold_frames(latents)
-    return unfold_frames(video.frame_noise_pred(pictures, torch.tensor(timestep), embeds.expand(len(pictures), -1, -1)))
+    return unfold_frames(video.predict_frames(pictures, torch.tensor(timestep), embeds.expand(len(pictures), -1, -1)))
 
 
 def _scores(case: Case, frames: np.ndarray, framewise: np.ndarray) -> dict[str, float]:

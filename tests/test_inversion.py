@@ -10,6 +10,7 @@ from diffusers import DDIMInverseScheduler
 
 from bivdiff.bridge.guidance import unet_noise
 from bivdiff.bridge.inversion import invert_clip, invert_frames
+from bivdiff.bridge.paths import DiffusionPath
 from bivdiff.bridge.prompts import cut_off, encode_prompt
 from bivdiff.bridge.sampling import initial_noise, step_through
 from bivdiff.catalog.families import family_named
@@ -49,7 +50,7 @@ def test_inversion_then_sampling_returns():
 
 def test_image_inversion_is_diffusers_frame_by_frame(models):
     clean, embeds = torch.randn(1, 4, 3, 8, 8), embeds_of(models)
-    shared = (partial(unet_noise, models["unet"]), models["scheduler"], clean, embeds, embeds)
+    shared = (partial(unet_noise, models["unet"]), DiffusionPath(models["scheduler"]), clean, embeds, embeds)
     *_, ours = invert_frames(*shared, guidance_scale=1, num_steps=4, batch_size=2)
     inverse = DDIMInverseScheduler.from_config(models["scheduler"].config)
     for frame in range(3):
@@ -66,7 +67,7 @@ def test_video_inversion_is_diffusers(models):
     def noise_pred(clip, timestep, text):
         return models["video_unet"](clip, timestep, text).sample
 
-    shared = (noise_pred, models["scheduler"], latents, embeds, embeds)
+    shared = (noise_pred, DiffusionPath(models["scheduler"]), latents, embeds, embeds)
     *_, ours = invert_clip(*shared, guidance_scale=1, num_steps=3)
     inverse = DDIMInverseScheduler.from_config(models["scheduler"].config)
     inverse.set_timesteps(3)
@@ -79,7 +80,7 @@ def test_video_inversion_is_diffusers(models):
 def test_guided_inversion_is_diffusers_walk_with_the_guided_prediction(models, scale):
     """At scale 1 the negative prompt has no weight, so the walk is that of the prompt alone."""
     latents, embeds, negative = torch.randn(1, 4, 1, 8, 8), embeds_of(models), embeds_of(models, "blue sphere")
-    shared = (partial(unet_noise, models["unet"]), models["scheduler"], latents, embeds, negative)
+    shared = (partial(unet_noise, models["unet"]), DiffusionPath(models["scheduler"]), latents, embeds, negative)
     *_, ours = invert_frames(*shared, guidance_scale=scale, num_steps=2, batch_size=8)
     inverse, picture = DDIMInverseScheduler.from_config(models["scheduler"].config), latents[:, :, 0]
     inverse.set_timesteps(2)

@@ -10,16 +10,8 @@ import torch
 from diffusers import DDIMInverseScheduler
 from scipy.fft import dct
 
-from bivdiff.bridge.mixing import (
-    at_level,
-    blend_latents,
-    capped,
-    mean_noise,
-    mix_noise,
-    noise_in,
-    noise_level,
-    noised,
-)
+from bivdiff.bridge.mixing import blend_latents, capped, mean_noise, mix_noise
+from bivdiff.bridge.paths import DiffusionPath, Level, at_level, noise_in, noised
 from bivdiff.bridge.sampling import step_through
 from bivdiff.errors import InputError
 from bivdiff.toybox import networks
@@ -36,20 +28,22 @@ def test_an_inversion_ends_at_the_noise_level_where_sampling_begins(steps, start
     inverse = DDIMInverseScheduler.from_config(scheduler.config)
     walked = max(1, round(start_level * steps))
     *_, inverted = step_through(lambda *_: noise, start, inverse, steps, part=slice(walked))
-    level = noise_level(scheduler, steps, start_level)
+    level = DiffusionPath(scheduler).level(steps, start_level)
     # The first alpha is not 1, so a trace of the start's own noise is there too.
-    expected = level**0.5 * start + (1 - level) ** 0.5 * noise
+    expected = noised(start, noise, level)
     assert (inverted.latents - expected).abs().max() < 0.15
-    assert level == pytest.approx(scheduler.alphas_cumprod[1 + (walked - 1) * (1000 // steps)].item())
+    cumulative = scheduler.alphas_cumprod[1 + (walked - 1) * (1000 // steps)].item()
+    assert level == pytest.approx((cumulative**0.5, (1 - cumulative) ** 0.5))
 
 
 def test_latents_at_another_level_have_the_same_noise_over_the_same_clip():
     clean, noise = torch.randn(1, 4, 2, 8, 8), torch.randn(1, 4, 2, 8, 8)
     low, high = 0.3, 0.01
     inverted = low**0.5 * clean + (1 - low) ** 0.5 * noise
-    moved = at_level(inverted, lambda: clean, low, high)
+    moved = at_level(inverted, lambda: clean, Level.of_alpha(low), Level.of_alpha(high))
     assert torch.allclose(moved, high**0.5 * clean + (1 - high) ** 0.5 * noise, atol=1e-6)
-    assert at_level(inverted, lambda: pytest.fail("nothing changes"), low, low) is inverted
+    same = Level.of_alpha(low), Level.of_alpha(low)
+    assert at_level(inverted, lambda: pytest.fail("nothing changes"), *same) is inverted
 
 
 def test_blending_at_one_level_is_blending_noise():
@@ -193,7 +187,7 @@ class TestCapped:
 class TestBlend:
     """What is smoothed: by the paper's rule a sum of latents, by all others clean latents under the blended noise."""
 
-    clean, level = torch.randn(1, 4, 8, 6, 6), 0.02
+    clean, level = torch.randn(1, 4, 8, 6, 6), Level.of_alpha(0.02)
     noises = torch.randn(2, 1, 4, 8, 6, 6)
 
     def blend(self, ratio: float, rule: str, prior: str, window: int | None = None) -> torch.Tensor:

@@ -192,7 +192,7 @@ def test_known_content_is_kept_and_can_be_let_go(task_request, manager, source_f
 @pytest.mark.parametrize("start_level", [1.0, 0.5])
 def test_known_latents_are_put_back_after_every_step(manager, start_level):
     """At the noise that they have where smoothing begins, wherever that is."""
-    from bivdiff.bridge.known import Known
+    from bivdiff.bridge.paths import DiffusionPath, Known
     from bivdiff.bridge.smoothing import smooth
 
     family = family_named("toybox")
@@ -212,8 +212,8 @@ def test_known_latents_are_put_back_after_every_step(manager, start_level):
         walked = [751, 501, 251, 1] if start_level == 1 else [251, 1]
         steps = list(
             smooth(
-                noise_pred, scheduler, at_noise(walked[0]), embeds, embeds, guidance_scale=1.0, num_steps=4,
-                known=Known(clean, holes), start_level=start_level,
+                noise_pred, DiffusionPath(scheduler), at_noise(walked[0]), embeds, embeds, guidance_scale=1.0,
+                num_steps=4, known=Known(clean, holes), start_level=start_level,
             )
         )  # fmt: skip
     outside = ~holes.expand_as(clean)

@@ -20,6 +20,7 @@ from bivdiff.bridge.makers.prompt2prompt import (
     parse_weights,
     token_map,
 )
+from bivdiff.bridge.paths import DiffusionPath
 from bivdiff.bridge.prompts import encode_prompt
 from bivdiff.bridge.sampling import step_through, unfold_step
 from bivdiff.catalog.families import family_named
@@ -363,8 +364,8 @@ class TestEdit:
         # The inversion is that with the source prompt and no guidance.
         source = encode_prompt(models["tokenizer"], models["text_encoder"], SOURCE)
         inversion = invert_frames(
-            partial(unet_noise, models["unet"]), models["scheduler"], latents, source, source, guidance_scale=1,
-            num_steps=3, batch_size=3,
+            partial(unet_noise, models["unet"]), DiffusionPath(models["scheduler"]), latents, source, source,
+            guidance_scale=1, num_steps=3, batch_size=3,
         )  # fmt: skip
         for ours, theirs in zip(steps[:3], inversion, strict=True):
             assert torch.equal(ours.latents, theirs.latents)

@@ -19,7 +19,7 @@ from diffusers import (
 
 from bivdiff.bridge import latents
 from bivdiff.bridge.makers.control import Steering, controlnet_residuals, generate_with_control, t2i_adapter_residuals
-from bivdiff.bridge.makers.inpaint import generate_with_inpainting, latent_holes, with_holes
+from bivdiff.bridge.makers.inpaint import generate_with_inpainting, with_holes
 from bivdiff.bridge.makers.instruct import generate_with_instruct_pix2pix
 from bivdiff.bridge.prompts import encode_prompt
 from bivdiff.bridge.sampling import initial_noise
@@ -235,7 +235,7 @@ class TestGuidedShare:
         masks = np.zeros(source_frames.shape[:3], np.uint8)
         masks[:, 16:48, 8:40] = 255
         known = latents.fold_frames(latents.encode(models["vae"], with_holes(source_frames, masks), 8))
-        holes, embeds = latent_holes(masks, noise), embeds_of(models)
+        holes, embeds = latents.latent_holes(masks, noise), embeds_of(models)
         *_, last = generate_with_inpainting(
             models["inpainting"], models["scheduler"], noise, holes=holes, known=known, **embeds, guided_share=0.5,
             **{**SETTINGS, "num_steps": 4},
@@ -259,7 +259,7 @@ def test_inpainting(models, noise, source_frames):
     masks[:, 16:48, 8:40] = 255  # on whole latents, so that both ways of shrinking it agree
     known = latents.fold_frames(latents.encode(models["vae"], with_holes(source_frames, masks), 8))
     steps = generate_with_inpainting(
-        models["inpainting"], models["scheduler"], noise, holes=latent_holes(masks, noise), known=known,
+        models["inpainting"], models["scheduler"], noise, holes=latents.latent_holes(masks, noise), known=known,
         **embeds_of(models), **SETTINGS,
     )  # fmt: skip
     assert agree(steps, theirs(
@@ -271,5 +271,5 @@ def test_inpainting(models, noise, source_frames):
 def test_a_latent_is_a_hole_wherever_one_of_its_pixels_is():
     masks = np.zeros((1, 16, 16), np.uint8)
     masks[0, 15, 0] = 1  # a corner of the lower left latent, far from its middle
-    holes = latent_holes(masks, torch.zeros(1, 4, 2, 2))
+    holes = latents.latent_holes(masks, torch.zeros(1, 4, 2, 2))
     assert holes.tolist() == [[[[0, 0], [1, 0]]]]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bivdiff.bridge.inversion import invert_clip, invert_frames
+from bivdiff.bridge.paths import DiffusionPath
 from bivdiff.bridge.smoothing import smooth
 from bivdiff.toybox import networks
 
@@ -36,15 +37,15 @@ def remembered(noise, seen):
 @pytest.mark.parametrize("start_level", LEVELS)
 @pytest.mark.parametrize("frame_by_frame", [False, True])
 def test_smoothing_returns_from_where_inversion_ended(clip, start_level, frame_by_frame):
-    scheduler, noise, there, back = networks.build_scheduler(), torch.randn(clip.shape), [], []
+    path, noise, there, back = DiffusionPath(networks.build_scheduler()), torch.randn(clip.shape), [], []
     settings = {"guidance_scale": 1.0, "num_steps": STEPS, "start_level": start_level}
     if frame_by_frame:
         pictures = noise[0].transpose(0, 1)
-        inverted = invert_frames(remembered(pictures, there), scheduler, clip, *words(), batch_size=8, **settings)
+        inverted = invert_frames(remembered(pictures, there), path, clip, *words(), batch_size=8, **settings)
     else:
-        inverted = invert_clip(remembered(noise, there), scheduler, clip, *words(), **settings)
+        inverted = invert_clip(remembered(noise, there), path, clip, *words(), **settings)
     *_, deepest = inverted
-    steps = list(smooth(remembered(noise, back), scheduler, deepest.latents, *words(), **settings))
+    steps = list(smooth(remembered(noise, back), path, deepest.latents, *words(), **settings))
     assert (deepest.latents - clip).abs().max() > 10 * ROUND_TRIP
     assert torch.allclose(steps[-1].latents, clip, atol=ROUND_TRIP)
     walked = {1.0: 10, 0.4: 4, 0.05: 1}[start_level]
@@ -53,11 +54,11 @@ def test_smoothing_returns_from_where_inversion_ended(clip, start_level, frame_b
 
 def test_a_part_is_the_end_of_the_whole_schedule(clip):
     """The last four of ten steps, not four steps over a shorter way."""
-    scheduler, noise, part, whole = networks.build_scheduler(), torch.randn(clip.shape), [], []
+    path, noise, part, whole = DiffusionPath(networks.build_scheduler()), torch.randn(clip.shape), [], []
     settings = {"guidance_scale": 1.0, "num_steps": STEPS}
-    list(smooth(remembered(noise, whole), scheduler, clip, *words(), **settings))
-    list(smooth(remembered(noise, part), scheduler, clip, *words(), **settings, start_level=0.4))
+    list(smooth(remembered(noise, whole), path, clip, *words(), **settings))
+    list(smooth(remembered(noise, part), path, clip, *words(), **settings, start_level=0.4))
     assert part == whole[-4:]
     there = []
-    list(invert_clip(remembered(noise, there), scheduler, clip, *words(), **settings, start_level=0.4))
+    list(invert_clip(remembered(noise, there), path, clip, *words(), **settings, start_level=0.4))
     assert there == part[::-1]

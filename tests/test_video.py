@@ -39,7 +39,7 @@ def test_every_kind_of_prediction_becomes_the_same_noise(prediction_type, schedu
 
     model = denoiser(unet, prediction_type, beta_schedule=schedule)
     assert model.scheduler.config.prediction_type == "epsilon"
-    found = model.noise_pred(noisy, timestep, torch.zeros(1, 2, 8))
+    found = model.predict(noisy, timestep, torch.zeros(1, 2, 8))
     assert torch.allclose(found, noise, atol=1e-4)
 
 
@@ -50,9 +50,7 @@ def test_the_network_computes_at_the_precision_of_its_weights_and_latents_keep_t
         seen.append(latents.dtype)
         return SimpleNamespace(sample=latents)
 
-    found = denoiser(unet, "epsilon").noise_pred(
-        torch.randn(1, 4, 2, 2, 2), torch.tensor(1), torch.zeros(1, 2, 8).half()
-    )
+    found = denoiser(unet, "epsilon").predict(torch.randn(1, 4, 2, 2, 2), torch.tensor(1), torch.zeros(1, 2, 8).half())
     assert (seen[0], found.dtype) == (torch.float16, torch.float32)
 
 
@@ -118,7 +116,7 @@ def test_animatediff_is_diffusers_own_and_shares_the_image_models_weights(motion
         model = VideoDenoiser(
             family_named("sd15").video_models["animatediff-v1-5-3"], ours, None, None, networks.build_scheduler(), base
         )
-        found = model.noise_pred(clip, torch.tensor(301), embeds)
+        found = model.predict(clip, torch.tensor(301), embeds)
     assert torch.allclose(found, expected, atol=1e-5)
     own = {tensor.data_ptr() for tensor in base.parameters()}
     shared = sum(tensor.data_ptr() in own for tensor in ours.parameters())
@@ -132,9 +130,9 @@ def test_frames_alone_are_clips_of_one_frame(manager, prediction_type):
     pictures, words, timestep = torch.randn(3, 4, 8, 8), torch.randn(3, 5, 128), torch.tensor(401)
     with manager.use(MODEL.unet) as (unet,), torch.no_grad():
         model = denoiser(unet, prediction_type)
-        together = model.frame_noise_pred(pictures, timestep, words)
+        together = model.predict_frames(pictures, timestep, words)
         alone = [
-            model.noise_pred(picture[None, :, None], timestep, text[None])[0, :, 0]
+            model.predict(picture[None, :, None], timestep, text[None])[0, :, 0]
             for picture, text in zip(pictures, words, strict=True)
         ]
     assert together.shape == pictures.shape
@@ -153,6 +151,6 @@ def test_animatediff_sees_a_frame_alone_as_the_image_model_that_it_is_built_into
         model = VideoDenoiser(
             family_named("sd15").video_models["animatediff-v1-5-3"], ours, None, None, networks.build_scheduler(), base
         )
-        found = model.frame_noise_pred(pictures, torch.tensor(301), embeds)
+        found = model.predict_frames(pictures, torch.tensor(301), embeds)
     assert torch.equal(found, expected)
     assert not torch.allclose(with_motion, expected, atol=1e-2)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bivdiff.catalog.image_models import guided_steps
+from bivdiff.models.words import Prompt, joined, repeated
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 Applies = Callable[[Tensor], bool]
@@ -52,30 +53,31 @@ def unet_noise(unet: Any, latents: Tensor, timestep: Tensor, embeds: Tensor, **e
 
 
 def guided(
-    predict: Callable[[Tensor, Tensor, Tensor], Tensor],
-    prompt_embeds: Tensor,
-    negative_embeds: Tensor,
+    predict: Callable[[Tensor, Tensor, Any], Tensor],
+    prompt_embeds: Prompt,
+    negative_embeds: Prompt,
     guidance_scale: float,
     applies: Applies = always,
 ) -> Predict:
-    """A noise prediction steered towards a prompt and away from a negative one.
+    """A prediction steered towards a prompt and away from a negative one.
 
     Args:
-        predict: `(latents, timestep, embeds)` to the noise; batch sizes of latents and embeds agree.
-        prompt_embeds, negative_embeds: `(1, L, D)`.
+        predict: `(latents, timestep, embeds)` to the noise, or whatever else a network predicts that is linear in it;
+            batch sizes of latents and embeds agree.
+        prompt_embeds, negative_embeds: `(1, L, D)`, or bundles of that.
         guidance_scale: 1 turns guidance off, and the negative prompt is not evaluated.
         applies: whether there is guidance at a timestep.
 
     Returns:
-        `(latents, timestep)` to the noise, shaped as the latents.
+        `(latents, timestep)` to the prediction, shaped as the latents.
 
     Source: Classifier-free diffusion guidance (arXiv:2207.12598), with the scale of Stable Diffusion.
     """
 
     def steered(latents: Tensor, timestep: Tensor) -> Tensor:
         if guidance_scale == 1 or not applies(timestep):
-            return predict(latents, timestep, prompt_embeds.expand(len(latents), -1, -1))
-        embeds = torch.cat([half.expand(len(latents), -1, -1) for half in (negative_embeds, prompt_embeds)])
+            return predict(latents, timestep, repeated(prompt_embeds, len(latents)))
+        embeds = joined([repeated(half, len(latents)) for half in (negative_embeds, prompt_embeds)])
         negative, prompted = predict(torch.cat([latents, latents]), timestep, embeds).chunk(2)
         return negative + guidance_scale * (prompted - negative)
 

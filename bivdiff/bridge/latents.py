@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bivdiff.errors import BIVDiffError
@@ -71,3 +72,12 @@ def fold_frames(latents: Tensor) -> Tensor:
 def unfold_frames(pictures: Tensor) -> Tensor:
     """`(F, C, h, w)` to `(1, C, F, h, w)`, one video."""
     return pictures.transpose(0, 1)[None]
+
+
+def latent_holes(masks: np.ndarray, like: Tensor) -> Tensor:
+    """Masks uint8 `(F, H, W)` at the latents' size, `(F, 1, h, w)` of 0 and 1, device and dtype of `like`.
+
+    A latent is a hole where any of its pixels is one.
+    """
+    holes = torch.from_numpy((masks > 0).astype(np.float32))[:, None]
+    return F.adaptive_max_pool2d(holes, like.shape[-2:]).to(like.device, like.dtype)

@@ -1,70 +1,26 @@
 """The blend: the clip's own noise, and what the mixing ratio draws it towards.
 
-Inverted latents are clean latents under noise, x = a z + s e with a^2 + s^2 = 1. `e` is what is blended: the noise that
-the video model finds with the whole clip in view, and a second one, the frame noise: found frame by frame, with the
-image model or with the video model itself, or the first one's own mean over time.
+Inverted latents are clean latents under noise, x = a z + s e, on whatever path (see paths.py). `e` is what is blended:
+the noise that the video model finds with the whole clip in view, and a second one, the frame noise: found frame by
+frame, with the image model or with the video model itself, or the first one's own mean over time.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor
 
+from bivdiff.bridge.paths import Level, noise_in, noised
 from bivdiff.bridge.windows import joined_windows
-from bivdiff.catalog.bridging import steps_walked
 from bivdiff.errors import InputError
 from bivdiff.types import MIXING_RULES, FramePrior, MixingRule
 
 
-def noise_level(scheduler: Any, num_steps: int, start_level: float = 1.0) -> float:
-    """How much of the clean latents is left where denoising begins and inversion ends: the cumulative alpha there.
-
-    Args:
-        scheduler: the model's; itself is left as it is.
-        num_steps: of the whole schedule.
-        start_level: share of it that is walked.
-    """
-    ddim = DDIMScheduler.from_config(scheduler.config)
-    ddim.set_timesteps(num_steps)
-    return ddim.alphas_cumprod[ddim.timesteps[num_steps - steps_walked(num_steps, start_level)]].item()
-
-
-def at_level(latents: Tensor, clean: Callable[[], Tensor], level: float, wanted: float) -> Tensor:
-    """Inverted latents at another noise level: the same clean latents under the same noise.
-
-    Models with schedules of their own, and stages with other numbers of steps, end and begin at different levels. What
-    an inversion finds is the noise under the clean latents, and these are known; so the noise is taken out and put
-    over them again at the level wanted. For a linear blend at one level this changes nothing: what is blended is
-    always noise.
-
-    Args:
-        latents: `(1, C, F, h, w)`, inverted as far as `level`.
-        clean: gives the latents that were inverted; not asked where nothing changes.
-        level, wanted: cumulative alphas.
-    """
-    if level == wanted:
-        return latents
-    start = clean()
-    return noised(start, noise_in(latents, start, level), wanted)
-
-
-def noise_in(latents: Tensor, clean: Tensor, level: float) -> Tensor:
-    """The noise under which latents lie at a level (a cumulative alpha); all of one shape."""
-    return (latents - level**0.5 * clean) / (1 - level) ** 0.5
-
-
-def noised(clean: Tensor, noise: Tensor, level: float) -> Tensor:
-    """Clean latents under noise at a level; the inverse of `noise_in`."""
-    return level**0.5 * clean + (1 - level) ** 0.5 * noise
-
-
 def blend_latents(
-    clip_latents: Tensor | None, frame_latents: Tensor | None, clean: Callable[[], Tensor], level: float, *,
+    clip_latents: Tensor | None, frame_latents: Tensor | None, clean: Callable[[], Tensor], level: Level, *,
     mixing_ratio: float, mixing_rule: MixingRule, frame_prior: FramePrior, window: int | None,
 ) -> Tensor:  # fmt: skip
     """The blend `(1, C, F, h, w)` that is smoothed, at the level of the two inversions.
@@ -73,7 +29,7 @@ def blend_latents(
         clip_latents, frame_latents: inverted as far as `level`, with the whole clip in view and frame by frame; each
             may be None where it has no part in the blend (see `catalog.bridging.inversions_of`).
         clean: gives the latents that were inverted; not asked where the blend is a plain sum.
-        level: a cumulative alpha.
+        level: of the inverted latents.
         mixing_ratio, mixing_rule, frame_prior: as in GenerationRequest.
         window: frames that the video model sees at once.
     """

@@ -38,6 +38,7 @@ from bivdiff.bridge.loaded import LoadedModels
 from bivdiff.bridge.makers.framewise import FrameMaker
 from bivdiff.bridge.memory import with_leaner_policy
 from bivdiff.bridge.outcomes import outcome_of
+from bivdiff.bridge.paths import DiffusionPath, Path, at_level
 from bivdiff.bridge.prompts import inversion_prompt, smoothing_prompt
 from bivdiff.bridge.reuse import StageCache
 from bivdiff.bridge.sampling import Step
@@ -51,6 +52,7 @@ from bivdiff.models.cost import evaluations_of
 from bivdiff.models.estimate import operations
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.metering import StageMeter, peak_memory_bytes
+from bivdiff.models.words import Prompt
 from bivdiff.types import GenerationRequest, GenerationResult, Stage, StepEvent
 
 PREVIEWS = 4  # per denoising stage: enough to see it form, too few to cost much where they must be decoded
@@ -143,19 +145,24 @@ def _framewise(session: Session) -> Generator[StepEvent, None, np.ndarray]:
 
 def _mixed_inversion(session: Session, framewise: np.ndarray) -> Generator[StepEvent, None, Tensor]:
     """Walk the inversions that have weight; returns the blend `(1, C, F, h, w)` that is to be smoothed."""
-    request, video = MIXING.view(session.request), session.models.video
-    clean = partial(session.models.encode, framewise)
-    level = mixing.noise_level(video.scheduler, request.num_smoothing_steps, request.start_level)
+    request, models = MIXING.view(session.request), session.models
+    clean = cache(partial(models.encode_for_video, framewise))
+    level = models.video_path.level(request.num_smoothing_steps, request.start_level)
     found: dict[Inversion, Tensor] = {}
     for name in inversions_of(request):
         walk = _WALKS[name]
         inverted = yield from _inverted(session, walk, framewise, clean)
-        reached = mixing.noise_level(walk.scheduler(session.models), request.num_inversion_steps, request.start_level)
-        found[name] = mixing.at_level(inverted, clean, reached, level)
+        reached = walk.path(models).level(request.num_inversion_steps, request.start_level)
+        found[name] = at_level(inverted, clean, reached, level)
     return mixing.blend_latents(
         found.get("video"), found.get("image", found.get("frame")), clean, level, mixing_ratio=request.mixing_ratio,
-        mixing_rule=request.mixing_rule, frame_prior=request.frame_prior, window=request.window or video.window,
+        mixing_rule=request.mixing_rule, frame_prior=request.frame_prior, window=_window(request, models),
     ).contiguous()  # fmt: skip
+
+
+def _window(request: GenerationRequest, models: LoadedModels) -> int:
+    """Latents that the video model sees at once."""
+    return models.video_space.length(request.window or models.video.window)
 
 
 Steps: TypeAlias = Generator[Step, None, None]
@@ -163,11 +170,11 @@ Steps: TypeAlias = Generator[Step, None, None]
 
 @dataclass(frozen=True)
 class _Walk:
-    """One inversion: what it reads, the schedule it follows, and what walks it from the clean latents."""
+    """One inversion: what it reads, the path it follows, and what walks it from the clean latents."""
 
     inputs: StageInputs
     message: str
-    scheduler: Callable[[LoadedModels], Any]
+    path: Callable[[LoadedModels], Path]
     steps: Callable[[GenerationRequest, LoadedModels, Tensor], Steps]
 
 
@@ -191,23 +198,24 @@ def _inverted(
 
 def _with_image_model(request: GenerationRequest, models: LoadedModels, clean: Tensor) -> Steps:
     parts = models.parts
-    return _alone(request, models, clean, parts.unet, partial(unet_noise, parts.unet), parts.scheduler, models.embed)
+    path = DiffusionPath(parts.scheduler)
+    return _alone(request, models, clean, parts.unet, partial(unet_noise, parts.unet), path, models.embed)
 
 
 def _with_video_model_alone(request: GenerationRequest, models: LoadedModels, clean: Tensor) -> Steps:
     video, embed = models.video, models.embed_for_video
-    return _alone(request, models, clean, video.frame_unet, video.frame_noise_pred, video.scheduler, embed)
+    return _alone(request, models, clean, video.frame_unet, video.predict_frames, models.video_path, embed)
 
 
 def _alone(
     request: GenerationRequest, models: LoadedModels, clean: Tensor, network: Any,
-    noise_pred: Callable[[Tensor, Tensor, Tensor], Tensor], scheduler: Any, embed: Callable[[str], Tensor],
+    predict: Callable[[Tensor, Tensor, Any], Tensor], path: Path, embed: Callable[[str], Prompt],
 ) -> Steps:  # fmt: skip
     """Invert each frame alone, with a network that is brought to the device for it."""
     prompts = [embed(text) for text in (request.inversion_prompt, request.negative_prompt)]
     with models.running(network):
         yield from invert_frames(
-            noise_pred, scheduler, clean, *prompts, guidance_scale=request.inversion_guidance_scale,
+            predict, path, clean, *prompts, guidance_scale=request.inversion_guidance_scale,
             num_steps=request.num_inversion_steps, batch_size=models.batch_size, start_level=request.start_level,
         )  # fmt: skip
 
@@ -217,7 +225,7 @@ def _with_video_model(request: GenerationRequest, models: LoadedModels, clean: T
     prompts = [models.embed_for_video(text) for text in (request.inversion_prompt, request.negative_prompt)]
     with models.running(video.unet):
         yield from invert_clip(
-            over_windows(video.noise_pred, request.window or video.window), video.scheduler, clean, *prompts,
+            over_windows(video.predict, _window(request, models)), models.video_path, clean, *prompts,
             guidance_scale=request.inversion_guidance_scale, num_steps=request.num_inversion_steps,
             start_level=request.start_level,
         )  # fmt: skip
@@ -225,14 +233,15 @@ def _with_video_model(request: GenerationRequest, models: LoadedModels, clean: T
 
 _WALKS: Mapping[Inversion, _Walk] = {
     "image": _Walk(
-        IMAGE_INVERSION, "Inverting with the image model", lambda models: models.parts.scheduler, _with_image_model
+        IMAGE_INVERSION, "Inverting with the image model", lambda models: DiffusionPath(models.parts.scheduler),
+        _with_image_model,
     ),
     "frame": _Walk(
-        FRAME_INVERSION, "Inverting with the video model, frame by frame", lambda models: models.video.scheduler,
+        FRAME_INVERSION, "Inverting with the video model, frame by frame", lambda models: models.video_path,
         _with_video_model_alone,
     ),
     "video": _Walk(
-        VIDEO_INVERSION, "Inverting with the video model", lambda models: models.video.scheduler, _with_video_model
+        VIDEO_INVERSION, "Inverting with the video model", lambda models: models.video_path, _with_video_model
     ),
 }  # fmt: skip
 
@@ -249,9 +258,10 @@ def smooth_clips(
     """
     request, models = SMOOTHING.view(session.request), session.models
     steps = _smoothing(request, session, blended)
-    clips = yield from _watched(session, "smoothing", "Smoothing", steps, previews, models.decode_video)
+    decode = partial(models.decode_video, num_frames=len(session.request.frames))
+    clips = yield from _watched(session, "smoothing", "Smoothing", steps, previews, decode)
     with session.meter.stage("smoothing"):
-        return [with_known_content(request, models.decode_video(clip[None])) for clip in clips]
+        return [with_known_content(request, decode(clip[None])) for clip in clips]
 
 
 def _smoothing(request: GenerationRequest, session: Session, blended: Tensor) -> Steps:
@@ -261,7 +271,7 @@ def _smoothing(request: GenerationRequest, session: Session, blended: Tensor) ->
     prompts = [models.embed_for_video(text) for text in (smoothing_prompt(request), request.negative_prompt)]
     with models.running(video.unet):
         yield from smooth(
-            over_windows(video.noise_pred, request.window or video.window), video.scheduler, blended, *prompts,
+            over_windows(video.predict, _window(request, models)), models.video_path, blended, *prompts,
             guidance_scale=request.smoothing_guidance_scale, num_steps=request.num_smoothing_steps, known=known,
             start_level=request.start_level,
         )  # fmt: skip
@@ -315,7 +325,7 @@ def blended_picture(request: GenerationRequest, manager: ModelManager) -> np.nda
     with ExitStack() as exits:
         session = enter(resolved(request), manager, StageCache(), exits)
         _, blended = outcome_of(blend(session))
-        return session.models.decode(blended)
+        return session.models.decode_video(blended, len(request.frames))
 
 
 def last(events: Iterator[StepEvent | GenerationResult]) -> GenerationResult:

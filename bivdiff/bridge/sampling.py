@@ -69,8 +69,11 @@ def unfold_step(step: Step) -> Step:
     return step._replace(latents=latents, pred_original_sample=pred)
 
 
-def in_batches(function: Callable[..., Tensor], batch_size: int, *tensors: Tensor) -> Tensor:
-    """Apply `function` to slices of `batch_size` along the first dimension of every tensor, and join the results."""
+def in_batches(function: Callable[..., Tensor], batch_size: int, *tensors: Any) -> Tensor:
+    """Apply `function` to slices of `batch_size` along the first dimension of every tensor, and join the results.
+
+    A bundle of tensors is sliced as one is.
+    """
     slices = zip(*(tensor.split(batch_size) for tensor in tensors), strict=True)
     return torch.cat([function(*parts) for parts in slices])
 

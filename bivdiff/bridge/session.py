@@ -15,8 +15,10 @@ from torch import Tensor
 from bivdiff.bridge.control_maps import control_maps
 from bivdiff.bridge.loaded import LoadedModels
 from bivdiff.bridge.notes import notes_on
+from bivdiff.bridge.paths import path_of
 from bivdiff.bridge.previews import Layers, layers_of, preview_frames
 from bivdiff.bridge.reuse import Output, StageCache
+from bivdiff.bridge.spaces import space_of
 from bivdiff.catalog.components import Components, components_of
 from bivdiff.catalog.families import models_for
 from bivdiff.catalog.image_models import IMAGE_MODELS
@@ -71,8 +73,9 @@ class Session:
         self.cache.put(key, output)
 
     def preview(self, clip: Tensor, decode: Callable[[Tensor], np.ndarray]) -> np.ndarray:
-        """Frames of scaled latents `(1, C, F, h, w)`, decoded only where the family knows no cheaper way."""
-        return preview_frames(clip, self.preview_layers) if self.preview_layers else decode(clip)
+        """Frames of scaled latents `(1, C, F, h, w)`, decoded only where no cheaper way is known for their space."""
+        layers = self.preview_layers
+        return preview_frames(clip, layers) if layers and clip.shape[1] == layers[0][0].shape[1] else decode(clip)
 
 
 def entering(
@@ -115,7 +118,10 @@ def enter(request: GenerationRequest, manager: ModelManager, cache: StageCache, 
         with meter.stage("control"):
             maps = control_maps(request, manager)
     running = partial(manager.running, reserve=activation_bytes(request, manager))
-    models = LoadedModels(parts, denoiser, running, manager.device, request.frame_batch_size)
+    models = LoadedModels(
+        parts, denoiser, path_of(denoiser.scheduler), space_of(parts.vae, parts.video_vae), running, manager.device,
+        request.frame_batch_size,
+    )  # fmt: skip
     layers = layers_of(family, manager.settings)
     return Session(request, models, maps, meter, cache, stage_identities(specs, video, manager), layers)
 

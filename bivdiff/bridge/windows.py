@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,21 +12,22 @@ from bivdiff.models.windows import windows_of
 
 
 def over_windows(
-    noise_pred: Callable[[Tensor, Tensor, Tensor], Tensor], window: int
-) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """A noise prediction for clips of any length from one for clips of at most `window` frames.
+    noise_pred: Callable[[Tensor, Tensor, Any], Tensor], window: int
+) -> Callable[[Tensor, Tensor, Any], Tensor]:
+    """A prediction for clips of any length from one for clips of at most `window` frames.
 
     Where windows overlap, a frame's predictions are averaged, each the more the nearer the frame is to the middle of
     its window, so that no seam shows where one ends.
 
     Args:
-        noise_pred: `(latents (B, C, F, h, w), timestep, prompt_embeds)` to the noise.
+        noise_pred: `(latents (B, C, F, h, w), timestep, prompt_embeds)` to the noise, or to
+            whatever else is averaged as well as noise is.
         window: frames it may be shown at once.
 
     Source: MultiDiffusion (arXiv:2302.08113), along time.
     """
 
-    def predict(latents: Tensor, timestep: Tensor, prompt_embeds: Tensor) -> Tensor:
+    def predict(latents: Tensor, timestep: Tensor, prompt_embeds: Any) -> Tensor:
         return joined_windows(lambda part: noise_pred(part, timestep, prompt_embeds), window, latents)
 
     return predict

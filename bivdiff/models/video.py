@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffusers import DDIMScheduler
+import torch
+from diffusers import CogVideoXDDIMScheduler, DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from bivdiff.catalog.specs import VideoModel
 from bivdiff.errors import ModelUnavailableError
 from bivdiff.models.loaders import KINDS
+from bivdiff.models.words import Prompt, Words
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
@@ -21,8 +23,10 @@ class VideoDenoiser:
         unet: its network.
         frame_unet: what sees one frame alone: the network itself, or the image model that it is built into.
         tokenizer, text_encoder: read its prompts.
-        scheduler: its noise schedule, as a DDIMScheduler that predicts noise: whatever the network itself predicts,
-            `noise_pred` is noise.
+        scheduler: its noise schedule. Of most models it is a DDIMScheduler that predicts noise: whatever the network
+            itself predicts, `predict` gives noise. Flows, and what ends in nothing but noise, have their own, and
+            `predict` gives what the network does (see `bridge.paths`).
+        read: makes a prompt of words with tokenizer and text encoder; None where that is done as for image models.
         window: frames it was trained to see at once.
         size: width and height it was trained at, in pixels.
     """
@@ -38,6 +42,10 @@ class VideoDenoiser:
         if call is None:
             raise ModelUnavailableError(f"'{model.unet.place}' is no video model. Choose one of the family's.")
         self._call = call
+        self.read = KINDS[model.text_encoder.kind].read
+        if isinstance(scheduler, (FlowMatchEulerDiscreteScheduler, CogVideoXDDIMScheduler)):
+            self.scheduler, self._prediction = scheduler, "own"
+            return
         self._prediction = scheduler.config.prediction_type
         if self._prediction not in PREDICTIONS:
             raise ModelUnavailableError(
@@ -46,23 +54,24 @@ class VideoDenoiser:
             )
         self.scheduler = DDIMScheduler.from_config(scheduler.config, prediction_type="epsilon")
 
-    def noise_pred(self, latents: Tensor, timestep: Tensor, prompt_embeds: Tensor) -> Tensor:
-        """The noise in a clip.
+    def predict(self, latents: Tensor, timestep: Tensor, prompt_embeds: Prompt) -> Tensor:
+        """What the model finds in a clip: noise, or what its path takes apart.
 
         Args:
             latents: `(B, C, F, h, w)`.
             timestep: of the model's own schedule.
-            prompt_embeds: `(B, L, D)`.
+            prompt_embeds: `(B, L, D)`, or a bundle of that.
 
         Returns:
             `(B, C, F, h, w)`, of the latents' dtype.
         """
-        return self._as_noise(self._call(self.unet, latents.to(prompt_embeds.dtype), timestep, prompt_embeds), latents,
-                              timestep)  # fmt: skip
+        return self._as_noise(
+            self._call(self.unet, latents.to(_dtype(prompt_embeds)), timestep, prompt_embeds), latents, timestep
+        )
 
-    def frame_noise_pred(self, pictures: Tensor, timestep: Tensor, prompt_embeds: Tensor) -> Tensor:
-        """The noise in single frames `(B, C, h, w)`, each of them a clip of its own; otherwise as `noise_pred`."""
-        given = pictures.to(prompt_embeds.dtype)
+    def predict_frames(self, pictures: Tensor, timestep: Tensor, prompt_embeds: Prompt) -> Tensor:
+        """The same of single frames `(B, C, h, w)`, each of them a clip of its own."""
+        given = pictures.to(_dtype(prompt_embeds))
         if self.frame_unet is self.unet:
             predicted = self._call(self.unet, given[:, :, None], timestep, prompt_embeds)[:, :, 0]
         else:
@@ -70,12 +79,16 @@ class VideoDenoiser:
         return self._as_noise(predicted, pictures, timestep)
 
     def _as_noise(self, predicted: Tensor, latents: Tensor, timestep: Tensor) -> Tensor:
-        """What the network predicted for latents, as the noise in them, of their dtype."""
+        """What the network predicted for latents, of their dtype; as the noise in them, but on paths of its own."""
         predicted = predicted.to(latents.dtype)
-        if self._prediction == "epsilon":
+        if self._prediction in {"epsilon", "own"}:
             return predicted
         cumulative = self.scheduler.alphas_cumprod[int(timestep)].item()
         if self._prediction == "sample":
             return (latents - cumulative**0.5 * predicted) / (1 - cumulative) ** 0.5
         # v = sqrt(a) noise - sqrt(1 - a) clean (arXiv:2202.00512, appendix D)
         return cumulative**0.5 * predicted + (1 - cumulative) ** 0.5 * latents
+
+
+def _dtype(prompt: Prompt) -> torch.dtype:
+    return prompt.states.dtype if isinstance(prompt, Words) else prompt.dtype

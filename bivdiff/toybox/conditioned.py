@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 
-from bivdiff.bridge.makers.inpaint import latent_holes, with_holes
+from bivdiff.bridge.latents import latent_holes
+from bivdiff.bridge.makers.inpaint import with_holes
 from bivdiff.late import importing
 from bivdiff.toybox import data, networks
 from bivdiff.toybox.material import (

@@ -20,7 +20,7 @@ from bivdiff.bridge.makers.control import (
     generate_with_control,
     t2i_adapter_residuals,
 )
-from bivdiff.bridge.makers.inpaint import generate_with_inpainting, latent_holes, with_holes
+from bivdiff.bridge.makers.inpaint import generate_with_inpainting, with_holes
 from bivdiff.bridge.makers.instruct import generate_with_instruct_pix2pix
 from bivdiff.bridge.makers.prompt2prompt import edit_with_prompt2prompt
 from bivdiff.bridge.sampling import Step, initial_noise
@@ -118,7 +118,7 @@ def _by_filling(maker: FrameMaker) -> Iterator[Step]:
     masks = cast(np.ndarray, request.masks)  # without any, `catalog.default_request` makes no request
     known = latents.fold_frames(maker.models.encode(with_holes(request.frames, masks)))
     return generate_with_inpainting(
-        parts.networks[0], parts.scheduler, noise, holes=latent_holes(masks, noise), known=known,
+        parts.networks[0], parts.scheduler, noise, holes=latents.latent_holes(masks, noise), known=known,
         **maker.embeds, guidance_scale=request.guidance_scale, num_steps=request.num_inference_steps,
         batch_size=maker.models.batch_size, sampler=request.sampler, guided_share=request.guided_share,
     )  # fmt: skip

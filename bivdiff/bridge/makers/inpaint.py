@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bivdiff.bridge.guidance import guided, in_first, unet_noise
@@ -20,15 +19,6 @@ GREY = 128  # the middle of the autoencoder's range: what a hole looks like to t
 def with_holes(frames: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """The frames `(F, H, W, 3)` with everything under the masks `(F, H, W)` painted grey; any mask above 0 counts."""
     return np.where(masks[..., None] > 0, np.uint8(GREY), frames)
-
-
-def latent_holes(masks: np.ndarray, like: Tensor) -> Tensor:
-    """Masks uint8 `(F, H, W)` at the latents' size, `(F, 1, h, w)` of 0 and 1, device and dtype of `like`.
-
-    A latent is a hole where any of its pixels is one.
-    """
-    holes = torch.from_numpy((masks > 0).astype(np.float32))[:, None]
-    return F.adaptive_max_pool2d(holes, like.shape[-2:]).to(like.device, like.dtype)
 
 
 def generate_with_inpainting(

@@ -17,6 +17,7 @@ from bivdiff.bridge.attention import AttentionControl, FrameLooks, TokenMap, con
 from bivdiff.bridge.guidance import unet_noise
 from bivdiff.bridge.inversion import invert_frames
 from bivdiff.bridge.latents import fold_frames
+from bivdiff.bridge.paths import DiffusionPath
 from bivdiff.bridge.sampling import Step, denoising_scheduler, unfold_step
 from bivdiff.errors import InputError
 
@@ -77,8 +78,8 @@ def edit_with_prompt2prompt(
 
     trajectory = [fold_frames(latents)]
     for step in invert_frames(
-        partial(unet_noise, unet), scheduler, latents, source_embeds, negative_embeds, guidance_scale=1,
-        num_steps=num_steps, batch_size=batch_size,
+        partial(unet_noise, unet), DiffusionPath(scheduler), latents, source_embeds, negative_embeds,
+        guidance_scale=1, num_steps=num_steps, batch_size=batch_size,
     ):  # fmt: skip
         trajectory.append(fold_frames(step.latents))
         yield step._replace(total=2 * num_steps)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bivdiff.models.single_file import PartName
+    from bivdiff.models.words import Prompt
 
 
 class Weights(NamedTuple):
@@ -64,7 +65,8 @@ class Footprint(NamedTuple):
 
 _NOTHING = Footprint(0, 0)
 Load = Callable[[Source], Any]
-Call = Callable[[Any, "Tensor", "Tensor", "Tensor"], "Tensor"]
+Call = Callable[[Any, "Tensor", "Tensor", Any], "Tensor"]
+Read = Callable[[Any, Any, str], "Prompt"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +86,8 @@ class Kind:
         encoding: of an autoencoder's other half.
         alone: whether it can lie in one file of weights, without a config (see models/single_file).
         call: how a video model is asked: `(network, latents, timestep, prompt_embeds)` to what it predicts.
+        read: how a text encoder that is not asked as an image model's makes words of a prompt:
+            `(tokenizer, text encoder, prompt)`.
         sees_frames_by_base: of a video model: whether a frame alone is seen by the image model that it is built into,
             and not by itself.
     """
@@ -99,6 +103,7 @@ class Kind:
     encoding: Footprint = _NOTHING
     alone: bool = False
     call: Call | None = None
+    read: Read | None = None
     sees_frames_by_base: bool = False
 
 
