@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel
+from diffusers import AutoencoderKLWan, ConfigMixin, ModelMixin, UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
 
 from bivdiff.models.manager import ModelManager
 from bivdiff.settings import ASSETS, Settings
-from bivdiff.toybox import autoencoder, conditioned, data, material, networks, preview, train, trainer, world
+from bivdiff.toybox import autoencoder, conditioned, data, flow, material, networks, preview, train, trainer, world
 
 STEP = 1 / 60  # minutes that a step takes by the clock of `ticking`
 TOYBOX = ASSETS / "toybox"
@@ -42,9 +42,12 @@ def folder(tmp_path, monkeypatch):
     """A training folder with four clips, of which each step sees few."""
     monkeypatch.setattr(data, "SHARD_CLIPS", 2)
     monkeypatch.setattr(material, "SAMPLE_STEPS", 2)
-    for name, value in {"IMAGES": 2, "CLIPS": 1, "DEPTHS": 2, "TRAINING_EDITS": 24}.items():
+    for name, value in {"IMAGES": 2, "CLIPS": 1, "DEPTHS": 2, "TRAINING_EDITS": 24, "FLOW_CLIPS": 2}.items():
         monkeypatch.setattr(train, name, value)
-    monkeypatch.setattr(train, "SAMPLE_PROMPTS", train.SAMPLE_PROMPTS[:1])
+    for name, value in {"CROPS": 1, "BATCH": 2, "SAMPLE_STEPS": 2}.items():
+        monkeypatch.setattr(flow, name, value)
+    for stages in (train, flow):
+        monkeypatch.setattr(stages, "SAMPLE_PROMPTS", stages.SAMPLE_PROMPTS[:1])
     monkeypatch.setattr(autoencoder, "CROPS", 4)
     monkeypatch.setattr(autoencoder, "FRAMES", 2)
     monkeypatch.setattr(conditioned, "BATCH", 4)
@@ -60,7 +63,7 @@ def test_every_stage_runs_and_export_is_a_family_that_loads(folder, tmp_path, mo
     for stage in stages:
         train.STAGES[stage](folder, STEP, torch.device("cpu"))
     drawn = {path.stem for path in folder.glob("*.png")}
-    assert drawn == set(stages) - {"latents", "edits", "preview"}
+    assert drawn == set(stages) - {"latents", "edits", "preview", "flow-data", "flow-latents"}
     monkeypatch.setattr(train, "ASSETS", tmp_path)
     train.STAGES["export"](folder, 0, torch.device("cpu"))
     sizes = [path.stat().st_size for path in (tmp_path / "toybox").rglob("*.safetensors")]
@@ -191,3 +194,37 @@ def test_captions_are_mostly_the_worlds_own_and_always_fit():
     own = sum(caption == scene.caption for caption, scene in zip(captions, scenes, strict=True))
     assert 0.25 < own / 300 < 0.75
     assert max(len(tokenizer(caption).input_ids) for caption in captions) <= networks.TEXT_LENGTH
+
+
+class TestFlow:
+    """The second video model: a flow over latents that are compressed in time."""
+
+    def test_what_is_decoded_for_the_loss_is_what_decode_clamps(self):
+        torch.manual_seed(0)
+        vae = networks.build_flow_vae()
+        latents = torch.randn(1, 48, 3, 2, 2)
+        with torch.no_grad():
+            raw, clamped = flow.decode_unclamped(vae, latents), vae.decode(latents).sample
+        assert raw.shape == (1, 3, flow.NUM_FRAMES, 32, 32)
+        assert raw.abs().max() > 1
+        assert torch.equal(raw.clamp(-1, 1), clamped)
+
+    def test_noise_levels_spread_over_the_whole_range(self):
+        torch.manual_seed(0)
+        levels = torch.cat([flow.noise_levels(16) for _ in range(50)])
+        assert 0 < levels.min() < 0.05
+        assert 0.95 < levels.max() < 1
+        assert levels.median().item() == pytest.approx(0.5, abs=0.02)
+        assert ((levels > 0.27) & (levels < 0.73)).float().mean().item() == pytest.approx(0.68, abs=0.03)
+
+    @pytest.mark.usefixtures("ticking")
+    def test_its_latents_are_measured_and_stills_are_among_them(self, folder):
+        for stage in ("flow-data", "flow-vae", "flow-latents"):
+            train.STAGES[stage](folder, STEP, torch.device("cpu"))
+        latents, stills = np.load(folder / flow.LATENTS), np.load(folder / flow.STILLS)
+        assert latents.shape == (2, 48, 3, 8, 8)
+        assert stills.shape == (2, len(flow.STILL_MOMENTS), 48, 1, 8, 8)
+        assert np.allclose(stills[:, 0], latents[:, :, :1], atol=2e-3)  # the first latent of a clip is a still
+        config = AutoencoderKLWan.load_config(folder / flow.VAE)
+        assert config["latents_mean"] == pytest.approx(latents.astype(float).mean((0, 2, 3, 4)), abs=2e-3)
+        assert config["latents_std"] == pytest.approx(latents.astype(float).std((0, 2, 3, 4)), rel=2e-2)

@@ -109,12 +109,12 @@ def depth_maps(inverse: np.ndarray) -> np.ndarray:
     return (inverse - inverse.min()) * (255 / np.ptp(inverse))
 
 
-def render_shards(folder: Path, clips: int, workers: int) -> None:
+def render_shards(folder: Path, clips: int, workers: int, num_frames: int = NUM_FRAMES) -> None:
     """Render training clips `0..clips-1` into `folder`; shards already there are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     missing = [n for n in range(clips // SHARD_CLIPS) if not (folder / f"depth-{n:04}.npy").exists()]
     with ProcessPoolExecutor(workers) as pool:
-        for number in pool.map(_render_shard, [folder] * len(missing), missing):
+        for number in pool.map(_render_shard, [folder] * len(missing), missing, [num_frames] * len(missing)):
             print(f"rendered clips {number * SHARD_CLIPS} to {(number + 1) * SHARD_CLIPS - 1}", flush=True)
 
 
@@ -217,8 +217,9 @@ def _render_edit_shard(folder: Path, number: int, clips: int) -> int:
     return number
 
 
-def _render_shard(folder: Path, number: int) -> int:
-    clips = [world.render(world.sample_scene(number * SHARD_CLIPS + i), SIZE, SIZE) for i in range(SHARD_CLIPS)]
+def _render_shard(folder: Path, number: int, num_frames: int) -> int:
+    seeds = range(number * SHARD_CLIPS, (number + 1) * SHARD_CLIPS)
+    clips = [world.render(world.sample_scene(seed), SIZE, SIZE, num_frames) for seed in seeds]
     _save(folder / f"frames-{number:04}.npy", np.stack([clip.frames for clip in clips]))
     _save(folder / f"depth-{number:04}.npy", np.stack([inverse_depth(clip.depth) for clip in clips]))
     return number

@@ -21,6 +21,12 @@ EMPTY_PROMPTS = 0.12  # share of the captions dropped, for classifier-free guida
 MIN_SNR = 5.0  # Min-SNR weighting, arXiv:2303.09556
 SAMPLE_STEPS = 25
 SAMPLE_GUIDANCE = 4.0
+SAMPLE_PROMPTS = (
+    "a red cube comes closer on a green floor at noon",
+    "a blue sphere moves left next to a yellow cone on a pink floor at sunset",
+    "an orange cylinder jumps on a blue floor at night",
+    "a purple cube stands still next to a white sphere on a grey floor at noon",
+)
 
 
 def half_precision(device: torch.device) -> torch.autocast:

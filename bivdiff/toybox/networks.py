@@ -12,11 +12,13 @@ if TYPE_CHECKING:
 
     from diffusers import (
         AutoencoderKL,
+        AutoencoderKLWan,
         ControlNetModel,
         DDIMScheduler,
         T2IAdapter,
         UNet2DConditionModel,
         UNet3DConditionModel,
+        WanTransformer3DModel,
     )
     from transformers import CLIPTextModel, CLIPTokenizer, DepthAnythingForDepthEstimation
 
@@ -98,6 +100,28 @@ def build_video_unet() -> UNet3DConditionModel:
         in_channels=4, out_channels=4, attention_head_dim=_HEAD_WIDTH,
         down_block_types=("CrossAttnDownBlock3D", "CrossAttnDownBlock3D", "DownBlock3D"),
         up_block_types=("UpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D"), **_UNET,
+    )  # fmt: skip
+
+
+def build_flow_vae() -> AutoencoderKLWan:
+    """Wan 2.2's autoencoder at a small size: 16 pixels and four frames a latent, of 48 channels."""
+    from diffusers import AutoencoderKLWan
+
+    channels = 48
+    return AutoencoderKLWan(
+        base_dim=48, z_dim=channels, dim_mult=[1, 2, 2], num_res_blocks=1, temperal_downsample=[True, True],
+        is_residual=True, patch_size=4, in_channels=3 * 16, out_channels=3 * 16, scale_factor_spatial=16,
+        scale_factor_temporal=4, latents_mean=[0.0] * channels, latents_std=[1.0] * channels,
+    )  # fmt: skip
+
+
+def build_flow_transformer() -> WanTransformer3DModel:
+    """Wan's transformer at a small size, a token for each latent place."""
+    from diffusers import WanTransformer3DModel
+
+    return WanTransformer3DModel(
+        patch_size=(1, 1, 1), num_attention_heads=6, attention_head_dim=32, in_channels=48, out_channels=48,
+        text_dim=TEXT_WIDTH, freq_dim=128, ffn_dim=768, num_layers=8,
     )  # fmt: skip
 
 

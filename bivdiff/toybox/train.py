@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from bivdiff.pixels.annotators.depth import IMAGENET_MEAN, IMAGENET_STD
 from bivdiff.settings import ASSETS, CACHE
-from bivdiff.toybox import autoencoder, conditioned, data, networks, preview
+from bivdiff.toybox import autoencoder, conditioned, data, flow, networks, preview
 from bivdiff.toybox.material import (
+    SAMPLE_PROMPTS,
     clip_frame,
     draw_captions,
     half_precision,
@@ -41,12 +42,7 @@ from bivdiff.toybox.trainer import Trainer
 TRAINING_CLIPS = 4000
 TRAINING_EDITS = 5000
 IMAGES, CLIPS, DEPTHS = 32, 4, 16  # in a step of text-to-image, text-to-video and depth-estimator
-SAMPLE_PROMPTS = (
-    "a red cube comes closer on a green floor at noon",
-    "a blue sphere moves left next to a yellow cone on a pink floor at sunset",
-    "an orange cylinder jumps on a blue floor at night",
-    "a purple cube stands still next to a white sphere on a grey floor at noon",
-)
+FLOW_CLIPS = 3000
 
 
 def train_text_to_image(folder: Path, minutes: float, device: torch.device) -> None:
@@ -183,6 +179,11 @@ def render_data(folder: Path, minutes: float, device: torch.device) -> None:  # 
     data.render_shards(folder / "clips", TRAINING_CLIPS, os.cpu_count() or 1)
 
 
+def render_flow_data(folder: Path, minutes: float, device: torch.device) -> None:  # noqa: ARG001 - one call for all stages
+    """Render the training clips of the second video model, which have a frame more."""
+    data.render_shards(folder / flow.CLIPS, FLOW_CLIPS, os.cpu_count() or 1, flow.NUM_FRAMES)
+
+
 def render_edits(folder: Path, minutes: float, device: torch.device) -> None:  # noqa: ARG001 - one call for all stages
     """Render edited frames of the training clips."""
     data.render_edits(folder / "edits", data.Clips(folder / "clips"), TRAINING_EDITS, os.cpu_count() or 1)
@@ -205,6 +206,10 @@ STAGES: dict[str, Callable[[Path, float, torch.device], None]] = {
     "text-to-video": train_text_to_video,
     "depth-estimator": train_depth_estimator,
     "preview": preview.train_preview,
+    "flow-data": render_flow_data,
+    "flow-vae": flow.train_vae,
+    "flow-latents": flow.encode_latents,
+    "flow-transformer": flow.train_transformer,
     "export": export,
 }
 
