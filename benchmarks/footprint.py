@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,12 +23,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bivdiff.bridge.attention import FrameLooks
 from bivdiff.catalog.families import FAMILIES
+from bivdiff.catalog.specs import ModelSpec, VideoModel
 from bivdiff.models.architectures import SD15_UNET, build_empty
-from bivdiff.models.loaders import KINDS, architecture_of
+from bivdiff.models.loaders import KINDS, architecture_of, encoding_of, footprint_of
+from bivdiff.models.loaders.kind import Footprint
+from bivdiff.models.loaders.wan import TEXT_LENGTH
 from bivdiff.types import ATTENTION_LABELS, FrameAttention
 
 FRAME_ATTENTIONS: tuple[FrameAttention, ...] = tuple(ATTENTION_LABELS)
 SIZE, FRAMES, TEXT = 64, 8, 77
+LATENTS, CODED = 5, 3  # of clips that are compressed in time: what a transformer sees, and what an autoencoder codes
 SD15 = FAMILIES["sd15"]
 Inputs = Callable[[int], tuple[Tensor, ...]]
 
@@ -65,8 +69,10 @@ class Live(TorchDispatchMode):
 def fused_attention() -> Iterator[None]:
     """Let attention make its result and nothing else."""
     usual = F.scaled_dot_product_attention
-    F.scaled_dot_product_attention = lambda query, _, value, *__, **___: query.new_empty(
-        *query.shape[:-1], value.shape[-1]
+    F.scaled_dot_product_attention = (
+        lambda query, key, value, *_, **__: query.new_empty(  # noqa: ARG005 - by name
+            *query.shape[:-1], value.shape[-1]
+        )
     )
     try:
         yield
@@ -145,6 +151,8 @@ def networks() -> Iterator[tuple[str, Callable[[], nn.Module], Callable[..., Any
     yield "video_unet", built(videos["zeroscope"].unet), forward, clip(1024), FRAMES
     yield "motion_unet", motion, forward, clip(768, FRAMES), FRAMES
     yield "vidrd_unet", built(videos["vidrd"].unet), forward, clip(1024), FRAMES
+    for name in (name for name, video in videos.items() if not video.shares_space):
+        yield from clips_of(videos[name])
     yield (
         "encode", built(SD15.vae), lambda vae, frames: vae.encode(frames),
         lambda batch: (torch.empty(batch, 3, pixels, pixels),), 1,
@@ -155,16 +163,53 @@ def networks() -> Iterator[tuple[str, Callable[[], nn.Module], Callable[..., Any
     )  # fmt: skip
 
 
+def clips_of(video: VideoModel) -> Iterator[tuple[str, Callable[[], nn.Module], Callable[..., Any], Inputs, int]]:
+    """As `networks`, of a video model whose latents are its own: transformer, and both halves of the autoencoder."""
+
+    def built(spec: ModelSpec) -> Callable[[], nn.Module]:
+        return lambda: build_empty(architecture_of(spec)).half().to("meta")
+
+    vae = cast(ModelSpec, video.vae)
+    transformer, coder = (architecture_of(spec).config for spec in (video.unet, vae))
+    channels, side = transformer["in_channels"], 8 * SIZE // coder.get("scale_factor_spatial", 8)
+    yield (
+        video.unet.key, built(video.unet), lambda network, *given: network(*given),
+        lambda batch: (
+            torch.empty(batch, channels, LATENTS, side, side), torch.empty(batch),
+            torch.empty(batch, TEXT_LENGTH, transformer["text_dim"]),
+        ), LATENTS,
+    )  # fmt: skip
+    frames = 1 + (CODED - 1) * video.group
+    yield (
+        f"{vae.key}, encode", built(vae), lambda network, pixels: network.encode(pixels),
+        lambda batch: (torch.empty(batch, 3, frames, 8 * SIZE, 8 * SIZE),), CODED,
+    )  # fmt: skip
+    yield (
+        f"{vae.key}, decode", built(vae), lambda network, latents: network.decode(latents),
+        lambda batch: (torch.empty(batch, channels, CODED, side, side),), CODED,
+    )  # fmt: skip
+
+
+def in_use(kind: str) -> Footprint:
+    """What the estimates take of a line."""
+    name, _, half = kind.partition(", ")
+    specs = {spec.key: spec for spec in SD15.components}
+    if name in specs:
+        return encoding_of(specs[name]) if half == "encode" else footprint_of(specs[name])
+    return {"encode": KINDS["vae"].encoding, "decode": KINDS["vae"].footprint}.get(name) or KINDS[name].footprint
+
+
 def main() -> None:
     """Print a line for each network: what was found, and what the estimates take."""
     logging.set_verbosity_error()  # casting as a whole is what is meant here
     print("| network | Gflop | MB live | Gflop in use | MB in use |\n| --- | --- | --- | --- | --- |")
     for kind, build, call, inputs, frames in networks():
         network = build()
-        work, held = gflop(network, call, inputs) / frames, live_bytes(build(), call, inputs) / frames / 1e6
-        coding = {"encode": KINDS["vae"].encoding, "decode": KINDS["vae"].footprint}
-        used = coding.get(kind) or KINDS[kind.split(",", maxsplit=1)[0]].footprint
-        print(f"| {kind} | {work:.0f} | {held:.1f} | {used.gflop:.0f} | {used.activations / 1e6:.1f} |", flush=True)
+        at_once = 1 if frames == CODED else frames  # an autoencoder of clips holds what it has coded
+        work, held = gflop(network, call, inputs) / frames, live_bytes(build(), call, inputs) / at_once / 1e6
+        used = in_use(kind)
+        expected = used.gflop + frames * used.attention
+        print(f"| {kind} | {work:.0f} | {held:.1f} | {expected:.0f} | {used.activations / 1e6:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

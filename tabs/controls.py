@@ -13,7 +13,7 @@ from bivdiff.bridge.inputs import framewise_inputs
 from bivdiff.catalog.families import family_named
 from bivdiff.catalog.image_models import BRIDGE, IMAGE_MODELS, title_of
 from bivdiff.catalog.own import OWN_MODELS, are_allowed
-from bivdiff.catalog.requests import blank_request
+from bivdiff.catalog.requests import APART, blank_request
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.fields import MAX_PROMPT_CHARACTERS, Entry, table
 from bivdiff.media.reading import KNOWN_KINDS, LIMITS
@@ -39,7 +39,8 @@ SIZES = ["512x512", "576x320", "320x576", "448x448", "384x384", "256x256"]
 FIRST = next(iter(TASKS))  # its tab is the one that the page opens with
 VIDEO_LABELS = {
     "zeroscope": "ZeroScope v2", "modelscope": "ModelScope 1.7b", "animatediff-v1-5-3": "AnimateDiff v1.5.3",
-    "animatediff-v1-5-2": "AnimateDiff v1.5.2", "vidrd": "VidRD (the paper's)",
+    "animatediff-v1-5-2": "AnimateDiff v1.5.2", "vidrd": "VidRD (the paper's)", "wan2.1-1.3b": "Wan 2.1, 1.3B",
+    "wan2.1-14b": "Wan 2.1, 14B", "wan2.2-5b": "Wan 2.2, 5B",
 }  # fmt: skip
 MOST_STEPS = 600  # that a slider can tell apart
 FILE_TYPES = [f".{kind.strip()}" for kind in KNOWN_KINDS.split(",")]
@@ -303,6 +304,17 @@ def _wire_bridge(
     # Not where the ratio itself moves: what is told of it depends on the others.
     others = [part.change for part in watched if part is not parts[0]]
     gr.on(others, partial(told, task), watched, [parts[0], scale], trigger_mode="always_last", **quick)
+    if "video_model" in controls:
+        led = [controls["frame_prior"], controls["mixing_rule"]]
+        controls["video_model"].input(partial(follow_video, context), [controls["video_model"], *led], led, **quick)
+
+
+def follow_video(context: AppContext, video_model: str, frame_prior: str, mixing_rule: str) -> list[Any]:
+    """Frame noise and rule for another video model: the image model's noise is none of latents that are not its own."""
+    video = family_named(context.family).video_models.get(video_model)
+    if video is None or video.shares_space or frame_prior != "image":
+        return [frame_prior, mixing_rule]
+    return [APART["frame_prior"], APART["mixing_rule"]]
 
 
 def say_ratio(task: str, image_model: str, *bridge: Any) -> tuple[Any, Any]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
+import torch
+
 from bivdiff.catalog.specs import ModelSpec
 from bivdiff.models.architectures import Architecture
 from bivdiff.models.loaders import architecture_of
@@ -23,7 +28,15 @@ SMALL = {
     "UNet3DConditionModel": {"attention_head_dim": 8},
     "MotionAdapter": {"motion_layers_per_block": 1, "motion_norm_num_groups": 8},
     "VidRDUNet": {"attention_head_dim": [2, 4, 4, 4]},
-}
+    "WanTransformer3DModel": {
+        "num_attention_heads": 2, "attention_head_dim": 12, "text_dim": 16, "freq_dim": 16, "ffn_dim": 32,
+        "num_layers": 2,
+    },
+    "AutoencoderKLWan": {"base_dim": 4, "decoder_base_dim": 4, "num_res_blocks": 1, "dim_mult": [1, 1, 1, 1]},
+    "UMT5EncoderModel": {
+        "vocab_size": VOCABULARY, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2,
+    },
+}  # fmt: skip
 
 
 def small_architecture(spec: ModelSpec) -> Architecture:
@@ -38,3 +51,14 @@ def made_small(real: Architecture) -> Architecture:
         if name in config:
             config[name] = TEXT_WIDTHS[config[name]]
     return real._replace(config={**config, **SMALL.get(real.name, {})})
+
+
+def small_network(spec: ModelSpec) -> Any:
+    """A random network of an entry's class, with no layer at zero."""
+    shape = small_architecture(spec)
+    kind = getattr(importlib.import_module(shape.module), shape.name)
+    made = kind(kind.config_class(**shape.config)) if shape.module == "transformers" else kind(**shape.config)
+    for parameter in made.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.02)
+    return made

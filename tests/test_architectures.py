@@ -31,9 +31,14 @@ PUBLISHED = {
     "animatediff 3": (VIDEO["animatediff-v1-5-3"].unet, 417_137_600),
     "vidrd": (VIDEO["vidrd"].unet, 1_182_401_284),
     "vidrd's text encoder": (VIDEO["vidrd"].text_encoder, 340_387_840),
+    "wan 1.3b": (VIDEO["wan2.1-1.3b"].unet, 1_418_996_800),
+    "wan 14b": (VIDEO["wan2.1-14b"].unet, 14_288_491_584),
+    "wan 5b": (VIDEO["wan2.2-5b"].unet, 4_999_787_712),
+    "wan 2.1's autoencoder": (VIDEO["wan2.1-1.3b"].vae, 126_892_531),
+    "wan 2.2's autoencoder": (VIDEO["wan2.2-5b"].vae, 704_688_668),
     "depth anything": (SD15.annotators["depth"], 24_785_089),
 }
-WITHOUT_WEIGHTS = {"tokenizer", "scheduler"}
+WITHOUT_WEIGHTS = {"tokenizer", "scheduler", "t5_tokenizer", "flow_scheduler"}
 HEADERS = 1.003  # a file of weights is its numbers and the names of their tensors
 
 
@@ -72,8 +77,9 @@ def test_the_toybox_is_not_taken_for_stable_diffusion():
 
 def test_text_encoders_are_of_the_width_that_their_networks_read():
     for video in VIDEO.values():
-        read = architecture_of(video.unet.base or video.unet).config["cross_attention_dim"]
-        assert architecture_of(video.text_encoder).config["hidden_size"] == read
+        network, words = (architecture_of(part).config for part in (video.unet.base or video.unet, video.text_encoder))
+        read = network["cross_attention_dim" if "cross_attention_dim" in network else "text_dim"]
+        assert words["hidden_size" if "hidden_size" in words else "d_model"] == read
 
 
 def test_numbers_that_are_no_weights_are_real():

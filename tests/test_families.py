@@ -20,7 +20,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 from safetensors.torch import load_file, save_file
-from small_networks import made_small, small_architecture
+from small_networks import made_small, small_network
 
 from bivdiff.bridge import latents
 from bivdiff.bridge.outcomes import outcome_of
@@ -48,25 +48,15 @@ from bivdiff.types import Control, GenerationResult, StepEvent
 SD15 = family_named("sd15")
 IMAGE_MODELS = [(name, model) for name, task in TASKS.items() for model in task.image_models]
 STEPS = {"num_inference_steps": 2, "num_inversion_steps": 2, "num_smoothing_steps": 2}
+VIDEO_UNETS = [name for name, model in SD15.video_models.items() if model.shares_space]
+APART = {spec for model in SD15.video_models.values() if not model.shares_space for spec in model.components}
 ON_HUB = [
-    spec for spec in SD15.components if spec.on_hub and spec.kind not in {"body_pose", "hed", "lineart", "normalbae",
-                                                                          "pidinet"}
+    spec for spec in SD15.components
+    if spec.on_hub and spec not in APART
+    and spec.kind not in {"body_pose", "hed", "lineart", "normalbae", "pidinet"}
 ]  # fmt: skip
 COMMIT = "a" * 40
 PATIENCE = 60  # seconds a thread may take on a busy machine
-
-
-def small(spec):
-    """A random network of an entry's class, with no layer at zero."""
-    from bivdiff.models.architectures import importlib
-
-    shape = small_architecture(spec)
-    kind = getattr(importlib.import_module(shape.module), shape.name)
-    made = kind(kind.config_class(**shape.config)) if shape.module == "transformers" else kind(**shape.config)
-    for parameter in made.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.02)
-    return made
 
 
 def save(spec, snapshot):
@@ -81,14 +71,14 @@ def save(spec, snapshot):
         save_text_encoder(spec, snapshot / spec.folder)
     else:
         plain_bin = spec.kind == "t2i_adapter" or "zeroscope" in spec.repo  # these have nothing else
-        small(spec).save_pretrained(
+        small_network(spec).save_pretrained(
             snapshot / spec.folder, variant=spec.variant or None, safe_serialization=not plain_bin
         )  # fmt: skip
 
 
 def save_text_encoder(spec, folder):
     """As these were written years ago: tensors bear the name of what was then inside, and positions are among them."""
-    module = small(spec)
+    module = small_network(spec)
     module.config.save_pretrained(folder)
     tensors = {f"text_model.{name}": tensor.clone() for name, tensor in module.state_dict().items()}
     tensors["text_model.embeddings.position_ids"] = torch.arange(TEXT_LENGTH)[None]
@@ -108,7 +98,7 @@ def predict_velocities(folder):
 def save_vidrd(folder):
     """The released file: a training checkpoint with the weights of two networks in it."""
     videos = SD15.video_models["vidrd"]
-    unet, text_encoder = small(videos.unet), small(videos.text_encoder)
+    unet, text_encoder = small_network(videos.unet), small_network(videos.text_encoder)
     weights = {f"unet.{name}": tensor for name, tensor in unet.state_dict().items()}
     weights |= {f"text_encoder.text_model.{name}": tensor for name, tensor in text_encoder.state_dict().items()}
     folder.mkdir(parents=True)
@@ -225,7 +215,7 @@ def test_a_map_of_another_kind_steers_by_the_network_of_its_kind(sd15, source_fr
     assert given is None or np.array_equal(drawn, given)
 
 
-@pytest.mark.parametrize("video_model", SD15.video_models)
+@pytest.mark.parametrize("video_model", VIDEO_UNETS)
 @pytest.mark.parametrize("ratio", [0.0, 0.5])
 def test_every_video_model_inverts_and_smooths(sd15, source_frames, video_model, ratio):
     request = request_for("smooth", "given", source_frames, video_model=video_model, mixing_ratio=ratio)
@@ -235,7 +225,7 @@ def test_every_video_model_inverts_and_smooths(sd15, source_frames, video_model,
     assert np.array_equal(result.frames, again.frames)
 
 
-@pytest.mark.parametrize("video_model", SD15.video_models)
+@pytest.mark.parametrize("video_model", VIDEO_UNETS)
 def test_every_video_model_smooths_by_ddim_over_its_own_prediction_of_noise(sd15, source_frames, video_model):
     request = request_for("smooth", "given", source_frames, video_model=video_model, smoothing_guidance_scale=1.0)
     blended = torch.randn(1, 4, 4, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -291,7 +281,7 @@ def test_maps_that_cannot_be_drawn_are_refused_before_anything_loads(source_fram
     assert ask(frames=source_frames).controls[0].control_type == control_type
 
 
-@pytest.mark.parametrize("video_model", SD15.video_models)
+@pytest.mark.parametrize("video_model", VIDEO_UNETS)
 def test_every_video_model_stays_near_itself_in_eight_bits(settings, video_model):
     spec, size = SD15.video_models[video_model].unet, (1, 4, 3, 8, 8)
     generator = torch.Generator().manual_seed(0)
@@ -422,7 +412,7 @@ class TestOwnModels:
     def test_a_base_that_does_not_go_with_the_rest_is_refused(self, sd15, source_frames, tmp_path):
         for spec in (SD15.text_encoder, SD15.tokenizer, SD15.vae, SD15.scheduler):
             save(replace(spec, variant=""), tmp_path)
-        small(SD15.networks["inpainting"]["unet"]).save_pretrained(tmp_path / "unet")
+        small_network(SD15.networks["inpainting"]["unet"]).save_pretrained(tmp_path / "unet")
         with pytest.raises(ModelUnavailableError, match="reads 9 channels"):
             last(run(request_for("control", "controlnet", source_frames, base_model=str(tmp_path)), sd15))
 
@@ -499,7 +489,7 @@ class TestOwnModels:
         from diffusers.utils import convert_state_dict_to_diffusers
         from peft import LoraConfig, get_peft_model_state_dict
 
-        parts = {"unet": small(SD15.unet), "text_encoder": small(SD15.text_encoder)}
+        parts = {"unet": small_network(SD15.unet), "text_encoder": small_network(SD15.text_encoder)}
         targets = {"unet": ["to_k", "to_q"], "text_encoder": ["q_proj", "v_proj"]}
         layers = {}
         for name, part in parts.items():

@@ -13,7 +13,7 @@ from bivdiff.catalog.families import family_named
 from bivdiff.catalog.requests import blank_request
 from bivdiff.errors import InputError, OutOfMemoryError
 from bivdiff.settings import Settings
-from tabs import control, task_tab
+from tabs import control, controls, task_tab
 from tabs.context import AppContext
 from tabs.page import build_page, launch_options
 
@@ -118,5 +118,11 @@ def test_one_comes_from_one_family_to_the_other_and_sees_what_is_its_own(address
 @pytest.mark.parametrize("name", BOTH)
 def test_every_video_model_of_a_family_can_be_chosen(context, name):
     for video_model in family_named(name).video_models:
-        job = control.read_job(replace(context, family=name), {**VALUES, "video_model": video_model})
+        page = replace(context, family=name)
+        prior, rule = controls.follow_video(page, video_model, "image", "linear")
+        chosen = {"video_model": video_model, "frame_prior": prior, "mixing_rule": rule}
+        job = control.read_job(page, {**VALUES, **chosen})
         assert job.request.video_model == video_model
+        shares = family_named(name).video_models[video_model].shares_space
+        assert (prior, rule) == (("image", "linear") if shares else ("video", "capped"))
+        assert controls.follow_video(page, video_model, "mean", "linear") == ["mean", "linear"]

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
+from bivdiff.catalog.bridging import inversions_of
 from bivdiff.catalog.families import models_for
 from bivdiff.catalog.image_models import IMAGE_MODELS, OWN_UNET
-from bivdiff.catalog.specs import Family, ModelSpec
+from bivdiff.catalog.specs import Family, ModelSpec, VideoModel
 from bivdiff.errors import InputError
-from bivdiff.types import GenerationRequest
+from bivdiff.types import PRIOR_LABELS, GenerationRequest
 
 Part = TypeVar("Part")
 Loaded = TypeVar("Loaded")
@@ -73,10 +74,11 @@ def components_of(request: GenerationRequest) -> Components[ModelSpec]:
     """What a run of a request loads.
 
     Raises:
-        InputError: its family has no such model.
+        InputError: its family has no such model, or the video model cannot do what is asked of it.
     """
     family = models_for(request)
     video = family.video_models[request.video_model]
+    _check_video(request, video)
     annotators = (family.annotator(control) for control in request.controls)
     return Components(
         vae=family.vae, text_encoder=family.text_encoder, tokenizer=family.tokenizer, scheduler=family.scheduler,
@@ -85,6 +87,24 @@ def components_of(request: GenerationRequest) -> Components[ModelSpec]:
         networks=_networks(request, family),
         annotators=tuple(dict.fromkeys(spec for spec in annotators if spec is not None)),
     )  # fmt: skip
+
+
+def _check_video(request: GenerationRequest, video: VideoModel) -> None:
+    """Refuse what a video model with latents of its own cannot do, before anything is fetched for it."""
+    name = request.video_model
+    if not video.shares_space and "image" in inversions_of(request):
+        raise InputError(
+            f"The paper's frame noise, '{PRIOR_LABELS['image']}', is found in the image model's latents, and the video "
+            f"model '{name}' has others. Choose '{PRIOR_LABELS['video']}' or '{PRIOR_LABELS['mean']}' "
+            "(frame_prior video or mean), or another video model."
+        )
+    height, width = request.frames.shape[1:3]
+    if height % video.multiple or width % video.multiple:
+        wide, high = (max(1, round(side / video.multiple)) * video.multiple for side in (width, height))
+        raise InputError(
+            f"The sides of the video model '{name}' are multiples of {video.multiple} pixels, and the clip has "
+            f"{width}x{height}. Take {wide}x{high}."
+        )
 
 
 def _networks(request: GenerationRequest, family: Family) -> tuple[ModelSpec, ...]:

@@ -21,6 +21,9 @@ from bivdiff.pixels.annotators import ANNOTATORS
 from bivdiff.types import MAX_SEED, Control, GenerationRequest
 
 PAPER_PRESET = "paper"  # the one preset whose bridge is each image model's own in the paper
+APART: Mapping[str, Any] = {"frame_prior": "video", "mixing_rule": "capped", "smoothing_guidance_scale": 1.0}
+"""What a run starts with where the video model's latents are not the image models': there the paper's frame noise is
+not to be had, and guidance undoes what the inversion found."""
 _NO_FRAMES = np.zeros((1, 8, 8, 3), np.uint8)
 _NEEDED = {
     "masks": "There is no mask, so there is nothing to regenerate. Mark what should be made anew.",
@@ -103,9 +106,12 @@ def _request(
     video_model = _chosen("video model", changes.pop("video_model", None), tuple(family.video_models))
     if IMAGE_MODELS[image_model].steering:
         changes.setdefault("controls", (Control(),))
+    settings = settings_of(task, image_model, family_name)
+    if not family.video_models[video_model].shares_space:
+        settings |= APART
     return GenerationRequest(
         frames=frames, prompt=prompt, task=task, family=family_name, image_model=image_model, video_model=video_model,
-        **{**settings_of(task, image_model, family_name), **changes},
+        **{**settings, **changes},
     )  # fmt: skip
 
 

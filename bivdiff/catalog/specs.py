@@ -76,13 +76,24 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class VideoModel:
-    """A video U-Net, what reads its prompts, its noise schedule, and its decoder if it is not the family's."""
+    """A video model's network, what reads its prompts, its noise schedule, and its decoder if it is not the family's.
+
+    Attributes:
+        unet, text_encoder, tokenizer, scheduler, vae: its components.
+        group: frames of each of its latents after the first; 1 where every frame has one. Above 1 its latents are of
+            a space of its own, and its `vae` encodes as well.
+        multiple: its sides are to be multiples of so many pixels.
+        prompt_hint: what its prompts should be like, in a sentence; empty where they are as the image models'.
+    """
 
     unet: ModelSpec
     text_encoder: ModelSpec
     tokenizer: ModelSpec
     scheduler: ModelSpec
     vae: ModelSpec | None = None
+    group: int = 1
+    multiple: int = 8
+    prompt_hint: str = ""
 
     @property
     def components(self) -> tuple[ModelSpec, ...]:
@@ -94,6 +105,15 @@ class VideoModel:
     def window(self) -> int:
         """Frames it was trained to see at once."""
         return self.unet.num_frames or 8
+
+    @property
+    def shares_space(self) -> bool:
+        """Whether its latents are those of the family's image models."""
+        return self.group == 1
+
+    def latents_of(self, num_frames: int) -> int:
+        """How many latents so many frames take."""
+        return 1 + -(-(num_frames - 1) // self.group)
 
 
 @dataclass(frozen=True)

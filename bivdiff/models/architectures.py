@@ -90,6 +90,25 @@ DEPTH_ANYTHING: dict[str, Any] = {
 }  # fmt: skip
 """Depth Anything V2 Small."""
 
+WAN_1_3B: dict[str, Any] = {
+    "patch_size": [1, 2, 2], "num_attention_heads": 12, "attention_head_dim": 128, "in_channels": 16,
+    "out_channels": 16, "text_dim": 4096, "freq_dim": 256, "ffn_dim": 8960, "num_layers": 30,
+}  # fmt: skip
+WAN_VAE: dict[str, Any] = {
+    "base_dim": 96, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2,
+    "temperal_downsample": [False, True, True],
+}  # fmt: skip
+"""Wan 2.1's."""
+WAN_22_VAE: dict[str, Any] = {
+    "base_dim": 160, "decoder_base_dim": 256, "z_dim": 48, "is_residual": True, "patch_size": 2, "in_channels": 12,
+    "out_channels": 12, "scale_factor_spatial": 16, "latents_mean": [0.0] * 48, "latents_std": [1.0] * 48,
+}  # fmt: skip
+"""What Wan 2.2's has otherwise; its statistics are in its files."""
+UMT5_XXL: dict[str, Any] = {
+    "vocab_size": 256384, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64,
+    "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False,
+}  # fmt: skip
+
 
 class Architecture(NamedTuple):
     """A network without its weights: the module its class is in, the class's name, and the config."""
@@ -108,7 +127,12 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     "sd15/zeroscope-text-encoder": CLIP_VIT_H,
     "sd15/modelscope-text-encoder": CLIP_VIT_H,
     "sd15/animatediff-v1-5-2": {"use_motion_mid_block": True},
-}
+    "wan2.1-14b/transformer": {"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40},
+    "wan2.2-5b/transformer": {
+        "num_attention_heads": 24, "ffn_dim": 14336, "num_layers": 30, "in_channels": 48, "out_channels": 48,
+    },
+    "wan2.2-5b/vae": WAN_22_VAE,
+}  # fmt: skip
 """What an entry has otherwise than most of its kind, by its key."""
 
 

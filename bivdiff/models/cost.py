@@ -12,7 +12,7 @@ from bivdiff.catalog.bridging import Inversion, inversions_of, steps_walked
 from bivdiff.catalog.components import Components, components_of
 from bivdiff.catalog.families import models_for
 from bivdiff.catalog.image_models import IMAGE_MODELS, Steps, guided_passes
-from bivdiff.catalog.specs import ModelSpec
+from bivdiff.catalog.specs import ModelSpec, VideoModel
 from bivdiff.models.loaders import KINDS
 from bivdiff.models.windows import windows_of
 from bivdiff.types import GenerationRequest, Stage
@@ -26,8 +26,10 @@ class Walk:
         stage: that it belongs to. The stages' events count the steps of one walk after the other.
         networks: what runs in every step: the denoiser, and behind it what steers it.
         steps: in their order, those together that cost alike.
-        frames: that the denoiser is shown in one pass: more than the clip has where its windows overlap.
+        frames: that the denoiser is shown in one pass: more than the clip has where its windows overlap, fewer where
+            its latents are compressed in time.
         at_once: frames, copies for guidance included, that it is shown together at most.
+        seen: frames that see each other at most.
     """
 
     stage: Stage
@@ -35,6 +37,7 @@ class Walk:
     steps: tuple[Steps, ...]
     frames: int
     at_once: int
+    seen: int = 1
 
     @property
     def evaluations(self) -> int:
@@ -76,7 +79,8 @@ def _framewise(request: GenerationRequest, parts: Components[ModelSpec]) -> Iter
     steps = model.steps(request)
     networks = parts.networks if model.denoiser == "own" else (parts.unet, *parts.networks)
     if model.makes_frames:
-        yield _by_frames("framewise", request, networks, steps, whole_frames=model.batches == "frames")
+        frames = len(request.frames)
+        yield _by_frames("framewise", request, networks, steps, frames, whole_frames=model.batches == "frames")
 
 
 def _inversions(
@@ -89,20 +93,27 @@ def _inversions(
             yield _by_video_model("inversion", request, parts, steps)
         else:
             by_base = name == "image" or KINDS[parts.video_unet.kind].sees_frames_by_base
-            yield _by_frames("inversion", request, (parts.unet if by_base else parts.video_unet,), steps)
+            count = len(request.frames) if by_base else _video_model(request).latents_of(len(request.frames))
+            yield _by_frames("inversion", request, (parts.unet if by_base else parts.video_unet,), steps, count)
+
+
+def _video_model(request: GenerationRequest) -> VideoModel:
+    return models_for(request).video_models[request.video_model]
 
 
 def _smoothing(request: GenerationRequest, parts: Components[ModelSpec]) -> Walk:
     count = steps_walked(request.num_smoothing_steps, request.start_level)
+    if KINDS[parts.video_scheduler.kind].asks_twice_first:
+        count += 1
     steps = (Steps(count, guided_passes(request.smoothing_guidance_scale)),)
     return _by_video_model("smoothing", request, parts, steps)
 
 
 def _by_frames(
     stage: Stage, request: GenerationRequest, networks: tuple[ModelSpec, ...], steps: tuple[Steps, ...],
-    *, whole_frames: bool = False,
+    frames: int, *, whole_frames: bool = False,
 ) -> Walk:  # fmt: skip
-    frames, passes = len(request.frames), _most_passes(steps)
+    passes = _most_passes(steps)
     at_once = (
         min(request.frame_batch_size, frames) * passes
         if whole_frames
@@ -114,9 +125,10 @@ def _by_frames(
 def _by_video_model(
     stage: Stage, request: GenerationRequest, parts: Components[ModelSpec], steps: tuple[Steps, ...]
 ) -> Walk:
-    window = request.window or models_for(request).video_models[request.video_model].window
-    seen = [len(span) for span in windows_of(len(request.frames), window)]
-    return Walk(stage, (parts.video_unet,), steps, sum(seen), max(seen) * _most_passes(steps))
+    video = _video_model(request)
+    window = video.latents_of(request.window or video.window)
+    seen = [len(span) for span in windows_of(video.latents_of(len(request.frames)), window)]
+    return Walk(stage, (parts.video_unet,), steps, sum(seen), max(seen) * _most_passes(steps), max(seen))
 
 
 def _most_passes(steps: tuple[Steps, ...]) -> int:

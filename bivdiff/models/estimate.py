@@ -15,7 +15,7 @@ from bivdiff.catalog.bridging import Inversion
 from bivdiff.catalog.components import components_of
 from bivdiff.catalog.families import models_for
 from bivdiff.models.cost import Walk, smoothing_walk, walks_of
-from bivdiff.models.loaders import KINDS
+from bivdiff.models.loaders import encoding_of, footprint_of
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.placement import OffloadPolicy
 from bivdiff.pixels.fitting import fit_frames
@@ -52,7 +52,7 @@ def smoothing_bytes(request: GenerationRequest, manager: ModelManager) -> int:
 def _walk_bytes(walk: Walk, request: GenerationRequest, manager: ModelManager) -> int:
     """Of all networks of a walk: what steers a U-Net has added to its activations before it runs."""
     height, width = request.frames.shape[1:3]
-    each = sum(KINDS[spec.kind].footprint.activations for spec in walk.networks)
+    each = sum(footprint_of(spec).activations for spec in walk.networks)
     return int(SLACK * manager.dtype.itemsize / 2 * height * width / 512**2 * walk.at_once * each)
 
 
@@ -64,8 +64,13 @@ def _coding_bytes(request: GenerationRequest, manager: ModelManager) -> int:
     if manager.tiles:
         pixels = min(pixels, family.size[0] * family.size[1])
     pictures = 1 if manager.slices else min(frames, request.frame_batch_size)
-    width_of_number = manager.dtype_of(family.vae).itemsize / 2
-    return int(SLACK * width_of_number * pixels / 512**2 * pictures * KINDS["vae"].footprint.activations)
+    video = family.video_models[request.video_model]
+    own = 0.0
+    if video.vae is not None and not video.shares_space:  # which goes through a clip group by group
+        own = max(footprint_of(video.vae).activations, encoding_of(video.vae).activations)
+        own *= manager.dtype_of(video.vae).itemsize / 2
+    of_pictures = manager.dtype_of(family.vae).itemsize / 2 * pictures * footprint_of(family.vae).activations
+    return int(SLACK * pixels / 512**2 * max(own, of_pictures))
 
 
 @dataclass(frozen=True)
@@ -113,15 +118,22 @@ def operations(request: GenerationRequest, inversions: Collection[Inversion] | N
     """
     family = models_for(request)
     frames, height, width = request.frames.shape[:3]
-    decoded = (1 + (0 if family.preview else PREVIEWS)) * frames * KINDS["vae"].footprint.gflop
+    share = height * width / 512**2 * (1 if family.unet.repo else TOYBOX_WORK)
+    video = family.video_models[request.video_model]
+    coder = family.vae if video.vae is None or video.shares_space else video.vae
+    coded = video.latents_of(frames)
+    clips = 1 + (0 if family.preview else PREVIEWS)
+    first = {
+        "framewise": clips * frames * footprint_of(family.vae).gflop, "inversion": coded * encoding_of(coder).gflop,
+        "smoothing": (clips if video.shares_space else 1 + PREVIEWS) * coded * footprint_of(coder).gflop,
+    }  # fmt: skip
     work: dict[Stage, float] = {}
     for walk in walks_of(request, inversions):
-        first = {"framewise": decoded, "inversion": frames * KINDS["vae"].encoding.gflop, "smoothing": decoded}
-        cost = walk.evaluations * sum(KINDS[spec.kind].footprint.gflop for spec in walk.networks)
+        prints = [footprint_of(spec) for spec in walk.networks]
+        cost = walk.evaluations * sum(each.gflop + each.attention * walk.seen * share for each in prints)
         if walk.stage == "framewise":
             cost *= LOOKING_WORK[request.frame_attention]
         work[walk.stage] = work.get(walk.stage, first[walk.stage]) + cost
-    share = height * width / 512**2 * (1 if family.unet.repo else TOYBOX_WORK)
     return {stage: share * gflop for stage, gflop in work.items()}
 
 

@@ -260,15 +260,17 @@ class ModelManager:
 
     def dtype_of(self, spec: ModelSpec) -> torch.dtype:
         """The dtype of a component's weights: an autoencoder needs more digits than bfloat16 has."""
+        if KINDS[spec.kind].precise:
+            return torch.float32
         if spec.kind == "vae" and self.dtype == torch.bfloat16:
             return torch.float16 if self.device.type == "cuda" else torch.float32
         return self.dtype
 
     def _prepare(self, component: Any, spec: ModelSpec) -> None:
         """What a component runs with, beside its weights."""
-        if spec.kind == "vae" and self.tiles:
+        if KINDS[spec.kind].codes and self.tiles:
             component.enable_tiling()
-        if spec.kind == "vae" and self.slices:
+        if KINDS[spec.kind].codes == "pictures" and self.slices:
             component.enable_slicing()
         if self.settings.fp8 and KINDS[spec.kind].in_every_step:
             component.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=self.dtype)

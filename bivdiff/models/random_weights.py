@@ -24,7 +24,7 @@ def read_random(spec: ModelSpec, base: Any, dtype: torch.dtype, seed: int = 0) -
 
     Args:
         spec: of the component. A tokenizer is the toybox's, at CLIP's length; a scheduler is Stable Diffusion 1.5's
-            with the entry's changes.
+            or Wan's, with the entry's changes.
         base: the loaded component of `spec.base`, if it has one; its weights are shared, not copied.
         dtype: of the weights.
         seed: decides the weights, together with what `spec` loads: no two entries have the same ones.
@@ -60,7 +60,15 @@ def _scheduler(spec: ModelSpec) -> Any:
     return DDIMScheduler.from_config({**build_scheduler().config, **dict(spec.config)})
 
 
-_WITHOUT_WEIGHTS = {"tokenizer": _tokenizer, "scheduler": _scheduler}
+def _flow_scheduler(spec: ModelSpec) -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return FlowMatchEulerDiscreteScheduler(**{"shift": 3.0, **dict(spec.config)})
+
+
+_WITHOUT_WEIGHTS = {
+    "tokenizer": _tokenizer, "scheduler": _scheduler, "t5_tokenizer": _tokenizer, "flow_scheduler": _flow_scheduler,
+}  # fmt: skip
 
 
 def _random_weights(network: nn.Module, dtype: torch.dtype, seed: int) -> dict[str, Tensor]:

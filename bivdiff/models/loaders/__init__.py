@@ -12,12 +12,22 @@ from typing import Any
 from bivdiff.catalog.specs import TOYBOX_REPO, ModelSpec
 from bivdiff.errors import BIVDiffError, InputError, ModelUnavailableError
 from bivdiff.models.architectures import CHANGES, Architecture
-from bivdiff.models.loaders import annotators, control, scoring, stable_diffusion, video
-from bivdiff.models.loaders.kind import Kind, Source
+from bivdiff.models.loaders import annotators, control, scoring, stable_diffusion, video, wan
+from bivdiff.models.loaders.kind import Footprint, Kind, Source
 
 KINDS: Mapping[str, Kind] = {
-    **stable_diffusion.KINDS, **control.KINDS, **video.KINDS, **annotators.KINDS, **scoring.KINDS
+    **stable_diffusion.KINDS, **control.KINDS, **video.KINDS, **wan.KINDS, **annotators.KINDS, **scoring.KINDS
 }  # fmt: skip
+
+
+def footprint_of(spec: ModelSpec) -> Footprint:
+    """Of one evaluation of an entry of the catalog: its own where it is of another size than most of its kind."""
+    return wan.FOOTPRINTS.get(spec.key, KINDS[spec.kind].footprint)
+
+
+def encoding_of(spec: ModelSpec) -> Footprint:
+    """Of an autoencoder's other half."""
+    return wan.ENCODINGS.get(spec.key, KINDS[spec.kind].encoding)
 
 
 def load_component(source: Source) -> Any:

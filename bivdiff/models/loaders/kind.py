@@ -57,10 +57,15 @@ class Source(NamedTuple):
 
 
 class Footprint(NamedTuple):
-    """Of one picture or frame of 512x512: operations in units of 1e9, and bytes that live at once at 16 bits."""
+    """Of one picture or frame of 512x512: operations in units of 1e9, and bytes that live at once at 16 bits.
+
+    `attention`: operations for each pair of frames that see each other whole, place by place. Where latents are
+    compressed in time, each of them is a frame here.
+    """
 
     gflop: float
     activations: float
+    attention: float = 0
 
 
 _NOTHING = Footprint(0, 0)
@@ -85,9 +90,12 @@ class Kind:
             `benchmarks/footprint.py`, which runs the full-size networks on tensors without content.
         encoding: of an autoencoder's other half.
         alone: whether it can lie in one file of weights, without a config (see models/single_file).
+        codes: of an autoencoder: what its latents are of.
+        precise: whether its weights are kept in full precision.
         call: how a video model is asked: `(network, latents, timestep, prompt_embeds)` to what it predicts.
         read: how a text encoder that is not asked as an image model's makes words of a prompt:
             `(tokenizer, text encoder, prompt)`.
+        asks_twice_first: of a schedule: whether denoising by it begins with one evaluation more.
         sees_frames_by_base: of a video model: whether a frame alone is seen by the image model that it is built into,
             and not by itself.
     """
@@ -102,8 +110,11 @@ class Kind:
     footprint: Footprint = _NOTHING
     encoding: Footprint = _NOTHING
     alone: bool = False
+    codes: Literal["", "pictures", "clips"] = ""
+    precise: bool = False
     call: Call | None = None
     read: Read | None = None
+    asks_twice_first: bool = False
     sees_frames_by_base: bool = False
 
 

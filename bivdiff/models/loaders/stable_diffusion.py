@@ -60,7 +60,7 @@ KINDS = {
     "vae": Kind(
         title="autoencoder", alone=True, load=or_single_file(diffusers_loader("AutoencoderKL"), "vae"),
         architecture=Architecture("diffusers", "AutoencoderKL", SD15_VAE),
-        footprint=Footprint(2515, 402.7e6), encoding=Footprint(1117, 335.5e6),
+        footprint=Footprint(2515, 402.7e6), encoding=Footprint(1117, 335.5e6), codes="pictures",
     ),
     "unet": Kind(
         title="image model", alone=True, load=_unet, in_every_step=True,
