@@ -5,7 +5,8 @@ stage is bounded in minutes, the same on CPU and CUDA, and, but for preview, res
 left in the training folder: data, vae, latents, vae-decoder, text-to-image, then the others in any order (edits before
 instruct-pix2pix and inpainting), and export, which writes `assets/toybox`. To carry on from the shipped weights, begin
 with the stage shipped, which is export the other way round.
-Not in it: the autoencoder (autoencoder.py), networks that read a picture (conditioned.py), previews (preview.py), what
+Not in it: the autoencoder (autoencoder.py), networks that read a picture (conditioned.py), the second video
+model (flow.py, whose stages begin with "flow-" and need text-to-image), previews (preview.py), what
 stages share (material.py), the loop (trainer.py), the networks' shapes (networks.py), the clips and captions (data.py).
 """
 
