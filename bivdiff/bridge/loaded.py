@@ -57,7 +57,7 @@ class LoadedModels:
             return (self.video.read or encode_prompt)(self.video.tokenizer, self.video.text_encoder, prompt)
 
     def encode(self, frames: np.ndarray) -> Tensor:
-        """Scaled latents `(1, C, F, h, w)`, as the image models see them. Those of the last clips are kept: change none."""
+        """Scaled latents `(1, C, F, h, w)`, as the image models see them. Change none: the last are kept."""
         for clip, encoded in self._encoded:
             if clip is frames:
                 return encoded
