@@ -41,6 +41,7 @@ from bivdiff.catalog.requests import default_request
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.cli import main as cli
 from bivdiff.errors import BIVDiffError, InputError, ModelUnavailableError
+from bivdiff.media import targets
 from bivdiff.media.ffmpeg import encode as encode_fully
 from bivdiff.media.reading import LIMITS, probe, read_clip
 from bivdiff.media.writing import write_mp4
@@ -614,10 +615,14 @@ def test_values_that_cannot_be_used_end_the_command_with_a_sentence(random_toybo
 
 def test_a_folder_that_may_not_be_written_to_is_told_before_anything_runs(random_toybox, capsys, tmp_path, monkeypatch):
     """Whatever the rights of who runs the tests, the system is made to refuse."""
-    monkeypatch.setattr(os, "access", lambda path, mode: not (Path(path) == tmp_path and mode & os.W_OK))
+
+    def refuses(**options):
+        raise PermissionError(errno.EACCES, "Permission denied", str(options["dir"]))
+
+    monkeypatch.setattr(targets.tempfile, "TemporaryFile", refuses)
     assert cli.main([*random_toybox, "--output", str(tmp_path / "out.mp4")]) == 1
     err = capsys.readouterr().err
-    assert "may not be written to. Choose another" in err
+    assert "may not be written to: Permission denied. Choose another" in err
     assert "Loading" not in err
     assert not list(tmp_path.iterdir())
 
@@ -718,6 +723,7 @@ def test_a_base_model_of_ones_own_that_is_none_ends_with_a_sentence(
     assert cli.main([*random_toybox, *arguments]) == 1
     err = capsys.readouterr().err
     assert "error: " in err
+    assert ("cannot be read" in err) == (given != "nowhere.safetensors")
     assert ("holds more than tensors" in err) == given.endswith(".ckpt")
     assert "Traceback" not in err
     assert not trace.exists()

@@ -24,12 +24,15 @@ from bivdiff.catalog.families import models_for
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.specs import ModelSpec, VideoModel
 from bivdiff.errors import InputError, ModelUnavailableError
+from bivdiff.models import hub
 from bivdiff.models.estimate import activation_bytes
 from bivdiff.models.identity import identity_of, numerics_of
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.metering import StageMeter
 from bivdiff.models.pulling import pulling_all
 from bivdiff.models.video import VideoDenoiser
+from bivdiff.models.weight_files import contents_of
+from bivdiff.settings import Settings
 from bivdiff.types import GenerationRequest, StepEvent
 from bivdiff.units import say_bytes
 
@@ -88,7 +91,10 @@ def entering(
         ModelUnavailableError: a model cannot be loaded, or does not go with the others.
     """
     yield StepEvent("load", 0, 1, "Loading the models")
-    for spec, done, total in pulling_all(manager.missing(components_of(request).every), manager.settings):
+    needed = components_of(request).every
+    if to_fetch := manager.missing(needed):
+        _look_into_files(needed, manager.settings)  # one that is of no use should not cost a download first
+    for spec, done, total in pulling_all(to_fetch, manager.settings):
         arrived = f"Downloading '{spec.repo}': {say_bytes(done)} of {say_bytes(total)}"
         yield StepEvent("load", int(100 * done / max(1, total)), 100, arrived)
     session = enter(request, manager, cache, exits)
@@ -99,6 +105,14 @@ def entering(
     for number, (control, control_frames) in enumerate(zip(request.controls, maps, strict=True), 1):
         yield StepEvent("control", number, len(maps), f"Control map ({control.control_type})", control_frames)
     return session
+
+
+def _look_into_files(specs: Iterable[ModelSpec], settings: Settings) -> None:
+    """Refuse what is a single file, component or addition to one, that is damaged or no file of weights."""
+    for each in (each for spec in specs for each in (spec, *hub.additions(spec))):
+        root = hub.find(each, settings)
+        if root is not None and root.is_file():
+            contents_of(root)
 
 
 def enter(request: GenerationRequest, manager: ModelManager, cache: StageCache, exits: ExitStack) -> Session:
