@@ -12,7 +12,15 @@ from dataclasses import replace
 from bivdiff.catalog.families import extend
 from bivdiff.errors import BIVDiffError
 from bivdiff.settings import Settings
-from tabs.serving import build_parser, door_of, open_door, open_to_others, serving_options, visitors_settings
+from tabs.serving import (
+    build_parser,
+    door_of,
+    open_door,
+    open_to_others,
+    root_of,
+    serving_options,
+    visitors_settings,
+)
 
 WARM_UP_AFTER = 5.0  # seconds
 WRITTEN_WITHIN = 60.0  # seconds that the files of what is made have, where the app is interrupted
@@ -24,7 +32,7 @@ def main() -> None:
     given = build_parser().parse_args()
     try:
         serving = serving_options(given)
-        settings = visitors_settings(Settings.from_env(), open_to_others(given))
+        settings = visitors_settings(Settings.from_env(), open_to_others(given), bool(serving["auth"]))
         if given.device:
             settings = replace(settings, device=given.device)
         if settings.catalog:
@@ -34,8 +42,8 @@ def main() -> None:
         from tabs.uploads import own_folder
 
         own_folder()
-        options = serving | launch_options(settings, door_of(given))
         context = AppContext.from_settings(settings)
+        options = serving | launch_options(settings, door_of(given), context.runs, root_of(given))
         page = build_page(context)
     except BIVDiffError as error:
         sys.exit(str(error))

@@ -27,17 +27,20 @@ from bivdiff.bridge.pipeline import blended_picture, last, run
 from bivdiff.bridge.reuse import StageCache
 from bivdiff.catalog.requests import PAPER_PRESET, preset_of
 from bivdiff.catalog.tasks import TASKS
-from bivdiff.compare.scores import Scorer, below_a_clip
+from bivdiff.compare.scores import EQUAL, Scorer, below_a_clip, rest_below
+from bivdiff.compare.steadiness import FLICKER
+from bivdiff.media.card import card
+from bivdiff.media.heat import heat_picture
 from bivdiff.media.sheets import sprite_sheet
 from bivdiff.models.manager import ModelManager
-from bivdiff.settings import Settings
+from bivdiff.settings import ASSETS, Settings
 from bivdiff.toybox.truths import truth_of
 from bivdiff.types import GenerationRequest, GenerationResult
 from tabs import control, edit, inpaint, outpaint, smooth
 from tabs.context import AppContext
 from tabs.examples import FOLDER
 from tabs.requests import Submission
-from tabs.results import result_player, scores_by_clip, scores_of, shown_masks
+from tabs.results import heat_of, rest_of, result_player, scores_by_clip, scores_of, shown_masks
 from tabs.widgets.player import ComparedClip, comparison_value
 
 QUALITY = 82
@@ -50,7 +53,7 @@ NOTE = ("Example", "of the built-in models, at this tab's first settings. Press 
 
 COMPARED_SAMPLE, COMPARED_SEED = "moonlit chess", 1  # what both bridges do to it is plain to see
 FRAME_VIEW = {"mixing_ratio": 0.5, "frame_prior": "video", "mixing_rule": "capped", "start_level": 0.6}
-BELOW = ("It is", "Flicker", "Sharpness (truth = 1)", "PSNR to truth")
+BELOW = ("Sharpness, truth = 100%", "Likeness to the truth (PSNR)")
 
 
 def main() -> None:
@@ -93,18 +96,23 @@ def make_comparison() -> None:
             ("The frame view", view): made[1].frames, ("The truth", "what the prompt describes"): truth,
         }  # fmt: skip
         scores = [score(frames, framewise) for frames in clips.values()]
-        below = [_below(job.request, each, scores[0]) for each in scores]
-        for one in (below[0], below[3]):
-            del one["It is"]
-        del below[3]["PSNR to truth"]  # it is equal
-        shown = comparison_value(
-            [ComparedClip(label, None, sublabel, scores=each)
-             for (label, sublabel), each in zip(clips, below, strict=True)], job.fps,
-        )  # fmt: skip
+        tones = ("image", "blend", "blend", "")
+        first, *others = [
+            ComparedClip(
+                label, None, sublabel, scores=_below(job.request, each), tone=tone,
+                rest=rest_below(job.request, each, scores[0]),
+            )
+            for (label, sublabel), each, tone in zip(clips, scores, tones, strict=True)
+        ]  # fmt: skip
+        shown = comparison_value(others, job.fps, befores=[first])
         for tile, frames in zip(shown["tiles"], clips.values(), strict=True):
+            heat = score.heat(frames)
             tile["sheet"] = _sheet(frames)
+            tile["heat"] = None if heat is None else heat_picture(heat, tile["rest"]["level"])
         shown |= {"numFrames": len(framewise), "lossy": True}
         _write("compare.json", {"player": shown, "says": _what_to_see(scores)})
+        says = f"{FLICKER}: {others[1].rest['words']}" if others[1].rest else ""
+        card([("Frame by frame", framewise), ("Bridged", made[1].frames)], says).save(ASSETS / "card.jpg", quality=90)
 
 
 def papers(request: GenerationRequest) -> dict[str, Any]:
@@ -113,9 +121,9 @@ def papers(request: GenerationRequest) -> dict[str, Any]:
     return {name: value for name, value in preset.items() if name not in framewise_inputs(request.image_model).fields}
 
 
-def _below(request: GenerationRequest, scores: dict[str, float], framewise: dict[str, float]) -> dict[str, Any]:
-    told = below_a_clip(request, scores, framewise)
-    return {name: told[name] for name in BELOW}
+def _below(request: GenerationRequest, scores: dict[str, float]) -> dict[str, str]:
+    told = below_a_clip(request, scores)
+    return {name: told[name] for name in BELOW if name in told and told[name] != EQUAL}
 
 
 def _what_to_see(scores: list[dict[str, float]]) -> str:
@@ -178,14 +186,18 @@ def _example(job: Submission, result: GenerationResult, manager: ModelManager) -
     shown = result_player(result, job.fps, scores, {})
     for tile, frames in zip(shown["tiles"], _pictures(result), strict=True):
         tile["sheet"] = _sheet(frames)
-    kept = ("The bridged clip is", "Mixing ratio")
+    kept = ("Flicker at rest", "Mixing ratio")
     shown["facts"] = [NOTE, *(fact for fact in shown["facts"] if fact[0] in kept)]
     shown["flicker"] = [scores["framewise_excess_flicker"], scores["excess_flicker"]]
     shown["ratios"] = []
     for ratio in sorted({*RATIOS, result.request.mixing_ratio} - {result.request.mixing_ratio}):
         other = last(run(replace(result.request, mixing_ratio=ratio), manager, cache))
-        below = scores_by_clip(scores_of(other), other.request.image_model)["bridged"]
-        shown["ratios"].append({"ratio": ratio, "sheet": _sheet(other.frames), "scores": below})
+        own = scores_of(other)
+        below = scores_by_clip(own, other.request.image_model)["bridged"]
+        heat = heat_of(other.request, other.frames, own["excess_flicker"])
+        shown["ratios"].append({
+            "ratio": ratio, "sheet": _sheet(other.frames), "scores": below, "rest": rest_of(own), "heat": heat,
+        })  # fmt: skip
     del shown["job"]
     return shown
 

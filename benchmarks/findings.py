@@ -330,7 +330,7 @@ def advice(way: Way, **limits: float) -> list[Advice]:
             continue
         scores = [rows[scene]["scores"] for rows in by_ratio.values()]
         truth, ratios = [each["psnr"] for each in scores], list(by_ratio)
-        chosen = recommend(scores, **limits).index
+        chosen, _ = recommend(scores, **limits)
         preset = _of(way.rows(way.preset)[scene], "psnr")
         found.append(Advice(ratios[chosen], truth[chosen] - max(truth), truth[chosen] - preset))
     return found

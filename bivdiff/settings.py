@@ -55,6 +55,8 @@ class Settings:
         history_size: how much of that is kept, such as "5GB".
         own_models: whether who uses the page may name models by path or repository, and pull and unload models: yes,
             no, or "auto", which means yes only for who sits at this machine.
+        links: whether who made a result may publish it at a link of its own: yes, no, or "auto", which means yes unless
+            the page asks for a password.
         max_frames: of a clip made on the page.
         max_queue: runs that may wait in all; max_jobs: runs of one visitor that may wait or work.
         uploads_size: how much of what visitors send, and the page shows, lies on the disk for the day that it is kept,
@@ -80,6 +82,7 @@ class Settings:
     history_size: str = "5GB"
     uploads_size: str = "20GB"
     own_models: str = "auto"
+    links: str = "auto"
     max_frames: Amount = 64
     max_queue: Amount = 24
     max_jobs: Amount = 6

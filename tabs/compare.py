@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import html
-import logging
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
@@ -19,52 +15,48 @@ from bivdiff.catalog.families import family_named
 from bivdiff.catalog.image_models import IMAGE_MODELS, title_of
 from bivdiff.catalog.requests import with_seed
 from bivdiff.catalog.tasks import TASKS
-from bivdiff.compare.axes import check_axes, label_of, read_values
+from bivdiff.compare.axes import before_places, check_axes, framewise_file, read_values
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.fields import table
-from bivdiff.late import importing
-from bivdiff.studio.jobs import Job, State
-from bivdiff.types import Control, GenerationRequest, StepEvent
+from bivdiff.studio.jobs import Job
+from bivdiff.types import Control, GenerationRequest
 from tabs import controls as shared
 from tabs.binding import Values, bind
-from tabs.boards import NOT_KEPT, begin_in_history
+from tabs.comparison import ComparisonBoard
 from tabs.context import AppContext
 from tabs.examples import comparison_example
 from tabs.failures import refusal, sentence, warn
+from tabs.figures import figure_panel
+from tabs.films import wire_films
 from tabs.following import WATCHING, Place, cancel, enqueue, resume, submit_and_follow
-from tabs.progress import idle_panel, stages_of
+from tabs.history.clips import run_player, scores_of_cells
+from tabs.history.details import request_of
+from tabs.progress import idle_panel
 from tabs.requests import Submission, fill_in, submission_of
 from tabs.restoring import controls_to_fill, fill, updates_of
+from tabs.results import series_of
 from tabs.task_tab import SHOW_RESULT, PageParts, TaskTab
 from tabs.visitors import visitor_of
-from tabs.widgets.player import ComparedClip, clip_player, comparison_value
-from tabs.widgets.progress import progress_panel, progress_value, stage_chips
+from tabs.widgets.player import ComparedClip, clip_player, comparison_value, mark_of
+from tabs.widgets.progress import progress_panel
 
 if TYPE_CHECKING:
-    from bivdiff.compare.sweep import Cell as SweepCell
-    from bivdiff.compare.sweep import SweepResult
-
-_log = logging.getLogger(__name__)
+    from bivdiff.studio.history.records import Run
 
 NAME = "compare"
+SHOW_SENT = "() => window.bdRevealOpen()"
 TITLE = "Compare"
 RATIOS = "0, 0.25, 0.5, 0.75, 1"
 ABOUT = (
-    "One frame-wise pass and one pair of inversions serve all clips; only the smoothing is run for each. Set a clip up "
-    "in its task's tab and press “Compare ratios” there; or start at once, with the first sample. A random seed "
-    "stays what it was in your last run of the same frames, whose stages are used again."
+    "The frames are made and inverted once, and only the smoothing runs for each clip. Set a clip up in its task's tab "
+    "and compare its ratios from there; or start at once, with the first sample. A random seed stays what it was in "
+    "your last run of the same frames, whose stages are used again."
 )
 # A second setting: its key among the request's fields, and the numbers that are offered; of choices all are.
 OTHERS: Mapping[str, Sequence[float]] = {
     "frame_prior": (), "mixing_rule": (), "start_level": (0.4, 0.6, 0.8, 1), "frame_attention": (),
     "smoothing_guidance_scale": (1, 2, 4), "num_smoothing_steps": (10, 20, 40), "guidance_scale": (2, 4, 8),
     "seed": (1, 2, 3), "video_model": (),
-}  # fmt: skip
-USE = "Click a clip to choose it; keys 1 to 9 show one large."
-STAYS = "The clips that were ready stay, scored and with their files."
-AGAIN = {
-    "framewise": "the frames", "image inversion": "the image model's inversion",
-    "frame inversion": "the video model's inversion of single frames", "video inversion": "the video model's inversion",
 }  # fmt: skip
 
 
@@ -124,17 +116,21 @@ def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[TaskTab], page
     with gr.Column(elem_classes="bd-card bd-result", elem_id=f"{NAME}-result"):
         shared.heading(2, "Side by side, in one clock")
         empty = [ComparedClip(f"ratio {ratio.strip()}", note="Not made yet") for ratio in RATIOS.split(",")]
+        first = [ComparedClip("Frame by frame", note="Not made yet", tone="image")]
         example, what_to_see = comparison_example(context.family)
-        player = clip_player(example or comparison_value(empty, 8), "choice", elem_id=f"{NAME}-player")
+        player = clip_player(
+            example or comparison_value(empty, 8, befores=first), "choice", elem_id=f"{NAME}-player"
+        )  # fmt: skip
         with gr.Row(elem_classes="bd-asides"):
             send = gr.Button("Use the chosen one", size="sm", elem_id=f"{NAME}-use", min_width=160)
             download = gr.DownloadButton(
                 "Everything in a zip", size="sm", interactive=False, elem_id=f"{NAME}-zip", min_width=160
             )
         findings = gr.HTML(what_to_see, elem_id=f"{NAME}-findings", elem_classes="bd-findings", apply_default_css=False)
-    _wire(context, task_tabs, [pending, summary, ratios, tabs])
+        figure_panel(context, made, page.visitor, NAME)
     given = [pending, ratios, other, values, page.visitor]
     shown = [panel, player, findings, download, made, stop, page.queue]
+    _wire(context, task_tabs, [pending, summary, ratios, tabs, other, values], given, shown)
     start.click(
         partial(compare, context), given, shown, api_name=NAME, trigger_mode="multiple", **WATCHING,
         js=SHOW_RESULT % (NAME, given.index(page.visitor)),
@@ -144,25 +140,35 @@ def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[TaskTab], page
         partial(resume, context, PLACE), page.visitor, shown, api_visibility="private", **WATCHING
     )  # fmt: skip
     _wire_back(context, tabs, task_tabs, send, [player, made, page.visitor])
+    wire_films(context, player, page.visitor)
 
 
-def _wire(context: AppContext, task_tabs: Sequence[TaskTab], outputs: Sequence[Any]) -> None:
+def _wire(
+    context: AppContext, task_tabs: Sequence[TaskTab], outputs: Sequence[Any], given: Sequence[Any],
+    shown: Sequence[Any],
+) -> None:  # fmt: skip
+    """Let the button of each task's tab take its settings over, and compare them at once."""
     for tab in task_tabs:
         taken = tab.compare.click(
             bind(partial(take_over, context, tab), tab.controls), list(tab.controls.values()), list(outputs),
             show_progress="hidden", api_name=f"{tab.task}_compare", concurrency_id="preview",
         )  # fmt: skip
-        taken.success(None, js=f'() => window.bdReveal("{NAME}-summary")', api_visibility="private")
+        taken.success(
+            partial(compare, context), list(given), list(shown), api_visibility="private", trigger_mode="multiple",
+            js=SHOW_RESULT % (NAME, len(given) - 1), **WATCHING,
+        )  # fmt: skip
 
 
 def _wire_back(
     context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[TaskTab], send: gr.Button, given: Sequence[Any]
 ) -> None:
-    """Let the chosen cell's settings go back to the tab of its task."""
-    send.click(
-        partial(send_back, context, task_tabs), given, [tabs, *controls_to_fill(task_tabs)], show_progress="hidden",
-        api_visibility="private",
+    """Let the chosen cell's settings go back to the tab of its task, and be seen there with its clips."""
+    players = [tab.player for tab in task_tabs]
+    sent = send.click(
+        partial(send_back, context, task_tabs), given, [tabs, *controls_to_fill(task_tabs), *players],
+        show_progress="hidden", api_visibility="private",
     )  # fmt: skip
+    sent.success(None, js=SHOW_SENT, api_visibility="private")
 
 
 # What comes from a task's tab, and what goes back
@@ -181,7 +187,8 @@ def take_over(context: AppContext, tab: TaskTab, values: Values) -> tuple[Any, .
     request = pending.submission.request
     ratios = {*map(float, RATIOS.split(",")), request.mixing_ratio, IMAGE_MODELS[request.image_model].paper_ratio}
     told = ", ".join(f"{ratio:g}" for ratio in sorted(ratios))
-    return pending, say_pending(context, pending), told, gr.update(selected=NAME)
+    alone = gr.update(value=""), gr.update(visible=False, value=[])
+    return pending, say_pending(context, pending), told, gr.update(selected=NAME), *alone
 
 
 def say_pending(context: AppContext, pending: Pending | None) -> str:
@@ -206,7 +213,7 @@ def _first(context: AppContext) -> Pending:
 def send_back(
     context: AppContext, task_tabs: Sequence[TaskTab], shown: Mapping[str, Any], made: Any, visitor: str
 ) -> list[Any]:
-    """The tab of the chosen cell's task, and for its controls all settings of that cell, pictures included.
+    """The tab of the chosen cell's task, for its controls all settings of that cell, pictures included, and its clips.
 
     Raises:
         gr.Error: nothing was made, nothing is chosen, or the history has lost the comparison.
@@ -214,19 +221,50 @@ def send_back(
     chosen = (shown or {}).get("chosen")
     if not made:
         raise refusal("There is nothing to use yet. Press “Compare” first.")
-    if chosen is None or not 0 <= chosen < len(made["cells"]) or made["cells"][chosen] is None:
+    place = -1 if chosen is None else chosen - made["before"]
+    if not 0 <= place < len(made["cells"]) or made["cells"][place] is None:
         raise refusal("No clip is chosen. Click the one that you want to use.")
-    values = made["cells"][chosen]
+    values, owner = made["cells"][place], visitor_of(visitor).owner
     try:
-        run = context.runs.get(made["run_id"], visitor_of(visitor).owner)
+        run = context.runs.get(made["run_id"], owner)
     except BIVDiffError as error:
         raise refusal(sentence(error)) from None
-    cell = replace(run, settings={**run.settings, **values}, seed=values["seed"])
+    cell = as_a_run(run, place, values)
     tab = next(tab for tab in task_tabs if tab.task == run.task)
     updates, unshown = updates_of(context, tab, cell)
     if unshown:
         warn(f"The tab cannot show all of it: {'; '.join(unshown)}.")
-    return fill(task_tabs, tab, updates)
+    request, why = request_of(context, run, owner)
+    shown = run_player(cell, request, why)
+    if request is not None:
+        own = replace(request, **values)
+        shown |= {
+            "of": mark_of(own.frames),
+            "series": series_of(own),
+            "ratio": own.mixing_ratio,
+            "job": True,
+            "sent": True,
+        }
+    # Films and links are of the whole comparison.
+    shown["downloads"] = [each for each in shown["downloads"] if "film" not in each]
+    return [*fill(task_tabs, tab, updates), *(shown if each is tab else gr.skip() for each in task_tabs)]
+
+
+def as_a_run(run: Run, place: int, values: Mapping[str, Any]) -> Run:
+    """One clip of a comparison as if it were a run of its own.
+
+    Args:
+        run: the comparison.
+        place: of the clip among its cells.
+        values: of the settings that are compared, and the seed.
+    """
+    frames = framewise_file(before_places(run.settings["axes"])[place])
+    names = {"bridged": f"cell {place + 1}", "framewise": frames}
+    files = {name: run.files[key] for name, key in names.items() if key in run.files}
+    return replace(
+        run, kind="run", settings={**run.settings, **values}, seed=values["seed"], files=files, seconds={},
+        scores=scores_of_cells(run).get(place, {}),
+    )  # fmt: skip
 
 
 # The comparison
@@ -321,183 +359,3 @@ def with_last_seed(context: AppContext, request: GenerationRequest, owner: str) 
         if same_frames(earlier, seeded):
             return seeded
     return with_seed(request)
-
-
-class ComparisonBoard:
-    """The clips of a comparison as they come, and how far it is.
-
-    Attributes:
-        version: grows whenever a clip is ready, and at the end.
-        request: what is compared, but for the values.
-        findings: what the clips say, as HTML; zip: all files, once they are written.
-        message: the sentence on how it ended.
-    """
-
-    def __init__(
-        self, context: AppContext, submission: Submission, axes: Mapping[str, Sequence[Any]], owner: str,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
-        self._runs, self._fps, self.request = context.runs, submission.fps, submission.request
-        self.run_id = begin_in_history(context, self.request, self._fps, owner, kind="comparison", axes=axes)
-        values = [dict(zip(axes, cell, strict=True)) for cell in product(*axes.values())] or [{}]
-        self._cells = [ComparedClip(label_of(each), pending=True) for each in values]
-        self._ready: list[Mapping[str, Any] | None] = [None] * len(self._cells)
-        self._axes = axes
-        self._made: list[SweepCell] = []
-        self._result: SweepResult | None = None
-        self._clock, self._asked = clock, clock()
-        self._last = self._asked
-        self._now: StepEvent | None = None
-        self._note, self.message, self.findings = "", "", ""
-        self._marks: dict[str, int | None] = {}
-        self._in_history = False
-        self.zip: Path | None = None
-        self.state: State = "queued"
-        self.version = 0
-
-    def take(self, update: StepEvent | SweepCell | SweepResult) -> bool:
-        """Note an event, a finished clip, or the result."""
-        if self.state == "queued":
-            self.state = "running"
-            self._runs.started(self.run_id)
-        if isinstance(update, StepEvent):
-            self._take_event(update)
-            return False
-        with importing():
-            from bivdiff.compare.sweep import SweepResult  # loads the model libraries, which by now are there
-
-        if isinstance(update, SweepResult):
-            self._result = update
-            return True
-        self._take_cell(update)
-        return False
-
-    def _take_event(self, event: StepEvent) -> None:
-        if self._now is None or self._now.stage != event.stage:
-            _log.info("%s: %s", event.stage, event.message)
-        self._now, self._note = event, event.note or self._note
-
-    def _take_cell(self, cell: SweepCell) -> None:
-        self._made.append(cell)
-        self._last = self._clock()
-        _log.info("ready: %s, %.1f s", cell.label, cell.seconds["total"])
-        self._cells[cell.index] = ComparedClip(label_of(cell.values), cell.frames, scores=_below(cell))
-        self._ready[cell.index] = {**cell.values, "seed": cell.request.seed}
-        self.version += 1
-
-    def write(self, state: State, error: Exception | None) -> None:
-        """Mark the recommended clip, and write the files of the clips that are ready."""
-        with importing():
-            from bivdiff.compare.sweep import paper_cell, result_of
-
-        why = sentence(error) if error else ""
-        if not self._made:
-            self._end_in_history(state, why)
-            return
-        result = self._result or result_of(self.request, self._axes, self._made)
-        self._marks = {"recommended": result.recommended.index, "paper": paper_cell(result.request, result.cells)}
-        self.findings = _findings(result)
-        self._note = (self._write_files(result, state, why) if self.run_id else NOT_KEPT) or self._note
-
-    def _write_files(self, result: SweepResult, state: State, why: str) -> str:
-        """Keep all files in the history; returns why that was not possible, else nothing."""
-        with importing():
-            from bivdiff.compare.export import export
-
-        try:
-            files = export(self._runs.folder(self.run_id), result, self._fps)
-            self.zip = files["zip"]
-            scores, frames = dict(result.best.scores), result.best.frames
-            self._runs.finish_comparison(
-                self.run_id, result.request, files, scores, frames, state=state, message=why
-            )  # fmt: skip
-        except BIVDiffError as error:
-            self._end_in_history("failed" if state == "done" else state, sentence(error))
-            return sentence(error)
-        self._in_history = True
-        return ""
-
-    def _end_in_history(self, state: State, message: str) -> None:
-        self._runs.end(self.run_id, state, message)
-        self._in_history = True
-
-    def end(self, state: State, error: Exception | None) -> None:
-        """Note how it ended; the clips that are ready stay, and so do their files."""
-        self.state = state
-        if state == "done" and self._result is not None:
-            self.message = f"Done in {self._result.seconds:.1f} s"
-            _log.info("done: %d clips, %.1f s", len(self._made), self._result.seconds)
-        else:
-            self._cells = [replace(cell, pending=False) if cell.pending else cell for cell in self._cells]
-            self.message = sentence(error) if error else "Stopped."
-            _log.info("%s: %s", state, self.message)
-            if not self._in_history:  # writing failed in a way that nobody foresaw
-                self._end_in_history(state, self.message)
-        self.version += 1
-
-    def shown(self) -> dict[str, Any]:
-        """The clips, what can be sent back of them, what they say, and their files."""
-        return {
-            "player": comparison_value(self._cells, self._fps, **self._marks), "made": self.made(),
-            "findings": self.findings,
-            "download": gr.update(value=str(self.zip) if self.zip else None, interactive=bool(self.zip)),
-        }  # fmt: skip
-
-    def made(self) -> dict[str, Any]:
-        """What can be sent back: the values of each finished cell, and where the other settings are kept."""
-        return {"run_id": self.run_id, "cells": list(self._ready)}
-
-    def remaining(self) -> float | None:
-        """Seconds until the end; None until two clips have told how long one takes whose stages are there."""
-        if self.state != "running" or len(self._made) < 2:
-            return None
-        usual = sum(cell.seconds["total"] for cell in self._made[1:]) / (len(self._made) - 1)
-        spent = self._clock() - self._last
-        return max(usual * (len(self._cells) - len(self._made)) - spent, 0.0)
-
-    def panel(self) -> dict[str, Any]:
-        """The progress panel's value."""
-        stages = stages_of(self.request.task)
-        chips = stage_chips(stages, self._shares(list(stages)), self._now.stage if self._now else None)
-        if self.state in ("queued", "running"):
-            ready = sum(cell is not None for cell in self._ready)
-            headline = f"{ready} of {len(self._cells)} clips are ready"
-            detail, elapsed = self._now.message if self._now else "", self._clock() - self._asked
-            return progress_value("running", chips, headline, detail, elapsed, self.remaining())
-        if self.state == "done":
-            return progress_value("done", chips, self.message, self._note or self._again() or USE)
-        state = "failed" if self.state == "failed" else "stopped"
-        return progress_value(state, chips, self.message, self._note or (STAYS if self._made else ""))
-
-    def _shares(self, stages: Sequence[str]) -> dict[str, float]:
-        """How much is done of each stage: of the clip that is being made now, those before the present one are."""
-        if self.state == "done":
-            return dict.fromkeys(stages, 1.0)
-        if self._now is None or self._now.stage not in stages:
-            return {}
-        before = stages[: stages.index(self._now.stage)]
-        return {**dict.fromkeys(before, 1.0), self._now.stage: self._now.step / max(self._now.total, 1)}
-
-    def _again(self) -> str:
-        """A sentence on the stages that an earlier run had made."""
-        stages = [AGAIN[name] for name in AGAIN if any(name in cell.reused for cell in self._made)]
-        return f"Used again from earlier: {', '.join(stages)}." if stages else ""
-
-
-def _below(cell: SweepCell) -> dict[str, float | str | None]:
-    with importing():
-        from bivdiff.compare.scores import below_a_clip
-
-    return below_a_clip(cell.request, cell.scores, cell.framewise_scores)
-
-
-def _findings(result: Any) -> str:
-    """The recommendation, its rule and the curves, as HTML of our own words and numbers."""
-    with importing():
-        from bivdiff.compare.figures import trade_off_svg
-        from bivdiff.compare.scores import RULE
-
-    return (
-        f'<p><strong>{result.recommended.why}</strong></p><p class="bd-quiet">{RULE}</p>'
-        f'<div class="bd-scroll">{trade_off_svg(result)}</div>'
-    )

@@ -10,12 +10,16 @@ NAME = r"[A-Za-z0-9_-]+"
 API = "/gradio_api"
 UPLOAD = f"{API}/upload"
 FILE = f"{API}/file="
+LINKS = "/r/"
+"""Below it are the results that their owners have published (see links)."""
+
 ACTIONS = rf"{API}/(queue/join|run/{NAME}|call/(v2/)?{NAME})"
 READ = (
     "/", "/config/?", r"/theme\.css", r"/(static|assets|svelte)/.+", r"/favicon\.ico", r"/robots\.txt",
     r"/manifest\.json", f"/pwa_icon(/{NAME})?", "/logout", f"{API}/login_check/?", f"{API}/info/?",
     f"{API}/startup-events", f"{API}/heartbeat/{NAME}", f"{API}/queue/data", f"{API}/call/(v2/)?{NAME}/{NAME}",
     f"{API}/upload_progress", f"{FILE}.+",
+    f"{LINKS}.*",
 )  # fmt: skip
 """Paths that are read, relative to the root: what the page calls, what clients do, and no others."""
 

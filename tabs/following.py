@@ -217,7 +217,7 @@ def _panel_of(context: AppContext, job: Job[Any]) -> dict[str, Any]:
     """The progress panel's value for a job; of one that runs, with how full the memory is."""
     panel = dict(job.board.panel())
     if job.state == "queued":
-        return panel | {"headline": waiting_words(context, job)}
+        return panel | {"headline": waiting_words(context, job), "detail": ""}
     if job.state == "running":
         panel["memory"] = context.models.memory()
         return panel | {"headline": STOPPING, "remaining": None} if job.stopping else panel

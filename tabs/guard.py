@@ -21,7 +21,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tabs import uploads
-from tabs.door import ACTIONS, API, FILE, UPLOAD, Door, host_name
+from tabs.door import ACTIONS, API, FILE, LINKS, UPLOAD, Door, host_name
 
 MOST_BODY = 16 * 2**20  # bytes of a request that is no upload: a painted mask is the largest part of one
 MOST_BODIES = 16 * MOST_BODY  # of all that are being read: they are in memory
@@ -53,6 +53,11 @@ CONTENT = (
     "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
 )
 OF_A_SPACE = " https://huggingface.co https://*.huggingface.co"
+# A published result plays its clips by scripts of its own, and asks for nothing but its own files.
+CONTENT_OF_LINKS = (
+    "default-src 'none'; img-src 'self' data: blob:; media-src 'self'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
 # A visitor's file that is opened by itself runs nothing, and is no page of this origin.
 CONTENT_OF_FILES = "default-src 'none'; media-src 'self'; img-src 'self'; style-src 'unsafe-inline'; sandbox"
 
@@ -226,6 +231,8 @@ class Guard:
         content = CONTENT + OF_A_SPACE * self._door.on_space
         if path.startswith(FILE):
             content = CONTENT_OF_FILES
+        elif path.startswith(LINKS):
+            content = CONTENT_OF_LINKS
 
         async def dressed(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -19,6 +19,7 @@ from bivdiff.catalog.families import FAMILIES, family_named
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.media.reading import LIMITS
 from bivdiff.settings import Settings
+from bivdiff.studio.history.runs import Runs
 from bivdiff.studio.limits import limits_sentence
 from bivdiff.toybox.clips import load_index
 from bivdiff.units import parse_bytes
@@ -30,6 +31,8 @@ from tabs.examples import hero_clip, how_it_works
 from tabs.guard import Guard
 from tabs.history import layout as history
 from tabs.housekeeping import kept_clean
+from tabs.introduction import Introduced
+from tabs.links import TITLE, PublishedResults
 from tabs.queue import queue_strip
 from tabs.refusals import tell_refusals
 from tabs.requests import Submission
@@ -41,7 +44,6 @@ from tabs.widgets.bundle import page_head, page_header
 from tabs.widgets.hero import hero
 from tabs.widgets.samples import sample_script
 
-TITLE = "BIVDiff Studio"
 TABS = {tab.TASK: tab.build for tab in (control, edit, inpaint, outpaint, smooth)}
 CACHE_SECONDS = 24 * 3600
 QUEUE_SIZE = 64
@@ -145,12 +147,16 @@ def answer_head(_: Request) -> HTMLResponse:
     return HTMLResponse()
 
 
-def launch_options(settings: Settings | None = None, door: Door | None = None) -> dict[str, Any]:
-    """The look of the page, the guard in front of it, and a quick answer to who only asks for it, for `launch`.
+def launch_options(
+    settings: Settings | None = None, door: Door | None = None, runs: Runs | None = None, root: str = ""
+) -> dict[str, Any]:
+    """The look of the page, the guard in front of it, and what answers beside it, for `launch`.
 
     Args:
         settings: have the bound on uploads.
         door: who may come in; without one, only who sits at this machine.
+        runs: the history, whose published results are shown at their links; None shows none.
+        root: where a proxy has the page.
 
     Raises:
         InputError: the owner's bound cannot be read.
@@ -158,12 +164,14 @@ def launch_options(settings: Settings | None = None, door: Door | None = None) -
     bounds = ((settings or Settings()).uploads_size, Settings.uploads_size)
     most = next(bound for bound in map(parse_bytes, bounds) if bound is not None)
     door = door or Door(pages=tuple(FAMILIES))
+    published = [] if runs is None else [Middleware(PublishedResults, runs=runs, root=root)]
+    introduced = Middleware(Introduced, root=root)
     return {
         "theme": theme(),
         "head": page_head(sample_script(load_index())),
         "max_file_size": LIMITS.file_bytes,
         "app_kwargs": {
-            "middleware": [Middleware(Guard, door=door, most_uploads=most)],
+            "middleware": [Middleware(Guard, door=door, most_uploads=most), *published, introduced],
             "routes": [Route("/", answer_head, methods=["HEAD"])],
             "lifespan": kept_clean,
         },

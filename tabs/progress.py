@@ -19,6 +19,8 @@ STAGES: dict[Stage, str] = {
     "inversion": "Inversion",
     "smoothing": "Smoothing",
 }
+STARTING = "Starting the models"
+"""What is said of a job that runs and has not said anything itself: the first of a process loads libraries."""
 
 
 class RunProgress:
@@ -108,7 +110,7 @@ class RunProgress:
 
     def _headline(self) -> str:
         if self._now is None:
-            return "Waiting for the models to be free"
+            return STARTING
         if self._now.total <= 1:
             return self._now.message
         return f"{self._now.message}: step {self._now.step} of {self._now.total}"

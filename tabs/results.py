@@ -14,6 +14,7 @@ import numpy as np
 
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.late import importing
+from bivdiff.media.heat import heat_picture
 from bivdiff.studio.history.files import map_names
 from bivdiff.types import Control, GenerationRequest, GenerationResult, StepEvent
 from tabs.widgets.player import film_buttons, mark_of, player_value, served, sheet, tile
@@ -25,7 +26,6 @@ CONTROL_LABELS = {
     "instruction": "Instruction", "tile": "Tile",
 }  # fmt: skip
 SCORED = {
-    "excess_flicker": ("bridged", "Flicker", 1), "framewise_excess_flicker": ("framewise", "Flicker", 1),
     "true_sharpness": ("bridged", "Sharpness (truth = 1)", 2),
     "framewise_true_sharpness": ("framewise", "Sharpness (truth = 1)", 2),
     "sharpness": ("bridged", "Sharpness (frame by frame = 1)", 2),
@@ -33,8 +33,8 @@ SCORED = {
     "framewise_flicker": ("framewise", "Change from frame to frame", 1),
     "source_flicker": ("source", "Change from frame to frame", 1),
 }  # fmt: skip
-"""The scores of a run: of which clip each is, what it is called below it, and its digits. The last three, which count
-motion, are of runs that an earlier version kept."""
+"""The scores of a run beside its flicker at rest: of which clip each is, what it is called below it, and its digits.
+The last three, which count motion, are of runs that an earlier version kept."""
 
 
 class LiveTiles:
@@ -159,9 +159,8 @@ def result_player(
     for key, path in files.items():
         if (place := names.get(key, key)) in tiles:
             tiles[place]["file"] = served(path)
-    for key, figures in scores_by_clip(scores, request.image_model).items():
-        if key in tiles:
-            tiles[key]["scores"] = figures
+    shown = {key: made[key] for key in made if key in tiles}
+    fill_scores(tiles, scores, request.image_model, request, shown)
     kept = {"GIF": "gif", "PNG frames (zip)": "pngs"}
     downloads = [{"label": label, "file": served(files[key])} for label, key in kept.items() if key in files]
     downloads += film_buttons(run_id) if files else []
@@ -188,6 +187,55 @@ def scores_of(result: GenerationResult) -> dict[str, Any]:
     return figures_of(result)
 
 
+def fill_scores(
+    tiles: Mapping[str, dict[str, Any]], scores: Mapping[str, Any], image_model: str,
+    request: GenerationRequest | None, clips: Mapping[str, np.ndarray],
+) -> None:  # fmt: skip
+    """Write below the clips of a run what they are scored by, and where they flicker at rest.
+
+    Args:
+        tiles: by key; they are changed.
+        scores: as `scores_of` gives them.
+        image_model: key of the catalog's image models.
+        request: what was asked; without it nothing says where a clip flickers.
+        clips: uint8 `(F, H, W, 3)` of those tiles that were made, by key.
+    """
+    for key, figures in scores_by_clip(scores, image_model).items():
+        if key in tiles:
+            tiles[key]["scores"] = figures
+    rest = rest_of(scores)
+    if rest is None:
+        return
+    frames = "framewise" if "framewise" in tiles else "source"
+    clips = {**({} if request is None else {"source": request.frames}), **clips}
+    for key, told in ((frames, {**rest, "level": rest["before"], "words": ""}), ("bridged", rest)):
+        if key not in tiles:
+            continue
+        tiles[key]["rest"] = told
+        if request is not None and key in clips:
+            tiles[key]["heat"] = heat_of(request, clips[key], told["level"])
+
+
+def heat_of(request: GenerationRequest, frames: np.ndarray, level: float | None) -> dict[str, Any] | None:
+    """Where a clip made of a request flickers at rest, as the player takes it; None where that is not measured."""
+    with importing():
+        from bivdiff.compare.steadiness import flicker_at_rest
+        from bivdiff.toybox.truths import truth_of
+
+    heat = flicker_at_rest(request, frames, truth_of(request)).heat
+    return None if heat is None else heat_picture(heat, level)
+
+
+def rest_of(scores: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Flicker at rest of a run's bridged clip, as the player draws it; None for an earlier version's run."""
+    if "excess_flicker" not in scores:
+        return None
+    return {
+        "level": scores["excess_flicker"], "before": scores.get("framewise_excess_flicker"),
+        "words": scores.get("steadiness", ""),
+    }  # fmt: skip
+
+
 def scores_by_clip(scores: Mapping[str, Any], image_model: str) -> dict[str, dict[str, str]]:
     """What stands below each clip of a run, by its key and by what it is of.
 
@@ -203,8 +251,6 @@ def scores_by_clip(scores: Mapping[str, Any], image_model: str) -> dict[str, dic
             shown[framewise if clip == "framewise" else clip][label] = _number(scores[name], digits)
     if "true_sharpness" not in scores and scores.get("sharpness") is not None:
         shown[framewise][SCORED["sharpness"][1]] = _number(1.0, 2)
-    if "excess_flicker" in scores and framewise == "framewise":
-        shown["source"] = {"Flicker": _number(None if scores["excess_flicker"] is None else 0.0)}
     if framewise == "source":
         theirs, yours = SCORED["sharpness"][1], "Sharpness (your frames = 1)"
         shown = {clip: {yours if label == theirs else label: text for label, text in figures.items()}
@@ -241,7 +287,7 @@ def _given(request: GenerationRequest) -> dict[str, np.ndarray]:
 def steadiness_fact(scores: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How calm the bridged clip is, in words, as a fact below the clips; of an earlier version's run there is none."""
     words = scores.get("steadiness")
-    return [("The bridged clip is", str(words))] if words else []
+    return [("Flicker at rest", str(words))] if words else []
 
 
 def _facts(result: GenerationResult) -> list[tuple[str, str]]:

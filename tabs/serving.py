@@ -104,7 +104,7 @@ def open_to_others(given: argparse.Namespace) -> bool:
 def _is_behind_a_proxy(given: argparse.Namespace) -> bool:
     """Whether requests come by way of a proxy, which says for whom: the owner's, the Hub's, a public link's."""
     shared = given.share or _is_on("GRADIO_SHARE")
-    return bool(shared or given.root_path or os.environ.get("GRADIO_ROOT_PATH") or "SPACE_ID" in os.environ)
+    return bool(shared or root_of(given) or "SPACE_ID" in os.environ)
 
 
 def door_of(given: argparse.Namespace) -> Door:
@@ -123,24 +123,30 @@ def door_of(given: argparse.Namespace) -> Door:
     )  # fmt: skip
 
 
-def visitors_settings(settings: Settings, others: bool) -> Settings:
-    """The settings, with it decided whether visitors may name, pull and unload models, and which families they see.
+def visitors_settings(settings: Settings, others: bool, locked: bool = False) -> Settings:
+    """The settings, with it decided what visitors may do to models, whether they may publish, and what they see.
 
     A Space offers the built-in family alone unless its owner names others: their files must be put there first.
 
     Args:
         settings: may leave that open.
         others: whether there are visitors other than who sits at this machine.
+        locked: whether there is a password; a link shows a result to who does not know it.
 
     Raises:
-        InputError: it is neither yes, no nor auto.
+        InputError: one is neither yes, no nor auto.
     """
     decided = {"yes": "yes", "no": "no", "auto": "no" if others else "yes"}
     if settings.own_models not in decided:
         raise InputError(f"BIVDIFF_OWN_MODELS is '{settings.own_models}'. Set it to yes, no or auto.")
+    links = {"yes": "yes", "no": "no", "auto": "no" if locked else "yes"}
+    if settings.links not in links:
+        raise InputError(f"BIVDIFF_LINKS is '{settings.links}'. Set it to yes, no or auto.")
     built_in = "SPACE_ID" in os.environ and "BIVDIFF_FAMILIES" not in os.environ
     families = "toybox" if built_in else settings.families
-    return replace(settings, own_models=decided[settings.own_models], families=families)
+    return replace(
+        settings, own_models=decided[settings.own_models], links=links[settings.links], families=families
+    )  # fmt: skip
 
 
 def open_door(given: argparse.Namespace, locked: bool) -> str:
@@ -156,6 +162,11 @@ def open_door(given: argparse.Namespace, locked: bool) -> str:
         "Whoever reaches this page may use it: it is served to others than you, and asks for no password. "
         "Set one with --auth-file or BIVDIFF_AUTH, or serve at 127.0.0.1 alone."
     )
+
+
+def root_of(given: argparse.Namespace) -> str:
+    """Where a proxy has the page; empty where there is none."""
+    return given.root_path or os.environ.get("GRADIO_ROOT_PATH") or ""
 
 
 def _address(given: argparse.Namespace) -> str:

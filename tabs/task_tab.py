@@ -53,6 +53,7 @@ class TaskTab(NamedTuple):
     read: ReadJob
     controls: Controls
     compare: gr.Button
+    player: Any = None
 
 
 class RunView(NamedTuple):
@@ -191,4 +192,4 @@ def add_result(
     gr.Button(visible=False).click(
         bind(partial(generate_files, context, read, task), controls), inputs, outputs, api_name=task, **WATCHING
     )
-    return TaskTab(task, read, controls, compare)
+    return TaskTab(task, read, controls, compare, player)

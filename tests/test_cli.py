@@ -81,7 +81,7 @@ def test_a_film_of_the_run_is_written_with_the_sound_of_its_source(tmp_path, cap
     assert cli.main([*arguments, *films, "--output", str(tmp_path / "out.mp4"), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     info = probe(report["paths"]["film"])
-    assert (info.width, info.height) == (1280, 720)
+    assert (info.width, info.height) == (1920, 1080)
     assert info.duration == pytest.approx(0.5, abs=0.1)
     sound = read_sound(report["paths"]["film"], seconds=0.2)
     assert np.abs(sound.samples).max() > 6000

@@ -16,6 +16,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from bivdiff.compare.player import FOLDER, PARTS, player_script, player_style
+from bivdiff.media.heat import heat_picture
 from bivdiff.media.reading import read_clip
 from bivdiff.toybox.clips import load_index
 from tabs.widgets.bundle import FOLDER as WIDGETS
@@ -76,8 +77,9 @@ def write_page(folder: Path, value: dict) -> str:
 def in_a_file(cells: list[ComparedClip], fps: float, **marks) -> dict:
     """The player's value with the pictures inside, as a page that is opened from disk has them."""
     value = comparison_value(cells, fps, **marks)
-    for shown, cell in zip(value["tiles"], cells, strict=True):
+    for shown, cell in zip(value["tiles"], [*marks.get("befores", ()), *cells], strict=True):
         shown["sheet"] = cell.sheet
+        shown["heat"] = None if cell.heat is None else heat_picture(cell.heat, (cell.rest or {}).get("level"))
     return value
 
 
@@ -158,13 +160,17 @@ def test_a_value_says_all_about_its_cells():
     value = in_a_file([cell, ComparedClip("1", pending=True, note="Waits")], 12.5, recommended=0, paper=1)
     picture = value["tiles"][0].pop("sheet")
     assert value == {
-        "fps": 12.5, "numFrames": 5, "recommended": 0, "paper": 1,
+        "fps": 12.5, "numFrames": 5, "recommended": 0, "paper": 1, "before": 0, "downloads": [],
         "tiles": [
-            {"label": "0.5", "sublabel": "slerp", "pending": False, "note": "",
-             "scores": {"PSNR": None, "Flicker": 2.5}},
-            {"label": "1", "sublabel": "", "pending": True, "note": "Waits", "scores": {}, "sheet": None},
+            {"label": "0.5", "sublabel": "slerp", "pending": False, "note": "", "tone": "", "best": [], "rest": None,
+             "heat": None, "scores": {"PSNR": None, "Flicker": 2.5}},
+            {"label": "1", "sublabel": "", "pending": True, "note": "Waits", "tone": "", "best": [], "rest": None,
+             "heat": None, "scores": {}, "sheet": None},
         ],
     }  # fmt: skip
+    shifted = comparison_value([cell], 8, recommended=0, befores=[ComparedClip("Frame by frame", clip())])
+    assert (shifted["recommended"], shifted["paper"], shifted["before"]) == (1, None, 1)
+    assert [one["label"] for one in shifted["tiles"]] == ["Frame by frame", "0.5"]
     assert (picture["width"], picture["height"], picture["columns"], picture["count"]) == (SIZE, SIZE, 3, 5)
     decoded = Image.open(io.BytesIO(base64.b64decode(picture["src"].partition(",")[2])))
     assert decoded.convert("RGB").getpixel((SIZE + 1, SIZE + 1)) == (4 * STEP, 0, 0)
@@ -326,22 +332,62 @@ def test_the_difference_of_equal_clips_is_black(open_file):
 
 
 @pytest.mark.browser
-def test_the_heat_map_of_a_still_clip_is_empty(open_file):
-    still = np.full((COUNT, SIZE, SIZE, 3), 99, np.uint8)
-    part = still.copy()
-    part[1::2, :, : SIZE // 2] += 30
-    page = open_file(in_a_file([ComparedClip("still", still), ComparedClip("part", part)], FPS))
-    page.get_by_role("button", name="Flicker").click()
-    expect(page.locator(".bdp-mean")).to_have_text(["mean 0", "mean 15"])
-    expect(page.locator(".bdp-scale")).to_have_text("032")
-    ready(page, 2)
+def test_the_heat_map_shows_where_a_clip_flickers_at_rest(open_file):
+    half = np.zeros((SIZE, SIZE), np.float32)
+    half[:, : SIZE // 2] = 24
+    still = ComparedClip("still", clip(), heat=np.zeros_like(half), rest={"level": 0, "before": 12, "words": "none"})
+    part_of = ComparedClip("part", clip(9), heat=half, rest={"level": 12, "before": 12, "words": "as much"})
+    plain = ComparedClip("source", clip(20))
+    page = open_file(in_a_file([still, part_of, plain], FPS))
+    page.get_by_role("button", name="Flicker", exact=True).click()
+    expect(page.locator(".bdp-mean")).to_have_text(["flicker at rest 0", "flicker at rest 12", ""])
+    expect(page.locator(".bdp-scale")).to_have_text("024")
+    expect(page.locator(".bdp-legend")).to_contain_text("Black is as still as the source")
+    ready(page, 3)
     read = "all => all.map(c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].join())"
-    empty, half = (
+    empty, mapped, shown_as_it_is = (
         np.array(text.split(","), int).reshape(SIZE, SIZE, 4) for text in page.eval_on_selector_all(CANVASES, read)
     )
     assert not empty[..., :3].any()
-    assert not half[:, SIZE // 2 :, :3].any()
-    assert half[:, : SIZE // 2, :3].min() > 100
+    assert not mapped[:, SIZE // 2 + 4 :, :3].any()
+    assert mapped[:, : SIZE // 2 - 4, :3].min() > 100
+    assert shown_as_it_is[0, 0, 1] == 20
+
+
+@pytest.mark.browser
+def test_without_a_heat_map_there_is_no_such_view(open_file):
+    page = open_file()
+    expect(page.get_by_role("button", name="Flicker", exact=True)).to_be_disabled()
+
+
+@pytest.mark.browser
+def test_what_the_clips_were_made_of_comes_first_and_is_no_choice(open_file):
+    rest = {"level": 1.5, "before": 6, "words": "75% less than frame by frame"}
+    first = ComparedClip("Frame by frame", clip(), tone="image", rest={"level": 6, "before": 6, "words": "as much"})
+    made = [
+        ComparedClip("ratio 0", clip(90), scores={"Sharpness": "99%"}, rest={**rest, "level": 3}),
+        ComparedClip("ratio 1", clip(200), scores={"Sharpness": "97%"}, best=["Flicker at rest"], rest=rest),
+        ComparedClip("ratio 2", clip(40)),
+    ]
+    page = open_file(in_a_file(made, FPS, recommended=1, befores=[first]))
+    expect(page.locator(".bdp-tile .bdp-choose:visible")).to_have_count(3)
+    page.locator(".bdp-picture").first.click(position={"x": 90, "y": 90})
+    assert state(page)["chosen"] is None
+    page.get_by_label("Choose ratio 1").click()
+    chosen = page.get_by_role("button", name="ratio 1, chosen")
+    chosen.hover()
+    assert page.evaluate("window.chosen") == [2]
+    contrast, text = page.evaluate(LOWEST_CONTRAST)
+    assert contrast >= 4.5, text
+    bars = page.locator(".bdp-tile").nth(2).locator(".bdp-restbar")
+    expect(bars).to_have_text(["6", "1.5"])
+    widths = [bar.evaluate("bar => parseFloat(getComputedStyle(bar, '::before').width)") for bar in bars.all()]
+    assert widths[1] / widths[0] == pytest.approx(0.25, abs=0.02)
+    expect(page.locator(".bdp-tile").nth(2).locator(".bdp-rest p")).to_contain_text("75% less than frame by frame")
+    expect(page.locator(".bdp-best")).to_have_text(["best"])
+    expect(page.locator(".bdp-tile").first.locator(".bdp-restbar")).to_have_count(1)
+    page.get_by_role("button", name="Wipe").click()
+    assert state(page)["wipe"] == {"left": 0, "right": 2, "share": 0.5}
 
 
 @pytest.mark.browser
@@ -503,7 +549,16 @@ def test_a_click_chooses_and_nothing_is_markup(open_file):
 def test_everything_fits_has_a_name_and_can_be_read(open_file, viewport, theme):
     frames = [read_clip(sample.file).frames for sample in load_index()[:5]]
     cells = [
-        ComparedClip(f"{i / 4:g}", f, "a rather long sublabel", scores={"Flicker": 3}) for i, f in enumerate(frames)
+        ComparedClip(
+            f"{i / 4:g}",
+            f,
+            "a rather long sublabel",
+            scores={"Sharpness": "98%"},
+            best=["Sharpness", "Flicker at rest"],
+            heat=np.ones(f.shape[1:3], np.float32),
+            rest={"level": i, "before": 5, "words": "less than frame by frame"},
+        )
+        for i, f in enumerate(frames)
     ]
     value = in_a_file([*cells, ComparedClip("wait", pending=True)], 8, recommended=1, paper=2)
     page = open_file(value, viewport=viewport, color_scheme=theme)

@@ -10,14 +10,17 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 from fake_run import DRAWN_SEED, FakeRun, Hold, fake_context
-from pages import shows_all
+from pages import LOWEST_CONTRAST, come_to_rest, place, shows_all
 from playwright.sync_api import expect
 
 from bivdiff.compare.axes import AXES, check_axes
 from bivdiff.compare.steadiness import UNSEEN
+from bivdiff.compare.sweep import CellEvent
 from bivdiff.errors import InputError, ModelUnavailableError
+from bivdiff.models.cost import walks_of
 from bivdiff.types import StepEvent
 from tabs import compare, control, following, task_tab
+from tabs.comparison import SweepProgress
 from tabs.examples import comparison_example
 from tabs.page import build_page, launch_options
 from tabs.progress import RunProgress
@@ -110,17 +113,17 @@ def test_a_finished_example_is_shown_until_a_comparison_starts(context, pending)
         "Frame by frame", "The paper's blend", "The frame view", "The truth"
     ]  # fmt: skip
     assert [tile["sheet"]["count"] for tile in shown["tiles"]] == [shown["numFrames"]] * 4
-    assert shown["tiles"][3]["scores"]["Sharpness (truth = 1)"] == 1
-    flickers = [tile["scores"]["Flicker"] for tile in shown["tiles"]]
+    assert shown["tiles"][3]["scores"]["Sharpness, truth = 100%"] == "100%"
+    flickers = [tile["rest"]["level"] for tile in shown["tiles"]]
     assert flickers[0] > max(flickers[1:3]) > UNSEEN > flickers[3]
-    calm = [tile["scores"].get("It is", "") for tile in shown["tiles"]]
-    assert [bool(words) for words in calm] == [False, True, True, False]
-    assert all("times calmer than frame by frame" in words for words in calm[1:3])
+    assert shown["before"] == 1
+    assert all(tile["rest"]["words"].endswith("less than frame by frame") for tile in shown["tiles"][1:])
+    assert all(tile["heat"]["mean"] == tile["rest"]["level"] for tile in shown["tiles"])
     assert f"frame by frame it flickers by {flickers[0]:.1f} levels" in says
     assert f"the frame view leaves {flickers[2]:.1f}" in says
     views = comparison(context, pending, "0, 1", "", "")
     first = next(view for view in views if "tiles" in view["player"])
-    assert [tile["label"] for tile in first["player"]["tiles"]] == ["ratio 0", "ratio 1"]
+    assert [tile["label"] for tile in first["player"]["tiles"]] == ["Frame by frame", "ratio 0", "ratio 1"]
     assert first["findings"] == ""
 
 
@@ -133,7 +136,7 @@ def test_cells_come_one_by_one_and_the_recommended_one_is_marked(run, context, p
     for view in compare.compare(context, pending, "0, 0.5, 1", "", "", "a" * 32):
         views.append(view._asdict())
         if "tiles" in view.player:
-            cells = [cell["sheet"] is not None for cell in view.player["tiles"]]
+            cells = [cell["sheet"] is not None for cell in view.player["tiles"][1:]]
             if cells not in filled:
                 filled.append(cells)
                 run.before.let(1)  # the next clip is made once this one is seen
@@ -144,13 +147,21 @@ def test_cells_come_one_by_one_and_the_recommended_one_is_marked(run, context, p
     passed = [panel["elapsed"] for panel in running]
     assert passed == sorted(passed)
     assert running[0]["remaining"] is None
+    left = [panel["remaining"] for panel in running if panel["remaining"] is not None]
+    assert len(left) > 1
     last = views[-1]
     assert last["panel"]["state"] == "done"
-    assert last["player"]["recommended"] == 0  # the others are dimmer, and steadier for that; but less alike
-    assert last["player"]["paper"] == 2
+    assert last["player"]["before"] == last["made"]["before"] == 1
+    before, *shown = last["player"]["tiles"]
+    assert (before["label"], before["rest"]["words"]) == ("Frame by frame", "none, as frame by frame")
+    assert last["player"]["recommended"] == 1  # the others are dimmer, and steadier for that; but less alike
+    assert last["player"]["paper"] == 3
+    assert shown[0]["best"] == ["Sharpness, frame by frame = 100%", "Likeness to the frames (SSIM)"]
     assert last["made"]["cells"] == [{"mixing_ratio": ratio, "seed": DRAWN_SEED} for ratio in (0.0, 0.5, 1.0)]
-    assert "Recommended" in last["findings"]
+    assert "<strong>Recommended: ratio 0. It " in last["findings"]
+    assert "<summary>Why?</summary>" in last["findings"]
     assert "<svg" in last["findings"]
+    assert "currentColor" in last["findings"]  # the labels of the chart are those of the page, dark or light
     with zipfile.ZipFile(last["download"]["value"]) as archive:
         names = archive.namelist()
     assert {"scores.csv", "scores.json", "index.html"} <= {name.rpartition("/")[2] for name in names}
@@ -173,13 +184,13 @@ def test_elapsed_counts_from_when_a_comparison_was_asked_for(context, pending):
 
 @pytest.mark.filterwarnings("ignore:The ")
 def test_the_log_has_a_line_for_each_stage_and_clip_and_for_the_end(run, context, pending, caplog):
-    caplog.set_level("INFO", logger="tabs.compare")
+    caplog.set_level("INFO", logger="tabs.comparison")
     comparison(context, pending, "0, 1", "", "")
     run.error = ModelUnavailableError("The video model has gone.")
     comparison(context, pending, "0, 1", "", "")
     first = ["load: Models loaded", "smoothing: Smoothing", "ready: ratio 0, 1.0 s"]
     done, failed = ["ready: ratio 1, 1.0 s", "done: 2 clips, 1.0 s"], ["failed: The video model has gone."]
-    told = [record.getMessage() for record in caplog.records if record.name == "tabs.compare"]
+    told = [record.getMessage() for record in caplog.records if record.name == "tabs.comparison"]
     assert told == [*first, *done, *first, *failed]
 
 
@@ -187,8 +198,8 @@ def test_a_failure_keeps_the_cells_that_are_ready(run, context, pending):
     run.error = ModelUnavailableError("The video model has gone. Fetch it again.")
     *_, failed = comparison(context, pending, "0, 1", "", "")
     assert failed["panel"]["headline"] == "The video model has gone. Fetch it again."
-    assert [cell["sheet"] is not None for cell in failed["player"]["tiles"]] == [True, False]
-    assert [cell["pending"] for cell in failed["player"]["tiles"]] == [False, False]
+    assert [cell["sheet"] is not None for cell in failed["player"]["tiles"]] == [True, True, False]
+    assert [cell["pending"] for cell in failed["player"]["tiles"]] == [False, False, False]
     assert [cell is not None for cell in failed["made"]["cells"]] == [True, False]
     (kept,) = context.runs.find("a" * 32)
     assert (kept.state, kept.message) == ("failed", "The video model has gone. Fetch it again.")
@@ -200,16 +211,16 @@ def test_a_cancelled_comparison_has_files_and_findings_of_what_was_ready(run, co
     run.before = Hold("cell")
     run.before.let(1)
     for view in compare.compare(context, pending, "0, 0.5, 1", "", "", "a" * 32):
-        if "tiles" in view.player and view.player["tiles"][0]["sheet"]:
+        if "tiles" in view.player and view.player["tiles"][1]["sheet"]:
             following.cancel(context, compare.PLACE, "a" * 32)
             run.before.let()
     last = view._asdict()
     assert last["panel"]["state"] == "stopped"
-    ready = sum(cell["sheet"] is not None for cell in last["player"]["tiles"])
+    ready = sum(cell["sheet"] is not None for cell in last["player"]["tiles"][1:])
     assert ready == 1
     assert "Recommended" in last["findings"]
     with zipfile.ZipFile(last["download"]["value"]) as archive:
-        assert len([name for name in archive.namelist() if name.startswith("cells/0")]) == ready
+        assert len([name for name in archive.namelist() if name.startswith("cells/01")]) == ready
     (kept,) = context.runs.find("a" * 32)
     assert kept.state == "cancelled"
     assert kept.files["zip"].is_file()
@@ -286,7 +297,8 @@ def test_a_tabs_settings_are_taken_over_and_a_chosen_cells_go_back(context):
         "num_smoothing_steps": gr.Slider(1, 50), "seed": gr.Number(), "random_seed": gr.Checkbox(),
     }  # fmt: skip
     tab = task_tab.TaskTab("control", control.read_job, controls, None)
-    taken, summary, ratios, tabs = compare.take_over(context, tab, VALUES | {"mixing_ratio": 0.3})
+    taken, summary, ratios, tabs, other, values = compare.take_over(context, tab, VALUES | {"mixing_ratio": 0.3})
+    assert (other["value"], values["visible"]) == ("", False)
     assert ratios == "0, 0.25, 0.3, 0.5, 0.75, 1"
     assert taken.submission.request.num_smoothing_steps == 7
     assert "a red cube" in summary
@@ -294,14 +306,20 @@ def test_a_tabs_settings_are_taken_over_and_a_chosen_cells_go_back(context):
     made = comparison(context, taken, "0, 0.75", "", "")[-1]["made"]
     other = task_tab.TaskTab("edit", control.read_job, {"visitor": gr.Textbox(), "prompt": gr.Textbox()}, None)
     back = partial(compare.send_back, context, [other, tab])
-    selected, untouched, *updates = back({"chosen": 1}, made, "a" * 32)
+    selected, untouched, *updates, others, shown = back({"chosen": 2}, made, "a" * 32)
     assert selected["selected"] == "control"
     assert "value" not in untouched
     assert {name: update["value"] for name, update in zip(list(controls)[1:], updates, strict=True)} == {
         "restored": made["run_id"], "prompt": "a red cube", "mixing_ratio": 0.75, "num_smoothing_steps": 7,
         "seed": DRAWN_SEED, "random_seed": False,
     }  # fmt: skip
-    for chosen in (None, 9):
+    assert "tiles" not in others
+    clips = {tile["label"]: tile for tile in shown["tiles"]}
+    assert clips["Bridged"]["file"]["orig_name"] == "02-ratio-0.75.mp4"
+    assert clips["Frame by frame"]["sheet"]
+    assert clips["Source"]["sheet"]
+    assert ("Flicker at rest", "none, as frame by frame") in map(tuple, shown["facts"])
+    for chosen in (None, 0, 9):  # the first is what they were made of
         with pytest.raises(gr.Error, match="No clip is chosen"):
             back({"chosen": chosen}, made, "a" * 32)
     with pytest.raises(gr.Error, match="nothing to use"):
@@ -323,14 +341,25 @@ def test_from_a_tab_to_the_comparison_and_back(run, chromium):
     shown.locator("#control-compare").click()
     expect(shown.locator("#compare-start")).to_be_visible()
     expect(shown.locator("#compare-player .bd-player")).to_have_css("display", "flex")  # it has its looks
-    shown.locator("#compare-ratios textarea, #compare-ratios input").first.fill("0, 1")
-    shown.locator("#compare-start").click()
-    expect(shown.locator("#compare-progress")).to_contain_text("Done in", timeout=60_000)
+    expect(shown.locator("#compare-progress")).to_contain_text("Done in", timeout=60_000)  # nothing else was pressed
     expect(shown.locator("#compare-findings")).to_contain_text("Recommended")
-    shown.locator("#compare-player .bdp-tile").last.get_by_role("button", name="Choose").click()
+    player = shown.locator("#compare-player")
+    expect(player.locator(".bdp-tile")).to_have_count(6)
+    expect(player.locator(".bdp-tile").first.get_by_role("button", name="Choose")).to_have_count(0)
+    last = player.locator(".bdp-tile").last.locator(".bdp-choose")
+    last.click()
+    expect(last).to_have_text("✓ Chosen")
+    come_to_rest(shown)
+    assert shown.evaluate(LOWEST_CONTRAST)[0] >= 4.5  # under the pointer too
+    player.get_by_role("button", name="Wipe").click()
+    expect(player.locator(".bdp-stage .bdp-label")).to_have_text(["ratio 0", "Frame by frame"])
     shown.locator("#compare-use").click()
     expect(shown.locator("#control-generate")).to_be_visible()
     expect(shown.locator("#control-mixing-ratio input[type=number]")).to_have_value("1")
+    facts = shown.locator("#control-player .bdp-facts")
+    expect(facts).to_contain_text("Flicker at rest")  # it is the chosen clip, and the example no more
+    expect(place(shown, "control", "Bridged").locator("canvas[data-frame]")).to_have_count(1)
+    expect(facts).not_to_contain_text("Before your last change")  # filling its settings in was none
     shown.close()
     page.close()
     assert complaints == []
@@ -354,3 +383,43 @@ def test_the_stage_that_is_made_now_is_marked_as_a_task_marks_it(context, pendin
         chip | {"percent": 50, "state": "now"} if chip["key"] == "load" else chip
         for chip in compare.PLACE.idle()["stages"]
     ]  # fmt: skip
+
+
+def test_how_much_is_done_counts_what_clips_share_once_and_what_was_there_not_at_all(pending):
+    now = 0.0
+    values = [{"mixing_ratio": ratio} for ratio in (0.25, 0.5)]
+    requests = [replace(pending.submission.request, frame_prior="mean", **each) for each in values]  # one inversion
+    work = {walk.stage: walk.evaluations for walk in walks_of(requests[0])}
+    progress = SweepProgress(requests, values, lambda: now)
+    assert progress.remaining() is None
+    progress.take(CellEvent("framewise", 1, 1, "The frames were there already"))
+    assert progress.share() == 0
+    for step in range(1, 5):
+        progress.take(CellEvent("inversion", step, 4, "Inverting with the video model"))
+    now = 6.0
+    whole = work["inversion"] + 2 * work["smoothing"]
+    assert progress.share() == pytest.approx(work["inversion"] / whole)
+    assert progress.remaining() == pytest.approx(6 * 2 * work["smoothing"] / work["inversion"])
+    progress.ready(0)
+    assert progress.share() == pytest.approx((work["inversion"] + work["smoothing"]) / whole)
+    progress.take(CellEvent("smoothing", 2, 4, "Smoothing", cell=1))
+    assert progress.share() == pytest.approx(1 - work["smoothing"] / 2 / whole)
+
+
+def test_while_the_first_clip_is_made_the_frames_are_seen_and_the_step_is_told(context, pending):
+    board = compare.ComparisonBoard(context, pending.submission, {"mixing_ratio": [0.0, 1.0]}, "a" * 32)
+    frames = pending.submission.request.frames
+    board.take(StepEvent("framewise", 3, 8, "Frame by frame", frames))
+    assert board.panel()["detail"] == "Frame by frame: step 3 of 8"
+    assert board.panel()["remaining"] is not None
+    before, *cells = board.shown()["player"]["tiles"]
+    assert (before["label"], before["pending"], before["sheet"]["count"]) == ("Frame by frame", True, len(frames))
+    assert [cell["sheet"] for cell in cells] == [None, None]
+
+
+def test_frames_of_several_seeds_stand_before_their_clips(context, pending):
+    axes = {"seed": [1, 2], "mixing_ratio": [0.0, 1.0]}
+    board = compare.ComparisonBoard(context, pending.submission, axes, "a" * 32)
+    shown = board.shown()["player"]
+    assert [tile["label"] for tile in shown["tiles"][:2]] == ["Frame by frame, seed 1", "Frame by frame, seed 2"]
+    assert shown["before"] == board.made()["before"] == 2

@@ -10,6 +10,7 @@ import math
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from pathlib import Path
 from zipfile import ZipFile
 
 import numpy as np
@@ -23,18 +24,26 @@ from bivdiff.compare import export as exporting
 from bivdiff.compare import page as paging
 from bivdiff.compare import player
 from bivdiff.compare import sweep as sweeping
+from bivdiff.compare.choice import FigureChoice
+from bivdiff.compare.citation import BIBTEX
 from bivdiff.compare.export import export
-from bivdiff.compare.figures import contact_sheet, labelled_grid, trade_off_svg
+from bivdiff.compare.figures import contact_sheet, labelled_grid, trade_off
 from bivdiff.compare.page import player_data, write_page
+from bivdiff.compare.paper import FILES as PAPER_FILES
+from bivdiff.compare.paper import Material, PaperRow, latex_table, material_of, write_paper
 from bivdiff.compare.scores import RULE, Recommendation
 from bivdiff.compare.sweep import Cell, SweepResult, paper_cell
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.media import carried
 from bivdiff.media.film import GAP, PAPER
 from bivdiff.media.reading import probe, read_clip
+from bivdiff.media.slices import busiest_part, time_slice
+from bivdiff.media.vector import INK
 from bivdiff.toybox.clips import load_index
 
+ROOT = Path(__file__).resolve().parent.parent
 COUNT, HEIGHT, WIDTH, FPS = 3, 64, 96, 6.0
+END = r"\\"  # of a line in LaTeX
 RATIOS = (0.0, 0.25, 1.0)
 
 
@@ -88,8 +97,8 @@ def paths(result, tmp_path_factory):
 
 def test_all_is_written_and_the_zip_holds_all_else(paths):
     assert set(paths) == {
-        "grid", "gif", "contact_sheet", "scores_csv", "scores_json", "plot", "framewise", "cell 1", "cell 2", "cell 3",
-        "page", "zip",
+        "grid", "gif", "contact_sheet", "scores_csv", "scores_json", "plot", "plot_pdf", "framewise", "cell 1",
+        "cell 2", "cell 3", "page", "zip", *PAPER_FILES,
     }  # fmt: skip
     folder = paths["zip"].parent
     with ZipFile(paths["zip"]) as archive:
@@ -132,12 +141,13 @@ def test_the_grid_shows_each_clip_at_its_place(paths, result):
         assert (info.num_frames, round(info.fps)) == (COUNT, FPS)
         assert abs(info.height - frames.shape[1]) <= 1
         read = read_clip(path, num_frames=COUNT).frames
-        for place, cell in enumerate(result.cells):
+        clips = [clip(50), *(cell.frames for cell in result.cells)]  # the frames come first
+        for place, shown in enumerate(clips):
             row, column = divmod(place, 2)
             top, left = 4 + row * (HEIGHT + 16 + 4) + 16, 4 + column * (WIDTH + 4)
             inner = (slice(None), slice(top + 4, top + HEIGHT - 4), slice(left + 4, left + WIDTH - 4))
-            assert np.array_equal(frames[inner], cell.frames[:, 4:-4, 4:-4])
-            assert np.abs(read[inner].astype(int) - cell.frames[:, 4:-4, 4:-4]).max() <= 10  # few colours in a GIF
+            assert np.array_equal(frames[inner], shown[:, 4:-4, 4:-4])
+            assert np.abs(read[inner].astype(int) - shown[:, 4:-4, 4:-4]).max() <= 10  # few colours in a GIF
 
 
 def test_labels_are_legible_whatever_their_length(result):
@@ -150,7 +160,7 @@ def test_labels_are_legible_whatever_their_length(result):
 
 def test_two_settings_make_rows_and_columns(grid):
     frames = labelled_grid(grid)
-    assert frames.shape == (COUNT, 2 * (HEIGHT + 16 + 4) + 4, 3 * (WIDTH + 4) + 4, 3)
+    assert frames.shape == (COUNT, 3 * (HEIGHT + 16 + 4) + 4, 3 * (WIDTH + 4) + 4, 3)  # a row of the frames above
     assert paper_cell(grid.request, grid.cells) == 1  # linear, at the ratio of inpainting
     curved = [replace(cell, request=replace(cell.request, mixing_rule="slerp")) for cell in grid.cells]
     assert paper_cell(grid.request, curved) is None  # the paper's ratio, and not its rule
@@ -163,16 +173,20 @@ def test_two_settings_make_rows_and_columns(grid):
 def test_the_contact_sheet_has_a_row_per_clip_and_a_column_per_frame(paths, result):
     sheet = np.asarray(Image.open(paths["contact_sheet"]))
     assert np.array_equal(sheet, contact_sheet(result))
-    assert sheet.shape == (4 * (HEIGHT + 16 + 4), COUNT * (WIDTH + 4) + 4, 3)
+    tall = 2 * HEIGHT + 19 + 4  # twice the clips' size
+    assert sheet.shape == (4 * tall, COUNT * (2 * WIDTH + 4) + 4, 3)
     for row, frames in enumerate([clip(50), *(cell.frames for cell in result.cells)]):
         for column in range(COUNT):
-            middle = sheet[row * 84 + 16 + HEIGHT // 2, 4 + column * (WIDTH + 4) + WIDTH // 2]
+            middle = sheet[row * tall + 19 + HEIGHT, 4 + column * (2 * WIDTH + 4) + WIDTH]
             assert np.array_equal(middle, frames[column, 0, 0])
 
 
 def test_the_scores_are_those_of_the_cells(paths, result):
     with paths["scores_csv"].open(newline="") as file:
         rows = list(csv.DictReader(file))
+    before, *rows = rows
+    assert (before["cell"], before["clip"], before["mixing_ratio"]) == ("0", "Frame by frame", "")
+    assert (before["temporal_flicker"], before["recommended"]) == ("4", "0")
     assert [float(row["mixing_ratio"]) for row in rows] == list(RATIOS)
     assert [float(row["framewise_psnr"]) for row in rows] == [30, 31, 32]
     assert {row["known_psnr"] for row in rows} == {""}
@@ -187,29 +201,111 @@ def test_the_scores_are_those_of_the_cells(paths, result):
     assert told["fps"] == FPS
 
 
-def test_the_plot_has_a_line_for_each_measure_and_its_marks(paths, grid):
-    svg = paths["plot"].read_text("utf-8")
-    root = ET.fromstring(svg)  # noqa: S314 - our own file
-    space = "{http://www.w3.org/2000/svg}"
-    lines = [line.get("points").split() for line in root.iter(f"{space}polyline")]
-    assert [len(points) for points in lines] == [3, 3, 3, 3]
-    heights = [float(point.split(",")[1]) for point in lines[1]]
-    assert heights == sorted(heights)  # y grows downwards, and the flicker falls
-    places = [float(point.split(",")[0]) for point in lines[0]]
-    assert (places[1] - places[0]) / (places[2] - places[0]) == pytest.approx(0.25, abs=1e-3)
-    texts = [text.text for text in root.iter(f"{space}text")]
-    assert "recommended" in texts
+def test_the_chart_has_a_curve_for_each_measure_and_its_marks(paths, result, grid):
+    (panel,) = trade_off(result)
+    assert [curve.title for curve in panel.curves] == ["Warp error", "Sharpness", "Likeness to the frames (SSIM)"]
+    assert [mark for mark, _ in panel.marks] == ["recommended"]
+    assert (panel.places, panel.ticks) == (list(RATIOS), ["0", "0.25", "1"])
+    panels = trade_off(grid)
+    assert [each.title for each in panels] == [f"rule {rule}" for rule in ("slerp", "linear", "variance_preserving")]
+    assert [mark for each in panels for mark, _ in each.marks].count("paper") == 1
+    measured = [
+        replace(cell, scores={**cell.scores, "excess_flicker": level},
+                framewise_scores={**cell.framewise_scores, "excess_flicker": 4.0})
+        for cell, level in zip(result.cells, (4.0, 2.0, 1.0), strict=True)
+    ]  # fmt: skip
+    (panel,) = trade_off(replace(result, cells=tuple(measured)))
+    assert panel.curves[0] == ("Flicker at rest", "less is better", [1.0, 0.5, 0.25])
+    texts = written_in(paths["plot"])
+    assert {"recommended", "Warp error (less is better)", "ratio", "0.25"} <= texts
     assert "paper" not in texts
-    panels = ET.fromstring(trade_off_svg(grid))  # noqa: S314 - our own
-    assert len(list(panels.iter(f"{space}polyline"))) == 12
-    assert [text.text for text in panels.iter(f"{space}text")].count("paper") == 1
+    assert paths["plot_pdf"].read_bytes().startswith(b"%PDF")
 
 
-def test_a_clip_that_changes_far_more_than_its_frames_leaves_the_plot_readable():
-    steady = made({"mixing_ratio": RATIOS}, [(ratio,) for ratio in RATIOS])
-    cells = [replace(cell, framewise_scores={**cell.scores, "temporal_flicker": 0.004}) for cell in steady.cells]
-    root = ET.fromstring(trade_off_svg(replace(steady, cells=tuple(cells))))  # noqa: S314 - our own
-    assert 5 < len(list(root.iter("{http://www.w3.org/2000/svg}text"))) < 30
+def written_in(path):
+    """The texts of an SVG, which are text and not shapes."""
+    root = ET.fromstring(path.read_text("utf-8"))  # noqa: S314 - our own file
+    return {"".join(text.itertext()).strip() for text in root.iter("{http://www.w3.org/2000/svg}text")}
+
+
+def test_the_page_draws_the_chart_in_its_own_colours(paths):
+    page = paths["page"].read_text("utf-8")
+    chart = page[page.index("<svg") : page.index("</svg>")]
+    assert "currentColor" in chart
+    assert INK not in chart
+    assert "<?xml" not in page
+
+
+# For a paper
+
+
+def test_the_figure_has_its_rows_and_words_as_text(paths, result):
+    texts = written_in(paths["figure_svg"])
+    assert {"frame 1", "frame 2", "frame 3", "enlarged", "source", "frame by frame"} <= texts
+    assert {cell.label for cell in result.cells} <= texts
+    assert any(text.startswith("column ") for text in texts)
+    pdf = paths["figure_pdf"].read_bytes()
+    assert pdf.startswith(b"%PDF")
+    assert b"/TrueType" in pdf or b"/Type42" in pdf or b"/CIDFontType2" in pdf  # letters that can be searched
+    with Image.open(paths["figure_png"]) as picture:
+        assert picture.width == pytest.approx(7 * 300, rel=0.35)
+
+
+def test_frames_rows_zoom_and_column_are_those_that_are_chosen(result, tmp_path):
+    material = material_of(result)
+    choice = FigureChoice("3, 1", ["frame by frame", "mixing_ratio 1.0"], "10, 20, 16", "33", chart=False)
+    paths = write_paper(tmp_path, material, choice)
+    texts = written_in(paths["figure_svg"])
+    assert texts == {"frame 3", "frame 1", "enlarged", "column 33 over time", "frame by frame", "mixing_ratio 1.0"}
+    caption = paths["caption"].read_text("utf-8")
+    assert "Frames 3, 1 of 3 (96x64 pixels); the marked part (16x16 pixels at 10, 20) enlarged; column 33" in caption
+    assert "Rows: frame by frame, mixing_ratio 1.0." in caption
+    assert f"seed {result.request.seed}" in caption
+    plain = write_paper(tmp_path, material, FigureChoice(zoom="", column="", chart=False))
+    assert {text for text in written_in(plain["figure_svg"]) if "frame" not in text} == {
+        "source", *(cell.label for cell in result.cells)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("wrong", "told"), [
+    ({"frames": "0"}, "frames 1 to 3"), ({"frames": "one"}, "numbers between commas"),
+    ({"rows": ["nobody"]}, "There is no clip 'nobody'. Choose from: source; frame by frame"),
+    ({"zoom": "90, 0, 32"}, "no part of a picture of 96x64"), ({"zoom": "a"}, "left, top and side"),
+    ({"column": "97"}, "from 1 to 96"),
+])  # fmt: skip
+def test_what_a_figure_cannot_show_is_told(result, tmp_path, wrong, told):
+    with pytest.raises(InputError, match=told):
+        write_paper(tmp_path, material_of(result), FigureChoice(**wrong))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_part_that_flickers_most_is_enlarged():
+    heat = np.zeros((40, 60))
+    heat[20:30, 33:43] = 1
+    assert busiest_part(heat, 10) == (33, 20, 10, 10)
+    assert busiest_part(heat, 100) == (3, 0, 40, 40)  # no larger than the picture, and all that flickers in it
+
+
+def test_flicker_is_stripes_in_a_column_over_time():
+    frames = clip(0)
+    shown = time_slice(frames, 5)
+    assert shown.shape == (HEIGHT, WIDTH, 3)
+    assert [shown[0, number * WIDTH // COUNT, 0] for number in range(COUNT)] == [0, 10, 20]
+
+
+def test_the_table_is_latex_with_the_frames_first_and_the_best_bold(paths):
+    lines = paths["table"].read_text("utf-8").splitlines()
+    body = [line for line in lines if line.endswith(END)][1:]
+    assert [line.split(" & ")[0] for line in body] == ["frame by frame", *(rf"mixing\_ratio {r}" for r in RATIOS)]
+    assert body[0].endswith(f"1.000 {END}")  # the warp error, where flicker at rest was not measured
+    assert lines.index(r"\midrule", 5) == lines.index(body[0]) + 1
+    assert "known" not in "".join(lines)
+    better = [PaperRow(name, clip(0), {"psnr": score}, bridged=True) for name, score in (("a", 20), ("50% & b", 30))]
+    assert r"50\% \& b & \textbf{30.00} " + END in latex_table(Material(better, {}))
+
+
+def test_the_reference_is_the_readmes():
+    assert BIBTEX.strip() in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_the_cells_of_a_stopped_comparison_stand_in_their_places(grid):
@@ -217,12 +313,11 @@ def test_the_cells_of_a_stopped_comparison_stand_in_their_places(grid):
     frames = labelled_grid(stopped)
     assert frames.shape == labelled_grid(grid).shape
     tall, wide = HEIGHT + 16 + GAP, WIDTH + GAP
-    middle = frames[0, tall + 60, wide + 40]  # second row, second column: index 4
+    middle = frames[0, 2 * tall + 60, wide + 40]  # second row of clips, second column: index 4
     assert middle.tolist() == grid.cells[4].frames[0, 0, 0].tolist()
-    assert frames[0, 60, wide + 40].tolist() == list(PAPER)  # its index is 1, and it was not made
-    space = "{http://www.w3.org/2000/svg}"
-    drawn = ET.fromstring(trade_off_svg(stopped))  # noqa: S314 - our own
-    assert [len(line.get("points").split()) for line in drawn.iter(f"{space}polyline") if line.get("points")] == [1] * 8
+    assert frames[0, tall + 60, wide + 40].tolist() == list(PAPER)  # its index is 1, and it was not made
+    known = [sum(map(math.isfinite, curve.values)) for panel in trade_off(stopped) for curve in panel.curves]
+    assert known == [1] * 6 + [0] * 3
     assert contact_sheet(stopped).shape[0] < contact_sheet(grid).shape[0]
 
 
@@ -232,16 +327,18 @@ def test_the_page_holds_every_frame_and_no_markup_of_the_prompt(paths, result):
     assert "&lt;it&gt;" in page
     assert RULE.replace("&", "&amp;") in page
     data = json.loads(re.search(r"<script>const clips = (.*?);</script>", page)[1])
-    assert (data["fps"], data["numFrames"], data["recommended"], data["paper"]) == (FPS, COUNT, 1, None)
-    assert [cell["label"] for cell in data["tiles"]] == [cell.label for cell in result.cells]
-    for shown, cell in zip(data["tiles"], result.cells, strict=True):
+    assert (data["fps"], data["numFrames"], data["recommended"], data["paper"]) == (FPS, COUNT, 2, None)
+    assert (data["before"], data["tiles"][0]["label"]) == (1, "Frame by frame")
+    assert [cell["label"] for cell in data["tiles"][1:]] == [cell.label for cell in result.cells]
+    assert "<tr><th>Frame by frame</th>" in page
+    for shown, cell in zip(data["tiles"][1:], result.cells, strict=True):
         sheet = shown["sheet"]
         picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet["src"].partition(",")[2]))).convert("RGB"))
         for number, frame in enumerate(cell.frames):
             row, column = divmod(number, sheet["columns"])
             part = picture[row * HEIGHT : (row + 1) * HEIGHT, column * WIDTH : (column + 1) * WIDTH]
             assert np.array_equal(part, frame)
-    assert data["tiles"][0]["scores"]["PSNR outside"] is None
+    assert data["tiles"][0]["rest"]["words"].startswith("not measured")
     assert not re.search(r"""(src|href)=["']https?:""", page)
 
 
@@ -328,7 +425,7 @@ def test_what_was_ready_when_it_was_stopped_is_written(compare, tmp_path, monkey
     written = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert [cell["values"]["mixing_ratio"] for cell in written["cells"]] == [0.0, 1.0]
     assert [path.name for path in sorted((tmp_path / "out" / "cells").glob("0*.mp4"))] == [
-        "01-ratio-0.mp4", "03-ratio-1.mp4"
+        "00-your-frames.mp4", "01-ratio-0.mp4", "03-ratio-1.mp4"
     ]  # fmt: skip
     assert (tmp_path / "out" / "compare.zip").is_file()
 

@@ -118,6 +118,27 @@ def test_the_wipe_shows_the_one_before_the_line_and_the_other_behind_it(tiles):
     assert shares[-1] > 0.9
 
 
+@pytest.mark.parametrize("fps", [5.0, 8.0, 3.0])
+def test_a_film_that_is_played_again_goes_on_without_a_jump(tiles, fps):
+    made = compose(tiles, fps, "", FilmOptions(seconds=1))
+    frames = list(made.frames())
+    rounds = made.num_frames / made.fps / (COUNT / fps)
+    assert rounds == pytest.approx(round(rounds))
+    wiped, row = places(1, 64 / 48, SHAPES["wide"]), places(3, 64 / 48, SHAPES["wide"])
+    assert middles(frames[-1], wiped) == [[0, 180, 0]]  # the clips' last frame
+    assert middles(frames[0], row) == [[60, 0, 0], [0, 60, 0], [0, 0, 60]]  # and their first
+
+
+def test_what_is_to_be_seen_is_written_below_the_clips(tiles):
+    options = FilmOptions(shape="square", wipe=False)
+    for says, lines in (("Flicker at rest: 64% less", ["captions", "what is seen"]), ("", ["captions"])):
+        frame = next(compose(tiles[1:], FPS, "", options, says=says).frames())
+        written = (frame.min(2) > 200).any(1)
+        assert (np.diff(written.astype(int)) == 1).sum() == len(lines)
+        clips = np.flatnonzero((frame.max(2) == 60).sum(1) > 400)
+        assert clips.max() < np.flatnonzero(written).min()
+
+
 def test_captions_are_written_beside_dots_of_their_colours(tiles):
     made = compose(tiles, FPS, "a title", FilmOptions(wipe=False))
     frame = next(made.frames())

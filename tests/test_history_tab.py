@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import gradio as gr
@@ -222,12 +223,17 @@ def test_a_finished_run_shows_its_clips_scores_seconds_and_files(context, page, 
     assert list(tiles) == LABELS["control"]
     assert all(tile["sheet"]["count"] == 8 for tile in tiles.values())
     # Each frame has other colours at other places, and none flickers.
-    assert list(tiles["Bridged"]["scores"]) == ["Flicker", "Sharpness (frame by frame = 1)"]
-    assert tiles["Source"]["scores"] == {"Flicker": "0.0"}
-    assert view.player["facts"][0][0] == "The bridged clip is"
+    assert list(tiles["Bridged"]["scores"]) == ["Sharpness (frame by frame = 1)"]
+    words = tiles["Bridged"]["rest"]["words"]
+    assert re.fullmatch(r"at least \d+% less than frame by frame", words)
+    assert tiles["Bridged"]["heat"]["mean"] == tiles["Bridged"]["rest"]["level"]
+    assert "rest" not in tiles["Source"]
+    assert view.player["facts"][0] == ["Flicker at rest", words]
     assert ["Seed", "7"] in view.player["facts"]
     assert ["Smoothing", "1.0 s"] in view.player["facts"]
-    assert [one["label"] for one in view.player["downloads"]] == ["GIF", "PNG frames (zip)", "Film", "Film, square"]
+    assert [one["label"] for one in view.player["downloads"]] == [
+        "GIF", "PNG frames (zip)", "Film", "Film, square", "Figure for a paper", "Copy link"
+    ]  # fmt: skip
     assert tiles["Bridged"]["file"]["orig_name"] == "bridged.mp4"
     changed, _, everything = view.settings.partition("<details")
     assert "Mixing ratio" in changed
@@ -268,8 +274,9 @@ def test_a_comparison_shows_its_clips_by_their_values(context, page, clip):
     write_mp4(path, clip, 8)
     context.runs.finish_comparison(run_id, asked(clip), {"cell 1": path}, {"warp_error": [1, 2]}, clip)
     view = details.show(page, values(run_id))
-    assert [tile["label"] for tile in view.player["tiles"]] == ["Source", "Mixing ratio 0", "Mixing ratio 1"]
-    assert [bool(tile["sheet"]) for tile in view.player["tiles"]] == [True, True, False]
+    labels = ["Frame by frame", "Mixing ratio 0", "Mixing ratio 1", "Source"]
+    assert [tile["label"] for tile in view.player["tiles"]] == labels
+    assert [bool(tile["sheet"]) for tile in view.player["tiles"]] == [False, True, False, True]
     assert "Comparison: Controllable generation" in view.about
 
 
@@ -494,7 +501,8 @@ def test_runs_are_compared_by_what_tells_them_apart(context, page, clip):
     assert shown["visible"]
     assert [cell["label"] for cell in value["tiles"]] == ["Mixing ratio 0", "Mixing ratio 0.5"]
     assert [cell["sublabel"] for cell in value["tiles"]] == ["Seed 1", "Seed 2"]
-    assert list(value["tiles"][0]["scores"]) == ["Flicker", "Sharpness (frame by frame = 1)"]
+    assert list(value["tiles"][0]["scores"]) == ["Sharpness (frame by frame = 1)"]
+    assert value["tiles"][0]["rest"]["level"] == value["tiles"][0]["heat"]["mean"]
     assert value["numFrames"] == 8
 
 

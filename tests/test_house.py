@@ -127,6 +127,12 @@ def test_one_module_composes_films_and_it_has_no_door_to_files():
     assert imports(film) & {"io", "os", "pathlib", "shutil", "subprocess", "tempfile", "imageio"} == set()
 
 
+def test_one_module_draws_and_it_has_no_door_to_files():
+    vector = "bivdiff.media.vector"
+    assert {name for name in SOURCES if "matplotlib" in {top(target) for target in imports(name)}} == {vector}
+    assert imports(vector) & {"os", "pathlib", "shutil", "subprocess", "tempfile", "matplotlib.pyplot"} == set()
+
+
 def test_the_library_knows_no_page():
     page = {"gradio", "gradio_client", "tabs", "app"}
     knowing = {name for name in SOURCES if top(name) == "bivdiff" and {top(target) for target in imports(name)} & page}

@@ -785,7 +785,7 @@ def test_the_film_of_a_run_is_made_once_and_carries_the_run(history, request_of,
     made = finished(history, request_of())
     path = history.film(made, ANNA, FilmOptions(shape=shape, seconds=0.5, wipe=False))
     info = probe(path)
-    assert (info.width, info.height) == {"wide": (1280, 720), "square": (1080, 1080)}[shape]
+    assert (info.width, info.height) == {"wide": (1920, 1080), "square": (1080, 1080)}[shape]
     assert path.parent == history.folder(made)
     assert carried.read(path).settings["seed"] == 77
     monkeypatch.setattr(runs, "film_of", lambda *_: pytest.fail("it is there"))

@@ -8,8 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bivdiff.compare.scores import below_a_clip
-from bivdiff.compare.steadiness import excess_flicker, figures_of, steadiness, unmeasured
+from bivdiff.compare.scores import below_a_clip, best_below, rest_below
+from bivdiff.compare.steadiness import (
+    FLICKER,
+    excess_flicker,
+    figures_of,
+    flicker_at_rest,
+    steadiness,
+    steadiness_of_scores,
+    unmeasured,
+)
 from bivdiff.pixels import metrics
 from bivdiff.toybox import world
 from bivdiff.toybox.clips import SAMPLES, SIZE
@@ -81,12 +89,12 @@ def test_the_source_is_no_guide_where_a_part_is_made_anew(task_request, source_f
 
 
 @pytest.mark.parametrize(("flicker", "of_frames", "words"), [
-    (1.0, 3.2, "3.2 times calmer than frame by frame"),
-    (0.1, 3.0, "at least 15.0 times calmer than frame by frame"),
-    (2.0, 2.05, "no calmer than frame by frame"),
-    (3.0, 2.0, "less calm than frame by frame: 1.5 times the flicker"),
-    (1.0, 0.0, "less calm than frame by frame: at least 5.0 times the flicker"),
-    (0.0, 0.1, "as free of flicker as frame by frame"),
+    (1.0, 3.2, "69% less than frame by frame"),
+    (0.1, 4.0, "at least 95% less than frame by frame"),
+    (2.0, 2.05, "as much as frame by frame"),
+    (3.0, 2.0, "50% more than frame by frame"),
+    (1.0, 0.0, "at least 400% more than frame by frame"),
+    (0.0, 0.1, "none, as frame by frame"),
     (math.nan, 2.0, "not measured: nothing of the motion could be followed"),
 ])  # fmt: skip
 def test_how_calm_a_clip_is_in_words(task_request, flicker, of_frames, words):
@@ -101,8 +109,12 @@ def test_a_runs_figures_are_ready_for_json(task_request, moving):
     figures = figures_of(result)
     assert list(figures) == ["excess_flicker", "framewise_excess_flicker", "sharpness", "steadiness"]
     assert figures["framewise_excess_flicker"] == pytest.approx(16, abs=1)
-    times = figures["framewise_excess_flicker"] / figures["excess_flicker"]
-    assert figures["steadiness"] == f"{times:.1f} times calmer than frame by frame"
+    share = 1 - figures["excess_flicker"] / figures["framewise_excess_flicker"]
+    assert figures["steadiness"] == f"{share:.0%} less than frame by frame"
+    of_scores = [{"excess_flicker": figures[name]} for name in ("excess_flicker", "framewise_excess_flicker")]
+    told = steadiness_of_scores("controlnet", *of_scores)
+    assert told == {name: figures[name] for name in ("excess_flicker", "framewise_excess_flicker", "steadiness")}
+    assert steadiness_of_scores("given", {"excess_flicker": None}, {})["steadiness"].startswith("not measured")
     masked = task_request("inpaint", "inpainting")
     figures = figures_of(GenerationResult(masked, (), masked.frames, masked.frames, 1))
     assert (figures["excess_flicker"], figures["sharpness"]) == (None, 1.0)
@@ -121,13 +133,40 @@ def test_sharpness_is_held_against_the_truth_where_that_is_known(task_request, m
 def test_below_a_compared_clip_the_truths_sharpness_goes_before_the_frames(task_request):
     request = task_request("control", "controlnet")
     scores = {"excess_flicker": 1.0, "temporal_flicker": 9.0, "sharpness": 0.8}
-    of_frames = {"excess_flicker": 4.0}
-    assert below_a_clip(request, scores, of_frames) == {
-        "It is": "4.0 times calmer than frame by frame", "Flicker": 1.0, "Sharpness (frame by frame = 1)": 0.8
+    assert below_a_clip(request, scores) == {"Sharpness, frame by frame = 100%": "80%"}
+    assert below_a_clip(request, scores | {"true_sharpness": 0.9}) == {"Sharpness, truth = 100%": "90%"}
+    assert rest_below(request, scores, {"excess_flicker": 4.0}) == {
+        "level": 1.0, "before": 4.0, "words": "75% less than frame by frame"
     }  # fmt: skip
-    assert below_a_clip(request, scores | {"true_sharpness": 0.9}, of_frames) == {
-        "It is": "4.0 times calmer than frame by frame", "Flicker": 1.0, "Sharpness (truth = 1)": 0.9
-    }  # fmt: skip
+    assert rest_below(request, {}, {})["level"] is None
+
+
+def test_the_best_of_each_score_is_named_where_all_have_it_and_one_is_better(task_request):
+    rows = [
+        {"excess_flicker": 2.0, "sharpness": 1.0, "framewise_ssim": 0.9, "psnr": 20.0},
+        {"excess_flicker": 1.0, "sharpness": 0.9, "framewise_ssim": 0.9, "psnr": math.nan},
+    ]
+    assert best_below(task_request("control", "controlnet"), rows) == [["Sharpness, frame by frame = 100%"], [FLICKER]]
+    assert best_below(task_request("control", "controlnet"), rows[:1]) == [[]]
+
+
+def test_clips_below_which_the_same_is_written_are_as_good_as_each_other(task_request):
+    rows = [{"excess_flicker": 2.0, "sharpness": 0.981}, {"excess_flicker": 1.0001, "sharpness": 0.982},
+            {"excess_flicker": 1.0, "sharpness": 0.983}]  # fmt: skip
+    assert best_below(task_request("control", "controlnet"), rows) == [[], [FLICKER], [FLICKER]]
+
+
+def test_the_map_says_where_it_flickers_and_its_mean_is_the_level(task_request, moving):
+    half = moving.copy()
+    half[:, :, :32] = flickering(moving, 8)[:, :, :32]
+    rest = flicker_at_rest(task_request("control", "controlnet", frames=moving), half)
+    assert rest.heat.shape == (64, 64)
+    left, right = rest.heat[:, 2:30].mean(), rest.heat[:, 34:].mean()
+    assert left == pytest.approx(8, abs=2)  # less where the moving things were hidden
+    assert right < 0.5
+    assert rest.level == pytest.approx(rest.heat.mean(), abs=0.5)
+    still = flicker_at_rest(task_request("control", "controlnet", frames=moving), moving)
+    assert (still.level, still.heat.max()) == (0, 0)
 
 
 def test_a_samples_truth_does_not_flicker_by_the_flow_of_its_source(task_request):

@@ -23,7 +23,17 @@ from bivdiff.compare import scores as scoring
 from bivdiff.compare import sweep as sweeping
 from bivdiff.compare.axes import order_of
 from bivdiff.compare.planning import expected_of_all
-from bivdiff.compare.scores import MOST_SHARPNESS_LOST, MOST_SSIM_LOST, RULE, TITLES, Scorer, map_agreement, recommend
+from bivdiff.compare.scores import (
+    MOST_SHARPNESS_LOST,
+    MOST_SSIM_LOST,
+    RULE,
+    TITLES,
+    Recommendation,
+    Scorer,
+    map_agreement,
+    recommend,
+    recommendation,
+)
 from bivdiff.compare.sweep import Cell, CellEvent, SweepResult, last, paper_cell, result_of, sweep
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.evaluate.bench import Load, bench_sweep
@@ -484,30 +494,52 @@ def row(warp, sharp=1.0, similar=0.9):
 def test_the_steadiest_clip_that_keeps_the_frames_is_recommended():
     too_soft, too_far = 1 - MOST_SHARPNESS_LOST - 0.01, 0.9 - MOST_SSIM_LOST - 0.01
     rows = [row(2.0), row(1.0), row(0.5, sharp=too_soft), row(0.4, similar=too_far)]
-    chosen = recommend(rows, lambda index: f"ratio {index / 4:g}")
-    assert chosen.index == 1
-    assert chosen.why.startswith("Of the 2 of 4 clips that keep the frames, ratio 0.25 is the steadiest")
+    assert recommend(rows) == (1, True)
     assert "SSIM" in RULE
     assert "2%" in RULE
-    lenient = recommend(rows, sharpness_lost=MOST_SHARPNESS_LOST + 0.02)
-    assert lenient.index == 2
-    assert recommend(rows, ssim_lost=MOST_SSIM_LOST + 0.02).index == 3
-    alone = recommend([row(2.0), row(0.4, similar=too_far)])
-    assert alone.why.startswith("Of 2 clips, clip 1 alone keeps the frames: warp error 2, sharpness")
+    assert recommend(rows, sharpness_lost=MOST_SHARPNESS_LOST + 0.02) == (2, True)
+    assert recommend(rows, ssim_lost=MOST_SSIM_LOST + 0.02) == (3, True)
+    assert recommend([row(2.0), row(0.4, similar=too_far)]) == (0, True)
+
+
+def test_flicker_at_rest_decides_where_all_clips_have_it():
+    rows = [{**row(1.0), "excess_flicker": 0.5}, {**row(0.5), "excess_flicker": 2.0}]
+    assert recommend(rows) == (0, True)
+    assert recommend([rows[0], {**rows[1], "excess_flicker": math.nan}]) == (1, True)
+
+
+def test_the_recommendation_is_one_plain_sentence(request_of):
+    requests = [request_of(mixing_ratio=ratio) for ratio in (0.0, 0.5)]
+    rows = [{**row(2.0), "excess_flicker": 3.0}, {**row(1.0, sharp=0.985), "excess_flicker": 1.0}]
+    frames = [{"excess_flicker": 4.0}] * 2
+    names = ["ratio 0", "ratio 0.5"]
+    assert recommendation(requests, rows, frames, names) == Recommendation(
+        1, "Recommended: ratio 0.5. It has 75% less flicker at rest than frame by frame and keeps 98% of the sharpness."
+    )
+    sharp = [rows[0], {**rows[1], "sharpness": 1.06}]
+    assert recommendation(requests, sharp, frames, names).why == (
+        "Recommended: ratio 0.5. It has 75% less flicker at rest than frame by frame and is no less sharp."
+    )
+    unmeasured = [{**each, "excess_flicker": math.nan} for each in rows]
+    assert recommendation(requests, unmeasured, frames, names).why == (
+        "Recommended: ratio 0.5. It has the least warp error of those that keep the frames and keeps 98% of the "
+        "sharpness."
+    )
+    apart = [{**rows[0], "sharpness": 0.5}, {**rows[1], "framewise_ssim": 0.1}]
+    assert "most like them" in recommendation(requests, apart, frames, names).why
 
 
 def test_a_clip_that_loses_just_as_much_as_the_rule_lets_go_keeps_the_frames():
     rows = [row(2.0, 1.0, 1.0), row(1.0, 1.0 - MOST_SHARPNESS_LOST, 1.0 - MOST_SSIM_LOST)]
-    assert recommend(rows).index == 1
+    assert recommend(rows) == (1, True)
 
 
 def test_the_rule_names_a_clip_whatever_the_scores():
     apart = recommend([row(1.0, sharp=0.5, similar=0.9), row(0.1, sharp=1.0, similar=0.5)])
-    assert apart.index == 0
-    assert "No clip" in apart.why
+    assert apart == (0, False)
     unknown = [{**row(math.nan), "temporal_flicker": flicker} for flicker in (3.0, 1.0)]
-    assert recommend(unknown).index == 1
-    assert recommend([row(math.nan, math.nan, math.nan)]).index == 0
+    assert recommend(unknown) == (1, True)
+    assert recommend([row(math.nan, math.nan, math.nan)]) == (0, True)
 
 
 # Its benchmark

@@ -132,7 +132,7 @@ def smooth_ratio(context, ratio):
 KEEPS = "0 keeps the frames, flicker included"
 SCORED_NOW = {
     "excess_flicker": 0.84, "framewise_excess_flicker": 2.69, "sharpness": 0.913,
-    "steadiness": "3.2 times calmer than frame by frame",
+    "steadiness": "69% less than frame by frame",
 }  # fmt: skip
 
 
@@ -187,27 +187,40 @@ def test_what_an_image_model_does_not_read_is_hidden():
 def test_below_the_clips_stands_what_was_measured_and_what_it_is_of():
     alone, truth = "Sharpness (frame by frame = 1)", "Sharpness (truth = 1)"
     assert results.scores_by_clip(SCORED_NOW, "controlnet") == {
-        "source": {"Flicker": "0.0"}, "framewise": {"Flicker": "2.7", alone: "1.00"},
-        "bridged": {"Flicker": "0.8", alone: "0.91"},
+        "source": {}, "framewise": {alone: "1.00"}, "bridged": {alone: "0.91"}
     }  # fmt: skip
     known = SCORED_NOW | {"true_sharpness": 0.956, "framewise_true_sharpness": 1.05}
     assert results.scores_by_clip(known, "controlnet") == {
-        "source": {"Flicker": "0.0"}, "framewise": {"Flicker": "2.7", truth: "1.05"},
-        "bridged": {"Flicker": "0.8", truth: "0.96"},
+        "source": {}, "framewise": {truth: "1.05"}, "bridged": {truth: "0.96"}
     }  # fmt: skip
     yours = "Sharpness (your frames = 1)"
     assert results.scores_by_clip(SCORED_NOW, "given") == {
-        "source": {"Flicker": "2.7", yours: "1.00"}, "framewise": {}, "bridged": {"Flicker": "0.8", yours: "0.91"}
+        "source": {yours: "1.00"}, "framewise": {}, "bridged": {yours: "0.91"}
     }  # fmt: skip
     unknown = dict.fromkeys(("excess_flicker", "framewise_excess_flicker", "sharpness"))
-    assert results.scores_by_clip(unknown, "inpainting")["bridged"] == {
-        "Flicker": "not measured",
-        alone: "not measured",
-    }
+    assert results.scores_by_clip(unknown, "inpainting")["bridged"] == {alone: "not measured"}
     earlier = {"flicker": 5.2, "framewise_flicker": 6.5, "source_flicker": 6.4, "sharpness": None}
     assert results.scores_by_clip(earlier, "controlnet")["source"] == {"Change from frame to frame": "6.4"}
-    assert results.steadiness_fact(SCORED_NOW) == [("The bridged clip is", "3.2 times calmer than frame by frame")]
+    assert results.steadiness_fact(SCORED_NOW) == [("Flicker at rest", "69% less than frame by frame")]
     assert results.steadiness_fact(earlier) == []
+
+
+def test_flicker_at_rest_is_drawn_as_two_bars_and_a_map(context):
+    request = control.read_job(context, values(random_seed=False, seed=3)).request
+    clips = {"framewise": request.frames[:, ::-1].copy(), "bridged": request.frames}
+    tiles = {key: {} for key in ("source", *clips)}
+    results.fill_scores(tiles, SCORED_NOW, "controlnet", request, clips)
+    words = "69% less than frame by frame"
+    assert tiles["bridged"]["rest"] == {"level": 0.84, "before": 2.69, "words": words}
+    assert tiles["framewise"]["rest"] == {"level": 2.69, "before": 2.69, "words": ""}
+    assert "rest" not in tiles["source"]  # which is the floor
+    assert tiles["framewise"]["heat"]["high"] > tiles["bridged"]["heat"]["high"] == 0
+    given = {key: {} for key in ("source", "bridged")}
+    results.fill_scores(given, SCORED_NOW, "given", None, {})
+    assert given["source"]["rest"]["level"] == 2.69
+    assert "heat" not in given["bridged"]
+    results.fill_scores(old := {"bridged": {}}, {"flicker": 5.2}, "controlnet", request, {})
+    assert "rest" not in old["bridged"]
 
 
 # Control

@@ -14,11 +14,11 @@ function fit(canvas, width, height) {
 }
 
 function drawFrame(canvas, sheet, source, frame) {
-  fit(canvas, sheet.width, sheet.height);
-  const at = source.still ? [0, 0] : place(sheet, frame);
-  canvas.getContext("2d").drawImage(
-    source.still || source, ...at, sheet.width, sheet.height, 0, 0, sheet.width, sheet.height,
-  );
+  const { width, height } = sheet;
+  fit(canvas, width, height);
+  const pen = canvas.getContext("2d");
+  if (source.still) pen.drawImage(source.still, 0, 0, width, height);
+  else pen.drawImage(source, ...place(sheet, frame), width, height, 0, 0, width, height);
 }
 
 // How far a tile's frame is from that of the tile it is held against, `gain` times as bright.
@@ -33,35 +33,18 @@ function drawDifference(canvas, tile, { against, gain }, frame) {
   pen.globalCompositeOperation = "source-over";
 }
 
-// For each place the mean absolute change between neighbouring frames, over colours, in levels of 255.
-function changes({ sheet, bitmap }) {
-  const { width, height, count } = sheet;
-  const canvas = make("canvas");
-  Object.assign(canvas, { width, height });
-  const pen = canvas.getContext("2d", { willReadFrequently: true });
-  const read = (frame) => {
-    pen.drawImage(bitmap, ...place(sheet, frame), width, height, 0, 0, width, height);
-    return pen.getImageData(0, 0, width, height).data;
-  };
-  const map = new Float32Array(width * height);
-  let before = read(0);
-  for (let frame = 1; frame < count; frame += 1) {
-    const after = read(frame);
-    for (let at = 0, from = 0; at < map.length; at += 1, from += 4) {
-      map[at] += Math.abs(after[from] - before[from]) + Math.abs(after[from + 1] - before[from + 1])
-        + Math.abs(after[from + 2] - before[from + 2]);
-    }
-    before = after;
-  }
-  const parts = 3 * Math.max(1, count - 1);
-  let sum = 0;
-  for (let at = 0; at < map.length; at += 1) {
-    map[at] /= parts;
-    sum += map[at];
-  }
-  // A few places that flash must not make all others look calm.
-  const high = map.slice().sort()[Math.floor(0.995 * (map.length - 1))];
-  return { map, high, mean: sum / map.length, scale: 0, picture: canvas };
+// A map of flicker at rest, decoded from the picture that it travels as: its levels are the squares of the shades.
+async function readHeat({ src, full, high, mean }) {
+  const image = new Image();
+  image.src = src.url || src;
+  await image.decode();
+  const picture = make("canvas");
+  Object.assign(picture, { width: image.naturalWidth, height: image.naturalHeight });
+  const pen = picture.getContext("2d", { willReadFrequently: true });
+  pen.drawImage(image, 0, 0);
+  const { data } = pen.getImageData(0, 0, picture.width, picture.height);
+  const map = Float32Array.from({ length: picture.width * picture.height }, (_, at) => full * (data[4 * at] / 255) ** 2);
+  return { map, high, mean, scale: 0, picture };
 }
 
 const SHADES = Array.from({ length: 256 }, (_, level) => {

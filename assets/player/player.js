@@ -78,8 +78,7 @@ class Player {
   tick(now) {
     if (this.clock.ended(now)) this.pauseAt(this.clock.count - 1);
     const frame = this.clock.frame(now);
-    const made = this.view === "flicker" && this.prepareFlicker();
-    if (made || this.dirty || frame !== this.frame) this.drawAll(frame);
+    if (this.dirty || frame !== this.frame) this.drawAll(frame);
   }
 
   play(on) {
@@ -128,20 +127,12 @@ class Player {
     this.root.dataset.frame = frame;
   }
 
-  // A heat map is made for one clip at each turn, once: playback goes on meanwhile.
-  prepareFlicker() {
-    const measured = this.tiles.find((tile) => tile.bitmap && !tile.flicker);
-    if (measured) {
-      measured.flicker = changes(measured);
-      measured.mean.textContent = `mean ${shownNumber(measured.flicker.mean)}`;
-      const high = Math.max(...this.tiles.map((tile) => tile.flicker?.high ?? 0));
-      this.scale = ROUND_LEVELS.find((level) => level >= high) ?? 255;
-      this.views.tellLegend();
-    }
-    // One scale for all, or they could not be compared.
-    const stale = this.tiles.find((tile) => tile.flicker && tile.flicker.scale !== this.scale);
-    if (stale) paintHeat(stale.flicker, this.scale);
-    return Boolean(stale);
+  // One scale for all heat maps, or they could not be compared.
+  paintHeats() {
+    const mapped = this.tiles.filter((tile) => tile.flicker);
+    const high = Math.max(0, ...mapped.map((tile) => tile.flicker.high));
+    this.scale = ROUND_LEVELS.find((level) => level >= high) ?? 255;
+    for (const { flicker } of mapped) if (flicker.scale !== this.scale) paintHeat(flicker, this.scale);
   }
 
   // What is shown
@@ -184,8 +175,13 @@ class Player {
     return this.focused || (this.narrow && !this.inRow);
   }
 
+  // What the clips were made of is there to be compared with, and no choice.
+  isBefore(index) {
+    return index < (this.data.before ?? 0);
+  }
+
   choose(index) {
-    if (!this.options.onChoose || !this.tiles[index]?.bitmap) return;
+    if (!this.options.onChoose || !this.tiles[index]?.bitmap || this.isBefore(index)) return;
     this.chosen = index;
     this.markChosen();
     this.options.onChoose(index);
@@ -232,7 +228,10 @@ class Player {
     if (count !== this.clock.count || fps !== this.clock.fps) this.clock.change(performance.now(), { count, fps });
     this.transport.scrubber.max = count - 1;
     tiles.forEach((tile, index) => this.tiles[index].fill(tile));
-    for (const tile of this.tiles) tile.load(tile.data.sheet || null); // once all are filled: it looks at the others
+    for (const tile of this.tiles) { // once all are filled: they look at each other
+      tile.load(tile.data.sheet || null);
+      tile.loadHeat(tile.data.heat || null);
+    }
     this.readout.fill(this.data);
     this.forget((index) => this.tiles[index]?.fullName !== before[index]);
     this.refresh();
@@ -253,11 +252,14 @@ class Player {
   refresh() {
     const ready = this.tiles.filter((tile) => tile.bitmap);
     const taken = (which, other) => (this.tiles[this.picked[which]]?.bitmap ? this.picked[which] : other?.index ?? null);
-    // Of a task the large ones matter most: frame by frame, and bridged.
+    // Of a task the large ones matter most, frame by frame and bridged; of a comparison the frames and what is recommended.
     const pair = this.inRow ? [...ready].sort((one, other) => Boolean(one.data.main) - Boolean(other.data.main)).slice(-2) : ready;
-    this.wipe = { left: taken("left", pair[0]), right: taken("right", pair.at(-1)) };
+    const best = this.inRow ? undefined : ready.find((tile) => tile.index === this.data.recommended);
+    this.wipe = { left: taken("left", pair[0]), right: taken("right", best ?? pair.at(-1)) };
     this.reference = taken("reference", ready[0]);
     if (ready.length < 2 && OF_TWO.includes(this.view)) this.view = "clips";
+    if (this.view === "flicker" && !this.tiles.some((tile) => tile.flicker)) this.view = "clips";
+    this.paintHeats();
     this.root.dataset.view = this.view;
     this.tiles.forEach((tile, index) => {
       const compared = this.view === "difference" && index === this.reference;

@@ -19,7 +19,7 @@ class Readout {
       return pair;
     }));
     this.downloads.replaceChildren(...downloads.map(({ label, file, film }) => {
-      const link = film ? button("bdp-download", "save", () => this.onFilm(film)) : saveLink("bdp-download", file);
+      const link = film ? button("bdp-download", film[1] === "link" ? "link" : "save", () => this.onFilm(film)) : saveLink("bdp-download", file);
       link.append(make("span", "", label));
       return link;
     }));

@@ -3,7 +3,7 @@
 class Tile {
   constructor(player, index) {
     Object.assign(this, { player, index, sheet: null, bitmap: null, source: "", failed: false });
-    Object.assign(this, { flicker: null, drawn: null, drawnScale: 0 });
+    Object.assign(this, { flicker: null, heatSource: "", drawn: null });
     this.box = make("figure", "bdp-tile");
     this.picture = make("div", "bdp-picture");
     this.canvas = make("canvas");
@@ -12,6 +12,7 @@ class Tile {
     this.sublabel = make("span");
     this.badges = make("div", "bdp-badges");
     this.mean = make("span", "bdp-mean");
+    this.rest = make("div", "bdp-rest");
     this.scores = make("dl", "bdp-scores");
     this.head = make("div", "bdp-head");
     const key = index < 9 ? String(index + 1) : "";
@@ -30,7 +31,7 @@ class Tile {
     const label = part(this.head, "div", "bdp-label");
     const caption = make("figcaption");
     label.append(this.title, this.sublabel);
-    caption.append(this.head, this.choose, this.scores);
+    caption.append(this.head, this.choose, this.rest, this.scores);
     this.picture.append(this.canvas, this.note, this.badges, this.mean, this.enlarge);
     this.box.append(this.picture, caption);
   }
@@ -53,8 +54,32 @@ class Tile {
     this.scores.replaceChildren(...Object.entries(data.scores || {}).map(([score, value]) => {
       const pair = make("div");
       pair.append(make("dt", "", score), make("dd", "", shownScore(value)));
+      if ((data.best || []).includes(score)) part(pair, "span", "bdp-best", "best");
       return pair;
     }));
+    this.fillRest(data);
+  }
+
+  // Flicker at rest: in words, and as two bars, of the frames and of this clip. Their left end is no flicker, which is
+  // as still as the source.
+  fillRest({ rest, best = [] }) {
+    this.rest.hidden = !rest;
+    if (!rest) return;
+    const line = make("p");
+    part(line, "span", "", "Flicker at rest");
+    const own = this.data.tone === "image"; // the frames themselves, of which there is one bar
+    part(line, "strong", "", own && rest.level !== null ? shownNumber(rest.level) : rest.words);
+    if (best.includes("Flicker at rest")) part(line, "span", "bdp-best", "best");
+    const most = Math.max(rest.level ?? 0, rest.before ?? 0, 1);
+    const levels = rest.level === null || rest.before === null ? [] : [["image", rest.before], ...(own ? [] : [["blend", rest.level]])];
+    const bars = levels.map(([tone, level]) => {
+      const bar = make("div", `bdp-restbar is-${tone}`);
+      bar.style.setProperty("--share", `${(100 * level) / most}%`);
+      part(bar, "span", "", shownNumber(level));
+      bar.title = `${tone === "image" ? "The frames" : "This clip"}: ${shownNumber(level)} levels of 255`;
+      return bar;
+    });
+    this.rest.replaceChildren(line, ...bars);
   }
 
   // The clip's own file, where there is one.
@@ -74,6 +99,7 @@ class Tile {
     this.badges.replaceChildren(...badges.map(([, kind, text]) => make("span", `bdp-badge is-${kind}`, text)));
     this.box.classList.toggle("is-recommended", recommended);
     this.box.classList.toggle("is-paper", paper);
+    this.box.classList.toggle("is-before", this.player.isBefore(this.index));
   }
 
   markChosen(on) {
@@ -81,7 +107,7 @@ class Tile {
     this.choose.textContent = on ? "✓ Chosen" : "Choose";
     title(this.choose, on ? `${this.fullName}, chosen` : `Choose ${this.fullName}`);
     press(this.choose, on);
-    this.choose.disabled = !this.bitmap;
+    this.choose.disabled = !this.bitmap || this.player.isBefore(this.index);
   }
 
   load(sheet) {
@@ -112,8 +138,20 @@ class Tile {
 
   take(sheet, bitmap) {
     this.bitmap?.close();
-    Object.assign(this, { sheet, bitmap, flicker: null, drawn: null, drawnScale: 0 });
+    Object.assign(this, { sheet, bitmap, drawn: null });
     this.say();
+    this.player.refresh();
+  }
+
+  // The map comes from the server, which measures it as it does the number.
+  async loadHeat(heat) {
+    const source = heat ? heat.src.url || heat.src : "";
+    if (source === this.heatSource) return;
+    this.heatSource = source;
+    const flicker = heat ? await readHeat(heat).catch(() => null) : null;
+    if (this.heatSource !== source) return;
+    this.flicker = flicker;
+    this.mean.textContent = flicker ? `flicker at rest ${shownNumber(flicker.mean)}` : "not measured";
     this.player.refresh();
   }
 
@@ -131,7 +169,7 @@ class Tile {
 
   // What is drawn in this view, or null while it is being made.
   material(view, reference, gain) {
-    if (view === "flicker") return this.flicker?.scale ? { still: this.flicker.picture } : null;
+    if (view === "flicker" && this.flicker) return { still: this.flicker.picture };
     if (view === "difference" && this !== reference) return { against: reference, gain };
     return this.bitmap;
   }
@@ -143,16 +181,14 @@ class Tile {
       if (!this.bitmap) this.canvas.getContext("2d").clearRect(0, 0, this.canvas.width, this.canvas.height);
       return;
     }
-    // A heat map is the same at every frame.
-    const scale = source.still ? this.flicker.scale : 0;
     if (source.against) drawDifference(this.canvas, this, source, frame);
-    else if (!scale || scale !== this.drawnScale) drawFrame(this.canvas, this.sheet, source, frame);
-    Object.assign(this, { drawn: frame, drawnScale: scale });
+    else drawFrame(this.canvas, this.sheet, source, frame);
+    this.drawn = frame;
     this.canvas.dataset.frame = Math.min(frame, this.sheet.count - 1);
   }
 
   remove() {
-    this.source = "";
+    this.source = this.heatSource = "";
     this.bitmap?.close();
     this.box.remove();
   }

@@ -4,7 +4,7 @@ const VIEWS = {
   clips: ["Clips", "The clips as they are"],
   wipe: ["Wipe", "Lay one clip over another, with a line to drag between them"],
   difference: ["Difference", "How far each clip is from one of them"],
-  flicker: ["Flicker", "How much each place changes from one frame to the next"],
+  flicker: ["Flicker", "Where each clip flickers at rest"],
 };
 const OF_TWO = ["wipe", "difference"]; // views that need two clips
 const GAINS = [1, 2, 4, 8, 16];
@@ -69,7 +69,8 @@ class Views {
     offer(pickers.gain.select, GAINS.map((gain) => [gain, `${gain}×`]), player.gain);
     for (const one of this.buttons) {
       press(one, one.dataset.view === player.view);
-      one.disabled = ready.length < (OF_TWO.includes(one.dataset.view) ? 2 : 1);
+      one.disabled = ready.length < (OF_TWO.includes(one.dataset.view) ? 2 : 1)
+        || (one.dataset.view === "flicker" && !ready.some((tile) => tile.flicker));
     }
     for (const one of this.bar.querySelectorAll(".bdp-zoom button")) one.disabled = !ready.length;
     this.tellLegend();
@@ -91,7 +92,8 @@ class Views {
     } else if (view === "flicker") {
       this.ramp.style.backgroundImage = `linear-gradient(90deg, ${HEAT.map((color) => `rgb(${color.join(" ")})`).join(", ")})`;
       this.high.textContent = String(player.scale);
-      this.says.textContent = `How much each place changes from one frame to the next, in levels of 255. Movement counts, too.${lossy}`;
+      this.says.textContent = "Flicker at rest of each place, in levels of 255: what changes beyond the motion. "
+        + "Black is as still as the source.";
     }
   }
 

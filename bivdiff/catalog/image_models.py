@@ -148,3 +148,8 @@ def title_of(image_model: str) -> str:
     """An image model's name on the page; of one that is not known here, such as a later version's, its key."""
     model = IMAGE_MODELS.get(image_model)
     return image_model if model is None else model.title
+
+
+def frames_name(image_model: str) -> str:
+    """What the frames are called that a clip is bridged from."""
+    return "Frame by frame" if IMAGE_MODELS[image_model].makes_frames else "Your frames"

@@ -61,7 +61,7 @@ def compare_command(args: argparse.Namespace, settings: Settings) -> dict[str, A
     request, truth, fps = _compared_source(args)
     check_axes(request, axes)
     note_unread(args, request)
-    targets_of(args).folder(args.output, file_names(axes).values())
+    targets_of(args).folder(args.output, file_names(request.image_model, axes).values())
     manager = manager_of(settings)
     request, found = checked_plan(request, manager, args.fit_memory, axes)
     truth = truth_of(request) if truth is None else truth

@@ -35,7 +35,7 @@ def add_run_command(commands: Any) -> None:
     run.add_argument("--prompt", required=True, help="what the new clip shows")
     run.add_argument("--output", type=Path, help="where the clip goes: .mp4, .gif or .zip; the clips that show how it "
                      "was made go beside it (default: out.mp4, or the next free name)")  # fmt: skip
-    run.add_argument("--film", type=Path, help="write a film to post, too: source, frame by frame and bridged side by "
+    run.add_argument("--film", type=Path, help="write a film to post, too: frame by frame and bridged side by "
                      "side under captions, with the source's sound (.mp4)")  # fmt: skip
     run.add_argument("--film-shape", choices=SHAPES, default=FilmOptions.shape, help="of the film: 16:9, 1:1 or one "
                      "row (default: %(default)s)")  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 
 from bivdiff.bridge.inputs import framewise_inputs
 from bivdiff.catalog.families import models_for
-from bivdiff.catalog.image_models import title_of
+from bivdiff.catalog.image_models import frames_name, title_of
 from bivdiff.errors import InputError
 from bivdiff.fields import table
 from bivdiff.types import MAX_AXES, GenerationRequest
@@ -40,6 +40,28 @@ _UNORDERED = ("mixing_rule", "frame_prior", "frame_attention", "video_model", "s
 def label_of(values: Mapping[str, Any]) -> str:
     """Values of settings in words, as they stand beside a clip."""
     return ", ".join(f"{AXES[name]} {say(value)}" for name, value in values.items())
+
+
+def making_frames(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a cell's values those that its frames depend on."""
+    return {name: value for name, value in values.items() if name in MAKE_FRAMES}
+
+
+def before_name(image_model: str, values: Mapping[str, Any]) -> str:
+    """What the frames are called that the cell with these values is made of."""
+    return ", ".join(filter(None, [frames_name(image_model), label_of(making_frames(values))]))
+
+
+def before_places(axes: Mapping[str, Sequence[Any]]) -> list[int]:
+    """For each cell which of the comparison's frames before the bridge it is made of, counted from 0."""
+    keys = [tuple(making_frames(dict(zip(axes, cell, strict=True))).values()) for cell in product(*axes.values())]
+    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    return [places[key] for key in keys]
+
+
+def framewise_file(place: int) -> str:
+    """What those frames are called among the comparison's files."""
+    return f"framewise {place + 1}" if place else "framewise"
 
 
 def say(value: Any) -> str:

@@ -10,13 +10,16 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from bivdiff.compare.axes import label_of
-from bivdiff.compare.figures import contact_sheet, labelled_grid, shared_framewise, trade_off_svg
+from bivdiff.compare.axes import before_name, before_places, framewise_file, label_of
+from bivdiff.compare.before import befores
+from bivdiff.compare.figures import contact_sheet, labelled_grid, trade_off
 from bivdiff.compare.page import write_page
+from bivdiff.compare.paper import FILES, material_of, write_paper
 from bivdiff.compare.sweep import SweepResult, paper_cell
 from bivdiff.compare.tables import report, scores_csv
 from bivdiff.errors import InputError
 from bivdiff.media.carried import carry, pack, settings_of
+from bivdiff.media.vector import chart, on_any_ground
 from bivdiff.media.writing import MAX_GIF_FPS, ZIP_DATE, replace_whole, write_gif, write_mp4, write_png
 
 
@@ -29,9 +32,9 @@ def export(folder: Path, result: SweepResult, fps: float) -> dict[str, Path]:
         fps: playback rate.
 
     Returns:
-        The files by what they are: `grid`, `gif`, `contact_sheet`, `scores_csv`, `scores_json`, `plot`, `page`,
-        `framewise` where all cells were made of the same frames, `cell 1`, `cell 2` and so on, and `zip`, which holds
-        all the others.
+        The files by what they are: `grid`, `gif`, `contact_sheet`, `scores_csv`, `scores_json`, `plot` and `plot_pdf`,
+        `page`, those of `paper.FILES`, `framewise`, `framewise 2` and so on, the frames before the bridge, `cell 1`,
+        `cell 2` and so on, and `zip`, which holds all the others.
 
     Raises:
         InputError: the folder cannot be written.
@@ -42,14 +45,22 @@ def export(folder: Path, result: SweepResult, fps: float) -> dict[str, Path]:
         raise _refused(folder, error) from error
 
 
-def file_names(axes: Mapping[str, Sequence[Any]]) -> dict[str, str]:
-    """The files of a comparison of these settings, by what they are, as paths in its folder; see `export`."""
-    cells = (label_of(dict(zip(axes, values, strict=True))) for values in product(*axes.values()))
+def file_names(image_model: str, axes: Mapping[str, Sequence[Any]]) -> dict[str, str]:
+    """The files of a whole comparison of these settings, by what they are, as paths in its folder; see `export`."""
+    cells = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+    before = {
+        framewise_file(place): f"cells/00-{_file_name(before_name(image_model, values))}.mp4"
+        for values, place in zip(cells, before_places(axes), strict=True)
+    }
+    made = {
+        f"cell {number}": f"cells/{number:02}-{_file_name(label_of(values))}.mp4"
+        for number, values in enumerate(cells, 1)
+    }
     return {
         "grid": "grid.mp4", "gif": "grid.gif", "contact_sheet": "contact-sheet.png", "scores_csv": "scores.csv",
-        "scores_json": "scores.json", "plot": "trade-off.svg", "framewise": "cells/frame-wise.mp4",
-        **{f"cell {number}": f"cells/{number:02}-{_file_name(label)}.mp4" for number, label in enumerate(cells, 1)},
-        "page": "index.html", "zip": "compare.zip",
+        "scores_json": "scores.json", "plot": "trade-off.svg", "plot_pdf": "trade-off.pdf",
+        **{name: f"paper/{file}" for name, file in FILES.items()}, **before, **made, "page": "index.html",
+        "zip": "compare.zip",
     }  # fmt: skip
 
 
@@ -61,38 +72,42 @@ def _refused(folder: Path, error: OSError) -> InputError:
 
 
 def _export(folder: Path, result: SweepResult, fps: float) -> dict[str, Path]:
-    (folder / "cells").mkdir(parents=True, exist_ok=True)
-    framewise = shared_framewise(result.cells)
+    for name in ("cells", "paper"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    names, places = file_names(result.request.image_model, result.axes), before_places(result.axes)
+    before = {framewise_file(places[each.cell.index]): each for each in befores(result.cells)}
     made = {f"cell {cell.index + 1}": cell for cell in result.cells}
-    left_out = set() if framewise is not None else {"framewise"}
     paths = {
-        name: folder / file for name, file in file_names(result.axes).items()
-        if name not in left_out and (name in made or not name.startswith("cell "))
+        name: folder / file for name, file in names.items()
+        if name in before or name in made or not name.startswith(("framewise", "cell "))
     }  # fmt: skip
     frames, source = labelled_grid(result), pack(result.request)  # no axis changes the source, so all cells share it
     whole = carry(settings_of(result.request, fps, result.axes), source)
     write_mp4(paths["grid"], frames, fps, whole)
     write_gif(paths["gif"], frames, min(fps, MAX_GIF_FPS), whole)
     write_png(paths["contact_sheet"], contact_sheet(result), whole)
-    plot = trade_off_svg(result)
-    _write_text(paths["scores_csv"], scores_csv(result))
-    _write_text(paths["scores_json"], json.dumps({"fps": fps, **report(result)}, indent=2))
-    _write_text(paths["plot"], plot)
-    if framewise is not None:
-        write_mp4(paths["framewise"], framewise, fps)
+    panels = trade_off(result)
+    plot = chart(panels, "svg")
+    _write(paths["scores_csv"], scores_csv(result).encode())
+    _write(paths["scores_json"], json.dumps({"fps": fps, **report(result)}, indent=2).encode())
+    _write(paths["plot"], plot)
+    _write(paths["plot_pdf"], chart(panels, "pdf"))
+    write_paper(paths["caption"].parent, material_of(result))
+    for name, each in before.items():
+        write_mp4(paths[name], each.frames, fps)
     for name, cell in made.items():
         write_mp4(paths[name], cell.frames, fps, carry(settings_of(cell.request, fps), source))
     write_page(
         folder, result.cells, fps, recommended=result.recommended, paper=paper_cell(result.request, result.cells),
-        clips=[paths[name] for name in made], plot=plot, settings=result.request.settings(),
+        clips=[paths[name] for name in made], plot=on_any_ground(plot), settings=result.request.settings(),
     )  # fmt: skip
     _write_zip(paths["zip"], folder, [path for name, path in paths.items() if name != "zip"])
     return paths
 
 
-def _write_text(path: Path, text: str) -> None:
+def _write(path: Path, content: bytes) -> None:
     with replace_whole(path) as temporary:
-        temporary.write_text(text, "utf-8")
+        temporary.write_bytes(content)
 
 
 def _file_name(label: str) -> str:

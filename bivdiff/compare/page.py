@@ -9,10 +9,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from bivdiff.compare.before import Before, befores
 from bivdiff.compare.player import player_script, player_style
-from bivdiff.compare.scores import RULE, TITLES, Recommendation, below_a_clip
+from bivdiff.compare.scores import RULE, TITLES, Recommendation, below_a_clip, best_below, rest_below
 from bivdiff.compare.sweep import Cell
 from bivdiff.compare.tables import digits, measured
+from bivdiff.media.heat import heat_picture
 from bivdiff.media.sheets import fits_sprite_sheet, sprite_sheet
 from bivdiff.media.writing import replace_whole
 
@@ -67,23 +69,36 @@ def write_page(
 def player_data(
     cells: Sequence[Cell], fps: float, recommended: int | None = None, paper: int | None = None
 ) -> dict[str, Any]:
-    """What the player (`assets/player`) shows: the clips as sheets, their labels and their scores."""
-    lossless = sum(cell.frames[..., 0].size for cell in cells) <= LOSSLESS_PIXELS
+    """What the player (`assets/player`) shows: the clips as sheets, their labels and their scores.
+
+    The frames before the bridge come first; `recommended` and `paper` count the cells.
+    """
+    first = befores(cells)
+    frames = [*(each.frames for each in first), *(cell.frames for cell in cells)]
+    lossless = sum(clip[..., 0].size for clip in frames) <= LOSSLESS_PIXELS
+
+    def shown(one: Before | Cell, best: Sequence[str] = ()) -> dict[str, Any]:
+        cell, before = (one.cell, True) if isinstance(one, Before) else (one, False)
+        level = one.scores.get("excess_flicker", math.nan)
+        return {
+            "label": one.label, "sublabel": "", "tone": "image" if before else "blend",
+            "sheet": sprite_sheet(one.frames, lossless=lossless, quality=QUALITY),
+            "heat": None if one.heat is None else heat_picture(one.heat, level),
+            "scores": below_a_clip(cell.request, one.scores), "best": list(best),
+            "rest": rest_below(cell.request, one.scores, one.scores if before else cell.framewise_scores),
+        }  # fmt: skip
+
+    best = best_below(cells[0].request, [cell.scores for cell in cells])
+    places = {cell.index: len(first) + number for number, cell in enumerate(cells)}
     return {
         "fps": fps,
         "numFrames": len(cells[0].frames),
-        "tiles": [
-            {
-                "label": cell.label, "sublabel": "",
-                "sheet": sprite_sheet(cell.frames, lossless=lossless, quality=QUALITY),
-                "scores": below_a_clip(cell.request, cell.scores, cell.framewise_scores),
-            }
-            for cell in cells
-        ],
-        "recommended": recommended,
-        "paper": paper,
+        "before": len(first),
+        "tiles": [*map(shown, first), *map(shown, cells, best)],
+        "recommended": places.get(recommended) if recommended is not None else None,
+        "paper": places.get(paper) if paper is not None else None,
         "lossy": not lossless,
-    }  # fmt: skip
+    }
 
 
 def _video(folder: Path, path: Path, cell: Cell) -> str:
@@ -97,13 +112,16 @@ def _video(folder: Path, path: Path, cell: Cell) -> str:
 def _scores_table(cells: Sequence[Cell], recommended: int | None, paper: int | None) -> str:
     names = measured(cells)
     head = "".join(f"<th>{escape(TITLES[name])}</th>" for name in names)
-    rows = []
+    rows = [_scores_row(each.label, each.scores, names) for each in befores(cells)]
     for cell in cells:
         marks = [text for text, index in (("recommended", recommended), ("paper", paper)) if index == cell.index]
-        label = " · ".join([cell.label, *marks])
-        values = "".join(f"<td>{digits(cell.scores.get(name, math.nan))}</td>" for name in names)
-        rows.append(f"<tr><th>{escape(label)}</th>{values}</tr>")
+        rows.append(_scores_row(" · ".join([cell.label, *marks]), cell.scores, names))
     return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _scores_row(label: str, scores: Mapping[str, float], names: Sequence[str]) -> str:
+    values = "".join(f"<td>{digits(scores.get(name, math.nan))}</td>" for name in names)
+    return f"<tr><th>{escape(label)}</th>{values}</tr>"
 
 
 _PAGE = """<!doctype html>
@@ -121,7 +139,7 @@ figure video {{ display: block; min-width: 256px; }}
 .scroll {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: 4px 12px 4px 0; text-align: left; vertical-align: top; border-bottom: 1px solid #8884; }}
-svg {{ max-width: none; }}
+summary {{ cursor: pointer; }}
 </style>
 </head>
 <body>
@@ -129,7 +147,7 @@ svg {{ max-width: none; }}
 {player}
 <h2>What the scores say</h2>
 <p>{why}</p>
-<p>The rule: {rule}</p>
+<details><summary>Why?</summary><p>{rule}</p></details>
 <div class="scroll">{plot}</div>
 <div class="scroll">{scores}</div>
 <h2>Settings of all clips</h2>

@@ -14,17 +14,22 @@ import torch
 from bivdiff.bridge.control_maps import control_maps
 from bivdiff.bridge.prompts import smoothing_prompt
 from bivdiff.catalog.families import models_for
+from bivdiff.catalog.image_models import frames_name
 from bivdiff.compare.semantics import semantic_scores
-from bivdiff.compare.steadiness import excess_flicker, steadiness
+from bivdiff.compare.steadiness import (
+    FLICKER,
+    flicker_at_rest,
+    steadiness,
+    steadiness_sentence,
+)
 from bivdiff.errors import BIVDiffError
 from bivdiff.models.manager import ModelManager
 from bivdiff.pixels import metrics
 from bivdiff.pixels.annotators import ANNOTATORS
 from bivdiff.types import Control, GenerationRequest
-from bivdiff.units import finite
 
 TITLES: Mapping[str, str] = {
-    "excess_flicker": "flicker beyond the motion (levels, lower is steadier)",
+    "excess_flicker": f"{FLICKER.lower()} (levels beyond the motion, lower is steadier)",
     "background_flicker": "flicker where the source stands still (levels, lower is steadier)",
     "temporal_flicker": "flicker, motion included (levels, lower is steadier)",
     "warp_error": "warp error (x 1e3, lower is steadier)",
@@ -43,24 +48,25 @@ TITLES: Mapping[str, str] = {
 }
 """Every score there is, in the order of their columns."""
 
-SHORT_TITLES: Mapping[str, str] = {
-    "excess_flicker": "Flicker", "background_flicker": "Flicker at rest", "warp_error": "Warp error",
-    "true_sharpness": "Sharpness (truth = 1)", "sharpness": "Sharpness (frame by frame = 1)",
-    "framewise_psnr": "PSNR to frames", "framewise_ssim": "SSIM to frames",
-    "known_psnr": "PSNR outside", "control_agreement": "Control agreement",
-    "clip_frame_consistency": "CLIP, frame to next", "clip_frame_consistency_all_pairs": "CLIP, all frames",
-    "dino_subject_consistency": "DINO subject", "clip_prompt_alignment": "CLIP to prompt", "psnr": "PSNR to truth",
-    "ssim": "SSIM to truth",
+BELOW: Mapping[str, tuple[str, str]] = {
+    "true_sharpness": ("Sharpness, truth = 100%", "{:.0%}"), "sharpness": ("Sharpness, {before} = 100%", "{:.0%}"),
+    "framewise_ssim": ("Likeness to the frames (SSIM)", "{:.2f}"),
+    "psnr": ("Likeness to the truth (PSNR)", "{:.1f} dB"),
+    "known_psnr": ("Likeness to the source outside the mask (PSNR)", "{:.1f} dB"),
+    "clip_prompt_alignment": ("Likeness to the prompt (CLIP)", "{:.1f}"),
 }  # fmt: skip
-"""Those that stand below a clip, where there is little room. Not there: flicker that counts motion."""
+"""Those that stand below a clip beside its flicker at rest, how they are called there, and how they are written. Of all
+of them more is better."""
 
 # Of those tried these lose little to the best ratio, and leave little flicker (benchmarks/findings.py).
 MOST_SHARPNESS_LOST = 0.02
 MOST_SSIM_LOST = 0.04
+EQUAL = "equal"
 RULE = (
-    "Recommended is the steadiest clip, by warp error, among those that keep the frames: that lose at most "
-    f"{MOST_SHARPNESS_LOST:.0%} of the sharpness of the sharpest clip, and at most {MOST_SSIM_LOST:g} of the "
-    "similarity (SSIM) to the frame-wise clip that the most similar one has."
+    f"Recommended is the clip with the least {FLICKER.lower()} among those that keep the frames: that lose at most "
+    f"{MOST_SHARPNESS_LOST:.0%} of the sharpness of the sharpest clip, and at most {MOST_SSIM_LOST:g} of the likeness "
+    f"(SSIM) to the frames that the most similar one has. Where {FLICKER.lower()} cannot be measured, the warp error "
+    "decides."
 )
 _BLUR = 1.5  # pixels by which a line of a control map may be off and still count in part
 
@@ -103,9 +109,9 @@ class Scorer:
             framewise: the image model's frames that it was made of, of the same shape.
 
         Returns:
-            `excess_flicker`, see `steadiness`; `background_flicker`, where the truth stands still, or without one the
-            source, unless a mask says that part of it is made anew; `temporal_flicker`; `warp_error`, by the flow of
-            the source; `sharpness`, `framewise_psnr` and `framewise_ssim`, against the frame-wise clip; `known_psnr`
+            `excess_flicker`, see `flicker_at_rest`; `background_flicker`, where the truth stands still, or without one
+            the source, unless a mask says that part of it is made anew; `temporal_flicker`; `warp_error`, by the flow
+            of the source; `sharpness`, `framewise_psnr` and `framewise_ssim`, against the frame-wise clip; `known_psnr`
             where there are masks; `control_agreement` where there are controls; those of `semantic_scores` whose
             weights are on this machine, against the video model's prompt; `psnr`, `ssim` and `true_sharpness` against
             the truth.
@@ -113,7 +119,7 @@ class Scorer:
         """
         request, truth = self._request, self._truth
         guide = request.frames if truth is None and request.masks is None else truth
-        scores = {"excess_flicker": excess_flicker(request, frames, truth)}
+        scores = {"excess_flicker": flicker_at_rest(request, frames, truth).level}
         scores |= {} if guide is None else {"background_flicker": metrics.background_flicker(frames, guide)}
         scores |= {
             "temporal_flicker": metrics.temporal_flicker(frames),
@@ -133,6 +139,10 @@ class Scorer:
             scores |= {"psnr": metrics.psnr(frames, truth), "ssim": metrics.ssim(frames, truth)}
             scores["true_sharpness"] = metrics.relative_sharpness(frames, truth)
         return scores
+
+    def heat(self, frames: np.ndarray) -> np.ndarray | None:
+        """Where a clip flickers at rest, see `steadiness.Rest`."""
+        return flicker_at_rest(self._request, frames, self._truth).heat
 
     def _unless_missed(self, name: str, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
         """What is measured; nothing, and a sentence in `missed`, where it cannot be."""
@@ -164,21 +174,63 @@ class Scorer:
         return control_maps(replace(self._request, frames=frames, masks=None, controls=(anew,)), self._manager)[0]
 
 
-def below_a_clip(
+def below_a_clip(request: GenerationRequest, scores: Mapping[str, float]) -> dict[str, str]:
+    """The scores that stand below a clip of a comparison, in words by what they are called there.
+
+    Where the truth is known its sharpness is the one to reach, and the frames' is left out.
+
+    Args:
+        request: of the clip.
+        scores: of the clip, or of the frames that it was made of.
+    """
+    before = frames_name(request.image_model).lower()
+    return {
+        label.format(before=before): EQUAL if scores[name] >= metrics.PSNR_CAP else written.format(scores[name])
+        for name, (label, written) in _below(scores).items() if not math.isnan(scores[name])
+    }  # fmt: skip
+
+
+def best_below(request: GenerationRequest, rows: Sequence[Mapping[str, float]]) -> list[list[str]]:
+    """Of each of several clips what it is best at, by the names of `below_a_clip` and as `FLICKER`.
+
+    Clips are as good as each other where the same is written below them.
+    """
+    before, found = frames_name(request.image_model).lower(), [list[str]() for _ in rows]
+    measured = {FLICKER: ("{:.3g}", [-row.get("excess_flicker", math.nan) for row in rows])}
+    names = _below(rows[0]) if rows else {}
+    measured |= {
+        label.format(before=before): (written, [row.get(name, math.nan) for row in rows])
+        for name, (label, written) in names.items()
+    }
+    for label, (written, values) in measured.items():
+        told = [written.format(value) for value in values]
+        if len(set(told)) > 1 and not any(map(math.isnan, values)):
+            best = told[values.index(max(values))]
+            for names_found, each in zip(found, told, strict=True):
+                names_found.extend([label] if each == best else [])
+    return found
+
+
+def _below(scores: Mapping[str, float]) -> dict[str, tuple[str, str]]:
+    left_out = {"sharpness"} if "true_sharpness" in scores else set()
+    return {name: BELOW[name] for name in BELOW if name in scores.keys() - left_out}
+
+
+def rest_below(
     request: GenerationRequest, scores: Mapping[str, float], framewise_scores: Mapping[str, float]
 ) -> dict[str, float | str | None]:
-    """What stands below a clip of a comparison: how calm it is, in words, and its scores, None where there is none.
-
-    Where the truth is known its sharpness is the one to reach, and the frame-wise clip's is left out.
+    """Flicker at rest of a clip as the player draws it: two bars, of the clip and of its frames, and words.
 
     Args:
         request: of the clip.
         scores, framewise_scores: of the clip, and of the frames it was made of.
+
+    Returns:
+        `level` and `before`, None where they were not measured; and `words`.
     """
-    left_out = {"sharpness"} if "true_sharpness" in scores else set()
-    flicker, of_frames = (each.get("excess_flicker", math.nan) for each in (scores, framewise_scores))
-    shown = {label: scores[name] for name, label in SHORT_TITLES.items() if name in scores.keys() - left_out}
-    return {"It is": steadiness(request, flicker, of_frames), **finite(shown)}
+    levels = [each.get("excess_flicker", math.nan) for each in (scores, framewise_scores)]
+    level, before = (None if math.isnan(each) else each for each in levels)
+    return {"level": level, "before": before, "words": steadiness(request, *levels)}
 
 
 def map_agreement(drawn: np.ndarray, used: np.ndarray) -> float:
@@ -201,41 +253,63 @@ def map_agreement(drawn: np.ndarray, used: np.ndarray) -> float:
     return float(np.mean(found)) if found else math.nan
 
 
-def recommend(
-    rows: Sequence[Mapping[str, float]], name: Callable[[int], str] = lambda index: f"clip {index + 1}",
-    sharpness_lost: float = MOST_SHARPNESS_LOST, ssim_lost: float = MOST_SSIM_LOST,
+def recommendation(
+    requests: Sequence[GenerationRequest], rows: Sequence[Mapping[str, float]],
+    framewise_rows: Sequence[Mapping[str, float]], names: Sequence[str],
 ) -> Recommendation:  # fmt: skip
+    """Choose one of several clips by `RULE`, and say in a sentence what one gets.
+
+    Args:
+        requests, rows, framewise_rows: of the clips, at least one: what was asked, and the scores of the clips and of
+            the frames that they were made of.
+        names: what to call them.
+    """
+    index, keeps = recommend(rows)
+    request, row, of_frames = requests[index], rows[index], framewise_rows[index]
+    levels = [each.get("excess_flicker", math.nan) for each in (row, of_frames)]
+    says = steadiness_sentence(request, *levels)
+    if any(map(math.isnan, levels)):
+        says = "has the least warp error of those that keep the frames"
+    kept = _kept(row["sharpness"])
+    if keeps or len(rows) == 1:
+        why = f"Recommended: {names[index]}. It {says}{kept}."
+    else:
+        why = (
+            f"Recommended: {names[index]}. No clip keeps both the detail of the frames and their look, and this one is "
+            "the most like them."
+        )
+    return Recommendation(index, why)
+
+
+def _kept(sharpness: float) -> str:
+    if math.isnan(sharpness):
+        return ""
+    return f" and keeps {sharpness:.0%} of the sharpness" if round(sharpness, 2) < 1 else " and is no less sharp"
+
+
+def recommend(
+    rows: Sequence[Mapping[str, float]], sharpness_lost: float = MOST_SHARPNESS_LOST, ssim_lost: float = MOST_SSIM_LOST
+) -> tuple[int, bool]:
     """Choose one of several clips by `RULE`.
 
     Args:
         rows: scores of the clips, at least one, as a `Scorer` gives them. A clip with a score missing that the rule
             reads is chosen only if all lack it.
-        name: what to call a clip in the sentence.
         sharpness_lost, ssim_lost: what the rule lets go at most.
+
+    Returns:
+        Its index, and whether it keeps the frames; where none does, it is the one most like them.
     """
     similar = np.array([_known(row["framewise_ssim"], -math.inf) for row in rows])
     sharp = np.array([_known(row["sharpness"], -math.inf) for row in rows])
     keeps = (similar >= similar.max() - ssim_lost) & (sharp >= (1 - sharpness_lost) * sharp.max())
     if not keeps.any():
-        chosen = int(similar.argmax())
-        return Recommendation(chosen, (
-            "No clip is both as sharp and as similar to the frames as the rule asks, so the most similar one is "
-            f"recommended: {name(chosen)}."
-        ))  # fmt: skip
-    chosen = min(np.flatnonzero(keeps).tolist(), key=lambda index: _known(_unsteadiness(rows[index]), math.inf))
-    row, others = rows[chosen], keeps.sum() - 1
-    some = f"Of the {others + 1} of {len(rows)} clips that keep the frames, {name(chosen)} is the steadiest"
-    alone = f"Of {len(rows)} clips, {name(chosen)} alone keeps the frames"
-    return Recommendation(chosen, (
-        f"{some if others else alone}: warp error {row['warp_error']:.3g}, sharpness {row['sharpness']:.2f} and SSIM "
-        f"{row['framewise_ssim']:.2f} against the frame-wise clip."
-    ))  # fmt: skip
-
-
-def _unsteadiness(row: Mapping[str, float]) -> float:
-    """The warp error; a flicker where there is none, as in pictures too small for a flow."""
-    known = (row.get(name, math.nan) for name in ("warp_error", "background_flicker", "temporal_flicker"))
-    return next((value for value in known if not math.isnan(value)), math.nan)
+        return int(similar.argmax()), False
+    measures = ("excess_flicker", "warp_error", "background_flicker", "temporal_flicker")
+    # The first that all of them have, or they would be held against each other in different measures.
+    measure = next((name for name in measures if not any(math.isnan(row.get(name, math.nan)) for row in rows)), "")
+    unsteady = [_known(row.get(measure, math.nan), math.inf) for row in rows]
+    return min(np.flatnonzero(keeps).tolist(), key=lambda index: unsteady[index]), True
 
 
 def _known(value: float, otherwise: float) -> float:

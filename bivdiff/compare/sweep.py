@@ -29,7 +29,7 @@ from bivdiff.bridge.reuse import StageCache
 from bivdiff.bridge.session import Session, entering
 from bivdiff.catalog.image_models import BRIDGE, IMAGE_MODELS
 from bivdiff.compare.axes import AXES, BLENDED, check_axes, label_of, order_of
-from bivdiff.compare.scores import Recommendation, Scorer, recommend
+from bivdiff.compare.scores import Recommendation, Scorer, recommendation
 from bivdiff.models.device import free_memory
 from bivdiff.models.estimate import activation_bytes, estimate, smoothing_bytes
 from bivdiff.models.manager import ModelManager
@@ -66,6 +66,7 @@ class Cell:
             share the time of that evenly.
         evaluations: model evaluations per stage, counted in single frames.
         reused: the stages whose output was there before the sweep: "framewise", "image inversion", "video inversion".
+        heat, framewise_heat: where the clip and its frames flicker at rest, see `steadiness.Rest`.
     """
 
     index: int
@@ -79,6 +80,8 @@ class Cell:
     seconds: Mapping[str, float]
     evaluations: Mapping[str, float]
     reused: tuple[str, ...]
+    heat: np.ndarray | None = None
+    framewise_heat: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +190,10 @@ def result_of(
     """
     seconds = sum(cell.seconds["total"] for cell in cells) if seconds is None else seconds
     cells = tuple(sorted(cells, key=lambda cell: cell.index))
-    chosen = recommend([cell.scores for cell in cells], lambda index: cells[index].label)
+    chosen = recommendation(
+        [cell.request for cell in cells], [cell.scores for cell in cells], [cell.framewise_scores for cell in cells],
+        [cell.label for cell in cells],
+    )  # fmt: skip
     named = {name: tuple(values) for name, values in axes.items()}
     request = replace(cells[0].request, **{name: getattr(request, name) for name in axes})
     return SweepResult(
@@ -307,23 +313,27 @@ def _made(
         clips = yield from _of_cell(smooth_clips(session, torch.cat(blends), _PREVIEWS), batch[0], cells)
     for plan, clip, source, cost, found in zip(batch, clips, sources, costs, reused, strict=True):
         started, missed = time.perf_counter(), set(scorer.missed)
-        scores, of_source = scorer(clip, source), _of_source(scorer, source, progress)
+        scores, (of_source, heat_of_source) = scorer(clip, source), _of_source(scorer, source, progress)
         for name in scorer.missed.keys() - missed:
             yield _event_of(StepEvent("smoothing", 1, 1, "Scored", note=scorer.missed[name]), plan, cells)
         total = cost.seconds.total() + time.perf_counter() - started
         cell = Cell(
             plan.index, plan.values, plan.label, plan.request, clip, source, scores, of_source,
-            {**cost.seconds, "total": total}, dict(cost.evaluations), found,
+            {**cost.seconds, "total": total}, dict(cost.evaluations), found, scorer.heat(clip), heat_of_source,
         )  # fmt: skip
         progress.left.remove(plan)
         progress.cells.append(cell)
         yield cell
 
 
-def _of_source(scorer: Scorer, source: np.ndarray, progress: _Progress) -> Mapping[str, float]:
-    """The scores of frame-wise frames, measured once."""
-    same = (cell.framewise_scores for cell in progress.cells if cell.framewise_frames is source)
-    return next(same, None) or scorer(source, source)
+def _of_source(
+    scorer: Scorer, source: np.ndarray, progress: _Progress
+) -> tuple[Mapping[str, float], np.ndarray | None]:
+    """The scores of frame-wise frames and where they flicker, measured once."""
+    for cell in progress.cells:
+        if cell.framewise_frames is source:
+            return cell.framewise_scores, cell.framewise_heat
+    return scorer(source, source), scorer.heat(source)
 
 
 def _of_cell(

@@ -6,10 +6,12 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from bivdiff.compare.axes import making_frames
+from bivdiff.compare.before import befores
 from bivdiff.compare.scores import RULE, TITLES
 from bivdiff.compare.sweep import Cell, SweepResult, paper_cell
 from bivdiff.units import finite
@@ -26,7 +28,7 @@ def report(result: SweepResult) -> dict[str, Any]:
         "framewise": finite(result.cells[0].framewise_scores),
         "cells": [
             {
-                "label": cell.label, "values": dict(cell.values), "scores": finite(cell.scores),
+                "index": cell.index, "label": cell.label, "values": dict(cell.values), "scores": finite(cell.scores),
                 "framewise_scores": finite(cell.framewise_scores), "settings": cell.request.settings(),
                 "seconds": dict(cell.seconds), "evaluations": dict(cell.evaluations), "reused": list(cell.reused),
             }
@@ -38,19 +40,30 @@ def report(result: SweepResult) -> dict[str, Any]:
 
 
 def scores_csv(result: SweepResult) -> str:
-    """One row for each cell: its values, its scores, seconds, marks as the paper's or recommended, other settings."""
+    """A row for each clip: its values, its scores, seconds, marks as the paper's or recommended, other settings.
+
+    The frames before the bridge come first, as cell 0, without the values that only the bridge reads.
+    """
     names, others = measured(result.cells), [name for name in result.request.settings() if name not in result.axes]
     paper = paper_cell(result.request, result.cells)
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["cell", *result.axes, *names, "seconds", "recommended", "paper", *others])
-    for cell in result.cells:
-        scores = [digits(cell.scores.get(name, math.nan)) for name in names]
-        marks = [int(cell.index == index) for index in (result.recommended.index, paper)]
-        settings = cell.request.settings()
+    rows.writerow(["cell", "clip", *result.axes, *names, "seconds", "recommended", "paper", *others])
+
+    def row(number: int, label: str, values: Mapping[str, Any], scores: Mapping[str, float], seconds: float,
+            settings: Mapping[str, Any]) -> list[Any]:  # fmt: skip
+        marks = [int(number > 0 and number - 1 == index) for index in (result.recommended.index, paper)]
         told = [value if isinstance(value, str | int | float) else json.dumps(value)
                 for value in (settings[name] for name in others)]  # fmt: skip
-        rows.writerow([cell.index + 1, *cell.values.values(), *scores, digits(cell.seconds["total"]), *marks, *told])
+        found = [digits(scores.get(name, math.nan)) for name in names]
+        return [number, label, *(values.get(name, "") for name in result.axes), *found, digits(seconds), *marks, *told]
+
+    for each in befores(result.cells):
+        values = making_frames(each.cell.values)
+        rows.writerow(row(0, each.label, values, each.scores, each.seconds, each.cell.request.settings()))
+    for cell in result.cells:
+        settings, seconds = cell.request.settings(), cell.seconds["total"]
+        rows.writerow(row(cell.index + 1, cell.label, cell.values, cell.scores, seconds, settings))
     return table.getvalue()
 
 

@@ -222,18 +222,32 @@ def moved_difference(clips: Sequence[np.ndarray], guide: np.ndarray) -> list[flo
     Returns:
         A number for each clip; NaN where `warp_error` has it.
     """
+    maps, counts = moved_difference_maps(clips, guide)
+    count = int(counts.sum())
+    return [float(each.sum(dtype=np.float64) / count) if count else float("nan") for each in maps]
+
+
+def moved_difference_maps(clips: Sequence[np.ndarray], guide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where `moved_difference` comes from, place by place.
+
+    Args:
+        clips, guide: as `moved_difference`.
+
+    Returns:
+        Of each clip the sum of its differences over all pairs of frames, the mean of the colours, in levels, float64
+        `(N, H, W)`; and how many pairs each place counts for, int `(H, W)`: 0 everywhere where nothing can be measured.
+    """
     for clip in clips:
         _check_pair(clip, guide)
+    sums, counts = np.zeros((len(clips), *guide.shape[1:3])), np.zeros(guide.shape[1:3], int)
     if min(guide.shape[1:3]) < MIN_SIDE:
-        return [float("nan")] * len(clips)
-    totals, count = np.zeros(len(clips)), 0
+        return sums, counts
     for number, motion in enumerate(motions(guide)):
-        agreed = motion.agreed
         for place, clip in enumerate(clips):
-            moved = sample(clip[number].astype(np.float32), motion.origin)[agreed]
-            totals[place] += np.abs(moved - clip[number + 1][agreed]).sum(dtype=np.float64)
-        count += 3 * int(agreed.sum())
-    return [float(total / count) if count else float("nan") for total in totals]
+            moved = sample(clip[number].astype(np.float32), motion.origin)
+            sums[place] += np.abs(moved - clip[number + 1]).mean(2, dtype=np.float64) * motion.agreed
+        counts += motion.agreed
+    return sums, counts
 
 
 def sharpness(frames: np.ndarray) -> float:

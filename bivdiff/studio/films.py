@@ -5,12 +5,16 @@ Not here: how a film looks and is composed (see media/film).
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.image_models import IMAGE_MODELS, frames_name
 from bivdiff.catalog.tasks import TASKS
+from bivdiff.compare.steadiness import FLICKER, excess_flicker, steadiness
 from bivdiff.media.film import Film, FilmOptions, Tile, compose
 from bivdiff.media.sound import Sound
+from bivdiff.toybox.truths import truth_of
 from bivdiff.types import GenerationRequest
 
 
@@ -40,11 +44,19 @@ def film_of(
     """
     model = IMAGE_MODELS[request.image_model]
     tiles = [
-        Tile(framewise, "Frame by frame", model.title if model.makes_frames else ""),
-        Tile(bridged, "BIVDiff", f"mixing ratio {request.mixing_ratio:g}"),
+        Tile(framewise, frames_name(request.image_model), model.title if model.makes_frames else ""),
+        Tile(bridged, "Bridged", f"ratio {request.mixing_ratio:g}"),
     ]
-    if model.makes_frames:  # else the frames are the source
+    banner = options.shape == "banner"
+    if banner and model.makes_frames:  # which has room for it; without a model the frames are the source
         tiles.insert(0, Tile(request.frames, "Source"))
     words = (request.prompt or request.video_prompt).strip()
     title = f"“{words}”" if words else TASKS[request.task].title
-    return compose(tiles, fps, title, options, sound)
+    return compose(tiles, fps, title, options, sound, says="" if banner else _says(request, framewise, bridged))
+
+
+def _says(request: GenerationRequest, framewise: np.ndarray, bridged: np.ndarray) -> str:
+    """What is to be seen, as a line: the flicker at rest; nothing where it was not measured."""
+    truth = truth_of(request)
+    levels = [excess_flicker(request, frames, truth) for frames in (bridged, framewise)]
+    return "" if any(map(math.isnan, levels)) else f"{FLICKER}: {steadiness(request, *levels)}"

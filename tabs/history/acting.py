@@ -14,7 +14,7 @@ from tabs.history.details import deletion_unasked, details_of, request_of
 from tabs.history.listing import listed
 from tabs.history.view import HistoryPage, HistoryView, owner_of
 from tabs.history.wording import wanted_models
-from tabs.restoring import fill, updates_of
+from tabs.restoring import controls_to_fill, fill, updates_of
 from tabs.visitors import address_of_visitor, visitor_of
 
 
@@ -54,6 +54,27 @@ def delete(page: HistoryPage, values: Values) -> HistoryView:
         **listed(page, {**values, "run_id": ""}), run_id="", details=gr.update(visible=False), delete=button,
         keep=hidden, to_delete=nothing,
     )  # fmt: skip
+
+
+@telling
+def unlink(page: HistoryPage, values: Values) -> HistoryView:
+    """Switch the link of the chosen run off."""
+    page.context.runs.unpublish(values.get("run_id") or "", owner_of(values))
+    inform("Its link is switched off: whoever follows it finds nothing any more.")
+    return HistoryView(unlink=gr.update(visible=False))
+
+
+@telling
+def arrive(page: HistoryPage, link: str, visitor: str) -> list[Any]:
+    """Take what a link shows into the visitor's history, and fill the tab that made it.
+
+    Raises:
+        gr.Error: there is nothing at that link.
+    """
+    if not link:
+        return [gr.skip()] * (1 + len(controls_to_fill(page.task_tabs)))
+    run_id = page.context.runs.copy_published(link, visitor_of(visitor).owner, address_of_visitor())
+    return restore(page, run_id, visitor)
 
 
 @telling

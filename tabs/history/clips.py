@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bivdiff.compare.axes import before_name, before_places, framewise_file
 from bivdiff.errors import InputError
+from bivdiff.late import importing
 from bivdiff.media.reading import probe, read_clip
 from bivdiff.studio.history.files import map_names
 from tabs.failures import sentence
 from tabs.history.wording import setting_in_words
 from tabs.progress import STAGES
-from tabs.results import control_place, result_tiles, scores_by_clip, shown_masks, steadiness_fact
+from tabs.results import control_place, fill_scores, heat_of, rest_of, result_tiles, shown_masks, steadiness_fact
 from tabs.widgets.player import film_buttons, player_value, served, tile
 
 if TYPE_CHECKING:
@@ -28,6 +32,11 @@ FILES = {
 }  # fmt: skip
 
 
+def _numbered(run: Run) -> set[str]:
+    """Of a run's files those that there may be several of; what a paper takes is in a zip of its own."""
+    return {name for name in run.files if name.startswith(("control-", "cell ", "framewise "))}
+
+
 def run_player(run: Run, request: GenerationRequest | None, why: str) -> dict[str, Any]:
     """The clips of a run, read back from its files, with what it took and what there is to download.
 
@@ -39,9 +48,9 @@ def run_player(run: Run, request: GenerationRequest | None, why: str) -> dict[st
     shown = {one["file"]["path"] for one in tiles if "file" in one}
     downloads = [
         {"label": FILES.get(name, name.capitalize()), "file": served(path)}
-        for name, path in run.files.items() if str(path) not in shown
+        for name, path in run.files.items() if str(path) not in shown and name in FILES.keys() | _numbered(run)
     ]  # fmt: skip
-    if {"framewise", "bridged"} <= run.files.keys():
+    if ({"scores_json"} if run.kind == "comparison" else {"framewise", "bridged"}) <= run.files.keys():
         downloads += film_buttons(run.id)
     facts = steadiness_fact(run.scores) if run.kind != "comparison" else []
     facts += [("Seed", str(run.seed))] if run.seed is not None else []
@@ -71,26 +80,62 @@ def _clips(run: Run, request: GenerationRequest | None, why: str) -> list[dict[s
             one |= {"note": notes.get(key) or "Not made", "pending": False}
         if path := run.files.get(names.get(key, key)):
             one["file"] = served(path)
-    for key, scores in scores_by_clip(run.scores, run.image_model).items():
-        if key in tiles:
-            tiles[key]["scores"] = scores
+    fill_scores(tiles, run.scores, run.image_model, request, {key: pictures[key] for key in names if key in pictures})
     return list(tiles.values())
 
 
 def _compared_clips(run: Run, request: GenerationRequest | None) -> list[dict[str, Any]]:
-    """The source and the clips of a comparison, each named by the values it was made with."""
-    tiles = [] if request is None else [tile("Source", request.frames)]
-    if run.state == "dropped":  # none of them travelled, and a file may name thousands
-        return tiles
+    """The frames before the bridge, the clips made of them, each named by its values, and the source."""
+    source = [] if request is None else [tile("Source", request.frames)]
+    if run.state == "dropped":  # none of the others travelled, and a file may name thousands
+        return source
     axes = run.settings.get("axes") or {}
-    for number, values in enumerate(product(*axes.values()), 1):
-        label = ", ".join(setting_in_words(name, value) for name, value in zip(axes, values, strict=True))
-        if path := run.files.get(f"cell {number}"):
-            frames, why = _read_back(path)
-            tiles.append(tile(label, frames, tone="blend", note=why, file=served(path)))
-        else:
-            tiles.append(tile(label, None, note="Not made"))
-    return tiles
+    values = [dict(zip(axes, cell, strict=True)) for cell in product(*axes.values())]
+    places, told = before_places(axes), scores_of_cells(run)
+    tiles = []
+    for place in dict.fromkeys(places):
+        first = places.index(place)
+        scored = {name: {**rest, "level": rest["before"], "words": ""} for name, rest in _rest(told.get(first)).items()}
+        label = before_name(run.image_model, values[first])
+        tiles.append(_compared(run, request, framewise_file(place), label, tone="image", **scored))
+    for number, each in enumerate(values):
+        label = ", ".join(setting_in_words(name, value) for name, value in each.items())
+        tiles.append(_compared(run, request, f"cell {number + 1}", label, tone="blend", **_rest(told.get(number))))
+    return [*tiles, *source]
+
+
+def _rest(scores: Mapping[str, Any] | None) -> dict[str, Any]:
+    rest = rest_of(scores or {})
+    return {} if rest is None else {"rest": rest}
+
+
+def _compared(run: Run, request: GenerationRequest | None, name: str, label: str, **more: Any) -> dict[str, Any]:
+    """One clip of a comparison, by the name of its file."""
+    path = run.files.get(name)
+    if path is None:
+        return tile(label, None, note="Not made")
+    frames, why = _read_back(path)
+    if request is not None and frames is not None and "rest" in more:
+        more["heat"] = heat_of(request, frames, more["rest"]["level"])
+    return tile(label, frames, note=why, file=served(path), **more)
+
+
+def scores_of_cells(run: Run) -> dict[int, dict[str, Any]]:
+    """The scores of a comparison's clips by their places, named as a run's are, see `figures_of`.
+
+    Nothing where their file is gone, or is of an earlier version.
+    """
+    with importing():
+        from bivdiff.compare.steadiness import steadiness_of_scores
+
+    try:
+        told = json.loads(run.files["scores_json"].read_text("utf-8"))["cells"]
+        return {
+            each["index"]: steadiness_of_scores(run.image_model, each["scores"], each["framewise_scores"])
+            for each in told
+        }
+    except (KeyError, TypeError, OSError, ValueError):
+        return {}
 
 
 def _read_back(path: Path) -> tuple[np.ndarray | None, str]:

@@ -9,11 +9,13 @@ import gradio as gr
 import numpy as np
 
 from bivdiff.errors import InputError
+from bivdiff.late import importing
 from tabs.failures import telling
 from tabs.history.clips import read_frames
+from tabs.history.details import request_of
 from tabs.history.view import HistoryPage
 from tabs.history.wording import setting_in_words, shortened
-from tabs.results import scores_by_clip
+from tabs.results import rest_of, scores_by_clip
 from tabs.visitors import visitor_of
 from tabs.widgets.history import LEAST, MOST
 from tabs.widgets.player import ComparedClip, comparison_value
@@ -42,10 +44,28 @@ def compare(page: HistoryPage, picked: str, visitor: str) -> tuple[Any, dict[str
             f"{shapes[-1]}. Take the others away."
         )
     cells = [
-        ComparedClip(label, clip, sublabel, scores=scores_by_clip(run.scores, run.image_model)["bridged"])
+        ComparedClip(
+            label,
+            clip,
+            sublabel,
+            scores=scores_by_clip(run.scores, run.image_model)["bridged"],
+            tone="blend",
+            rest=rest_of(run.scores),
+            heat=_heat(page, run, clip),
+        )
         for (label, sublabel), clip, run in zip(_labels(runs), clips, runs, strict=True)
     ]
     return gr.update(visible=True), comparison_value(cells, runs[0].fps or 8)
+
+
+def _heat(page: HistoryPage, run: Run, clip: np.ndarray) -> np.ndarray | None:
+    """Where a run's clip flickers at rest; None where its source is not there to say so."""
+    with importing():
+        from bivdiff.compare.steadiness import flicker_at_rest
+        from bivdiff.toybox.truths import truth_of
+
+    request, _ = request_of(page.context, run, run.owner)
+    return None if request is None else flicker_at_rest(request, clip, truth_of(request)).heat
 
 
 def _bridged(run: Run) -> np.ndarray:

@@ -47,6 +47,7 @@ def details_of(page: HistoryPage, run: Run, owner: str) -> HistoryView:
         restore=gr.update(interactive=run.family == page.context.family and run.task in TASKS),
         again=gr.update(interactive=ended and request is not None), delete={**button, "interactive": ended},
         keep=hidden, to_delete=nothing, settings=settings_html(page, run),
+        unlink=gr.update(visible=bool(page.context.runs.link(run.id, owner))),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from tabs import controls as shared
 from tabs.binding import bind
 from tabs.context import AppContext
 from tabs.films import wire_films
-from tabs.history.acting import adopt, again, delete, press_delete, restore
+from tabs.history.acting import adopt, again, arrive, delete, press_delete, restore, unlink
 from tabs.history.comparing import compare
 from tabs.history.details import deletion_unasked, show
 from tabs.history.listing import ALL, PAGE, list_runs, refresh, set_favourite, show_more
@@ -109,8 +109,9 @@ def _detail_parts() -> tuple[Any, ...]:
             again = gr.Button("Run again", elem_id=f"{NAME}-again", min_width=110)
             delete = gr.Button("Delete", elem_id=f"{NAME}-delete", min_width=110)
             keep = gr.Button("Keep it", visible=False, elem_id=f"{NAME}-keep", min_width=90)
+            unlink = gr.Button("Switch its link off", visible=False, elem_id=f"{NAME}-unlink", min_width=150)
         settings = gr.HTML(elem_id=f"{NAME}-settings", apply_default_css=False)
-    return run_id, details, about, player, restore, again, delete, keep, gr.State(""), settings
+    return run_id, details, about, player, restore, again, delete, keep, gr.State(""), settings, unlink
 
 
 def _wire_list(page: HistoryPage, tab: gr.Tab, tabs: gr.Tabs, inputs: shared.Controls, shown: HistoryView) -> None:
@@ -158,6 +159,7 @@ def _wire_details(page: HistoryPage, inputs: shared.Controls, drop: gr.File, sho
     shown.delete.click(
         bind(partial(press_delete, page), inputs, "to_delete"), [*given, shown.to_delete], outputs, **QUICK, **PRIVATE
     )
+    shown.unlink.click(bind(partial(unlink, page), inputs), given, outputs, **QUICK, **PRIVATE)
     shown.keep.click(deletion_unasked, None, [shown.delete, shown.keep, shown.to_delete], **QUICK, **PRIVATE)
     gr.Button(visible=False).click(
         bind(partial(delete, page), inputs), given, outputs, api_name="history_delete", **QUICK
@@ -168,6 +170,10 @@ def _wire_restore(page: HistoryPage, tabs: gr.Tabs, inputs: shared.Controls, sho
     """Let a run fill the controls of its task's tab."""
     outputs = [tabs, *controls_to_fill(page.task_tabs)]
     shown.restore.click(partial(restore, page), [shown.run_id, inputs["visitor"]], outputs, **SLOW, **PRIVATE)
+    # Who comes from a published result finds it in the tab that made it.
+    link = gr.Textbox(visible=False)
+    arrived = inputs["visitor"].change(None, None, link, js="() => window.bdArrivedFrom()", **PRIVATE)
+    arrived.success(partial(arrive, page), [link, inputs["visitor"]], outputs, **SLOW, **PRIVATE)
 
 
 def _add_comparison(page: HistoryPage, cards: gr.HTML, visitor: gr.Textbox) -> None:

@@ -33,6 +33,7 @@ class HistoryView(NamedTuple):
     keep: Any = gr.skip()
     to_delete: Any = gr.skip()
     settings: Any = gr.skip()
+    unlink: Any = gr.skip()
 
 
 class HistoryPage(NamedTuple):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from html import escape
 from pathlib import Path
 
+from bivdiff.compare.citation import AUTHORS_CODE, BIBTEX, PAPER_ADDRESS
 from bivdiff.compare.player import player_script, player_style
 from bivdiff.settings import ASSETS
 
 FOLDER = Path(__file__).resolve().parent
-STYLES = ("header", "hero", "samples", "footage", "scale", "progress", "painter", "models", "jobs", "history")
+STYLES = (
+    "header", "hero", "samples", "footage", "scale", "progress", "painter", "models", "jobs", "history", "share",
+)  # fmt: skip
 
 
 def page_head(*scripts: str) -> str:
@@ -29,8 +34,23 @@ def widget_script(name: str) -> str:
 
 
 def page_header(family: str, first: str) -> str:
-    """The title over the tabs of a family's page, as HTML; the `first` family's is at the root."""
-    return _read("header.html").replace("{family}", family).replace("{first}", first)
+    """The title over the tabs of a family's page, with the paper, its code and its reference, as HTML.
+
+    The `first` family's page is at the root.
+    """
+    links = {"Paper": PAPER_ADDRESS, "Its authors' code": AUTHORS_CODE}
+    if space := os.environ.get("SPACE_ID"):
+        links["Code of this page"] = f"https://huggingface.co/spaces/{space}/tree/main"
+    anchors = "".join(
+        f'<a class="bd-link" href="{escape(place)}" target="_blank" rel="noopener">{name}</a>'
+        for name, place in links.items()
+    )
+    cite = f'<details class="bd-cite"><summary class="bd-link">Cite</summary><pre>{escape(BIBTEX)}</pre></details>'
+    told = {"{family}": family, "{first}": first, "{references}": anchors + cite}
+    header = _read("header.html")
+    for place, text in told.items():
+        header = header.replace(place, text)
+    return header
 
 
 def _read(name: str) -> str:

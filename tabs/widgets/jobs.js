@@ -51,5 +51,12 @@ function update() {
   while (list.children.length > jobs.length) list.lastChild.remove();
 }
 
+// What stays in sight at the foot of the window stands above the strip, not under it.
+const makeRoom = () => {
+  const covered = root.checkVisibility() ? Math.max(0, Math.round(innerHeight - root.getBoundingClientRect().top)) : 0;
+  document.documentElement.style.setProperty("--bd-jobs-covers", `${covered}px`);
+};
+new ResizeObserver(() => requestAnimationFrame(makeRoom)).observe(root);
+
 update();
 watch("value", update);

@@ -143,12 +143,45 @@ window.bdReveal = (id) => requestAnimationFrame(() => {
   bdScrollTo(place);
 });
 
+// The same, of the result on the tab that was just opened.
+window.bdRevealOpen = () => requestAnimationFrame(() => {
+  const open = [...document.querySelectorAll(".bd-tab .bdp-deck")].find((place) => place.checkVisibility());
+  bdScrollTo(open?.closest(".bd-player"));
+});
+
 // Saves a file that an event has made: only a link's own download can name it.
 window.bdSave = (file) => {
   const link = document.createElement("a");
   link.href = file.url;
   link.download = file.orig_name || "";
   link.click();
+};
+
+// The link of the published result that one comes from; told once, or a reload would bring it back.
+window.bdArrivedFrom = () => {
+  const place = new URL(location.href);
+  const link = place.searchParams.get("r") ?? "";
+  place.searchParams.delete("r");
+  if (link) history.replaceState(history.state, "", place);
+  return link;
+};
+
+// Shows the link of a result that was just published, copied where the browser lets us.
+window.bdShowLink = async (link) => {
+  const { make, part, button } = window.bdStudio;
+  const address = `${window.gradio_config?.root ?? location.origin}/r/${link}`;
+  const box = part(document.body, "dialog", "bd-share");
+  part(box, "h2", "", "Whoever has this link sees the result");
+  const field = part(box, "input");
+  Object.assign(field, { value: address, readOnly: true, ariaLabel: "Link" });
+  const copied = await navigator.clipboard?.writeText(address).then(() => true, () => false);
+  part(box, "p", "", `${copied ? "It is copied. " : "Copy it from here. "}It shows the clips, your source among them, the `
+    + "prompt and all settings, and changes nothing. Switch it off in the History; it goes when the run is deleted.");
+  const open = Object.assign(make("a", "", "Open it"), { href: address, target: "_blank", rel: "noopener" });
+  part(box, "div", "bd-share-acts").append(open, button("", "Close", () => box.close()));
+  box.addEventListener("close", () => box.remove());
+  box.showModal();
+  field.select();
 };
 
 // Makes the page look anew for its visitor's jobs: what stands behind the mark is nobody's name, but it differs.

@@ -15,15 +15,21 @@ const film = (wanted) => {
 // What goes into a run stands beside what was made of the same frames; of other frames there is nothing yet.
 const blank = ({ label, tone, main, note }) => ({ label, tone, main, note, sheet: null });
 const STALE = ["Before your last change", "“Generate” makes the large clips anew"];
+// A clip that was sent here came with its settings: filling them in is no change, but what one types after that is.
+let touched = false;
+root.closest(".bd-tab")?.addEventListener("input", () => { touched = true; }, true);
 function withResult(value, shown) {
+  if (value.sent) touched = false;
   if (value.first && shown.job) return shown; // a tab that opens shows its last run
   if (!("preview" in value)) return value;
   const kept = value.preview && value.preview === shown.of;
   const own = new Map(value.tiles.map((tile) => [tile.label, tile]));
   const main = shown.tiles.filter((tile) => tile.main).map((tile) => own.get(tile.label) ?? (kept ? tile : blank(tile)));
   const rest = value.tiles.filter((tile) => !main.includes(tile));
-  const facts = kept ? [STALE, ...value.facts] : value.facts;
-  const made = kept ? { downloads: shown.downloads, series: shown.series, ratio: shown.ratio, job: shown.job } : {};
+  const told = shown.sent && !touched ? shown.facts : [STALE, ...value.facts];
+  const facts = kept ? told : value.facts;
+  const { downloads, series, ratio, job, sent } = shown;
+  const made = kept ? { downloads, series, ratio, job, sent } : {};
   return { ...value, ...made, tiles: [...main, ...rest], facts, of: value.preview };
 }
 
@@ -35,9 +41,11 @@ function shelve(value) {
   if (value.series === undefined || "preview" in value) return;
   if (value.series !== series) shelf.clear();
   series = value.series;
-  for (const { ratio, ...tile } of value.ratios ?? []) shelf.set(ratio, tile);
+  for (const { ratio, ...tile } of value.ratios ?? []) shelf.set(ratio, { rest: null, heat: null, ...tile });
   const bridged = value.tiles.find((tile) => tile.tone === "blend");
-  if (bridged?.sheet && !bridged.pending) shelf.set(value.ratio, { sheet: bridged.sheet, scores: bridged.scores, file: bridged.file });
+  if (!bridged?.sheet || bridged.pending) return;
+  const { sheet, scores, rest, heat, file } = bridged;
+  shelf.set(value.ratio, { sheet, scores, rest, heat, file });
 }
 
 root.ratios = () => (shelf.size > 1 && shown.series === series ? [...shelf.keys()].sort((one, other) => one - other) : []);

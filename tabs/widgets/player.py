@@ -21,14 +21,15 @@ import numpy as np
 from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 
+from bivdiff.media.heat import heat_picture
 from bivdiff.media.sheets import sprite_sheet
 from tabs.widgets.component import Widget
 
 LOSSLESS_PIXELS = 2**20  # clips of a row up to this many pixels travel without loss
 QUALITY = 88
 EFFORT = 30  # of the lossless encoder, 0 to 100: more takes longer, and gains next to nothing
-FILMS = (("Film", "wide"), ("Film, square", "square"))
-"""What the buttons for a run's film say, and the shape that they ask for."""
+FILMS = (("Film", "wide"), ("Film, square", "square"), ("Figure for a paper", "figure"), ("Copy link", "link"))
+"""What the buttons say for what is made of a run when it is asked for, and what they ask for."""
 
 LOOKS = {"row": "is-row", "grid": "", "choice": "has-choice"}
 
@@ -120,6 +121,10 @@ class ComparedClip:
         pending: whether it is being made.
         note: what an empty place says instead of "Being made" or "Not made yet".
         scores: numbers by name, or words; None is shown as "none".
+        tone: "image", "blend" or "": which model made it, as a colour.
+        best: the names of the scores that it is best at.
+        rest: its flicker at rest, as `scores.rest_below` gives it.
+        heat: where it flickers, float `(H, W)`; None where that was not measured.
     """
 
     label: str
@@ -128,6 +133,10 @@ class ComparedClip:
     pending: bool = False
     note: str = ""
     scores: Mapping[str, float | str | None] = field(default_factory=dict)
+    tone: str = ""
+    best: Sequence[str] = ()
+    rest: Mapping[str, Any] | None = None
+    heat: np.ndarray | None = None
 
     @cached_property
     def sheet(self) -> dict[str, Any] | None:
@@ -138,21 +147,32 @@ class ComparedClip:
     @cached_property
     def served_sheet(self) -> dict[str, Any] | None:
         """The same, with the picture in a file that the browser fetches once: values are sent often."""
-        if self.sheet is None:
+        return None if self.sheet is None else _in_a_file(self.sheet)
+
+    @cached_property
+    def served_heat(self) -> dict[str, Any] | None:
+        """Its heat map, likewise in a file."""
+        if self.heat is None:
             return None
-        picture = base64.b64decode(self.sheet["src"].partition(",")[2])
-        # The name follows from the content, so that a clip that is already shown is not fetched again.
-        path = Path(get_upload_folder()) / hashlib.sha256(picture).hexdigest() / "clip.webp"
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{secrets.token_hex(8)}.part")
-        unfinished.write_bytes(picture)
-        unfinished.replace(path)  # at once: another visitor may be fetching the same clip
-        return {**self.sheet, "src": served(path)}
+        return _in_a_file(heat_picture(self.heat, (self.rest or {}).get("level")))
+
+
+def _in_a_file(picture: Mapping[str, Any]) -> dict[str, Any]:
+    """A picture whose `src` is a data address, with that in a file that the browser fetches."""
+    content = base64.b64decode(picture["src"].partition(",")[2])
+    # The name follows from the content, so that a clip that is already shown is not fetched again.
+    path = Path(get_upload_folder()) / hashlib.sha256(content).hexdigest() / "clip.webp"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{secrets.token_hex(8)}.part")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)  # at once: another visitor may be fetching the same clip
+    return {**picture, "src": served(path)}
 
 
 def comparison_value(
-    clips: Sequence[ComparedClip], fps: float, recommended: int | None = None, paper: int | None = None
-) -> dict[str, Any]:
+    clips: Sequence[ComparedClip], fps: float, recommended: int | None = None, paper: int | None = None,
+    *, befores: Sequence[ComparedClip] = (), downloads: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:  # fmt: skip
     """The value of a grid.
 
     Args:
@@ -160,13 +180,19 @@ def comparison_value(
         fps: frames per second.
         recommended: index of the one that is recommended.
         paper: index of the one that the paper would take.
+        befores: what the clips were made of; they come first, cannot be chosen, and are what the others are held
+            against. The value counts them: as `before`, and in the places that are recommended and the paper's.
+        downloads: files below the clips, see `player_value`.
     """
+    shown, first = [*befores, *clips], len(befores)
     return {
         "fps": fps,
-        "numFrames": max((len(clip.frames) for clip in clips if clip.frames is not None), default=1),
-        "tiles": [_shown(clip) for clip in clips],
-        "recommended": recommended,
-        "paper": paper,
+        "numFrames": max((len(clip.frames) for clip in shown if clip.frames is not None), default=1),
+        "before": first,
+        "tiles": [_shown(clip) for clip in shown],
+        "recommended": None if recommended is None else first + recommended,
+        "paper": None if paper is None else first + paper,
+        "downloads": list(downloads),
     }
 
 
@@ -174,7 +200,8 @@ def _shown(clip: ComparedClip) -> dict[str, Any]:
     scores = {name: _score(value) for name, value in clip.scores.items()}
     return {
         "label": clip.label, "sublabel": clip.sublabel, "pending": clip.pending, "note": clip.note,
-        "sheet": clip.served_sheet, "scores": scores,
+        "sheet": clip.served_sheet, "scores": scores, "tone": clip.tone, "best": list(clip.best),
+        "rest": None if clip.rest is None else dict(clip.rest), "heat": clip.served_heat,
     }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from bivdiff.errors import InputError
 from bivdiff.studio.history import locks
-from bivdiff.studio.history.records import NOT_THERE, Changes, checked_id, checked_owner, storable
+from bivdiff.studio.history.records import NO_LINK, NOT_THERE, Changes, checked_id, checked_owner, storable
 from bivdiff.studio.history.shares import Visitor, next_to_give
 from bivdiff.studio.history.trouble import NewerError, Part, Trouble
 
@@ -54,6 +54,11 @@ UPGRADES: tuple[tuple[str, ...], ...] = (
         )""",
         "INSERT OR IGNORE INTO visitors SELECT owner, '', min(created), max(created) FROM runs GROUP BY owner",
         "INSERT OR IGNORE INTO visitors SELECT DISTINCT owner, '', 0, CAST(strftime('%s', 'now') AS REAL) FROM presets",
+    ),
+    (
+        "CREATE TABLE IF NOT EXISTS links (id TEXT PRIMARY KEY, run TEXT NOT NULL UNIQUE, created REAL NOT NULL)",
+        # However a run goes, its link goes with it.
+        "CREATE TRIGGER IF NOT EXISTS unlink_run AFTER DELETE ON runs BEGIN DELETE FROM links WHERE run = old.id; END",
     ),
 )
 """Statements that lead from each version of the database to the next. A new database goes through all of them."""
@@ -248,6 +253,33 @@ class Database:
                 return False
             database.execute("UPDATE runs SET favourite = ? WHERE id = ?", (int(on), run_id))
         return True
+
+    def link(self, run_id: str) -> str:
+        """The id of a run's link; empty where it has none."""
+        with self.reading() as database:
+            row = database.execute("SELECT id FROM links WHERE run = ?", (run_id,)).fetchone()
+        return "" if row is None else str(row["id"])
+
+    def set_link(self, run_id: str, link_id: str) -> None:
+        """Give a run a link, or with an empty id take it away."""
+        with self.writing() as database:
+            database.execute("DELETE FROM links WHERE run = ?", (run_id,))
+            if link_id:
+                database.execute("INSERT INTO links VALUES (?, ?, ?)", (link_id, run_id, time.time()))
+
+    def linked_row(self, link_id: str) -> sqlite3.Row:
+        """The run that a link shows.
+
+        Raises:
+            InputError: there is no such link.
+        """
+        with self.reading() as database:
+            row: sqlite3.Row | None = database.execute(
+                "SELECT runs.* FROM runs JOIN links ON links.run = runs.id WHERE links.id = ?", (storable(link_id),)
+            ).fetchone()
+        if row is None:
+            raise InputError(NO_LINK)
+        return row
 
     def delete(self, run_id: str) -> None:
         """Remove a run."""

@@ -19,6 +19,8 @@ STATES = ("queued", "running", "done", "failed", "cancelled", "interrupted", "dr
 UNFINISHED = ("queued", "running")
 NOT_THERE = "This run is not in your history. It was deleted, made room for newer ones, or belongs to somebody else."
 
+NO_LINK = "There is nothing at this link. It was switched off, or the result that it showed was deleted."
+
 
 @dataclass(frozen=True)
 class Run:

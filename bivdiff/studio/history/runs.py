@@ -13,11 +13,11 @@ import sqlite3
 import tempfile
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -56,6 +56,13 @@ from bivdiff.studio.history.records import (
 from bivdiff.studio.history.trouble import NewerError, Trouble
 from bivdiff.types import GenerationRequest, GenerationResult
 from bivdiff.units import finite, parse_bytes
+
+if TYPE_CHECKING:
+    from bivdiff.compare.choice import FigureChoice
+    from bivdiff.compare.sweep import SweepResult
+
+PUBLISHED = "published"
+"""The folder, among a run's files, of what its link shows."""
 
 DEFAULT_BYTES = 5 * 10**9
 FAVOURITES_SHARE = 0.5  # of the bound, for one visitor: they leave last, so they may not fill it
@@ -329,6 +336,8 @@ class Runs:
     def film(self, run_id: str, owner: str, options: FilmOptions) -> Path:
         """The film of a run, made when it is first asked for: it takes seconds, and few runs are posted.
 
+        That of a comparison is of its recommended clip.
+
         Args:
             run_id: a run that is done.
             owner: who asks.
@@ -337,20 +346,148 @@ class Runs:
         Raises:
             InputError: the run is not there or not the owner's, has no result, or the film cannot be written.
         """
-        run = self.get(run_id, owner)
-        if not {"framewise", "bridged"} <= run.files.keys():
-            raise InputError("A film needs a result, and this run has none. Choose a run that is done.")
+        run = self._with_result(run_id, owner, "A film")
         path = self.folder(run_id) / film_name(options)
         if not path.is_file():
-            request, fps = self.job(run_id, owner)
-            clips = (read_clip(run.files[name], num_frames=len(request.frames)) for name in ("framewise", "bridged"))
-            framewise, bridged = (clip.frames for clip in clips)
+            request, framewise, bridged = self.pair(run)
             with self._files.writing(run_id, [path.name]) as folder:
                 carry = carried.carry(run.settings, packed_pictures(folder))
-                write_film(path, film_of(request, framewise, bridged, fps, options), carry)
+                write_film(path, film_of(request, framewise, bridged, run.fps, options), carry)
             self._update(run_id, Changes())
             self._make_room(run_id)
         return path
+
+    def paper(self, run_id: str, owner: str, choice: FigureChoice) -> Path:
+        """What a paper takes of a run or a comparison: figure, caption, table and reference, in a zip.
+
+        Args:
+            run_id: a run that is done.
+            owner: who asks.
+            choice: what the figure shows.
+
+        Raises:
+            InputError: the run is not there or not the owner's, has no result, the choice cannot be met, or the files
+                cannot be written.
+        """
+        from bivdiff.compare.paper import material_of, write_paper
+        from bivdiff.studio.papers import material_of_run, zipped
+
+        run = self._with_result(run_id, owner, "A figure")
+        if run.kind == "comparison":
+            material = material_of(self.comparison(run))
+        else:
+            request, framewise, bridged = self.pair(run)
+            material = material_of_run(request, run.settings, run.scores, framewise, bridged)
+        with self._files.writing(run_id) as folder, tempfile.TemporaryDirectory(dir=folder) as place:
+            path = zipped(folder / "paper.zip", write_paper(Path(place), material, choice))
+        self._update(run_id, Changes())
+        self._make_room(run_id)
+        return path
+
+    def comparison(self, run: Run) -> SweepResult:
+        """A comparison read back from its files, see `stored.read_comparison`.
+
+        Raises:
+            InputError: they are not all there.
+        """
+        from bivdiff.compare.stored import read_comparison
+
+        request, _ = self.job(run.id, run.owner)
+        count = len(request.frames)
+        return read_comparison(
+            request, run.settings["axes"], run.files, lambda path: read_clip(path, num_frames=count).frames
+        )
+
+    # Links
+
+    def publish(self, run_id: str, owner: str, write: Callable[[Run, Path], None]) -> str:
+        """Let whoever has its link see a run; returns the link's id, which it keeps as long as it is switched on.
+
+        Args:
+            run_id: a run that is done.
+            owner: who asks.
+            write: writes into a folder of the run what the link shows.
+
+        Raises:
+            InputError: the run is not there or not the owner's, has no result, or the files cannot be written.
+        """
+        run = self._with_result(run_id, owner, "A link")
+        if link := self._database.link(run_id):
+            return link
+        with self._files.writing(run_id) as folder:
+            place = folder / PUBLISHED
+            place.mkdir(exist_ok=True)
+            write(run, place)
+        self._update(run_id, Changes())
+        link = secrets.token_urlsafe(12)
+        self._database.set_link(run_id, link)
+        return link
+
+    def unpublish(self, run_id: str, owner: str) -> None:
+        """Switch the link of a run off; whoever follows it finds nothing any more, and a later link is another.
+
+        Raises:
+            InputError: the run is not there or not the owner's.
+        """
+        run = self.get(run_id, owner)
+        self._database.set_link(run.id, "")
+        shutil.rmtree(self.folder(run.id) / PUBLISHED, ignore_errors=True)
+
+    def link(self, run_id: str, owner: str) -> str:
+        """The id of a run's link; empty where it is switched off.
+
+        Raises:
+            InputError: the run is not there or not the owner's.
+        """
+        return self._database.link(self.get(run_id, owner).id)
+
+    def published(self, link_id: str) -> tuple[Run, Path]:
+        """The run that a link shows, and the folder with what `publish` had written.
+
+        Raises:
+            InputError: there is no such link.
+        """
+        row = self._database.linked_row(link_id)
+        folder = self._files.of(row["id"])
+        return run_of(row, folder), folder / PUBLISHED
+
+    def copy_published(self, link_id: str, owner: str, address: str = "") -> str:
+        """Take what a link shows into the owner's history, in the state "dropped": settings and pictures.
+
+        Args:
+            link_id: of the link.
+            owner: who takes it, from which `address`.
+
+        Returns:
+            The new run's id; the run's own where it is the owner's already.
+
+        Raises:
+            InputError: there is no such link, or the copy cannot be kept.
+        """
+        run, _ = self.published(link_id)
+        if run.owner == owner:
+            return run.id
+        request, _ = self.job(run.id, run.owner)
+        made = self._insert(run.settings, request, owner, address, state="dropped", kind=run.kind)
+        self._make_room(made)
+        return made
+
+    def _with_result(self, run_id: str, owner: str, what: str) -> Run:
+        """A run that has clips to make something of."""
+        run = self.get(run_id, owner)
+        if not ({"scores_json"} if run.kind == "comparison" else {"framewise", "bridged"}) <= run.files.keys():
+            raise InputError(f"{what} needs a result, and this run has none. Choose a run that is done.")
+        return run
+
+    def pair(self, run: Run) -> tuple[GenerationRequest, np.ndarray, np.ndarray]:
+        """What was asked, the frames before the bridge and the bridged clip; of a comparison the recommended one's."""
+        if run.kind == "comparison":
+            best = self.comparison(run).best
+            return best.request, best.framewise_frames, best.frames
+        request, _ = self.job(run.id, run.owner)
+        clips = (read_clip(run.files[name], num_frames=len(request.frames)) for name in ("framewise", "bridged"))
+        framewise, bridged = (clip.frames for clip in clips)
+        return request, framewise, bridged
 
     # Opening
 

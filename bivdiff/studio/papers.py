@@ -1,0 +1,56 @@
+"""What a paper takes of a run or a comparison of the history.
+
+Not here: how figure, table and caption are made (see compare/paper).
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bivdiff.catalog.image_models import IMAGE_MODELS, frames_name
+from bivdiff.compare.paper import Material, PaperRow
+from bivdiff.compare.steadiness import flicker_at_rest
+from bivdiff.media.writing import ZIP_DATE, replace_whole
+from bivdiff.toybox.truths import truth_of
+from bivdiff.types import GenerationRequest
+
+BRIDGED = {"excess_flicker": "excess_flicker", "sharpness": "sharpness", "true_sharpness": "true_sharpness"}
+BEFORE = {"excess_flicker": "framewise_excess_flicker", "true_sharpness": "framewise_true_sharpness"}
+"""Scores of a table, and what a run's scores call them: of the bridged clip, and of the frames before."""
+
+
+def material_of_run(
+    request: GenerationRequest, settings: Mapping[str, Any], scores: Mapping[str, Any], framewise: np.ndarray,
+    bridged: np.ndarray,
+) -> Material:  # fmt: skip
+    """A run's clips for a paper: source, frames before the bridge, bridged.
+
+    Args:
+        request: what was asked.
+        settings: as the history keeps them, with the seed that was used.
+        scores: as `steadiness.figures_of` gives them.
+        framewise, bridged: uint8 `(F, H, W, 3)`.
+    """
+    heat = flicker_at_rest(request, framewise, truth_of(request)).heat
+    before = {"sharpness": 1.0, **{name: scores.get(key) for name, key in BEFORE.items()}}
+    after = {name: scores.get(key) for name, key in BRIDGED.items()}
+    rows = [
+        PaperRow(frames_name(request.image_model).lower(), framewise, before, heat),
+        PaperRow(f"bridged, ratio {request.mixing_ratio:g}", bridged, after, bridged=True),
+    ]
+    if IMAGE_MODELS[request.image_model].makes_frames:
+        rows.insert(0, PaperRow("source", request.frames))
+    return Material(rows, settings)
+
+
+def zipped(path: Path, files: Mapping[str, Path]) -> Path:
+    """Put files into a zip, which appears whole or not at all; returns its path."""
+    with replace_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in files.values():
+            archive.writestr(zipfile.ZipInfo(file.name, ZIP_DATE), file.read_bytes(), zipfile.ZIP_DEFLATED)
+    return path
