@@ -6,6 +6,7 @@ import logging
 import secrets
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ import numpy as np
 from gradio.utils import get_upload_folder
 
 from bivdiff.errors import BIVDiffError, InputError
-from bivdiff.media.carried import carry_of
+from bivdiff.media.carried import carry, pack, settings_of
 from bivdiff.studio import jobs
 from bivdiff.studio.history.files import names_of, write_result
 from bivdiff.types import GenerationRequest, GenerationResult
@@ -178,7 +179,8 @@ class RunBoard:
         files = names_of(result)
         try:
             folder.mkdir(parents=True)
-            write_result(folder, files, result, self.fps, carry_of(result.request, self.fps))
+            carried = partial(carry, settings_of(result.request, self.fps), pack(result.request))
+            write_result(folder, files, result, self.fps, carried)
         except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, OSError):

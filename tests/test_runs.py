@@ -379,6 +379,25 @@ def test_a_dropped_clip_of_another_machine_becomes_a_run(history, request_of, tm
     np.testing.assert_array_equal(ours.frames, theirs.frames)
 
 
+@pytest.mark.parametrize("name", ["bridged", "framewise", "control"])
+def test_a_dropped_clip_is_kept_as_what_it_shows(history, request_of, tmp_path, name):
+    file = history.get(finished(history, request_of()), ANNA).files[name]
+    other = Runs(Settings(history_folder=tmp_path / "elsewhere"))
+    run = other.get(other.adopt(file.rename(tmp_path / "renamed.mp4"), BORIS), BORIS)
+    assert {key: path.name for key, path in run.files.items()} == {name: file.name}
+    assert run.files[name].read_bytes() == (tmp_path / "renamed.mp4").read_bytes()
+
+
+@pytest.mark.parametrize(("shows", "part"), [("bridged", 0.5), ("", 1), ("../bridged", 1)])
+def test_what_is_no_clip_of_the_run_is_not_kept_as_one(history, request_of, tmp_path, shows, part):
+    request, path = request_of(), tmp_path / "film.mp4"
+    carry = carried.carry(carried.settings_of(request, 8), carried.pack(request), shows)
+    write_mp4(path, request.frames[:, : int(part * request.frames.shape[1])], 8, carry)
+    dropped = history.adopt(path, ANNA)
+    assert history.get(dropped, ANNA).files == {}
+    assert np.array_equal(history.job(dropped, ANNA)[0].frames, request.frames)
+
+
 def test_a_dropped_gif_says_that_the_clip_is_missing(history, request_of):
     made = finished(history, request_of())
     dropped = history.adopt(history.get(made, ANNA).files["gif"], ANNA)

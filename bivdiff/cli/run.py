@@ -14,7 +14,7 @@ from bivdiff.cli.flags import add_force_flag, add_request_flags, add_source_flag
 from bivdiff.cli.output import Progress, note
 from bivdiff.cli.planning import checked_plan, manager_of
 from bivdiff.errors import InputError
-from bivdiff.media.carried import carry_of
+from bivdiff.media.carried import carry, pack, settings_of
 from bivdiff.media.film import SHAPES, FilmOptions
 from bivdiff.media.reading import read_sound
 from bivdiff.media.targets import Targets
@@ -70,7 +70,8 @@ def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
         sound = read_sound(args.video, start=args.start or 0.0, seconds=lasts) if film_options.speed == 1 else None
         film = film_of(result.request, result.framewise_frames, result.frames, fps, film_options, sound)
         files["film"] = _settled("film", film_file, targets.at_last(film_file))
-        write_film(files["film"], film, carry_of(replace(request, seed=result.seed), fps))
+        used = settings_of(replace(request, seed=result.seed), fps)
+        write_film(files["film"], film, carry(used, pack(request)))
     paths = {name: str(path) for name, path in files.items()}
     return {**report_of(result), "estimate": found, "fps": fps, "paths": paths}
 

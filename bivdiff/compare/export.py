@@ -96,7 +96,7 @@ def _export(folder: Path, result: SweepResult, fps: float) -> dict[str, Path]:
     for name, each in before.items():
         write_mp4(paths[name], each.frames, fps)
     for name, cell in made.items():
-        write_mp4(paths[name], cell.frames, fps, carry(settings_of(cell.request, fps), source))
+        write_mp4(paths[name], cell.frames, fps, carry(settings_of(cell.request, fps), source, "bridged"))
     write_page(
         folder, result.cells, fps, recommended=result.recommended, paper=paper_cell(result.request, result.cells),
         clips=[paths[name] for name in made], plot=on_any_ground(plot), settings=result.request.settings(),

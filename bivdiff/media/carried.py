@@ -73,10 +73,12 @@ class Carried:
     Attributes:
         settings: as `settings_of` gives them; each value is one that a request accepts.
         request: all of it, pictures included; None where the pictures did not travel.
+        shows: which of the run's clips the file itself shows, as `Run.files` calls it; empty where it does not say.
     """
 
     settings: dict[str, Any]
     request: GenerationRequest | None
+    shows: str = ""
 
 
 def settings_of(request: GenerationRequest, fps: float, axes: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -117,19 +119,15 @@ def pack(request: GenerationRequest) -> bytes:
     return buffer.getvalue()
 
 
-def carry_of(request: GenerationRequest, fps: float, axes: Mapping[str, Any] | None = None) -> Carry:
-    """What the files of a run carry: its settings and its pictures, see `settings_of`."""
-    return carry(settings_of(request, fps, axes), pack(request))
-
-
-def carry(settings: Mapping[str, Any], pictures: bytes = b"") -> Carry:
+def carry(settings: Mapping[str, Any], pictures: bytes = b"", shows: str = "") -> Carry:
     """What a file is given to carry.
 
     Args:
         settings: as `settings_of` gives them.
         pictures: as `pack` gives them; they are left out where they exceed `MAX_BYTES` or `MAX_PIXELS`.
+        shows: see `Carried`.
     """
-    text = settings_text(settings)
+    text = settings_text(settings, shows)
     if pictures:
         with zipfile.ZipFile(io.BytesIO(pictures)) as archive:
             names, shape = _index(archive)
@@ -141,9 +139,9 @@ def carry(settings: Mapping[str, Any], pictures: bytes = b"") -> Carry:
     return Carry(text, buffer.getvalue())
 
 
-def settings_text(settings: Mapping[str, Any]) -> str:
-    """Settings as JSON, with the mark and version of this format."""
-    written = {CARRY_NAME: FORMAT, "settings": settings}
+def settings_text(settings: Mapping[str, Any], shows: str = "") -> str:
+    """Settings as JSON, with the mark and version of this format, and which clip the file shows."""
+    written = {CARRY_NAME: FORMAT, "settings": settings, **({"shows": shows} if shows else {})}
     text = json.dumps(written, ensure_ascii=False, default=lambda number: number.item())
     # Half a surrogate pair, which some keyboards send, is no text in UTF-8, but JSON can spell it.
     return text.encode("utf-8", "backslashreplace").decode()
@@ -332,17 +330,18 @@ def _from_archive(data: bytes) -> Carried:
 
 
 def _from_zip(archive: zipfile.ZipFile) -> Carried:
-    settings = _settings(_member(archive, _SETTINGS, MAX_TEXT))
-    if _INDEX not in archive.namelist():
-        return _checked(settings, None)
-    return _checked(settings, _pictures(archive, MAX_PIXELS))
+    settings, shows = _settings(_member(archive, _SETTINGS, MAX_TEXT))
+    pictures = _pictures(archive, MAX_PIXELS) if _INDEX in archive.namelist() else None
+    return _checked(settings, pictures, shows)
 
 
 def _from_text(text: bytes) -> Carried:
-    return _checked(_settings(text), None)
+    settings, shows = _settings(text)
+    return _checked(settings, None, shows)
 
 
-def _settings(text: bytes) -> dict[str, Any]:
+def _settings(text: bytes) -> tuple[dict[str, Any], str]:
+    """The settings, and which clip the file says that it shows."""
     written = _json(text)
     if not isinstance(written, dict) or not isinstance(written.get("settings"), dict):
         raise _DamagedError
@@ -351,10 +350,11 @@ def _settings(text: bytes) -> dict[str, Any]:
         raise _DamagedError
     if version > FORMAT:
         raise InputError("This file was made by a newer version of the studio. Update this one and drop it again.")
-    return written["settings"]
+    shows = written.get("shows")
+    return written["settings"], shows if isinstance(shows, str) else ""
 
 
-def _checked(settings: dict[str, Any], pictures: Pictures | None) -> Carried:
+def _checked(settings: dict[str, Any], pictures: Pictures | None, shows: str) -> Carried:
     """The settings, once a request has accepted them, with the file's own pictures or with blank ones."""
     fps, axes, controls = settings.get("fps"), settings.get("axes", {}), settings.get("controls", [])
     right = isinstance(fps, int | float) and not isinstance(fps, bool) and 0 < fps <= MAX_FPS
@@ -362,7 +362,7 @@ def _checked(settings: dict[str, Any], pictures: Pictures | None) -> Carried:
         raise _DamagedError
     given = pictures or Pictures(np.zeros((1, 8, 8, 3), np.uint8), None, ())
     request = request_of(settings, given)
-    return Carried({**settings, **request.settings()}, request if pictures else None)
+    return Carried({**settings, **request.settings()}, request if pictures else None, shows)
 
 
 def _are_axes(axes: Any) -> bool:

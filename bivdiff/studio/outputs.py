@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bivdiff.errors import InputError
-from bivdiff.media.carried import carry_of
+from bivdiff.media.carried import carry, pack, settings_of
 from bivdiff.media.writing import Carry, write_gif, write_mp4, write_png_zip
 from bivdiff.pixels import masks
 from bivdiff.studio.history.files import map_names
@@ -63,9 +63,10 @@ def write_outputs(files: Mapping[str, Path], result: GenerationResult, fps: floa
     clips |= dict(zip(map_names(len(result.control_frames)), result.control_frames, strict=True))
     if request.masks is not None:
         clips["mask"] = masks.overlay(request.frames, request.masks)
-    carry = carry_of(replace(request, seed=result.seed), fps)
+    settings, pictures = settings_of(replace(request, seed=result.seed), fps), pack(request)
     for name, path in files.items():
-        writer_of(path)(path, clips[name], fps, carry)
+        shows = "bridged" if name == "result" else name
+        writer_of(path)(path, clips[name], fps, carry(settings, pictures, shows))
 
 
 def report_of(result: GenerationResult) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from PIL import Image
 
 from bivdiff.errors import InputError
 from bivdiff.media import carried
+from bivdiff.media.reading import probe, read_clip
 from bivdiff.media.writing import MAX_GIF_FPS, Carry, write_gif, write_mp4, write_png_zip
 from bivdiff.studio.history.records import checked_id
 from bivdiff.studio.history.trouble import Trouble
@@ -150,7 +151,9 @@ def names_of(result: GenerationResult) -> dict[str, str]:
     return {"bridged": "bridged.mp4", **FRAMEWISE, **clips, "gif": "bridged.gif", "pngs": "bridged-frames.zip"}
 
 
-def write_result(folder: Path, files: Mapping[str, str], result: GenerationResult, fps: float, carry: Carry) -> None:
+def write_result(
+    folder: Path, files: Mapping[str, str], result: GenerationResult, fps: float, carry: Callable[[str], Carry]
+) -> None:  # fmt: skip
     """Write the files of a result.
 
     Args:
@@ -158,21 +161,47 @@ def write_result(folder: Path, files: Mapping[str, str], result: GenerationResul
         files: as `names_of` gives them.
         result: what was made.
         fps: playback rate.
-        carry: what each of them carries.
+        carry: what each of them carries, by which clip it shows.
     """
     clips = {"bridged": result.frames, "framewise": result.framewise_frames}
     clips |= dict(zip(map_names(len(result.control_frames)), result.control_frames, strict=True))
     if result.request.masks is not None:
         clips |= dict.fromkeys(_mask_name(result), np.repeat(result.request.masks[..., None], 3, axis=-1))
     for name, frames in clips.items():
-        write_mp4(folder / files[name], frames, fps, carry)
-    write_gif(folder / files["gif"], result.frames, min(fps, MAX_GIF_FPS), carry)
-    write_png_zip(folder / files["pngs"], result.frames, carry)
+        write_mp4(folder / files[name], frames, fps, carry(name))
+    write_gif(folder / files["gif"], result.frames, min(fps, MAX_GIF_FPS), carry("bridged"))
+    write_png_zip(folder / files["pngs"], result.frames, carry("bridged"))
 
 
 def write_framewise(folder: Path, framewise: np.ndarray, fps: float, carry: Carry) -> None:
     """Write the only file of a run that ended before its result: the image model's frames."""
     write_mp4(folder / FRAMEWISE["framewise"], framewise, fps, carry)
+
+
+def keep_shown(folder: Path, path: Path, shows: str, request: GenerationRequest) -> dict[str, str]:
+    """Keep an mp4 of the studio, from wherever it comes, as the clip of the run that it shows.
+
+    Args:
+        folder: of the run's files.
+        path: the mp4.
+        shows: which of the run's clips it says that it shows.
+        request: that it carries.
+
+    Returns:
+        Its name by what it is, as `Run.files` has it; nothing where it is no such clip.
+    """
+    count, height, width = request.frames.shape[:3]
+    names = {name: f"{name}.mp4" for name in ("bridged", "mask", *map_names(len(request.controls)))} | FRAMEWISE
+    try:
+        if shows not in names or probe(path).num_frames != count:
+            return {}
+        size = read_clip(path, num_frames=count).frames.shape[1:3]
+    except InputError:
+        return {}
+    if size != (height + height % 2, width + width % 2):  # as `write_mp4` writes it
+        return {}
+    shutil.copyfile(path, folder / names[shows])
+    return {shows: names[shows]}
 
 
 def thumbnail_of(frames: np.ndarray, fps: float) -> bytes:

@@ -33,6 +33,7 @@ from bivdiff.studio.history.database import Database
 from bivdiff.studio.history.files import (
     FRAMEWISE,
     RunFiles,
+    keep_shown,
     names_of,
     packed_pictures,
     thumbnail_of,
@@ -168,7 +169,8 @@ class Runs:
         files = names_of(result)
         with self._files.writing(run_id, files.values()) as folder:
             write_pictures(folder, result.request)
-            write_result(folder, files, result, row["fps"], carried.carry(settings, packed_pictures(folder)))
+            carry = partial(carried.carry, settings, packed_pictures(folder))
+            write_result(folder, files, result, row["fps"], carry)
             self._update(run_id, Changes(
                 state="done", message="", settings=to_json(settings), words=searchable(settings),
                 seed=settings["seed"], scores=to_json(finite(scores)), seconds=to_json(finite(result.seconds)),
@@ -227,6 +229,8 @@ class Runs:
     def adopt(self, path: str | Path, owner: str, address: str = "") -> str:
         """Make a run, in the state "dropped", of what a file carries, for an owner at an address, see `begin`.
 
+        An mp4 that shows one of the run's clips is kept as that clip.
+
         Returns:
             The run's id. Its message says so where the file carries settings without pictures.
 
@@ -242,8 +246,17 @@ class Runs:
         message = "" if found.request else carried.NO_PICTURES
         kind = "comparison" if "axes" in settings else "run"
         run_id = self._insert(settings, found.request, owner, address, state="dropped", kind=kind, message=message)
+        if found.request is not None and kind == "run":
+            self._keep_shown(run_id, Path(path), found.shows, found.request)
         self._make_room(run_id)
         return run_id
+
+    def _keep_shown(self, run_id: str, path: Path, shows: str, request: GenerationRequest) -> None:
+        """Keep the clip that a dropped file shows; the run is there whether or not that can be kept."""
+        with suppress(InputError), self._files.writing(run_id) as folder:
+            if files := keep_shown(folder, path, shows, request):
+                clip = read_clip(folder / files[shows], num_frames=len(request.frames))
+                self._update(run_id, Changes(files=to_json(files), thumbnail=thumbnail_of(clip.frames, clip.fps)))
 
     # What a visitor asks
 
@@ -557,7 +570,7 @@ class Runs:
     def _add_framewise(self, run_id: str, framewise: np.ndarray) -> None:
         row = self._database.row(run_id)
         with self._files.writing(run_id, FRAMEWISE.values()) as folder:
-            carry = carried.carry(json.loads(row["settings"]), packed_pictures(folder))
+            carry = carried.carry(json.loads(row["settings"]), packed_pictures(folder), "framewise")
             write_framewise(folder, framewise, row["fps"], carry)
             thumbnail = thumbnail_of(framewise, row["fps"])
             self._update(run_id, Changes(files=to_json(FRAMEWISE), thumbnail=thumbnail))
