@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 
-from bivdiff.bridge.inputs import same_frames
 from bivdiff.catalog.families import family_named
 from bivdiff.catalog.image_models import IMAGE_MODELS, title_of
-from bivdiff.catalog.requests import with_seed
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.compare.axes import before_places, check_axes, framewise_file, read_values
 from bivdiff.errors import BIVDiffError, InputError
@@ -22,7 +20,7 @@ from bivdiff.studio.jobs import Job
 from bivdiff.types import Control, GenerationRequest
 from tabs import controls as shared
 from tabs.binding import Values, bind
-from tabs.comparison import ComparisonBoard
+from tabs.comparison import ComparisonBoard, with_last_seed
 from tabs.context import AppContext
 from tabs.examples import comparison_example
 from tabs.failures import refusal, sentence, warn
@@ -344,18 +342,3 @@ def submit(
         lambda board: context.sweep(board.request, axes, submission.to_fit), request=request, owner=owner,
         title=f"Comparison, {TASKS[pending.task].title.lower()}: {request.prompt or request.video_prompt}",
     )  # fmt: skip
-
-
-def with_last_seed(context: AppContext, request: GenerationRequest, owner: str) -> GenerationRequest:
-    """The request with a seed: where it has none, that of the owner's last job whose image model made the same frames.
-
-    So the stages of that job are used again, and its clips can be compared with the new ones.
-    """
-    if request.seed is not None:
-        return request
-    for job in context.jobs.of(owner):
-        earlier = job.board.request
-        seeded = replace(request, seed=earlier.seed)
-        if same_frames(earlier, seeded):
-            return seeded
-    return with_seed(request)

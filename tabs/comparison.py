@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from bivdiff.bridge.inputs import same_frames
 from bivdiff.catalog.bridging import inversions_of
+from bivdiff.catalog.requests import with_seed
 from bivdiff.compare.axes import MAKE_FRAMES, before_name, before_places, label_of
 from bivdiff.errors import BIVDiffError
 from bivdiff.late import importing
@@ -23,7 +25,7 @@ from bivdiff.types import GenerationRequest, StepEvent
 from tabs.boards import NOT_KEPT, begin_in_history
 from tabs.context import AppContext
 from tabs.failures import sentence
-from tabs.progress import stages_of
+from tabs.progress import STARTING, stages_of
 from tabs.requests import Submission
 from tabs.widgets.player import ComparedClip, comparison_value, film_buttons
 from tabs.widgets.progress import progress_value, stage_chips
@@ -124,7 +126,8 @@ class ComparisonBoard:
     Attributes:
         version: grows whenever a clip is ready, and at the end.
         request: what is compared, but for the values.
-        findings: what the clips say, as HTML; zip: all files, once they are written.
+        findings: what the clips say, as HTML; why: its recommendation alone, as text.
+        files: by what they are, see `export`, once they are written.
         message: the sentence on how it ended.
     """
 
@@ -144,10 +147,10 @@ class ComparisonBoard:
         self._clock, self._asked = clock, clock()
         self._progress = SweepProgress([replace(self.request, **each) for each in values], values, clock)
         self._now: StepEvent | None = None
-        self._note, self.message, self.findings = "", "", ""
+        self._note, self.message, self.findings, self.why = "", "", "", ""
         self._marks: dict[str, int | None] = {}
         self._in_history = False
-        self.zip: Path | None = None
+        self.files: Mapping[str, Path] = {}
         self.state: State = "queued"
         self.version = 0
 
@@ -198,7 +201,7 @@ class ComparisonBoard:
         result = self._result or result_of(self.request, self._axes, self._made)
         self._marks = {"recommended": result.recommended.index, "paper": paper_cell(result.request, result.cells)}
         self._mark_best(result)
-        self.findings = findings_html(result)
+        self.findings, self.why = findings_html(result), result.recommended.why
         self._note = (self._write_files(result, state, why) if self.run_id else NOT_KEPT) or self._note
 
     def _mark_best(self, result: SweepResult) -> None:
@@ -216,7 +219,7 @@ class ComparisonBoard:
 
         try:
             files = export(self._runs.folder(self.run_id), result, self._fps)
-            self.zip = files["zip"]
+            self.files = files
             scores, frames = dict(result.best.scores), result.best.frames
             self._runs.finish_comparison(
                 self.run_id, result.request, files, scores, frames, state=state, message=why
@@ -248,13 +251,13 @@ class ComparisonBoard:
 
     def shown(self) -> dict[str, Any]:
         """The clips, what can be sent back of them, what they say, and their files."""
-        downloads = film_buttons(self.run_id) if self.zip else []
+        downloads, zipped = film_buttons(self.run_id) if self.files else [], self.files.get("zip")
         return {
             "player": comparison_value(
                 self._cells, self._fps, **self._marks, befores=self._befores.clips, downloads=downloads
             ),
             "made": self.made(), "findings": self.findings,
-            "download": gr.update(value=str(self.zip) if self.zip else None, interactive=bool(self.zip)),
+            "download": gr.update(value=str(zipped) if zipped else None, interactive=bool(zipped)),
         }  # fmt: skip
 
     def made(self) -> dict[str, Any]:
@@ -285,7 +288,7 @@ class ComparisonBoard:
     def _step(self) -> str:
         """What is being done, and which step of how many."""
         if self._now is None:
-            return "Waiting for the models to be free"
+            return STARTING
         if self._now.total <= 1:
             return self._now.message
         return f"{self._now.message}: step {self._now.step} of {self._now.total}"
@@ -303,6 +306,21 @@ class ComparisonBoard:
         """A sentence on the stages that an earlier run had made."""
         stages = [AGAIN[name] for name in AGAIN if any(name in cell.reused for cell in self._made)]
         return f"Used again from earlier: {', '.join(stages)}." if stages else ""
+
+
+def with_last_seed(context: AppContext, request: GenerationRequest, owner: str) -> GenerationRequest:
+    """The request with a seed: where it has none, that of the owner's last job whose image model made the same frames.
+
+    So the stages of that job are used again, and its clips can be compared with the new ones.
+    """
+    if request.seed is not None:
+        return request
+    for job in context.jobs.of(owner):
+        earlier = job.board.request
+        seeded = replace(request, seed=earlier.seed)
+        if same_frames(earlier, seeded):
+            return seeded
+    return with_seed(request)
 
 
 class _Befores:

@@ -499,12 +499,13 @@ def _told_name(label: str) -> str:
 
 
 class RunControls(NamedTuple):
-    """The buttons that start a run, stop it, tell what it will take, and compare ratios."""
+    """The buttons that start a run, stop it, tell what it will take, and compare ratios, elsewhere or in place."""
 
     start: gr.Button
     stop: gr.Button
     estimate: gr.Button
     compare: gr.Button
+    ratios: gr.Button
 
 
 def run_controls(task: str) -> RunControls:
@@ -520,7 +521,8 @@ def run_controls(task: str) -> RunControls:
     with gr.Row(elem_classes="bd-asides"):
         estimate = gr.Button("What will it take?", size="sm", elem_id=f"{task}-estimate", min_width=120)
         compare = gr.Button("Compare ratios", size="sm", elem_id=f"{task}-compare", min_width=120)
-    return RunControls(start, stop, estimate, compare)
+    ratios = gr.Button("Try five ratios", visible="hidden", elem_id=f"{task}-ratios")  # the ratio's scale presses it
+    return RunControls(start, stop, estimate, compare, ratios)
 
 
 class ResultView(NamedTuple):

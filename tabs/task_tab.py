@@ -30,6 +30,7 @@ from tabs.following import (
     submit_and_follow,
 )
 from tabs.progress import idle_panel
+from tabs.ratios import try_ratios
 from tabs.requests import ReadJob, Submission
 from tabs.results import record_of
 from tabs.visitors import visitor_of
@@ -168,7 +169,7 @@ def add_result(
     Returns:
         The tab, as others may use it.
     """
-    start, stop, estimate, compare = buttons
+    start, stop, estimate, compare, ratios = buttons
     panel, player = view
     inputs = list(controls.values())
     visitor = controls["visitor"]
@@ -176,6 +177,11 @@ def add_result(
     start.click(
         bind(partial(generate, context, read, task), controls), inputs, shown, api_name=f"{task}_page",
         js=SHOW_RESULT % (task, list(controls).index("visitor")), trigger_mode="multiple", **WATCHING,
+    )  # fmt: skip
+    ratios.click(
+        bind(partial(try_ratios, context, place_of(task), read, task), controls), inputs, shown,
+        js=SHOW_RESULT % (task, list(controls).index("visitor")), api_visibility="private", trigger_mode="multiple",
+        **WATCHING,
     )  # fmt: skip
     estimate.click(
         bind(partial(foresee, context, read, task), controls), inputs, panel, show_progress="hidden",

@@ -1,5 +1,5 @@
 // Under the mixing ratio: its ends in words, and a mark for every ratio whose clip is there. While the slider moves, the
-// task's player shows the clip of the nearest; where none is near, it can be made.
+// task's player shows the clip of the nearest; where none is near, it can be made, or those of five ratios at once.
 // Given by Gradio: element, props, watch.
 
 const { button, make, part } = window.bdStudio;
@@ -12,7 +12,9 @@ const ends = part(root, "div", "bd-ratio-ends");
 part(ends, "span", "", "closer to the frames");
 part(ends, "span", "", "calmer, may drift");
 const make_ = button("bd-ratio-make", "", () => document.querySelector(`#${task}-generate`)?.click());
-ends.insertBefore(make_, ends.lastChild);
+const all = button("bd-ratio-five", "Try five ratios", () => document.querySelector(`#${task}-ratios`)?.click());
+all.title = "Makes the clips of ratios 0, 0.25, 0.5, 0.75 and 1 for what is filled in; then the slider plays them";
+ends.lastChild.before(make_, all);
 
 const slider = () => document.querySelector(`#${task}-mixing-ratio input[type=range]`);
 const host = () => document.querySelector(`#${task}-player .bd-player`);
@@ -42,6 +44,7 @@ function follow() {
   const ratios = host()?.ratios?.() ?? [];
   const near = ratios.find((each) => Math.abs(each - ratio) < NEAR);
   make_.hidden = !ratios.length || near !== undefined || Number.isNaN(ratio);
+  all.hidden = !make_.hidden;
   make_.textContent = `Make ratio ${ratio}`;
   if (ratios.length) host().showRatio(ratio);
   for (const mark of marks.querySelectorAll(".bd-ratio-mark")) {
