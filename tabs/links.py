@@ -159,8 +159,8 @@ def _run(runs: Runs, run: Run, request: GenerationRequest) -> _Shown:
     for one in value["tiles"]:
         one.pop("file", None)
     words = run.scores.get("steadiness")
-    _, framewise, bridged = runs.pair(run)
-    clips = [(frames_name(run.image_model), framewise), ("Bridged", bridged)]
+    pair = runs.pair(run)
+    clips = [(frames_name(run.image_model), pair.framewise), ("Bridged", pair.bridged)]
     return value | {"downloads": []}, "is-row", f"Flicker at rest: {words}." if words else "", clips
 
 

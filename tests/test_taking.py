@@ -111,13 +111,15 @@ def test_the_film_of_a_comparison_is_of_its_recommended_clip(context, compared, 
     shown, film_of = [], runs.film_of
 
     def watched(request, framewise, bridged, *others):
-        shown.append((request.mixing_ratio, bridged))
+        shown.append((request.mixing_ratio, bridged, others[-1]))
         return film_of(request, framewise, bridged, *others)
 
     monkeypatch.setattr(runs, "film_of", watched)
     path = context.runs.film(compared.id, ANNA, FilmOptions(shape="square", seconds=0.5, wipe=False))
     assert read_clip(path, num_frames=2).frames.shape[1:3] == (1080, 1080)
-    ((ratio, bridged),) = shown
+    ((ratio, bridged, levels),) = shown
+    best = context.runs.comparison(compared).best
+    assert levels == (best.scores["excess_flicker"], best.framewise_scores["excess_flicker"])  # as the page says it
     assert ratio == 0
     assert np.array_equal(bridged, read_clip(compared.files["cell 1"], num_frames=8).frames)
 

@@ -48,6 +48,7 @@ ACCENTS = ((148, 163, 184), (251, 146, 60), (167, 139, 250))
 PAPER, INK = (250, 250, 250), (24, 24, 27)
 GAP = 4  # pixels between the clips of a grid
 SMALLEST_TEXT = 9
+TITLE_LEAST = 0.75  # of the usual letters: a longer title is cut
 ROW_WORTH = 1.2
 
 
@@ -327,8 +328,8 @@ def _text_size(size: tuple[int, int]) -> int:
 def _title(text: str, below: Box, size: tuple[int, int]) -> ImageClip:
     letters = round(1.3 * _text_size(size))
     top = below.top - round(1.9 * letters)
-    shown = drawable(text)
-    while letters > _text_size(size) and ImageFont.load_default(letters).getlength(shown) > size[0] - 4 * letters:
+    shown, least = drawable(text), TITLE_LEAST * _text_size(size)
+    while letters > least and ImageFont.load_default(letters).getlength(shown) > size[0] - 4 * letters:
         letters -= 1
     return _line(text, letters, size[0] - 4 * letters, TITLE).with_position(("center", top))
 

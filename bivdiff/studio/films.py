@@ -31,6 +31,7 @@ def film_of(
     fps: float,
     options: FilmOptions,
     sound: Sound | None = None,
+    levels: tuple[float, float] | None = None,
 ) -> Film:
     """Compose the film of a run, ready for `writing.write_film`.
 
@@ -41,6 +42,8 @@ def film_of(
         fps: playback rate of the clips.
         options: how the film looks.
         sound: of the source.
+        levels: flicker at rest of the result and of the frames, as they were measured before the clips were written;
+            without them they are measured here.
     """
     model = IMAGE_MODELS[request.image_model]
     tiles = [
@@ -52,11 +55,15 @@ def film_of(
         tiles.insert(0, Tile(request.frames, "Source"))
     words = (request.prompt or request.video_prompt).strip()
     title = f"“{words}”" if words else TASKS[request.task].title
-    return compose(tiles, fps, title, options, sound, says="" if banner else _says(request, framewise, bridged))
+    says = "" if banner else _says(request, levels or _levels(request, framewise, bridged))
+    return compose(tiles, fps, title, options, sound, says=says)
 
 
-def _says(request: GenerationRequest, framewise: np.ndarray, bridged: np.ndarray) -> str:
-    """What is to be seen, as a line: the flicker at rest; nothing where it was not measured."""
+def _levels(request: GenerationRequest, framewise: np.ndarray, bridged: np.ndarray) -> tuple[float, float]:
     truth = truth_of(request)
-    levels = [excess_flicker(request, frames, truth) for frames in (bridged, framewise)]
+    return excess_flicker(request, bridged, truth), excess_flicker(request, framewise, truth)
+
+
+def _says(request: GenerationRequest, levels: tuple[float, float]) -> str:
+    """What is to be seen, as a line: the flicker at rest; nothing where it was not measured."""
     return "" if any(map(math.isnan, levels)) else f"{FLICKER}: {steadiness(request, *levels)}"

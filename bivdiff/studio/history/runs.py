@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -69,6 +69,21 @@ DEFAULT_BYTES = 5 * 10**9
 FAVOURITES_SHARE = 0.5  # of the bound, for one visitor: they leave last, so they may not fill it
 PRESETS_SHARE = 0.05  # of the bound, for all presets
 INTERRUPTED = "The studio was stopped while this run was waiting or being computed. Restore it to run it again."
+
+
+class Pair(NamedTuple):
+    """The two clips of a run.
+
+    Attributes:
+        request: what was asked.
+        framewise, bridged: the frames before the bridge, and the result, uint8 `(F, H, W, 3)`.
+        levels: flicker at rest of the result and of the frames as it was measured before they were written, if it was.
+    """
+
+    request: GenerationRequest
+    framewise: np.ndarray
+    bridged: np.ndarray
+    levels: tuple[float, float] | None
 
 
 class Runs:
@@ -362,10 +377,10 @@ class Runs:
         run = self._with_result(run_id, owner, "A film")
         path = self.folder(run_id) / film_name(options)
         if not path.is_file():
-            request, framewise, bridged = self.pair(run)
+            request, framewise, bridged, levels = self.pair(run)
             with self._files.writing(run_id, [path.name]) as folder:
                 carry = carried.carry(run.settings, packed_pictures(folder))
-                write_film(path, film_of(request, framewise, bridged, run.fps, options), carry)
+                write_film(path, film_of(request, framewise, bridged, run.fps, options, None, levels), carry)
             self._update(run_id, Changes())
             self._make_room(run_id)
         return path
@@ -389,7 +404,7 @@ class Runs:
         if run.kind == "comparison":
             material = material_of(self.comparison(run))
         else:
-            request, framewise, bridged = self.pair(run)
+            request, framewise, bridged, _ = self.pair(run)
             material = material_of_run(request, run.settings, run.scores, framewise, bridged)
         with self._files.writing(run_id) as folder, tempfile.TemporaryDirectory(dir=folder) as place:
             path = zipped(folder / "paper.zip", write_paper(Path(place), material, choice))
@@ -492,15 +507,21 @@ class Runs:
             raise InputError(f"{what} needs a result, and this run has none. Choose a run that is done.")
         return run
 
-    def pair(self, run: Run) -> tuple[GenerationRequest, np.ndarray, np.ndarray]:
-        """What was asked, the frames before the bridge and the bridged clip; of a comparison the recommended one's."""
+    def pair(self, run: Run) -> Pair:
+        """The two clips of a run; of a comparison the recommended one's.
+
+        Raises:
+            InputError: they cannot be read.
+        """
         if run.kind == "comparison":
             best = self.comparison(run).best
-            return best.request, best.framewise_frames, best.frames
+            both = best.scores.get("excess_flicker"), best.framewise_scores.get("excess_flicker")
+            return Pair(best.request, best.framewise_frames, best.frames, _levels(*both))
         request, _ = self.job(run.id, run.owner)
         clips = (read_clip(run.files[name], num_frames=len(request.frames)) for name in ("framewise", "bridged"))
         framewise, bridged = (clip.frames for clip in clips)
-        return request, framewise, bridged
+        both = run.scores.get("excess_flicker"), run.scores.get("framewise_excess_flicker")
+        return Pair(request, framewise, bridged, _levels(*both))
 
     # Opening
 
@@ -582,6 +603,10 @@ class Runs:
 
     def _bound(self) -> int:
         return _bound(self._settings, self._trouble)
+
+
+def _levels(bridged: float | None, framewise: float | None) -> tuple[float, float] | None:
+    return None if bridged is None or framewise is None else (bridged, framewise)
 
 
 def _bound(settings: Settings, trouble: Trouble) -> int:
