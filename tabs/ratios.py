@@ -64,8 +64,6 @@ class RatiosBoard(ComparisonBoard):
             "ratios": [{"ratio": cell.request.mixing_ratio, **self._filled(cell)} for cell in made],
             "facts": [["Seed", str(nearest.request.seed)]],
         }  # fmt: skip
-        if self.why:
-            value["facts"].insert(0, ["Recommended", self.why.removeprefix("Recommended: ")])
         if self.files:
             zipped = {"label": "Everything (zip)", "file": served(self.files["zip"])}
             value["downloads"] = [zipped, *film_buttons(self.run_id)]
@@ -99,7 +97,7 @@ class RatiosBoard(ComparisonBoard):
     def panel(self) -> dict[str, Any]:
         """The progress panel's value."""
         panel = super().panel()
-        return panel | {"detail": PLAYED} if self.state == "done" and not self._note else panel
+        return panel | {"detail": f"{self.why} {PLAYED}"} if self.state == "done" and not self._note else panel
 
 
 def submit(context: AppContext, place: Place, task: str, submission: Submission, owner: str) -> Job[RatiosBoard]:

@@ -41,8 +41,8 @@ def test_five_clips_of_one_request_come_into_the_tasks_own_player():
     assert tiles["Bridged"]["rest"]["before"] == tiles["Frame by frame"]["rest"]["level"]
     assert not any(each.get("pending") for each in tiles.values())
     assert last(views, "seed") == DRAWN_SEED
-    assert last(views, "panel")["detail"] == ratios.PLAYED
-    assert player["facts"][0][0] == "Recommended"
+    assert last(views, "panel")["detail"] == f"{board.why} {ratios.PLAYED}"
+    assert board.why.startswith("Recommended: ratio ")
     assert player["series"] == series_of(replace(board.request, seed=DRAWN_SEED))
     (run,) = context.runs.find(ANNA)
     assert (run.kind, run.state) == ("comparison", "done")
