@@ -44,8 +44,20 @@ def pipeline(diffusers: tuple[str, ...], text_encoder: tuple[str, ...], *others:
     ]  # fmt: skip
 
 
+def shards(folder: str, stem: str, count: int) -> list[str]:
+    parts = [f"{folder}/{stem}-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]
+    return [f"{folder}/config.json", f"{folder}/{stem}.safetensors.index.json", *parts]
+
+
+WAN = [
+    ".gitattributes", "README.md", "model_index.json", "scheduler/scheduler_config.json", "assets/logo.png",
+    *shards("transformer", DIFFUSERS, 2), *shards("text_encoder", "model", 5), *folder("vae", DIFFUSERS, PLAIN[:1]),
+    *(f"tokenizer/{name}" for name in
+      ("special_tokens_map.json", "spiece.model", "tokenizer.json", "tokenizer_config.json")),
+]  # fmt: skip
 BOTH = ("model.safetensors", "pytorch_model.bin")
 REPOSITORIES = {
+    "Wan-AI/": WAN,
     "stable-diffusion-v1-5/stable-diffusion-v1-5": pipeline(
         (*PLAIN, *FP16, "non_ema.safetensors", "non_ema.bin"),
         (*BOTH, "model.fp16.safetensors", "pytorch_model.fp16.bin"), "v1-5-pruned.ckpt", "v1-5-pruned.safetensors",

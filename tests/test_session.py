@@ -38,7 +38,7 @@ def test_whatever_is_longer_than_a_model_reads_its_end_is_told(smoothing, manage
     assert told(smoothing, manager) == ""
     note = told(replace(smoothing, **{field: LONG}), manager)
     assert note.startswith("The prompt is longer than the model reads; this end was ignored: '")
-    assert note.endswith("a sphere'")
+    assert note.endswith("a sphere'.")
 
 
 def test_words_that_fit_alone_and_not_with_the_instruction_are_told(source_frames, manager):
@@ -48,7 +48,7 @@ def test_words_that_fit_alone_and_not_with_the_instruction_are_told(source_frame
     )
     tokenizer = enter_once(request, manager).models.parts.tokenizer
     assert cut_off(tokenizer, request.prompt) == cut_off(tokenizer, source) == ""
-    assert told(request, manager).endswith("night'")
+    assert told(request, manager).endswith("night'.")
 
 
 def test_a_word_of_several_vectors_takes_the_room_of_all_of_them():

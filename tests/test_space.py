@@ -402,7 +402,7 @@ def test_what_is_not_on_the_disk_is_neither_placed_nor_run(spaces, settings, tmp
 
 def test_a_comparison_is_not_run_either_where_a_model_of_one_of_its_clips_is_missing(request_of):
     video_models = family_named("sd15").video_models
-    request = request_of(family="sd15", video_model="zeroscope", controls=())
+    request = request_of(family="sd15", video_model="zeroscope", controls=(), frame_prior="mean")
     assert video_models["zeroscope"].unet in components_of_all(request, {"mixing_ratio": (0.0, 1.0)})
     needed = {*components_of_all(request, {"video_model": tuple(video_models)}, None)}
     assert needed >= {spec for model in video_models.values() for spec in model.components}
