@@ -121,11 +121,13 @@ def test_uploads_side_by_side_share_the_room(address, folder):
     sending = [Sending(address).send(part(24_000, fill=fill)[:-2]) for fill in (b"a", b"b", b"c")]
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda each: each.send(b"z" * 6_000).send(body(b"\r\n")).end(), sending))
-    statuses = sorted(status for status, _ in answers)
-    assert statuses[0] == 200
-    assert statuses[1:].count(507) >= 1
-    assert sum(path.stat().st_size for path in files(folder)) <= BOUND
+    statuses = [status for status, _ in answers]
+    assert set(statuses) <= {200, 507}
+    assert statuses.count(507) >= 2
     assert len(files(folder)) == statuses.count(200)
+    if not files(folder):  # where none gave way in time, none got in: and then there is room for the next
+        assert Sending(address).send(body(part(30_000))).end()[0] == 200
+    assert sum(path.stat().st_size for path in files(folder)) == 30_000
 
 
 def test_a_request_holds_few_files(address, folder):

@@ -139,6 +139,7 @@ def test_actors_of_another_version_are_refused():
         rayed.ServingActor(Settings(device="cpu"), "0.0.1")
 
 
+@pytest.mark.timeout(600)  # a cluster on a busy machine takes minutes to start its processes
 @pytest.mark.usefixtures("cluster")
 def test_a_batch_on_a_cluster_loses_a_worker_and_nothing_else(monkeypatch, toybox_folder, tmp_path, capsys):
     monkeypatch.setenv("BIVDIFF_TOYBOX_FOLDER", str(toybox_folder))
