@@ -31,7 +31,7 @@ from tabs.requests import (
     submission_of,
 )
 from tabs.results import CONTROL_LABELS
-from tabs.source import Preview, wire_source
+from tabs.source import TRIM, Preview, notes_of, wire_source
 from tabs.task_tab import PageParts, TaskTab, add_result
 from tabs.widgets.player import preview_value, tile
 
@@ -70,7 +70,8 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
         view = shared.see(context, TASK)
     built = add_result(context, read_job, TASK, controls, buttons, view, page.queue, tab)
     watched = [
-        "start", "stride", "num_frames", "fit", "control_type", "second_control_type", "map_source", "control_video",
+        *TRIM, "control_type", "second_control_type", "map_source", "control_video",
+        "turn_maps",
         "low_threshold", "high_threshold",
     ]  # fmt: skip
     _wire_choices(context, controls)
@@ -95,7 +96,8 @@ def _submission_of(context: AppContext, values: Values, source: Source | None) -
     controls = _controls_of(values)
     again = source is not None and source.earlier is not None  # then the maps are as they were
     maps = () if again else (_map_path(context, values), None)[: len(controls)]
-    return submission_of(fill_in(context, TASK, values, controls=controls, maps=maps), values, source)
+    turned = bool(values.get("turn_maps"))
+    return submission_of(fill_in(context, TASK, values, controls=controls, maps=maps, turn_maps=turned), values, source)
 
 
 def _controls_of(values: Values) -> tuple[Control, ...]:
@@ -160,21 +162,21 @@ def preview_control(context: AppContext, values: Values) -> Iterator[dict[str, A
     try:
         source = read_source(context, values)
         frames, fps = source.clip.frames, source.clip.fps
-        request = _submission_of(context, values, source).request
-        controls = request.controls
-        yield preview_value(preview_tiles(controls, frames, None), frames, fps)
+        asked = _submission_of(context, values, source)
+        request, controls, facts = asked.request, asked.request.controls, notes_of(asked.notes)
+        yield preview_value(preview_tiles(controls, frames, None), frames, fps, facts)
         # Edges need no model. Depth does, and a run that has the device may take minutes.
         needy = any(family_named(context.family).annotator(item) for item in controls)
         if needy and not context.device.acquire(blocking=False):
             note = "The models are busy: this map is shown when you generate, or change a setting here later."
-            yield preview_value(preview_tiles(controls, frames, None, note), frames, fps)
+            yield preview_value(preview_tiles(controls, frames, None, note), frames, fps, facts)
             return
         try:
             maps = context.control_maps(request)
         finally:
             if needy:
                 context.device.release()
-        yield preview_value(preview_tiles(controls, frames, maps), frames, fps)
+        yield preview_value(preview_tiles(controls, frames, maps), frames, fps, facts)
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
         yield preview_value(preview_tiles(controls, frames, None, sentence(error)), frames, fps)
 
@@ -206,6 +208,9 @@ def _control_details(context: AppContext, defaults: GenerationRequest) -> shared
         with gr.Column(visible=False) as uploads:
             controls["control_video"] = shared.upload(
                 "The control map: a clip as long as the source, or a picture", elem_id=f"{TASK}-map"
+            )
+            controls["turn_maps"] = gr.Checkbox(
+                False, label="Turn it round", info="For black lines on white", elem_classes="bd-check"
             )
         controls["map_source"].change(
             lambda source: gr.update(visible=source == "upload"), controls["map_source"], uploads,

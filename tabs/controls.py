@@ -16,7 +16,7 @@ from bivdiff.catalog.own import OWN_MODELS, are_allowed
 from bivdiff.catalog.requests import APART, blank_request
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.fields import MAX_PROMPT_CHARACTERS, Entry, table
-from bivdiff.media.reading import KNOWN_KINDS, LIMITS
+from bivdiff.media.source import LIMITS
 from bivdiff.studio.form import SourceForm
 from bivdiff.toybox import world
 from bivdiff.toybox.data import vocabulary
@@ -43,7 +43,6 @@ VIDEO_LABELS = {
     "wan2.1-14b": "Wan 2.1, 14B", "wan2.2-5b": "Wan 2.2, 5B",
 }  # fmt: skip
 MOST_STEPS = 600  # that a slider can tell apart
-FILE_TYPES = [f".{kind.strip()}" for kind in KNOWN_KINDS.split(",")]
 RESTORED = (
     "An earlier run is restored: its clip, its mask and its control maps are used as they were. Choose a clip to go on "
     "with another."
@@ -111,7 +110,7 @@ def clip_controls(context: AppContext, task: str, visitor: gr.Textbox, sample_cl
     )  # fmt: skip
     limits = LIMITS
     length = f"{limits.seconds / 3600:g} hours, {limits.source_frames:,} frames"
-    bounds = f"up to {limits.file_bytes // 2**30} GB, {length}, 8K"
+    bounds = f"a video, an animation or a zip of pictures, up to {limits.file_bytes // 2**30} GB, {length}, 8K"
     return {
         "sample": sample_strip(
             context.samples,
@@ -143,8 +142,8 @@ def source_notes(task: str) -> SourceNotes:
 
 
 def upload(label: str, **options: Any) -> gr.File:
-    """A place for one clip or picture, one line high."""
-    return gr.File(label=label, height=48, file_types=FILE_TYPES, elem_classes="bd-upload", **options)
+    """A place for one clip or picture, one line high. It is judged by its content, and so takes any name."""
+    return gr.File(label=label, height=48, elem_classes="bd-upload", **options)
 
 
 def trim_controls(context: AppContext, shape: bool = True) -> Controls:
@@ -159,6 +158,7 @@ def trim_controls(context: AppContext, shape: bool = True) -> Controls:
                 "num_frames", usual, SourceForm, f"Here that is {usual}", maximum=context.settings.max_frames,
                 min_width=150,
             )  # fmt: skip
+            controls["fps"] = setting("fps", None, SourceForm, min_width=150)
             if shape and context.family != TOYBOX:
                 controls["size"] = gr.Dropdown(
                     SIZES, value=SIZES[0], allow_custom_value=True, min_width=150, **words_of("size", SourceForm)

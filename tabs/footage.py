@@ -22,7 +22,7 @@ from tabs.requests import whole
 THUMBS = 7
 THUMB_HEIGHT = 44  # pixels
 QUALITY = 70
-TRIM = ("start", "stride", "num_frames", "fit", "size")
+TRIM = ("start", "stride", "num_frames", "fps", "fit", "size")
 
 
 def wire_footage(context: AppContext, strip: gr.HTML, controls: Controls) -> None:
@@ -55,7 +55,7 @@ def footage_value(context: AppContext, values: Values) -> dict[str, Any] | None:
     if not video:
         return None
     try:
-        info = probe(video)
+        info = probe(video, fps=values.get("fps") or None)
         start, stride, count = _part(context, values, info)
         thumbs = _thumbs(Path(video), info)
     except Exception:  # noqa: BLE001 - the preview of the same clip says what is wrong with it

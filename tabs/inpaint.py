@@ -31,7 +31,7 @@ from tabs.requests import (
     whole,
 )
 from tabs.results import shown_masks
-from tabs.source import TRIM, Preview, wire_source
+from tabs.source import TRIM, Preview, notes_of, wire_source
 from tabs.task_tab import PageParts, TaskTab, add_result
 from tabs.widgets.painter import painter
 from tabs.widgets.player import preview_value, sheet, tile
@@ -44,7 +44,7 @@ SOURCES = [
     ("A colour", "color"),
     ("Uploaded", "upload"),
 ]
-POLARITIES = [("White", "white"), ("Black", "black")]
+POLARITIES = [("Marked", "white"), ("Not marked", "black")]
 
 
 def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> TaskTab:
@@ -106,15 +106,17 @@ def read_job(context: AppContext, values: Values) -> Submission:
     return submission_of(fill_in(context, TASK, values, masks=masks), values, source)
 
 
-def read_masks(context: AppContext, values: Values, source: Source) -> np.ndarray:
-    """The masks that the page describes, grown as it says, uint8 `(F, H, W)`; a restored run's are as they were.
+def read_masks(context: AppContext, values: Values, source: Source) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The masks that the page describes, grown as it says, uint8 `(F, H, W)`, and what is to be said of them.
+
+    A restored run's are as they were.
 
     Raises:
         InputError: they cannot be made of what is there.
     """
     if source.earlier is not None and source.earlier.request.masks is not None:
-        return source.earlier.request.masks
-    return forms.read_masks(mask_form(context, values), source_form(context, values), source.clip.frames)
+        return source.earlier.request.masks, ()
+    return forms.read_masks(mask_form(context, values), source_form(context, values), source.clip)
 
 
 def mask_form(context: AppContext, values: Values) -> MaskForm:
@@ -162,7 +164,9 @@ def _colored(_: AppContext, values: Values) -> dict[str, Any]:
 
 def _uploaded(_: AppContext, values: Values) -> dict[str, Any]:
     if not values.get("mask_video"):
-        raise InputError("There is no mask yet. Upload a clip or a picture that is white where to make anew.")
+        raise InputError(
+            "There is no mask yet. Upload a clip or a picture that marks what to make anew: white on black, or painted."
+        )
     return {"clip": Path(values["mask_video"]), "black_regenerates": values.get("polarity") == "black"}
 
 
@@ -196,9 +200,12 @@ def preview_mask(context: AppContext, values: Values) -> Iterator[tuple[dict[str
             kept = painted if isinstance(painted, Mapping) and painted.get("sheet") is None else {}
             canvas = {"sheet": picture, "paint": kept.get("paint", "")}
             values = {**values, "painted": canvas}
-        masks = read_masks(context, values, source)
-        share = [("Made anew", f"{100 * (masks > 0).mean():.0f}% of the picture")]
-        yield preview_value(preview_tiles(frames, shown_masks(frames, masks)), frames, fps, share), canvas
+        masks, told = read_masks(context, values, source)
+        facts = [
+            ("Made anew", f"{100 * (masks > 0).mean():.3g}% of the picture"),
+            *notes_of((*source.clip.notes, *told)),
+        ]
+        yield preview_value(preview_tiles(frames, shown_masks(frames, masks)), frames, fps, facts), canvas
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
         yield preview_value(preview_tiles(frames, None, sentence(error)), frames, fps), canvas
 

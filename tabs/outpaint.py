@@ -18,7 +18,7 @@ from tabs.inpaint import keep_control
 from tabs.presets import preset_controls
 from tabs.requests import Submission, fill_in, restored_source, submission_of, whole
 from tabs.results import shown_masks
-from tabs.source import Preview, wire_source
+from tabs.source import Preview, notes_of, wire_source
 from tabs.task_tab import PageParts, TaskTab, add_result
 from tabs.widgets.player import preview_value, tile
 
@@ -54,7 +54,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
             preset_controls(context, TASK, controls)
         view = shared.see(context, TASK)
     built = add_result(context, read_job, TASK, controls, buttons, view, page.queue, tab)
-    watched = ["start", "stride", "num_frames", "extend_by", *SIDES, "aspect"]
+    watched = ["start", "stride", "num_frames", "fps", "extend_by", *SIDES, "aspect"]
     shown = Preview(partial(preview_canvas, context), [view.player], watched, api_name="outpaint_canvas")
     wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.caption}, TASK, notes)
     return built
@@ -112,6 +112,7 @@ def preview_canvas(context: AppContext, values: Values) -> Iterator[dict[str, An
             ("Canvas", f"{frames.shape[2]} by {frames.shape[1]} pixels"),
             *sizes,
             ("Made anew", f"{100 * (masks > 0).mean():.0f}% of the picture"),
+            *notes_of(canvas.notes),
         ]
         yield preview_value(preview_tiles(shown_masks(frames, masks)), frames, canvas.clip.fps, facts)
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users

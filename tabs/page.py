@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from bivdiff.catalog.families import FAMILIES, family_named
 from bivdiff.catalog.tasks import TASKS
-from bivdiff.media.reading import LIMITS
+from bivdiff.media.source import LIMITS
 from bivdiff.settings import Settings
 from bivdiff.studio.history.runs import Runs
 from bivdiff.studio.limits import limits_sentence

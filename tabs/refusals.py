@@ -73,7 +73,7 @@ def _takes(field: Any, given: Any) -> bool:
 def _wanted(field: Any) -> str:
     """What a field takes, in words."""
     if isinstance(field, gr.File):
-        return f"an uploaded file of these kinds: {', '.join(kind.lstrip('.') for kind in field.file_types or ())}"
+        return "an uploaded file"
     if getattr(field, "choices", None):
         return f"one of {', '.join(str(value) for _, value in field.choices)}"
     if isinstance(field, gr.Number | gr.Slider):

@@ -21,11 +21,15 @@ from tabs.visitors import visitor_of
 
 
 class Submission(NamedTuple):
-    """A request, the rate at which its clip plays, and whether it may be changed so that it fits into the memory."""
+    """A request, the rate at which its clip plays, and whether it may be changed so that it fits into the memory.
+
+    `notes` is what is to be said of its files, in sentences.
+    """
 
     request: GenerationRequest
     fps: float
     to_fit: bool = True
+    notes: tuple[str, ...] = ()
 
 
 class Source(NamedTuple):
@@ -87,7 +91,7 @@ def submission_of(form: Form, values: Values, source: Source | None = None) -> S
     clip, earlier = (None, None) if source is None else source
     found = forms.read_pictures(form, earlier, clip)
     request = forms.request_of(form, found, None if earlier is None else earlier.request)
-    return Submission(request, found.clip.fps, values.get("fit_memory") is not False)
+    return Submission(request, found.clip.fps, values.get("fit_memory") is not False, found.notes)
 
 
 def restored_source(context: AppContext, values: Values) -> Source | None:

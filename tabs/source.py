@@ -20,7 +20,7 @@ from tabs.footage import wire_footage
 from tabs.requests import read_source
 from tabs.widgets.player import preview_value, tile
 
-TRIM = ("start", "stride", "num_frames", "fit")
+TRIM = ("start", "stride", "num_frames", "fps", "fit")
 
 
 Texts = Mapping[str, Callable[[SampleClip], str]]
@@ -48,9 +48,14 @@ def preview_source(context: AppContext, label: str, values: Values, main: bool =
     """Show the trimmed source, what the models will be given; `main` where it is one of the two large clips."""
     try:
         clip = read_source(context, values).clip
-        yield preview_value([tile(label, clip.frames, main=main)], clip.frames, clip.fps)
+        yield preview_value([tile(label, clip.frames, main=main)], clip.frames, clip.fps, notes_of(clip.notes))
     except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
         yield preview_value([tile(label, None, note=sentence(error), main=main)], None, 8)
+
+
+def notes_of(notes: Sequence[str]) -> list[tuple[str, str]]:
+    """What is to be said of files before a run, as facts below a preview."""
+    return [("Note", note) for note in notes]
 
 
 def wire_source(

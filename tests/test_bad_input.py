@@ -43,7 +43,8 @@ from bivdiff.cli import main as cli
 from bivdiff.errors import BIVDiffError, InputError, ModelUnavailableError
 from bivdiff.media import targets
 from bivdiff.media.ffmpeg import encode as encode_fully
-from bivdiff.media.reading import LIMITS, probe, read_clip
+from bivdiff.media.reading import probe, read_clip
+from bivdiff.media.source import LIMITS
 from bivdiff.media.writing import write_mp4
 from bivdiff.models.manager import ModelManager
 from bivdiff.settings import Settings

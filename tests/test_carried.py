@@ -15,7 +15,7 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 
 from bivdiff.errors import InputError
-from bivdiff.media import carried
+from bivdiff.media import archives, carried
 from bivdiff.media.reading import read_clip
 from bivdiff.media.writing import Carry, write_gif, write_mp4, write_png, write_png_zip
 from bivdiff.types import Control, GenerationRequest
@@ -244,7 +244,7 @@ def test_a_picture_larger_than_it_should_be_is_not_decoded(tmp_path, monkeypatch
 
 
 def test_a_table_of_contents_that_is_too_long_is_not_read(tmp_path, monkeypatch, carry):
-    monkeypatch.setattr(carried, "MAX_ENTRIES", 5)
+    monkeypatch.setattr(archives, "MAX_ENTRIES", 5)
     refused(tmp_path / "many.zip", carry.archive, "damaged")
 
 

@@ -111,7 +111,7 @@ def _compared_source(args: argparse.Namespace) -> tuple[GenerationRequest, np.nd
         return case.request, case.truth, FPS
     if args.prompt is None:
         raise InputError("There is no prompt. Say with --prompt what the new clip shows.")
-    request, fps = read_form(form_of(args))
+    request, fps = read_form(form_of(args), note)
     return request, None, fps
 
 
@@ -121,7 +121,18 @@ def _refuse_beside_a_scene(args: argparse.Namespace) -> None:
     Raises:
         InputError: such a flag was given.
     """
-    own = ("prompt", "num_frames", "size", "control_video", "mask", "box", "color_key", "fit_memory")
+    own = (
+        "prompt",
+        "num_frames",
+        "size",
+        "control_video",
+        "turn_maps",
+        "fps",
+        "mask",
+        "box",
+        "color_key",
+        "fit_memory",
+    )
     given = [flag_of(name) for name in own if getattr(args, name)]
     if given:
         raise InputError(f"A scene has its own clip, prompt and masks, and {', '.join(given)} would change them. Leave "

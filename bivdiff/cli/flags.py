@@ -23,7 +23,7 @@ REQUEST_FLAGS: Mapping[str, Entry] = {
 """Flags that bear the names of fields of a request. None, their default, leaves what the task starts with alone."""
 
 SOURCE_FLAGS = {
-    "start": "start", "frame_stride": "stride", "num_frames": "num_frames", "fit": "fit", "size": "size",
+    "start": "start", "frame_stride": "stride", "num_frames": "num_frames", "fps": "fps", "fit": "fit", "size": "size",
 }  # fmt: skip
 """Flags that fill in a SourceForm, and the fields that they fill in."""
 
@@ -89,6 +89,8 @@ def add_source_flags(parser: argparse.ArgumentParser) -> None:
     for name, field in SOURCE_FLAGS.items():
         _add_flag(trim, name, source[field])
     trim.add_argument("--control-video", type=Path, nargs="+", metavar="MAP", help=help_of(table(Control)["frames"]))
+    trim.add_argument("--turn-maps", action="store_true", help="the control maps are black lines on white: turn them "
+                      "round")  # fmt: skip
     trim.add_argument(
         "--fit-memory", action="store_true", help="make the request fit into the memory, and say what was changed"
     )

@@ -12,6 +12,7 @@ from bivdiff.cli.compare import add_compare_command
 from bivdiff.cli.evaluate import add_evaluate_command
 from bivdiff.cli.models import add_models_commands
 from bivdiff.cli.output import report_as_text
+from bivdiff.cli.probe import add_probe_command
 from bivdiff.cli.run import add_run_command
 from bivdiff.settings import Settings
 
@@ -42,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for add in (
         add_run_command, add_compare_command, add_batch_command, add_evaluate_command, add_bench_command,
-        add_models_commands,
+        add_models_commands, add_probe_command,
     ):  # fmt: skip
         add(commands)
     return parser

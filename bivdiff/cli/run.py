@@ -22,7 +22,7 @@ from bivdiff.media.writing import write_film
 from bivdiff.settings import Settings
 from bivdiff.studio.films import film_of
 from bivdiff.studio.form import read_form
-from bivdiff.studio.outputs import output_files, report_of, write_outputs, writer_of
+from bivdiff.studio.outputs import output_files, report_of, slowed, write_outputs, writer_of
 from bivdiff.types import GenerationRequest, GenerationResult, StepEvent
 
 DEFAULT_OUTPUT = Path("out.mp4")
@@ -54,8 +54,10 @@ def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     """Make a clip and write it, its frame-wise and its control clips."""
     writer_of(args.output or DEFAULT_OUTPUT)
     film_options = _film_options(args)
-    request, fps = read_form(form_of(args))
+    request, fps = read_form(form_of(args), note)
     note_unread(args, request)
+    if slower := slowed(args.output or DEFAULT_OUTPUT, fps):
+        note(slower)
     targets = targets_of(args)
     files, film_file = _target_files(args, request, targets)
     from bivdiff.bridge.pipeline import last, run

@@ -24,6 +24,7 @@ from PIL import Image
 
 from bivdiff.errors import InputError
 from bivdiff.late import importing
+from bivdiff.media.archives import MAX_TEXT, UnusableArchiveError, opened_zip
 from bivdiff.media.writing import CARRY_BOX, CARRY_CHUNK, CARRY_NAME, MAX_FPS, ZIP_DATE, Carry
 from bivdiff.types import MAX_AXES, GenerationRequest
 
@@ -34,9 +35,6 @@ MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 2**26
 """Of all pictures in an archive together, each clip's counted; they take three bytes of memory each."""
 
-MAX_TEXT = 2**18  # bytes of settings
-MAX_ENTRIES = 2**14  # files of a zip
-MAX_DIRECTORY = 2**21  # bytes of its table of contents
 MAX_BOXES = 2**16  # parts of a file that are looked at in search of ours
 MAX_CONTROLS = 16
 MAX_AXIS_VALUES = 64
@@ -49,7 +47,6 @@ _SETTINGS = "settings.json"
 _INDEX = "pictures/index.json"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_START = _PNG + b"\0\0\0\rIHDR"
-_ZIP_END = struct.Struct("<4s4H2LH")
 _COMMENT = (b"moov", b"udta", b"meta", b"ilst", b"\xa9cmt", b"data")
 _EXTRA = ("fps", "axes")  # what settings of a run have beside those of its request
 
@@ -430,18 +427,9 @@ def _decoded(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _opened_zip(file: IO[bytes]) -> zipfile.ZipFile:
-    """Open an archive whose table of contents says itself that it is small: it is read whole."""
-    size = file.seek(0, io.SEEK_END)
-    tail = _part(file, max(size - _ZIP_END.size - 20, 0), size)
-    if len(tail) < _ZIP_END.size:
-        raise _DamagedError
-    mark, _, _, _, entries, directory, _, comment = _ZIP_END.unpack(tail[-_ZIP_END.size :])
-    # A second, larger table would stand 20 bytes before.
-    if mark != b"PK\5\6" or comment or tail[:4] == b"PK\6\7" or entries > MAX_ENTRIES or directory > MAX_DIRECTORY:
-        raise _DamagedError
     try:
-        return zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
+        return opened_zip(file)
+    except UnusableArchiveError as error:
         raise _DamagedError from error
 
 

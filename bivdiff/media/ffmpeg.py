@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import IO, cast
@@ -20,14 +21,18 @@ from imageio_ffmpeg import get_ffmpeg_exe
 CPU_SECONDS = 600
 """Processor time after which ffmpeg gives up on a file, so that a malicious one cannot occupy the machine."""
 
+MAX_MESSAGES = 2**24
+"""Bytes of what ffmpeg says that are listened to."""
+
 SCALER_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 
 
-def reading_command(path: Path, container: str, max_pixels: int) -> list[str]:
+def reading_command(path: Path, container: str, max_pixels: int, talkative: bool = False) -> list[str]:
     """The start of every ffmpeg command that reads: nothing guessed, no other file, no address, bounded work."""
     bounds = ["-timelimit", str(CPU_SECONDS), "-max_pixels", str(max_pixels)]
-    # Only fatal messages: a damaged file can make ffmpeg print without end.
-    start = [get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-loglevel", "fatal", *bounds]
+    # Only fatal messages, unless they are asked for: a damaged file can make ffmpeg print without end.
+    level = "info" if talkative else "fatal"
+    start = [get_ffmpeg_exe(), "-nostdin", "-nostats", "-hide_banner", "-loglevel", level, *bounds]
     # The prefix keeps a name such as "concat:a" from being taken for a protocol.
     return [*start, "-protocol_whitelist", "file", "-f", container, "-i", f"file:{path.absolute()}"]
 
@@ -35,6 +40,22 @@ def reading_command(path: Path, container: str, max_pixels: int) -> list[str]:
 def run(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
     """What a command that reads nothing from its input has put out, whether or not it succeeded."""
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+
+def messages(command: Sequence[str]) -> str:
+    """What a command says while it works, up to `MAX_MESSAGES` bytes."""
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=subprocess.PIPE) as process:
+        said = cast("IO[bytes]", process.stderr).read(MAX_MESSAGES)
+        process.kill()
+    return said.decode("utf-8", "replace")
+
+
+@cache
+def filters() -> frozenset[str]:
+    """The names of the filters that this ffmpeg has."""
+    listed = run([get_ffmpeg_exe(), "-hide_banner", "-loglevel", "fatal", "-filters"]).stdout.decode("ascii", "replace")
+    return frozenset(fields[1] for line in listed.splitlines() if len(fields := line.split()) > 2)
 
 
 @contextmanager

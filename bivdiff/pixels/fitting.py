@@ -13,7 +13,7 @@ FITS = ("crop", "pad")
 MAX_SIDE = 16384  # pixels
 
 
-def fit_frames(frames: np.ndarray, size: tuple[int, int], fit: str) -> np.ndarray:
+def fit_frames(frames: np.ndarray, size: tuple[int, int], fit: str, shown: tuple[int, int] | None = None) -> np.ndarray:
     """Bring frames to a size without distorting them, with Lanczos resampling.
 
     Args:
@@ -21,6 +21,8 @@ def fit_frames(frames: np.ndarray, size: tuple[int, int], fit: str) -> np.ndarra
         size: `(width, height)` in pixels.
         fit: "crop" fills the size and cuts what stands over, evenly on both sides; "pad" shows everything and
             leaves black bars, evenly on both sides.
+        shown: width and height of the picture that the frames show, where their pixels are not those of that picture:
+            they are brought to size as it would be. None for their own.
 
     Returns:
         uint8 `(F, height, width, 3)`; `frames` itself where it has that size already.
@@ -29,21 +31,22 @@ def fit_frames(frames: np.ndarray, size: tuple[int, int], fit: str) -> np.ndarra
         InputError: `size` or `fit` is not usable.
     """
     width, height = checked_size(size, fit)
-    source_height, source_width = checked_frames(frames).shape[1:3]
-    if (source_width, source_height) == (width, height):
+    own_height, own_width = checked_frames(frames).shape[1:3]
+    source_width, source_height = shown or (own_width, own_height)
+    if (source_width, source_height) == (width, height) == (own_width, own_height):
         return frames
     if fit == "crop":
         scale = max(width / source_width, height / source_height)
-        left, top = (source_width - width / scale) / 2, (source_height - height / scale) / 2
+        left, top = (1 - width / scale / source_width) / 2, (1 - height / scale / source_height) / 2
         # Rounding must not carry the box out of the picture.
-        left, top = max(left, 0.0), max(top, 0.0)
-        box = (left, top, source_width - left, source_height - top)
+        left, top = max(left, 0.0) * own_width, max(top, 0.0) * own_height
+        box = (left, top, own_width - left, own_height - top)
         return np.stack([_resize(frame, (width, height), box) for frame in frames])
     scale = min(width / source_width, height / source_height)
     inner = (min(max(round(source_width * scale), 1), width), min(max(round(source_height * scale), 1), height))
     left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
     fitted = np.zeros((len(frames), height, width, 3), np.uint8)
-    whole = (0.0, 0.0, float(source_width), float(source_height))
+    whole = (0.0, 0.0, float(own_width), float(own_height))
     for target, frame in zip(fitted, frames, strict=True):
         target[top : top + inner[1], left : left + inner[0]] = _resize(frame, inner, whole)
     return fitted

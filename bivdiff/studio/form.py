@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +14,10 @@ import numpy as np
 
 from bivdiff.catalog.families import family_named
 from bivdiff.catalog.requests import default_request
-from bivdiff.errors import InputError
+from bivdiff.errors import InputError, quoted_name
 from bivdiff.fields import choice, count, number, pictures, switch, table, text
-from bivdiff.media.reading import LIMITS, Clip, read_beside, read_clip
+from bivdiff.media.reading import MAX_FPS, Clip, read_beside, read_clip, read_mask
+from bivdiff.media.source import LIMITS
 from bivdiff.pixels import masks as making
 from bivdiff.pixels.canvas import Plan, parse_size, plan_canvas
 from bivdiff.pixels.tracking import track
@@ -24,13 +25,19 @@ from bivdiff.types import Control, GenerationRequest
 
 PNG = "data:image/png;base64,"
 MAX_PAINT_CHARACTERS = 4 * 2**20
+SOURCE_KINDS = "Any video, animation or picture; or many pictures: a zip, a folder, a pattern such as 'frames/*.png'"
+LINES = ("canny", "lineart", "lineart-anime", "mlsd", "scribble", "sketch", "softedge")
+"""Control types whose maps are white lines on black."""
+
+NEARLY_ALL, NEARLY_NOTHING = 0.95, 0.005
+"""Shares of a picture that are made anew so seldom that it is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceForm:
     """Which clip is used, which part of it, and how it comes to size. What its fields are is said at them."""
 
-    video: Path = field(metadata=pictures("Source clip", "Any video, GIF or picture"))
+    video: Path = field(metadata=pictures("Source clip", SOURCE_KINDS))
     start: float = field(
         default=0.0, metadata=number("Start", "Seconds into the clip", 0, LIMITS.seconds, 0.1, unit="seconds")
     )
@@ -48,6 +55,13 @@ class SourceForm:
         default="",
         metadata=text("Size", "Width and height, such as 576x320; smaller needs less memory; empty = the family's"),
     )
+    fps: float | None = field(
+        default=None,
+        metadata=number(
+            "Frames a second", "Of single pictures, which have no rate of their own; else 8, or what their zip says",
+            0.1, MAX_FPS, 0.1, unit="frames a second", optional=True,
+        ),
+    )  # fmt: skip
     fit: str = field(
         default="crop", metadata=choice("Made to size", "By cutting off, or by bars", {"crop": "Crop", "pad": "Pad"})
     )
@@ -58,10 +72,13 @@ class MaskForm:
     """What inpainting makes anew; several ways add up. What its fields are is said at them."""
 
     clip: Path | None = field(
-        default=None, metadata=pictures("Mask", "A clip as long as the source, or a picture for all frames")
+        default=None,
+        metadata=pictures(
+            "Mask", "A clip as long as the source, or a picture for all; marked is white, paint or colour"
+        ),
     )
     black_regenerates: bool = field(
-        default=False, metadata=switch("Black is made anew", "And what is white in the mask stays as it is")
+        default=False, metadata=switch("Turn it round", "What the mask marks stays as it is, and the rest is made anew")
     )
     track: bool = field(
         default=False, metadata=switch("Carry over", "The mask's first frame is carried over the others")
@@ -104,6 +121,7 @@ class Form:
         source, masks, canvas: what is made of files and drawings; a task reads those that it has a use for.
         controls: what to keep of the source, each without its map.
         maps: clips that are the maps of the controls; None where one is drawn from the source.
+        turn_maps: whether these are negatives: black lines on white, where the networks want white on black.
         settings: other fields of the request; None keeps the default.
     """
 
@@ -115,6 +133,7 @@ class Form:
     canvas: CanvasForm = CanvasForm()
     controls: tuple[Control, ...] = ()
     maps: tuple[Path | None, ...] = ()
+    turn_maps: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -126,12 +145,14 @@ class Pictures(NamedTuple):
         masks: uint8 `(F, H, W)`, 255 = regenerate, for in- and outpainting.
         controls: each with its map, where one was given.
         plan: of the canvas, where one was made.
+        notes: what a user should know of them before a run, in sentences.
     """
 
     clip: Clip
     masks: np.ndarray | None = None
     controls: tuple[Control, ...] = ()
     plan: Plan | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Earlier(NamedTuple):
@@ -141,13 +162,19 @@ class Earlier(NamedTuple):
     fps: float
 
 
-def read_form(form: Form) -> tuple[GenerationRequest, float]:
+def read_form(form: Form, tell: Callable[[str], None] = lambda _: None) -> tuple[GenerationRequest, float]:
     """The request of a form, and the frames a second at which its clip plays. Every file is opened once.
+
+    Args:
+        form: what is filled in.
+        tell: is given each sentence that a user should know of the files before a run.
 
     Raises:
         InputError: a value or a file cannot be used.
     """
     found = read_pictures(form)
+    for note in found.notes:
+        tell(note)
     return request_of(form, found), found.clip.fps
 
 
@@ -167,18 +194,20 @@ def read_pictures(form: Form, earlier: Earlier | None = None, clip: Clip | None 
     if form.task == "outpaint":
         return read_canvas(form.source, form.canvas, form.family)
     clip = read_source(form.source, form.family) if clip is None else clip
-    masks = read_masks(form.masks, form.source, clip.frames) if form.task == "inpaint" else None
-    return Pictures(clip, masks, read_controls(form, clip.frames))
+    masks, told = read_masks(form.masks, form.source, clip) if form.task == "inpaint" else (None, ())
+    controls, more = read_controls(form, clip)
+    return Pictures(clip, masks, controls, notes=(*clip.notes, *told, *more))
 
 
 def _pictures_again(form: Form, earlier: Earlier) -> Pictures:
     """An earlier run's pictures: each control keeps the map that it was given then, if it was given one."""
-    frames, masks = earlier.request.frames, earlier.request.masks
+    clip, masks = Clip(earlier.request.frames, earlier.fps), earlier.request.masks
+    told: tuple[str, ...] = ()
     if masks is None and form.task == "inpaint":
-        masks = read_masks(form.masks, form.source, frames)
+        masks, told = read_masks(form.masks, form.source, clip)
     maps = {control.control_type: control.frames for control in reversed(earlier.request.controls)}
     controls = tuple(replace(control, frames=maps.get(control.control_type)) for control in form.controls)
-    return Pictures(Clip(frames, earlier.fps), masks, controls)
+    return Pictures(clip, masks, controls, notes=told)
 
 
 def request_of(form: Form, found: Pictures, earlier: GenerationRequest | None = None) -> GenerationRequest:
@@ -213,7 +242,7 @@ def read_source(source: SourceForm, family: str) -> Clip:
     models = family_named(family)
     size = parse_size(source.size) if source.size else models.size
     return read_clip(
-        source.video, start=source.start, stride=source.stride, size=size, fit=source.fit,
+        source.video, start=source.start, stride=source.stride, size=size, fit=source.fit, fps=source.fps,
         num_frames=models.num_frames if source.num_frames is None else source.num_frames,
     )  # fmt: skip
 
@@ -232,24 +261,28 @@ def read_canvas(source: SourceForm, canvas: CanvasForm, family: str) -> Pictures
         return plans[0].width, plans[0].height
 
     clip = read_clip(
-        source.video, start=source.start, stride=source.stride, size=inner_size, fit=source.fit,
+        source.video, start=source.start, stride=source.stride, size=inner_size, fit=source.fit, fps=source.fps,
         num_frames=models.num_frames if source.num_frames is None else source.num_frames,
     )  # fmt: skip
     frames, masks = making.extend_canvas(clip.frames, *plans[0].sides)
-    return Pictures(clip._replace(frames=frames), masks, plan=plans[0])
+    return Pictures(clip._replace(frames=frames), masks, plan=plans[0], notes=clip.notes)
 
 
-def read_masks(form: MaskForm, source: SourceForm, frames: np.ndarray) -> np.ndarray:
+def read_masks(form: MaskForm, source: SourceForm, clip: Clip) -> tuple[np.ndarray, tuple[str, ...]]:
     """The masks that a form describes, grown as it says, uint8 `(F, H, W)`; its ways add up.
+
+    Returns:
+        The masks, and what a user should know of them, in sentences: how a file was understood, how much is made anew.
 
     Raises:
         InputError: one cannot be used, or nothing is marked.
     """
+    frames = clip.frames
     count, height, width = frames.shape[:3]
     found = np.zeros((count, height, width), np.uint8)
+    notes: tuple[str, ...] = ()
     if form.clip is not None:
-        shown = _read_along(source, form.clip, frames)
-        given = making.fit_masks(shown, count, height, width, white_regenerates=not form.black_regenerates)
+        given, notes = read_mask(form.clip, clip, fit=source.fit, turned=form.black_regenerates)
         found |= track(frames, given[0]) if form.track else given
     if form.painted:
         found |= track(frames, read_painted(form.painted, frames))
@@ -257,10 +290,24 @@ def read_masks(form: MaskForm, source: SourceForm, frames: np.ndarray) -> np.nda
         found |= making.box_masks(making.parse_boxes(form.boxes, width, height), count, height, width)
     if form.color:
         found |= making.color_key_masks(frames, form.color, form.tolerance)
-    found = making.grow(found, form.grow)
-    if not found.any():
-        raise InputError("The mask is empty, so there is nothing to make anew. Mark more of the picture.")
-    return found
+    grown = making.grow(found, form.grow)
+    if not grown.any():
+        raise InputError(
+            " ".join(["The mask is empty, so there is nothing to make anew.", *notes, "Mark more of the picture."])
+        )
+    return grown, (*notes, _amount(found, grown, form.grow))
+
+
+def _amount(marked: np.ndarray, grown: np.ndarray, pixels: int) -> str:
+    """How much of the picture is made anew, and what to do where that is nearly all or nearly nothing."""
+    before, share = (float((masks > 0).mean()) for masks in (marked, grown))
+    said = f"{100 * share:.3g} % of the picture is made anew"
+    if pixels:
+        how = "grows" if pixels > 0 else "shrinks"
+        said += f": {100 * before:.3g} % is marked, and the mask {how} by {abs(pixels)} pixels"
+    if share > NEARLY_ALL:
+        return f"{said}. That is nearly all of it: if the mask marks what is to stay, turn it round."
+    return f"{said}. That is nearly nothing: mark more, or let the mask grow." if share < NEARLY_NOTHING else f"{said}."
 
 
 def read_painted(painted: str, frames: np.ndarray) -> np.ndarray:
@@ -290,22 +337,35 @@ def read_painted(painted: str, frames: np.ndarray) -> np.ndarray:
     return mask
 
 
-def read_controls(form: Form, frames: np.ndarray) -> tuple[Control, ...]:
-    """The controls of a form, each with its map where one is given.
+def _check_lines(control_type: str, path: Path, frames: np.ndarray) -> list[str]:
+    """What is to be said of a map of lines that are black on white: the networks know white on black."""
+    if control_type not in LINES or np.median(frames) < 192:
+        return []
+    said = (
+        f"The control map {quoted_name(path)} is mostly white. {control_type} wants white lines on black: if these are "
+        "black on white, turn the map round."
+    )
+    return [said]
+
+
+def read_controls(form: Form, clip: Clip) -> tuple[tuple[Control, ...], tuple[str, ...]]:
+    """The controls of a form, each with its map where one is given, and what a user should know of the maps.
 
     Raises:
         InputError: a map does not go with the clip, or there are fewer or more maps than controls.
     """
     if not form.maps:
-        return form.controls
+        return form.controls, ()
     if len(form.maps) != len(form.controls):
         raise InputError(f"{len(form.controls)} control types need as many maps; got {len(form.maps)}.")
-    return tuple(
-        control if path is None else replace(control, frames=_read_along(form.source, path, frames))
-        for control, path in zip(form.controls, form.maps, strict=True)
-    )
-
-
-def _read_along(source: SourceForm, path: Path, frames: np.ndarray) -> np.ndarray:
-    """A clip that goes with the source's frames one by one, and is trimmed as they are."""
-    return read_beside(path, frames, start=source.start, stride=source.stride, fit=source.fit)
+    controls: list[Control] = []
+    notes: list[str] = []
+    for control, path in zip(form.controls, form.maps, strict=True):
+        if path is None:
+            controls.append(control)
+            continue
+        read, told = read_beside(path, clip, fit=form.source.fit)
+        frames = 255 - read if form.turn_maps else read
+        controls.append(replace(control, frames=frames))
+        notes += [*told, *_check_lines(control.control_type, path, frames)]
+    return tuple(controls), tuple(notes)

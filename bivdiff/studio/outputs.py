@@ -11,7 +11,7 @@ import numpy as np
 
 from bivdiff.errors import InputError
 from bivdiff.media.carried import carry, pack, settings_of
-from bivdiff.media.writing import Carry, write_gif, write_mp4, write_png_zip
+from bivdiff.media.writing import MAX_GIF_FPS, Carry, write_gif, write_mp4, write_png_zip
 from bivdiff.pixels import masks
 from bivdiff.studio.history.files import map_names
 from bivdiff.types import GenerationRequest, GenerationResult
@@ -19,7 +19,7 @@ from bivdiff.types import GenerationRequest, GenerationResult
 Writer = Callable[[Path, np.ndarray, float, Carry], None]
 WRITERS: Mapping[str, Writer] = {
     ".mp4": write_mp4,
-    ".gif": write_gif,
+    ".gif": lambda path, frames, fps, carry: write_gif(path, frames, min(fps, MAX_GIF_FPS), carry),
     ".zip": lambda path, frames, _, carry: write_png_zip(path, frames, carry),
 }
 """By the ending of a file's name."""
@@ -34,6 +34,16 @@ def writer_of(path: Path) -> Writer:
     if path.suffix.lower() not in WRITERS:
         raise InputError(f"The output '{path.name}' must end in {', '.join(WRITERS)}. Rename it.")
     return WRITERS[path.suffix.lower()]
+
+
+def slowed(output: Path, fps: float) -> str:
+    """What is to be said before a run of a clip that its file cannot play at its rate; empty where it can."""
+    if output.suffix.lower() != ".gif" or fps <= MAX_GIF_FPS:
+        return ""
+    return (
+        f"A GIF plays at most {MAX_GIF_FPS:g} frames a second, so this clip of {fps:.4g} will be slower in it. Write "
+        "an mp4 to keep its rate."
+    )
 
 
 def output_files(output: Path, request: GenerationRequest) -> dict[str, Path]:

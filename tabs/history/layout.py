@@ -30,7 +30,6 @@ ABOUT = (
     "Every run is kept here with its clips and settings, for you alone. Choose one to see it, restore it or run it "
     "again; tick several to compare them."
 )
-KINDS = [".mp4", ".png", ".gif", ".zip"]
 QUICK: dict[str, Any] = {"show_progress": "hidden", "queue": False}
 SLOW: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": 8, "concurrency_id": NAME}
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
@@ -89,7 +88,7 @@ def _list_parts() -> tuple[shared.Controls, gr.File, gr.HTML, gr.Button]:
             }  # fmt: skip
         drop = gr.File(
             label="Drop an mp4, PNG, GIF or zip made here to restore it, from another machine too", height=48,
-            file_types=KINDS, elem_id=f"{NAME}-drop", elem_classes="bd-upload",
+            elem_id=f"{NAME}-drop", elem_classes="bd-upload",
         )  # fmt: skip
         cards = run_cards(elem_id=f"{NAME}-list")
         with gr.Row(elem_classes="bd-asides"):

@@ -1,0 +1,71 @@
+"""`probe`: say what is seen in a file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bivdiff.media.reading import find_marking, open_source, read_sound
+from bivdiff.media.source import LIMITS, damaged
+from bivdiff.settings import Settings
+
+LOOKED_AT = 16  # frames, spread over a clip, that are looked at
+
+
+def add_probe_command(commands: Any) -> None:
+    """Add the command and its flags to the parser's commands."""
+    probe = commands.add_parser(
+        "probe", help="say what is seen in a file",
+        description="Say what is seen in a clip, a picture, or a folder, a pattern or a zip of pictures: size, rate, "
+        "frames, colours, transparency, and what it would mark as a mask.",
+    )  # fmt: skip
+    probe.add_argument(
+        "file", type=Path, help="clip, picture, folder of pictures, pattern such as 'frames/*.png', or zip"
+    )
+    probe.add_argument("--json", action="store_true", help="print the report as JSON")
+    probe.set_defaults(carry_out=probe_command)
+
+
+def probe_command(args: argparse.Namespace, _: Settings) -> dict[str, Any]:
+    """Say what is seen in a file."""
+    source = open_source(args.file, LIMITS)
+    count = len(source.seconds)
+    looked_at = np.unique(np.linspace(0, count - 1, LOOKED_AT).astype(int))
+    marking = find_marking(source, looked_at)
+    alphas, shares = [], []
+    for frame in source.frames(looked_at.tolist(), deep=True):
+        alphas.append(frame[..., 3])
+        shares.append(float(marking.marked(frame).mean()))
+    if not shares:
+        raise damaged(source.name)
+    sound = read_sound(args.file, seconds=1)
+    return {
+        "kind": source.kind,
+        "width": source.width,
+        "height": source.height,
+        "num_frames": source.frames_from(0),
+        "fps": source.fps,
+        "rate": "its own" if source.timed else "none of its own",
+        "seconds": source.duration,
+        **source.facts,
+        "transparency": _of_alpha(np.concatenate([alpha.ravel() for alpha in alphas])),
+        "sound": "yes" if sound else "no",
+        "as_a_mask": " ".join(
+            [
+                f"Marks {100 * float(np.mean(shares)):.3g} % of the picture.",
+                *(f"It {words}" for words in marking.words()),
+            ]
+        ),
+        "marked": float(np.mean(shares)),
+        "notes": " ".join(source.notes) or "none",
+    }
+
+
+def _of_alpha(alpha: np.ndarray) -> str:
+    low, high = int(alpha.min()), int(alpha.max())
+    if low == high:
+        return "none" if low == 65535 else "the same everywhere"
+    return f"{100 * float((alpha < 65535).mean()):.3g} % of the picture"

@@ -1,0 +1,399 @@
+"""Pictures, through Pillow: stills, animations, and many files that are one clip: a folder, a pattern, a zip."""
+
+from __future__ import annotations
+
+import fnmatch
+import io
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+from bivdiff.errors import InputError, quoted_name
+from bivdiff.media.archives import MAX_TEXT, UnusableArchiveError, opened_zip
+from bivdiff.media.kinds import HEAD, PICTURES, kind_of
+from bivdiff.media.source import STILL_FPS, Limits, Source, check_limits, damaged
+
+SEQUENCE_FPS = 8.0
+"""The rate of a clip of single pictures where nobody says another."""
+
+TIMED_FRAMES = 16
+"""Frames of an AVIF that are decoded to learn its pace."""
+
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_UNREADABLE = (KeyError, ValueError, RuntimeError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What Python's reader of zips raises where one is damaged."""
+
+_NUMBERED = re.compile(r"%(0\d+)?d")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Animation(Source):
+    """One file of one picture or more."""
+
+    container: str
+    limits: Limits
+
+    def frames(self, indices: Sequence[int], deep: bool = False) -> Generator[np.ndarray, None, None]:
+        """See `Source.frames`."""
+        with self.path.open("rb") as file, opened_picture(file, self.name, self.container, self.limits) as picture:
+            for index in indices:
+                if len(self.seconds) > 1:
+                    picture.seek(int(index))
+                yield _levels(picture) if deep else _pixels(picture)
+
+
+class _Entry(NamedTuple):
+    """One picture of many: its name for people, and how to open it."""
+
+    name: str
+    open: Callable[[], IO[bytes]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureClip(Source):
+    """Many files of one picture each, of one size."""
+
+    entries: tuple[_Entry, ...]
+    limits: Limits
+
+    def frames(self, indices: Sequence[int], deep: bool = False) -> Generator[np.ndarray, None, None]:
+        """See `Source.frames`."""
+        for index in indices:
+            name = f"{self.entries[index].name} in {self.name}"
+            with _opened_entry(self.entries[index], name, self.limits) as (_, picture):
+                frame = _levels(picture) if deep else _pixels(picture)
+            if frame.shape[:2] != (self.height, self.width):
+                raise InputError(
+                    f"{name} is {frame.shape[1]}x{frame.shape[0]}, and the first picture is {self.width}x"
+                    f"{self.height}. The pictures of a clip must have one size: bring them to it."
+                )
+            yield frame
+
+
+# Opening
+
+
+def open_picture(path: Path, container: str, limits: Limits) -> Source | None:
+    """A still or an animation; None for an animated PNG, which is not read here.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    name = quoted_name(path)
+    with path.open("rb") as file:
+        if container == "PNG" and _png_parts(file)[0]:
+            return None
+        with opened_picture(file, name, container, limits) as picture:
+            upright = ImageOps.exif_transpose(picture)
+            seconds, fps = _times(file, picture, container)
+            alpha, mode = picture.has_transparency_data, picture.mode
+    still = len(seconds) == 1
+    check_limits(name, seconds, upright.width * upright.height, limits)
+    return Animation(
+        path=path, kind=f"{container} {'picture' if still else 'animation'}", container=container, limits=limits,
+        width=upright.width, height=upright.height, seconds=seconds, fps=STILL_FPS if still else fps, counted=True,
+        timed=not still, facts={"pixels": mode, "transparency": "possible" if alpha else "none"},
+    )  # fmt: skip
+
+
+def open_folder(path: Path, limits: Limits) -> Source:
+    """The pictures that lie in a folder, in natural order.
+
+    Raises:
+        InputError: there are none, or they cannot be used.
+    """
+    return _clip_of_files(path, "folder of pictures", sorted(path.iterdir(), key=_natural), limits)
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether a path that is no file is a pattern of files: `frames/*.png`, `frame_%05d.png`."""
+    return path.parent.is_dir() and bool(_NUMBERED.search(path.name) or any(letter in path.name for letter in "*?["))
+
+
+def open_pattern(path: Path, limits: Limits) -> Source:
+    """The pictures whose names fit a pattern, in natural order.
+
+    Raises:
+        InputError: there are none, or they cannot be used.
+    """
+    if _NUMBERED.search(path.name):
+        pieces = [re.escape(piece) for piece in _NUMBERED.sub("\0", path.name).split("\0")]
+        fits = re.compile(r"\d+".join(pieces)).fullmatch
+    else:
+        fits = re.compile(fnmatch.translate(path.name)).fullmatch
+    files = [file for file in path.parent.iterdir() if fits(file.name)]
+    return _clip_of_files(path, "pictures by a pattern", sorted(files, key=_natural), limits)
+
+
+def open_zip(path: Path, limits: Limits) -> Source:
+    """The pictures in a zip, in natural order; of one that this program wrote, the frames at their rate.
+
+    Raises:
+        InputError: there are none, or they cannot be used.
+    """
+    name = quoted_name(path)
+    try:
+        with path.open("rb") as file, opened_zip(file) as archive:
+            if any(info.flag_bits & 1 for info in archive.infolist()):
+                raise InputError(f"{name} is locked by a password. Unpack it, and pack the pictures without one.")
+            members = _pictures_of(archive)
+            rate = _carried_rate(archive)
+    except (UnusableArchiveError, *_UNREADABLE) as error:
+        raise InputError(
+            f"{name} is a zip that is damaged, or holds too much to be read. Pack the pictures again, or unpack them "
+            "and choose the folder."
+        ) from error
+    entries = [
+        _Entry(quoted_name(Path(member.name)), partial(_open_member, path, str(member), limits))
+        for member in sorted(members, key=_natural)
+    ]  # fmt: skip
+    folders = len({member.parent for member in members})
+    if folders > 1:
+        raise InputError(
+            f"{name} has pictures in {folders} folders, and which of them are the clip cannot be told. Pack one folder."
+        )
+    return _clip_of(path, "zip of pictures", entries, limits, rate)
+
+
+def _pictures_of(archive: zipfile.ZipFile) -> list[PurePosixPath]:
+    """The pictures in a zip; of one that this program wrote, without those that the run was given."""
+    names = [PurePosixPath(info.filename) for info in archive.infolist() if not info.is_dir()]
+    given = PurePosixPath("pictures") if PurePosixPath("pictures/index.json") in names else None
+    found = []
+    for name in names:
+        if not _is_hidden(name) and name.parent != given:
+            with archive.open(str(name)) as member:
+                if kind_of(member.read(HEAD)) in PICTURES:
+                    found.append(name)
+    return found
+
+
+def _clip_of_files(path: Path, kind: str, files: Sequence[Path], limits: Limits) -> Source:
+    pictures = [file for file in files if file.is_file() and not _is_hidden(PurePosixPath(file.name))]
+    entries = [
+        _Entry(quoted_name(file), partial(_open_file, file)) for file in pictures if _kind_of_file(file) in PICTURES
+    ]
+    return _clip_of(path, kind, entries, limits)
+
+
+def _clip_of(path: Path, kind: str, entries: Sequence[_Entry], limits: Limits, fps: float | None = None) -> Source:
+    name = quoted_name(path)
+    if not entries:
+        raise InputError(
+            f"{name} holds no pictures that can be read here, which are {', '.join(PICTURES)}. Choose a clip, or a "
+            "folder or zip of such pictures."
+        )
+    with _opened_entry(entries[0], f"{entries[0].name} in {name}", limits) as (container, picture):
+        upright = ImageOps.exif_transpose(picture)
+        facts = {"pictures": container, "pixels": picture.mode}
+    seconds = np.arange(len(entries)) / (fps or SEQUENCE_FPS)
+    check_limits(name, seconds, upright.width * upright.height, limits)
+    return PictureClip(
+        path=path, kind=kind, width=upright.width, height=upright.height, fps=fps or SEQUENCE_FPS,
+        seconds=seconds, counted=True, timed=False, entries=tuple(entries),
+        limits=limits, facts=facts,
+    )  # fmt: skip
+
+
+def _natural(path: Path | PurePosixPath) -> list[tuple[int, str]]:
+    """A key by which frame_9 comes before frame_10."""
+    parts = re.split(r"(\d+)", path.name.casefold())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts] + [(-1, path.name)]
+
+
+def _is_hidden(path: PurePosixPath) -> bool:
+    """Whether an operating system put a file there, and not a user."""
+    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
+
+
+def _open_file(path: Path) -> IO[bytes]:
+    return path.open("rb")
+
+
+def _kind_of_file(file: Path) -> str | None:
+    with file.open("rb") as content:
+        return kind_of(content.read(HEAD))
+
+
+@contextmanager
+def _opened_entry(entry: _Entry, name: str, limits: Limits) -> Iterator[tuple[str, Image.Image]]:
+    with entry.open() as file:
+        container = kind_of(file.read(HEAD)) or ""
+        with opened_picture(file, name, container, limits) as picture:
+            yield container, picture
+
+
+def _open_member(path: Path, member: str, limits: Limits) -> IO[bytes]:
+    """A file of a zip, in memory, not read at all where it is larger than any picture that is accepted."""
+    name = f"{quoted_name(Path(member))} in {quoted_name(path)}"
+    try:
+        with path.open("rb") as file, opened_zip(file) as archive:
+            info = archive.getinfo(member)
+            if info.file_size > _most_bytes(limits):
+                raise InputError(f"{name} is larger than any picture that is accepted. Shrink it and try again.")
+            return io.BytesIO(archive.read(info))
+    except (UnusableArchiveError, *_UNREADABLE) as error:
+        raise damaged(name) from error
+
+
+def _most_bytes(limits: Limits) -> int:
+    return 8 * limits.pixels + 2**20  # four channels of 16 bits without compression, and what stands around them
+
+
+def _carried_rate(archive: zipfile.ZipFile) -> float | None:
+    """The rate that this program writes into a zip of frames."""
+    with suppress(TypeError, *_UNREADABLE):
+        info = archive.getinfo("settings.json")
+        if info.file_size <= MAX_TEXT:
+            rate = float(json.loads(archive.read(info))["settings"]["fps"])
+            return rate if 0 < rate <= 1000 else None
+    return None
+
+
+# One picture
+
+
+@contextmanager
+def opened_picture(file: IO[bytes], name: str, kind: str, limits: Limits) -> Iterator[Image.Image]:
+    """Open a picture as the one kind that its first bytes announce, within the limits.
+
+    Raises:
+        InputError: it is beyond them, or cannot be decoded.
+    """
+    _with_heif()
+    try:
+        with Image.open(_without_texts(file, limits) if kind == "PNG" else file, formats=[kind]) as picture:
+            if picture.width * picture.height > limits.pixels:
+                raise Image.DecompressionBombError
+            yield picture
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"{name} has more than the {limits.pixels / 1e6:.1f} megapixels that are accepted. Shrink it and try again."
+        ) from error
+    except (OSError, ValueError, SyntaxError, EOFError, RuntimeError, zlib.error) as error:
+        raise damaged(name) from error
+
+
+@cache
+def _with_heif() -> None:
+    from pi_heif import register_heif_opener
+
+    register_heif_opener()
+
+
+def _png_parts(file: IO[bytes]) -> tuple[bool, list[tuple[int, int]], bool]:
+    """Whether a PNG is animated, where its parts that are no texts begin and end, and whether it has texts."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    if file.read(8) != _PNG_START:
+        return False, [(0, size)], False
+    start, spans, animated, texts = 8, [(0, 8)], False, False
+    while start + 8 <= size:
+        file.seek(start)
+        header = file.read(8)
+        kind, end = header[4:], min(start + 12 + int.from_bytes(header[:4], "big"), size)
+        texts |= kind in _PNG_TEXTS
+        animated |= kind == b"acTL"
+        if kind not in _PNG_TEXTS:
+            spans.append((start, end))
+        start = end
+    return animated, spans, texts
+
+
+def _without_texts(file: IO[bytes], limits: Limits) -> IO[bytes]:
+    """A PNG without its texts: Pillow refuses pictures with long ones, such as the workflow that made them."""
+    _, spans, texts = _png_parts(file)
+    file.seek(0)
+    if not texts:
+        return file
+    if sum(end - start for start, end in spans) > _most_bytes(limits):
+        raise ValueError
+    kept = io.BytesIO()
+    for start, end in spans:
+        file.seek(start)
+        kept.write(file.read(end - start))
+    kept.seek(0)
+    return kept
+
+
+def _times(file: IO[bytes], picture: Image.Image, container: str) -> tuple[np.ndarray, float]:
+    """When each picture of an animation is shown, in seconds, and the usual rate; of a still, at once."""
+    count = getattr(picture, "n_frames", 1) if container in {"WEBP", "AVIF"} else 1
+    if count == 1:
+        return np.zeros(1), STILL_FPS
+    if container == "WEBP":
+        lasts = _webp_milliseconds(file)
+    else:
+        lasts = []
+        for index in range(min(count, TIMED_FRAMES)):
+            picture.seek(index)
+            picture.load()
+            lasts.append(picture.info.get("duration", 0))
+        picture.seek(0)
+    known = sorted(lasting for lasting in lasts if lasting > 0)
+    usual = known[(len(known) - 1) // 2] / 1000 if known else 0.1
+    held = [*lasts, *[0] * (count - len(lasts))][:count]
+    seconds = np.cumsum([0.0, *(lasting / 1000 if lasting > 0 else usual for lasting in held)])[:-1]
+    return seconds, 1 / usual
+
+
+def _webp_milliseconds(file: IO[bytes]) -> list[int]:
+    """How long each picture of an animated WebP is shown."""
+    size, start, lasts = file.seek(0, 2), 12, []
+    while start + 8 <= size:
+        file.seek(start)
+        header = file.read(8 + 15)
+        length = int.from_bytes(header[4:8], "little")
+        if header[:4] == b"ANMF" and len(header) == 23:
+            lasts.append(int.from_bytes(header[20:23], "little"))
+        start += 8 + length + length % 2
+    return lasts
+
+
+def _pixels(picture: Image.Image) -> np.ndarray:
+    """RGBA, uint8, upright and in sRGB."""
+    upright = _in_srgb(ImageOps.exif_transpose(picture))
+    if upright.mode.startswith("I"):
+        # Pillow would clip 16-bit greys at 255 instead of scaling them.
+        upright = Image.fromarray((np.asarray(upright).astype(np.uint16) >> 8).astype(np.uint8))
+    return np.asarray(upright.convert("RGBA"))
+
+
+def _in_srgb(picture: Image.Image) -> Image.Image:
+    """A picture in the colours of a screen: phones write wider ones, with a profile that says so."""
+    profile = picture.info.get("icc_profile")
+    if not profile or picture.mode not in {"RGB", "RGBA"}:
+        return picture
+    try:
+        theirs = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(picture, theirs, ImageCms.createProfile("sRGB"))
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return picture
+    return converted if converted is not None else picture
+
+
+def _levels(picture: Image.Image) -> np.ndarray:
+    """RGBA, uint16, upright, in the file's own levels; where all colours of a palette are one, its numbers."""
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode.startswith("I"):
+        grey = np.asarray(upright).astype(np.uint16)
+        return np.dstack([grey, grey, grey, np.full_like(grey, 65535)])
+    if upright.mode == "P" and "transparency" not in upright.info:
+        numbers = np.asarray(upright)
+        used = np.unique(numbers)
+        colours = np.asarray(upright.convert("RGB"))
+        if len(used) > 1 and (colours == colours[0, 0]).all():
+            grey = numbers.astype(np.uint16) * 257
+            return np.dstack([grey, grey, grey, np.full_like(grey, 65535)])
+    return np.asarray(upright.convert("RGBA")).astype(np.uint16) * 257
