@@ -52,6 +52,12 @@ def say_seconds(seconds: float) -> str:
     return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
+def say_percent(share: float) -> str:
+    """A share in percent, with more digits where it is small: "31%", "4.2%", "0.36%"."""
+    percent = 100 * share
+    return f"{percent:.2g}%" if 0 < percent < 9.5 else f"{percent:.0f}%"
+
+
 def finite(value: Any) -> Any:
     """The same with None for infinities and what is no number, which JSON does not have; tuples become lists."""
     if isinstance(value, Mapping):

@@ -14,6 +14,7 @@ from bivdiff.errors import InputError
 from bivdiff.fields import table
 from bivdiff.studio import form as forms
 from bivdiff.studio.form import MaskForm
+from bivdiff.units import say_percent
 from tabs import controls as shared
 from tabs.binding import Values, bind
 from tabs.context import AppContext
@@ -202,7 +203,7 @@ def preview_mask(context: AppContext, values: Values) -> Iterator[tuple[dict[str
             values = {**values, "painted": canvas}
         masks, told = read_masks(context, values, source)
         facts = [
-            ("Made anew", f"{100 * (masks > 0).mean():.3g}% of the picture"),
+            ("Made anew", f"{say_percent(float((masks > 0).mean()))} of the picture"),
             *notes_of((*source.clip.notes, *told)),
         ]
         yield preview_value(preview_tiles(frames, shown_masks(frames, masks)), frames, fps, facts), canvas

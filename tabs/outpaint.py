@@ -10,6 +10,7 @@ import gradio as gr
 import numpy as np
 
 from bivdiff.studio.form import CanvasForm, Form, Pictures, read_pictures
+from bivdiff.units import say_percent
 from tabs import controls as shared
 from tabs.binding import Values
 from tabs.context import AppContext
@@ -111,7 +112,7 @@ def preview_canvas(context: AppContext, values: Values) -> Iterator[dict[str, An
         facts = [
             ("Canvas", f"{frames.shape[2]} by {frames.shape[1]} pixels"),
             *sizes,
-            ("Made anew", f"{100 * (masks > 0).mean():.0f}% of the picture"),
+            ("Made anew", f"{say_percent(float((masks > 0).mean()))} of the picture"),
             *notes_of(canvas.notes),
         ]
         yield preview_value(preview_tiles(shown_masks(frames, masks)), frames, canvas.clip.fps, facts)

@@ -25,8 +25,11 @@ def test_clips_of_as_many_frames_are_paired_by_number_whatever_their_rates(
 ) -> None:
     clip = read_clip(encode(tmp_path / "clip.mp4", counting_frames(60), "24", *H264), num_frames=6, **taken)
     mask = encode(tmp_path / "mask.mp4", counting_frames(60), fps, *H264)
-    assert numbers(read_beside(mask, clip).frames) == numbers(clip.frames)
+    beside = read_beside(mask, clip)
+    assert numbers(beside.frames) == numbers(clip.frames)
     assert numbers(clip.frames)[0] == 24 * taken["start"]
+    said = "the source at 24; both have 60 frames, so they are paired frame by frame."
+    assert [said in note for note in beside.notes] == [True] * (fps != "24")
 
 
 def test_a_variable_rate_is_paired_with_what_was_made_of_it_frame_by_frame(tmp_path: Path) -> None:

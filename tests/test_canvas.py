@@ -39,7 +39,7 @@ def test_the_source_keeps_its_shape():
     [
         ("0", "no larger"),
         ("1:1", "no larger"),
-        ("1000%", "at least 16 pixels"),
+        ("1000%", "441 times the pixels of the clip; at most 9 times"),
         ("10,20", "2 sides"),
         ("ten", "is not a valid length"),
         ("-5", "is not a valid length"),

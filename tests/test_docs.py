@@ -32,7 +32,7 @@ STEPS = ["--num-inference-steps", "2", "--num-inversion-steps", "2", "--num-smoo
 QUICK = {
     "run": [*STEPS, "--num-frames", "4"], "compare": [*STEPS, "--num-frames", "4"], "evaluate": STEPS,
     "batch": [*STEPS, "--num-frames", "2", "--size", "64x64"],
-    "bench": [*STEPS, "--runs", "1"], "models": [],
+    "bench": [*STEPS, "--runs", "1"], "models": [], "probe": [],
 }  # fmt: skip
 """What is added to a command to run it."""
 
@@ -206,7 +206,7 @@ def test_commands_run(beside_the_assets, capsys, words):
 
 
 def test_the_commands_that_run_are_of_every_kind():
-    assert {words[0] for words in RUN} == {"run", "compare", "batch", "evaluate", "bench", "models"}
+    assert {words[0] for words in RUN} == {"run", "compare", "batch", "evaluate", "bench", "models", "probe"}
     tasks = {words[words.index("--task") + 1] for words in RUN if words[0] == "run"}
     assert tasks == {"control", "edit", "inpaint", "outpaint", "smooth"}
 

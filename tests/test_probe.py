@@ -141,5 +141,6 @@ def test_a_canvas_is_bound_by_pixels_and_not_by_its_shape(width: int, height: in
     wanted = [float(part) for part in shape.split(":")]
     assert across / down == pytest.approx(wanted[0] / wanted[1], rel=0.02)
     assert plan.width / plan.height == pytest.approx(width / height, rel=0.02)
-    with pytest.raises(InputError, match="at least 16 pixels of each side are needed"):
-        plan_canvas("5000%", width, height, (512, 512))
+    for wide in ("110%", "900%, 0, 0, 0"):
+        with pytest.raises(InputError, match="at most 9 times as many are made"):
+            plan_canvas(wide, width, height, (512, 512))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bivdiff.errors import InputError
-from bivdiff.units import finite, parse_bytes, say_bytes, say_seconds
+from bivdiff.units import finite, parse_bytes, say_bytes, say_percent, say_seconds
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,10 @@ def test_what_is_no_amount_of_memory_is_told():
 
 def test_amounts_are_said():
     assert [say_bytes(n) for n in (0, 999, 1000, 1.5e6, 2.345e9)] == ["0 B", "999 B", "1 kB", "1.5 MB", "2.35 GB"]
+
+
+def test_shares_are_said():
+    assert [say_percent(share) for share in (0, 0.0036, 0.042, 0.315, 1)] == ["0%", "0.36%", "4.2%", "31%", "100%"]
 
 
 def test_times_are_said_as_people_do():

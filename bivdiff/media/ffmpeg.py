@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -42,13 +43,16 @@ def run(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
-def messages(command: Sequence[str]) -> str:
-    """What a command says while it works, up to `MAX_MESSAGES` bytes."""
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=subprocess.PIPE) as process:
-        said = cast("IO[bytes]", process.stderr).read(MAX_MESSAGES)
-        process.kill()
-    return said.decode("utf-8", "replace")
+def heard(command: Sequence[str]) -> tuple[bytes, str]:
+    """What a command has put out, and what it said of it, of that at most `MAX_MESSAGES` bytes."""
+    with tempfile.TemporaryFile() as output:
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE) as process:
+            messages = cast("IO[bytes]", process.stderr)
+            said = messages.read(MAX_MESSAGES)
+            while messages.read(2**20):
+                pass  # what is not read would hold the command up
+        output.seek(0)
+        return output.read(), said.decode("utf-8", "replace")
 
 
 @cache

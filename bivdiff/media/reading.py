@@ -29,6 +29,9 @@ from bivdiff.pixels.fitting import checked_size, fit_frames, whole_number
 from bivdiff.pixels.markings import Marking, MarkingFinder
 
 MAX_FPS = 1000.0
+SAME_RATE = 0.01
+"""By how much two rates may differ to be one: 29.97 is 30, and 24 is not 25."""
+
 NEAR_SHAPE, LIKE_SHAPE = 0.02, 0.07
 """By how much a shape may differ from the source's: what rounding to whole pixels does, and what tools do that bring a
 picture to multiples of 64 pixels."""
@@ -298,10 +301,10 @@ def _paired(beside: Source, clip: Clip) -> tuple[np.ndarray, tuple[str, ...]]:
         raise _unpaired(beside, f"{used} frames of {clip.frames.shape[2]}x{clip.frames.shape[1]}")
     source, indices = clip.taken
     if count == len(source.seconds):
-        return indices, beside.notes
+        return indices, (*beside.notes, *_of_other_rate(beside, source))
     if count == used:
         return np.arange(used), beside.notes
-    same_rate = abs(beside.fps / source.fps - 1) < 0.01
+    same_rate = abs(beside.fps / source.fps - 1) < SAME_RATE
     longest = max(1 / beside.fps, 1 / source.fps)
     same_length = abs(beside.duration - source.duration) <= 1.5 * longest
     if not (beside.timed and source.timed and (same_rate or same_length)):
@@ -312,6 +315,17 @@ def _paired(beside: Source, clip: Clip) -> tuple[np.ndarray, tuple[str, ...]]:
     by_time = np.array([beside.index_at(float(second)) for second in seconds])
     said = f"{beside.name} has {beside.described()}, the source {source.described()}: they are paired by time."
     return by_time, (*beside.notes, *(() if same_rate else (said,)))
+
+
+def _of_other_rate(beside: Source, source: Source) -> tuple[str, ...]:
+    """What is to be said of two clips that are paired by number, where their rates would pair them otherwise."""
+    if not (beside.timed and source.timed) or abs(beside.fps / source.fps - 1) < SAME_RATE:
+        return ()
+    said = (
+        f"{beside.name} plays at {beside.fps:.4g} frames a second and the source at {source.fps:.4g}; both have "
+        f"{len(source.seconds)} frames, so they are paired frame by frame."
+    )
+    return (said,)
 
 
 def _unpaired(beside: Source, source: str) -> InputError:

@@ -1,11 +1,11 @@
 """Videos, through ffmpeg: when each frame is shown, how its colours are meant, and the frames themselves.
 
-1. One pass over the packets, without decoding, gives the time of every frame. What a header claims about length and
-   rate is often wrong (sound longer than the picture, variable rates, recordings cut short) or not there.
-2. The first frames are decoded. They tell what a decoder makes of those times: containers without times of display
-   (AVI) are shown later than they say, and a recording that was cut begins with frames that cannot be decoded. They
-   tell, too, how colours are meant, and whether a frame is woven of two fields.
-3. ffmpeg seeks to the first frame asked for, and hands over only the frames that are used, one at a time.
+1. One pass over the packets gives the time of every frame. What a header claims about length and rate is often wrong
+   (sound longer than the picture, variable rates, recordings cut short) or not there. In the same pass the first frames
+   are decoded. They tell what a decoder makes of those times: containers without times of display (AVI) are shown later
+   than they say, and a recording that was cut begins with frames that cannot be decoded. They tell, too, how colours
+   are meant, and whether a frame is woven of two fields.
+2. ffmpeg seeks to the first frame asked for, and hands over only the frames that are used, one at a time.
 
 moviepy's reader can restrict neither the container nor the protocol, repeats the last frame where a file ends early,
 and lets a damaged file block on an unread pipe; therefore the ffmpeg that it ships with is called directly.
@@ -36,9 +36,7 @@ SHORTEST_JUMP = 1.0
 """Seconds below which nothing is gained, and ffmpeg seeks to the last key frame of some AVI files."""
 
 HEAD_FRAMES = 24
-"""Frames decoded to see how a stream is to be read, or fewer large ones."""
-
-HEAD_PIXELS = 2**26
+"""Frames decoded to see how a stream is to be read."""
 
 DRAWN = ("gif", "apng")
 """Containers of pictures that are drawn one by one: a long hold is a title or a pause, not many frames."""
@@ -50,11 +48,15 @@ _KINDS = {
 }  # fmt: skip
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # ffmpeg's own decoders of these drop transparency
 _NO_TIMESTAMP = -(2**63)
-_NO_STREAMS = b"matches no streams"
+_NO_STREAMS = "matches no streams"
 _PICTURES_ONLY = ("-map", "0:V:0")
+_KEY = 1
+_DISCARDED = 4  # only there for others to be decoded: what a phone leaves before the cut when it trims
 
 _HDR = {"arib-std-b67": "HLG", "smpte2084": "PQ"}
 _WIDE = {"bt2020": "BT.2020", "smpte432": "Display P3", "smpte431": "DCI-P3"}
+_TRANSFERS = (*_HDR, "bt470m", "bt470bg", "smpte170m", "linear", "log100", "log316", "iec61966-2-1", "iec61966-2-4")
+"""Those that zscale knows by ffmpeg's names, beside BT.709 and what equals it."""
 _UNKNOWN = ("unknown", "reserved", "unspecified")
 _HD = (1280, 577)
 """From which width or height on players take BT.709 where a file does not say; below, BT.601."""
@@ -80,6 +82,21 @@ class _Head(NamedTuple):
     primaries: str
     transfer: str
     fields: str
+
+
+# At the start of a line, where no text that a file carries can stand.
+_TICK = re.compile(r"^\[Parsed_showinfo\S* @ \S+\] config in time_base: (\d+)/(\d+)", re.MULTILINE)
+_FRAME = re.compile(
+    r"^\[Parsed_showinfo\S* @ \S+\] n: *\d+ pts: *(-?\d+|NOPTS) .*? fmt:(\w+) .*?sar:(\d+)/(\d+) s:(\d+)x(\d+) i:(.)",
+    re.ASCII | re.MULTILINE,
+)
+_COLOUR = re.compile(
+    r"^\[Parsed_showinfo\S* @ \S+\] color_range:\S+ color_space:([\w-]+) color_primaries:([\w-]+) color_trc:([\w-]+)",
+    re.ASCII | re.MULTILINE,
+)
+_FIELDS = re.compile(
+    r"^\[Parsed_metadata\S* @ \S+\] lavfi\.idet\.multiple\.(tff|bff|progressive)=([\d.]+)", re.ASCII | re.MULTILINE
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,9 +160,9 @@ def open_stream(path: Path, container: str, limits: Limits) -> Stream:
     Raises:
         InputError: it has no picture, cannot be decoded, or is beyond the limits.
     """
-    scan = _scan(path, container, limits)
+    scan, said = _scan(path, container, limits)
     check_limits(quoted_name(path), scan.ticks * float(scan.tick), scan.pixels, limits)
-    head = _look(path, container, scan, limits)
+    head = _head_of(said, path, container, limits)
     ticks, late = _as_decoded(scan, head)
     drawn = container in DRAWN
     fps = _frame_rate(ticks, scan.tick, scan.lasts, drawn)
@@ -197,30 +214,37 @@ class _Scan(NamedTuple):
     decoder: str
 
 
-def _scan(path: Path, container: str, limits: Limits) -> _Scan:
-    """Read the times of all frames from the packets, which costs reading the file but no decoding."""
-    command = ffmpeg.reading_command(path, container, limits.pixels)
-    count = str(limits.source_frames + 1)
-    done = ffmpeg.run([*command, *_PICTURES_ONLY, "-c", "copy", "-frames:v", count, "-f", "framecrc", "-"])
-    if _NO_STREAMS in done.stderr:
-        if _NO_STREAMS in ffmpeg.run([*command, "-map", "0", "-c", "copy", "-t", "0", "-f", "null", "-"]).stderr:
+def _scan(path: Path, container: str, limits: Limits) -> tuple[_Scan, str]:
+    """Read the times of all frames from the packets, and what ffmpeg says of the first, which it decodes."""
+    command = ffmpeg.reading_command(path, container, limits.pixels, talkative=True)
+    packets_out = [*_PICTURES_ONLY, "-c", "copy", "-frames:v", str(limits.source_frames + 1), "-f", "framecrc", "-"]
+    filters = "showinfo=checksum=0,idet,metadata=print"  # in this order: idet sets the flags that showinfo shows
+    looked_at = [*_PICTURES_ONLY, "-vf", filters, "-fps_mode", "passthrough", "-frames:v", str(HEAD_FRAMES)]
+    put_out, said = ffmpeg.heard([*command, *packets_out, *looked_at, "-f", "null", "-"])
+    if not _FRAME.search(said):
+        # The packets alone tell whether there is no picture, or a larger one than ffmpeg may decode.
+        put_out, said = ffmpeg.heard([*command, *packets_out])
+    if _NO_STREAMS in said:
+        _, of_any = ffmpeg.heard([*command, "-map", "0", "-c", "copy", "-t", "0", "-f", "null", "-"])
+        if _NO_STREAMS in of_any:
             raise damaged(quoted_name(path))
         raise InputError(f"{quoted_name(path)} has no picture, only sound or text. Choose a file with a video in it.")
     header: dict[str, str] = {}
     rows: list[tuple[int, int, int]] = []
-    keys: list[bool] = []
-    has_side_data = False
+    has_side_data = begun = False
     # Up to the last line break: ffmpeg may have been stopped within a line.
-    for line in done.stdout.decode("ascii", "replace").rpartition("\n")[0].splitlines():
+    for line in put_out.decode("ascii", "replace").rpartition("\n")[0].splitlines():
         if line.startswith("#"):
             key, _, value = line[1:].partition(": ")
             header[key] = value.strip()
         else:
             fields = line.split(",")
+            flags = _flags(fields[6:])
             has_side_data |= any(extra.startswith(" S=") for extra in fields[6:])
-            if not _is_discarded(fields[6:]):
+            if flags & _KEY and not begun:
+                begun, rows = True, []  # what stands before the first key frame cannot be decoded
+            if not flags & _DISCARDED:
                 rows.append((int(fields[1]), int(fields[2]), int(fields[3])))
-                keys.append(_flags(fields[6:]) & 1 > 0)
     if not rows or "dimensions 0" not in header:
         raise damaged(quoted_name(path))
     if header["dimensions 0"] == "0x0":
@@ -228,10 +252,10 @@ def _scan(path: Path, container: str, limits: Limits) -> _Scan:
             f"The size of the frames of {quoted_name(path)} cannot be told: it is damaged, or beyond the "
             f"{limits.pixels / 1e6:.1f} megapixels that are accepted. Shrink it, or convert it to mp4, and try again."
         )
-    packets = np.array(rows, np.int64)[keys.index(True) if True in keys else 0 :]
+    packets = np.array(rows, np.int64)
     stated = packets[:, 1] != _NO_TIMESTAMP
     codec = header.get("codec_id 0", "")
-    return _Scan(
+    scan = _Scan(
         ticks=_display_ticks(packets),
         tick=Fraction(header["tb 0"]),
         lasts=packets[:, 2],
@@ -242,11 +266,7 @@ def _scan(path: Path, container: str, limits: Limits) -> _Scan:
         # WebM has no codec with transparency: it travels beside the pictures.
         decoder=_ALPHA_DECODERS.get(codec, "") if has_side_data else "",
     )
-
-
-def _is_discarded(extras: list[str]) -> bool:
-    """Whether a packet is only there for others to be decoded: what a phone leaves before the cut when it trims."""
-    return _flags(extras) & 4 > 0
+    return scan, said
 
 
 def _flags(extras: list[str]) -> int:
@@ -312,35 +332,21 @@ def _shown_pixels(header: dict[str, str]) -> int:
 
 # The first frames
 
-_TICK = re.compile(r"config in time_base: (\d+)/(\d+)")
-_FRAME = re.compile(r"\] n: *\d+ pts: *(-?\d+|NOPTS) .*? fmt:(\S+) .*?sar:(\d+)/(\d+) s:(\d+)x(\d+) i:(.)", re.ASCII)
-_COLOUR = re.compile(r"color_range:(\S+) color_space:(\S+) color_primaries:(\S+) color_trc:(\S+)")
-_FIELDS = re.compile(r"lavfi\.idet\.multiple\.(tff|bff|progressive)=([\d.]+)")
 
-
-def _look(path: Path, container: str, scan: _Scan, limits: Limits) -> _Head:
-    """Decode the first frames, and see what ffmpeg says of them."""
-    command = ffmpeg.reading_command(path, container, limits.pixels, talkative=True)
-    if scan.decoder:
-        where = command.index("-i")
-        command[where:where] = ["-c:v", scan.decoder]
-    count = min(max(HEAD_PIXELS // scan.pixels, 2), HEAD_FRAMES)
-    filters = "showinfo=checksum=0,idet,metadata=print"  # in this order: idet sets the flags that showinfo shows
-    command += [*_PICTURES_ONLY, "-vf", filters, "-fps_mode", "passthrough", "-frames:v", str(count)]
-    said = ffmpeg.messages([*command, "-f", "null", "-"])
-    frames, tick = _FRAME.findall(said), _TICK.search(said)
-    colours = _COLOUR.findall(said)
+def _head_of(said: str, path: Path, container: str, limits: Limits) -> _Head:
+    """What ffmpeg has said of the first frames."""
+    frames, tick, colours = _FRAME.findall(said), _TICK.search(said), _COLOUR.findall(said)
     if not frames or tick is None or not colours:
         raise damaged(quoted_name(path))
     scale = int(tick[1]) / int(tick[2])
     times = [int(frame[0]) * scale for frame in frames if frame[0] != "NOPTS"]
     _, pixel_format, across, down, width, height, _ = frames[0]
     square = int(across) / int(down) if int(across) and int(down) else 1.0
-    _, matrix, primaries, transfer = colours[0]
     found = {name: float(count) for name, count in _FIELDS.findall(said)}  # of each the last, which is the sum
     fields = _fields([frame[6] for frame in frames], found)
-    if fields in {"tff", "bff"} and not _is_combed(path, container, count, limits):
+    if fields in {"tff", "bff"} and not _is_combed(path, container, len(frames), limits):
         fields = ""
+    matrix, primaries, transfer = colours[0]
     return _Head(
         np.array(times), math.floor(int(width) * square), int(height), pixel_format, matrix, primaries, transfer,
         fields,
@@ -415,7 +421,7 @@ def _colours(head: _Head, name: str) -> tuple[str, str]:
             "into the usual one. Convert it to SDR, BT.709, and try again."
         )
     matrix = _matrix(head)
-    transfer = head.transfer if head.transfer not in _UNKNOWN else "bt709"
+    transfer = head.transfer if head.transfer in _TRANSFERS else "bt709"
     primaries = head.primaries if head.primaries not in _UNKNOWN else "bt2020"
     # First to RGB, which knows no half-size colour and no odd side.
     steps = [f"scale=flags={SCALER_FLAGS}{f':in_color_matrix={matrix}' if matrix else ''}", "format=gbrp16le"]

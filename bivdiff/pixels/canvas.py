@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from bivdiff.errors import InputError
 
-MIN_SIDE = 16  # pixels of the source on the canvas, along a side: less shows the models nothing
+MAX_GROWTH = 9.0  # a canvas of more than so many times the pixels of the source is nearly all invention
 
 
 class Sides(NamedTuple):
@@ -58,21 +58,21 @@ def plan_canvas(extend: str, width: int, height: int, model_size: tuple[int, int
         model_size: width and height the models were trained at.
 
     Raises:
-        InputError: it cannot be read, adds nothing, or leaves less than `MIN_SIDE` pixels of the source.
+        InputError: it cannot be read, adds nothing, or has more than `MAX_GROWTH` times the pixels of the source.
     """
     left, top, right, bottom = _shares(extend, width, height)
     across, down = 1 + left + right, 1 + top + bottom
     if max(across, down) == 1:
         raise InputError("The canvas is no larger than the clip. Extend at least one side.")
+    if across * down > MAX_GROWTH:
+        raise InputError(
+            f"The canvas would have {across * down:,.0f} times the pixels of the clip; at most {MAX_GROWTH:g} times as "
+            "many are made. Extend it less."
+        )
     scale = math.sqrt(model_size[0] * model_size[1] / (width * across * height * down))
     canvas_width, canvas_height = (max(8, 8 * round(side * scale / 8)) for side in (width * across, height * down))
     inner_width, before, after = _split(canvas_width, left, right)
     inner_height, above, below = _split(canvas_height, top, bottom)
-    if min(inner_width, inner_height) < MIN_SIDE:
-        raise InputError(
-            f"On a canvas of {canvas_width}x{canvas_height} pixels the clip would be {inner_width}x{inner_height}, and "
-            f"at least {MIN_SIDE} pixels of each side are needed. Extend it less."
-        )
     return Plan(inner_width, inner_height, Sides(before, above, after, below))
 
 
