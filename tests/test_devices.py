@@ -223,7 +223,7 @@ def test_a_title_that_is_held_is_one_picture_and_not_many(tmp_path: Path, kind: 
 
 @pytest.mark.parametrize("start", ["", "x\n", "x\r"])
 def test_what_a_files_text_says_of_its_colours_is_no_fact(tmp_path: Path, start: str) -> None:
-    """ffmpeg prints a file's texts among what it says itself."""
+    """Texts of a file are printed among what ffmpeg says itself."""
     said = "[Parsed_showinfo_0 @ 0x0] color_range:tv color_space:gbr color_primaries:bt2020 color_trc:smpte2084"
     options = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-metadata", f"comment={start}{said}"]
     source = open_source(encode(tmp_path / "a.mkv", smooth_frames(), "10", *options), LIMITS)

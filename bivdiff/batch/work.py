@@ -11,7 +11,7 @@ from bivdiff.batch.folder import made_of, write_record
 from bivdiff.batch.jobs import Checked, Outcome
 from bivdiff.errors import OutOfMemoryError
 from bivdiff.studio.form import read_form
-from bivdiff.studio.outputs import report_of, write_outputs
+from bivdiff.studio.outputs import report_of, slowed, write_outputs
 from bivdiff.types import GenerationResult, StepEvent
 from bivdiff.workers.worker import Tools
 
@@ -32,12 +32,13 @@ def make(tools: Tools, checked: Checked, place: Path) -> Iterator[StepEvent | Ou
     from bivdiff.compare.steadiness import figures_of
 
     began, manager = time.monotonic(), tools.manager()
-    request, fps = read_form(checked.job.form)
+    told: list[str] = []
+    request, fps = read_form(checked.job.form, told.append)
     with manager.policy_restored():
         request, expected, note = planned(request, manager, checked.job.to_fit)
         if not expected.fits:
             raise OutOfMemoryError(f"{expected.advice} Or let --fit-memory do it.")
-        notes = [note] if note else []
+        notes = [*told, *filter(None, (slowed(checked.job.output, fps), note))]
         for event in run(request, manager, tools.stages()):
             if isinstance(event, GenerationResult):
                 result = event

@@ -107,33 +107,41 @@ def open_picture(path: Path, container: str, limits: Limits) -> Source | None:
     )  # fmt: skip
 
 
-def open_folder(path: Path, limits: Limits) -> Source:
-    """The pictures that lie in a folder, in natural order.
-
-    Raises:
-        InputError: there are none, or they cannot be used.
-    """
-    return _clip_of_files(path, "folder of pictures", sorted(path.iterdir(), key=_natural), limits)
-
-
 def is_pattern(path: Path) -> bool:
     """Whether a path that is no file is a pattern of files: `frames/*.png`, `frame_%05d.png`."""
     return path.parent.is_dir() and bool(_NUMBERED.search(path.name) or any(letter in path.name for letter in "*?["))
 
 
-def open_pattern(path: Path, limits: Limits) -> Source:
-    """The pictures whose names fit a pattern, in natural order.
+def files_of(path: Path) -> list[Path]:
+    """The files that a path of a clip stands for, in natural order: itself, a folder's, or those that fit a pattern.
 
     Raises:
-        InputError: there are none, or they cannot be used.
+        OSError: the folder cannot be read.
     """
+    if path.is_dir():
+        return sorted(path.iterdir(), key=_natural)
+    if path.exists() or not is_pattern(path):
+        return [path]
     if _NUMBERED.search(path.name):
         pieces = [re.escape(piece) for piece in _NUMBERED.sub("\0", path.name).split("\0")]
         fits = re.compile(r"\d+".join(pieces)).fullmatch
     else:
         fits = re.compile(fnmatch.translate(path.name)).fullmatch
-    files = [file for file in path.parent.iterdir() if fits(file.name)]
-    return _clip_of_files(path, "pictures by a pattern", sorted(files, key=_natural), limits)
+    return sorted((file for file in path.parent.iterdir() if fits(file.name)), key=_natural)
+
+
+def open_several(path: Path, limits: Limits) -> Source | None:
+    """The pictures in a folder, or those that fit a pattern, in natural order; None for any other path.
+
+    Raises:
+        InputError: there are none, or they cannot be used.
+        OSError: the folder cannot be read.
+    """
+    if path.is_dir():
+        return _clip_of_files(path, "folder of pictures", files_of(path), limits)
+    if not path.exists() and is_pattern(path):
+        return _clip_of_files(path, "pictures by a pattern", files_of(path), limits)
+    return None
 
 
 def open_zip(path: Path, limits: Limits) -> Source:

@@ -21,7 +21,7 @@ import numpy as np
 from bivdiff.errors import InputError, quoted_name
 from bivdiff.media import ffmpeg
 from bivdiff.media.kinds import HEAD, KNOWN_KINDS, PICTURES, ZIP, kind_of
-from bivdiff.media.pictures import is_pattern, open_folder, open_pattern, open_picture, open_zip
+from bivdiff.media.pictures import open_picture, open_several, open_zip
 from bivdiff.media.sound import MAX_SECONDS, SAMPLE_RATE, Sound
 from bivdiff.media.source import LIMITS, Limits, Size, Source, damaged
 from bivdiff.media.streams import Stream, open_stream
@@ -404,7 +404,10 @@ def open_source(path: Path, limits: Limits) -> Source:
     Raises:
         InputError: it cannot be used; the message says why and what to do.
     """
-    several = _opened_several(path, limits)
+    try:
+        several = open_several(path, limits)
+    except (OSError, ValueError) as error:
+        raise _unopened(path, error) from error
     if several is not None:
         return several
     container = kind_of(_read_head(path, limits))
@@ -417,18 +420,6 @@ def open_source(path: Path, limits: Limits) -> Source:
         return open_zip(path, limits)
     picture = open_picture(path, container, limits) if container in PICTURES else None
     return picture or open_stream(path, "apng" if container == "PNG" else container, limits)
-
-
-def _opened_several(path: Path, limits: Limits) -> Source | None:
-    """A folder or a pattern of pictures; None for anything else."""
-    try:
-        if path.is_dir():
-            return open_folder(path, limits)
-        if not path.exists() and is_pattern(path):
-            return open_pattern(path, limits)
-    except (OSError, ValueError) as error:
-        raise _unopened(path, error) from error
-    return None
 
 
 def _read_head(path: Path, limits: Limits) -> bytes:

@@ -10,13 +10,14 @@ from itertools import count
 from pathlib import Path
 
 from bivdiff.errors import InputError, quoted_name
+from bivdiff.media.pictures import files_of
 
 
 class Targets:
     """The files that a command is going to write, held against what it reads and against each other.
 
     Args:
-        inputs: what is read, by what it is called in a sentence ("the source clip"): files, or folders of files.
+        inputs: what is read, by what it is called in a sentence ("the source clip"): files, folders or patterns.
         force: whether files that are there already are written over; an input never is.
     """
 
@@ -125,7 +126,7 @@ def _files(paths: Path | Iterable[Path] | None) -> list[Path]:
     if paths is None:
         return []
     several = [paths] if isinstance(paths, Path) else list(paths)
-    return [file for path in several for file in (path.iterdir() if path.is_dir() else [path])]
+    return [file for path in several for file in files_of(path)]
 
 
 def _is_same(path: Path, other: Path) -> bool:
