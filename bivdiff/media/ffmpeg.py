@@ -1,4 +1,4 @@
-"""The one place that starts ffmpeg: which binary, how it is held back, and how frames go in.
+"""The one place that starts ffmpeg: which binary, how it is held back, how frames go in and come out.
 
 Not here: what may be read at all (see reading).
 """
@@ -6,6 +6,7 @@ Not here: what may be read at all (see reading).
 from __future__ import annotations
 
 import errno
+import math
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +25,9 @@ CPU_SECONDS = 600
 
 MAX_MESSAGES = 2**24
 """Bytes of what ffmpeg says that are listened to."""
+
+PICTURES_ONLY = ("-map", "0:V:0")
+"""The picture of a video, not the cover of a song."""
 
 SCALER_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 
@@ -71,6 +75,23 @@ def streaming(command: Sequence[str]) -> Iterator[IO[bytes]]:
             yield cast("IO[bytes]", process.stdout)
         finally:
             process.kill()
+
+
+def read_picture(stream: IO[bytes]) -> np.ndarray | None:
+    """One picture `(H, W, 4)` of a stream of PAM pictures, which say their size themselves; None at the end."""
+    header: dict[bytes, bytes] = {}
+    while (line := stream.readline().strip()) != b"ENDHDR":
+        if not line:
+            return None
+        key, _, value = line.partition(b" ")
+        header[key] = value
+    shape = (int(header[b"HEIGHT"]), int(header[b"WIDTH"]), int(header[b"DEPTH"]))
+    level = np.dtype(np.uint8) if int(header[b"MAXVAL"]) < 256 else np.dtype(">u2")
+    size = math.prod(shape) * level.itemsize
+    data = stream.read(size)
+    if len(data) < size:
+        return None
+    return np.frombuffer(data, level).reshape(shape).astype(level.newbyteorder("="), copy=False)
 
 
 def encode(
