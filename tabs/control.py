@@ -15,6 +15,7 @@ from bivdiff.catalog.image_models import title_of
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
 from bivdiff.fields import table
+from bivdiff.studio.form import SourceForm
 from bivdiff.types import Control, GenerationRequest
 from tabs import controls as shared
 from tabs.binding import Values
@@ -70,9 +71,8 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
         view = shared.see(context, TASK)
     built = add_result(context, read_job, TASK, controls, buttons, view, page.queue, tab)
     watched = [
-        *TRIM, "control_type", "second_control_type", "map_source", "control_video",
-        "turn_maps",
-        "low_threshold", "high_threshold",
+        *TRIM, "control_type", "second_control_type", "map_source", "control_video", "turn_maps", "low_threshold",
+        "high_threshold",
     ]  # fmt: skip
     _wire_choices(context, controls)
     shown = Preview(partial(preview_control, context), [view.player], watched, api_name="control_map")
@@ -96,8 +96,7 @@ def _submission_of(context: AppContext, values: Values, source: Source | None) -
     controls = _controls_of(values)
     again = source is not None and source.earlier is not None  # then the maps are as they were
     maps = () if again else (_map_path(context, values), None)[: len(controls)]
-    turned = bool(values.get("turn_maps"))
-    return submission_of(fill_in(context, TASK, values, controls=controls, maps=maps, turn_maps=turned), values, source)
+    return submission_of(fill_in(context, TASK, values, controls=controls, maps=maps), values, source)
 
 
 def _controls_of(values: Values) -> tuple[Control, ...]:
@@ -209,9 +208,7 @@ def _control_details(context: AppContext, defaults: GenerationRequest) -> shared
             controls["control_video"] = shared.upload(
                 "The control map: a clip as long as the source, or a picture", elem_id=f"{TASK}-map"
             )
-            controls["turn_maps"] = gr.Checkbox(
-                False, label="Turn it round", info="For black lines on white", elem_classes="bd-check"
-            )
+            controls["turn_maps"] = shared.setting("turn_maps", False, SourceForm)
         controls["map_source"].change(
             lambda source: gr.update(visible=source == "upload"), controls["map_source"], uploads,
             show_progress="hidden", queue=False, api_visibility="private",

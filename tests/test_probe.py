@@ -114,8 +114,8 @@ def drawn(folder: Path, white_lines: bool) -> Path:
 def test_lines_in_black_on_white_are_seen_and_can_be_turned(tmp_path: Path, white_lines: bool, turned: bool) -> None:
     clip = encode(tmp_path / "clip.mp4", np.zeros((8, 128, 128, 3), np.uint8), "8", "-pix_fmt", "yuv420p")
     form = Form(
-        task="control", family="toybox", prompt="a cube", source=SourceForm(video=clip), controls=(Control(),),
-        maps=(drawn(tmp_path, white_lines),), turn_maps=turned,
+        task="control", family="toybox", prompt="a cube", source=SourceForm(video=clip, turn_maps=turned),
+        controls=(Control(),), maps=(drawn(tmp_path, white_lines),),
     )  # fmt: skip
     notes: list[str] = []
     used = read_form(form, notes.append)[0].controls[0].frames
@@ -128,8 +128,7 @@ def test_lines_in_black_on_white_are_seen_and_can_be_turned(tmp_path: Path, whit
 def test_the_flag_turns_maps() -> None:
     given = ["run", "--video", "a.mp4", "--prompt", "x", "--control-video", "m.png", "--turn-maps", "--fps", "24"]
     form = form_of(build_parser().parse_args(given))
-    assert form.turn_maps
-    assert form.source.fps == 24
+    assert (form.source.turn_maps, form.source.fps) == (True, 24)
 
 
 @pytest.mark.parametrize(

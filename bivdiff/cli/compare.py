@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bivdiff.cli.filling import controls_of, form_of, note_unread, targets_of
-from bivdiff.cli.flags import add_force_flag, add_request_flags, add_source_flags, changes_of, flag_of
+from bivdiff.cli.flags import add_force_flag, add_request_flags, add_source_flags, changes_of, flag_of, help_of
 from bivdiff.cli.output import Progress, note
 from bivdiff.cli.planning import checked_plan, manager_of
 from bivdiff.compare.axes import check_axes, read_values
 from bivdiff.errors import BIVDiffError, CancelledError, InputError
+from bivdiff.fields import table
 from bivdiff.settings import Settings
-from bivdiff.studio.form import read_form
+from bivdiff.studio.form import SourceForm, read_form
 from bivdiff.types import GenerationRequest, StepEvent
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def add_compare_command(commands: Any) -> None:
         description="Make a clip for each mixing ratio, or each value of one or two other settings, and score them.",
     )  # fmt: skip
     source = compare.add_mutually_exclusive_group(required=True)
-    source.add_argument("--video", type=Path, help="source clip: any video, GIF or picture")
+    source.add_argument("--video", type=Path, help=help_of(table(SourceForm)["video"]))
     source.add_argument("--scene", type=int, help="instead: a scene of the evaluation, whose true clip is known")
     compare.add_argument("--prompt", help="what the new clip shows; a scene has its own")
     compare.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the clips, grid, scores "
@@ -122,17 +123,8 @@ def _refuse_beside_a_scene(args: argparse.Namespace) -> None:
         InputError: such a flag was given.
     """
     own = (
-        "prompt",
-        "num_frames",
-        "size",
-        "control_video",
-        "turn_maps",
-        "fps",
-        "mask",
-        "box",
-        "color_key",
-        "fit_memory",
-    )
+        "prompt", "num_frames", "size", "fps", "control_video", "turn_maps", "mask", "box", "color_key", "fit_memory",
+    )  # fmt: skip
     given = [flag_of(name) for name in own if getattr(args, name)]
     if given:
         raise InputError(f"A scene has its own clip, prompt and masks, and {', '.join(given)} would change them. Leave "

@@ -34,7 +34,6 @@ def form_of(args: argparse.Namespace) -> Form:
         task=args.task, family=args.family, prompt=args.prompt, settings=changes_of(args),
         source=SourceForm(video=args.video, **_filled(args, SOURCE_FLAGS)), masks=MaskForm(**_filled(args, MASK_FLAGS)),
         canvas=CanvasForm(extend=args.extend), controls=controls_of(args) or (), maps=tuple(args.control_video or ()),
-        turn_maps=args.turn_maps,
     )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ REQUEST_FLAGS: Mapping[str, Entry] = {
 
 SOURCE_FLAGS = {
     "start": "start", "frame_stride": "stride", "num_frames": "num_frames", "fps": "fps", "fit": "fit", "size": "size",
+    "turn_maps": "turn_maps",
 }  # fmt: skip
 """Flags that fill in a SourceForm, and the fields that they fill in."""
 
@@ -89,8 +90,6 @@ def add_source_flags(parser: argparse.ArgumentParser) -> None:
     for name, field in SOURCE_FLAGS.items():
         _add_flag(trim, name, source[field])
     trim.add_argument("--control-video", type=Path, nargs="+", metavar="MAP", help=help_of(table(Control)["frames"]))
-    trim.add_argument("--turn-maps", action="store_true", help="the control maps are black lines on white: turn them "
-                      "round")  # fmt: skip
     trim.add_argument(
         "--fit-memory", action="store_true", help="make the request fit into the memory, and say what was changed"
     )

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from bivdiff.cli.flags import help_of
+from bivdiff.fields import table
 from bivdiff.media.reading import find_marking, open_source, read_sound
 from bivdiff.media.source import LIMITS, damaged
 from bivdiff.settings import Settings
+from bivdiff.studio.form import SourceForm
 
 LOOKED_AT = 16  # frames, spread over a clip, that are looked at
 
@@ -22,9 +25,7 @@ def add_probe_command(commands: Any) -> None:
         description="Say what is seen in a clip, a picture, or a folder, a pattern or a zip of pictures: size, rate, "
         "frames, colours, transparency, and what it would mark as a mask.",
     )  # fmt: skip
-    probe.add_argument(
-        "file", type=Path, help="clip, picture, folder of pictures, pattern such as 'frames/*.png', or zip"
-    )
+    probe.add_argument("file", type=Path, help=help_of(table(SourceForm)["video"]))
     probe.add_argument("--json", action="store_true", help="print the report as JSON")
     probe.set_defaults(carry_out=probe_command)
 

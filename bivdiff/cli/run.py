@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from bivdiff.cli.filling import form_of, note_unread, targets_of
-from bivdiff.cli.flags import add_force_flag, add_request_flags, add_source_flags
+from bivdiff.cli.flags import add_force_flag, add_request_flags, add_source_flags, help_of
 from bivdiff.cli.output import Progress, note
 from bivdiff.cli.planning import checked_plan, manager_of
 from bivdiff.errors import InputError
+from bivdiff.fields import table
 from bivdiff.media.carried import carry, pack, settings_of
 from bivdiff.media.film import SHAPES, FilmOptions
 from bivdiff.media.reading import read_sound
@@ -21,7 +22,7 @@ from bivdiff.media.targets import Targets
 from bivdiff.media.writing import write_film
 from bivdiff.settings import Settings
 from bivdiff.studio.films import film_of
-from bivdiff.studio.form import read_form
+from bivdiff.studio.form import SourceForm, read_form
 from bivdiff.studio.outputs import output_files, report_of, slowed, write_outputs, writer_of
 from bivdiff.types import GenerationRequest, GenerationResult, StepEvent
 
@@ -31,7 +32,7 @@ DEFAULT_OUTPUT = Path("out.mp4")
 def add_run_command(commands: Any) -> None:
     """Add the command and its flags to the parser's commands."""
     run = commands.add_parser("run", help="regenerate a clip", description="Regenerate a clip under a new prompt.")
-    run.add_argument("--video", required=True, type=Path, help="source clip: any video, GIF or picture")
+    run.add_argument("--video", required=True, type=Path, help=help_of(table(SourceForm)["video"]))
     run.add_argument("--prompt", required=True, help="what the new clip shows")
     run.add_argument("--output", type=Path, help="where the clip goes: .mp4, .gif or .zip; the clips that show how it "
                      "was made go beside it (default: out.mp4, or the next free name)")  # fmt: skip

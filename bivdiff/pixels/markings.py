@@ -128,7 +128,8 @@ class _Colours:
 def _by_colour(colours: _Colours) -> Marking:
     """What differs in colour from black, white or grey; of many colours, as of greys."""
     if colours.many:
-        return _by_shade(_mean, colours.greys, "it is no mask, it seems, but a picture of many colours; its light half")
+        basis = "the lighter half of what seems to be a picture of many colours, and no mask,"
+        return _by_shade(_mean, colours.greys, basis)
     if colours.dark:
         return Marking(_strongest, _SEEN, "what is not black")
     if colours.light or colours.middle:

@@ -65,6 +65,10 @@ class SourceForm:
     fit: str = field(
         default="crop", metadata=choice("Made to size", "By cutting off, or by bars", {"crop": "Crop", "pad": "Pad"})
     )
+    turn_maps: bool = field(
+        default=False,
+        metadata=switch("Turn the map round", "For black lines on white: the models know white lines on black"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +125,6 @@ class Form:
         source, masks, canvas: what is made of files and drawings; a task reads those that it has a use for.
         controls: what to keep of the source, each without its map.
         maps: clips that are the maps of the controls; None where one is drawn from the source.
-        turn_maps: whether these are negatives: black lines on white, where the networks want white on black.
         settings: other fields of the request; None keeps the default.
     """
 
@@ -133,7 +136,6 @@ class Form:
     canvas: CanvasForm = CanvasForm()
     controls: tuple[Control, ...] = ()
     maps: tuple[Path | None, ...] = ()
-    turn_maps: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -365,7 +367,7 @@ def read_controls(form: Form, clip: Clip) -> tuple[tuple[Control, ...], tuple[st
             controls.append(control)
             continue
         read, told = read_beside(path, clip, fit=form.source.fit)
-        frames = 255 - read if form.turn_maps else read
+        frames = 255 - read if form.source.turn_maps else read
         controls.append(replace(control, frames=frames))
         notes += [*told, *_check_lines(control.control_type, path, frames)]
     return tuple(controls), tuple(notes)
