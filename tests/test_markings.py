@@ -123,7 +123,8 @@ def test_soft_greys_are_told_and_cut_half_way(tmp_path: Path) -> None:
 def test_a_photo_is_said_to_be_no_mask(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "photo.png")
-    assert "seems to be a picture of many colours, and no mask, is marked" in read_mask(tmp_path / "photo.png", CLIP).notes[0]
+    told = "seems to be a picture of many colours, and no mask, is marked"
+    assert told in read_mask(tmp_path / "photo.png", CLIP).notes[0]
 
 
 def made_anew(path: Path, **form: object) -> tuple[float, str]:

@@ -19,7 +19,6 @@ _WHITE = 203
 """Nits of white in HDR (ITU-R BT.2408); brighter is a light or a reflection."""
 
 
-
 def matrix_of(head: Head) -> str:
     """What to take for the matrix of colours where a file of brightness and colour differences does not say."""
     differences = head.pixel_format.startswith(("yuv", "nv", "p0", "p2", "p4", "y2", "uyvy", "yvyu", "vyu", "xv"))
@@ -54,5 +53,3 @@ def filters_of(head: Head, name: str) -> tuple[str, str]:
     else:
         steps.append(f"{into}:p=bt709:t={transfer}")
     return ",".join([*steps, "format=gbrp16le"]), words
-
-

@@ -111,5 +111,3 @@ def _is_combed(path: Path, container: str, count: int, limits: Limits) -> bool:
             near += float(np.abs(lines[1:-3] - 2 * lines[2:-2] + lines[3:-1]).mean()) / count
             far += float(np.abs(lines[:-4] - 2 * lines[2:-2] + lines[4:]).mean()) / count
     return near > far + _COMB
-
-

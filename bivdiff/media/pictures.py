@@ -279,7 +279,8 @@ def opened_picture(file: IO[bytes], name: str, kind: str, limits: Limits) -> Ite
     Raises:
         InputError: it is beyond them, or cannot be decoded.
     """
-    _with_heif()
+    if kind == "HEIF":
+        _learn_heif()
     try:
         with Image.open(_without_texts(file, limits) if kind == "PNG" else file, formats=[kind]) as picture:
             if picture.width * picture.height > limits.pixels:
@@ -294,7 +295,8 @@ def opened_picture(file: IO[bytes], name: str, kind: str, limits: Limits) -> Ite
 
 
 @cache
-def _with_heif() -> None:
+def _learn_heif() -> None:
+    """Let Pillow read phones' photos, which it does not by itself."""
     from pi_heif import register_heif_opener
 
     register_heif_opener()
