@@ -110,7 +110,7 @@ def clip_controls(context: AppContext, task: str, visitor: gr.Textbox, sample_cl
     )  # fmt: skip
     limits = LIMITS
     length = f"{limits.seconds / 3600:g} hours, {limits.source_frames:,} frames"
-    bounds = f"a video, an animation or a zip of pictures, up to {limits.file_bytes // 2**30} GB, {length}, 8K"
+    bounds = f"or a zip of pictures, up to {limits.file_bytes // 2**30} GB, {length}, 8K"
     return {
         "sample": sample_strip(
             context.samples,
@@ -119,7 +119,7 @@ def clip_controls(context: AppContext, task: str, visitor: gr.Textbox, sample_cl
             elem_id=f"{task}-samples",
             elem_classes="bd-strip",
         ),
-        "video": upload(f"Or a clip of your own, {bounds}", elem_id=f"{task}-video"),
+        "video": upload(f"Or a clip of your own {bounds}", elem_id=f"{task}-video"),
         "restored": earlier,
         "visitor": visitor,
     }

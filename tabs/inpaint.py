@@ -45,7 +45,7 @@ SOURCES = [
     ("A colour", "color"),
     ("Uploaded", "upload"),
 ]
-POLARITIES = [("Marked", "white"), ("Not marked", "black")]
+POLARITIES = [("Marked", "white"), ("The rest", "black")]
 
 
 def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> TaskTab:
@@ -241,7 +241,7 @@ def _mask_controls() -> shared.Controls:
             f"{masks['clip'].label}: {masks['clip'].info.lower()}", elem_id=f"{TASK}-mask"
         )
         controls["polarity"] = gr.Radio(
-            POLARITIES, value="white", label="Made anew is what is", info="In the uploaded mask",
+            POLARITIES, value="white", label="Made anew", info="White, paint or colour is marked",
             elem_classes="bd-choice bd-inline",
         )  # fmt: skip
     controls["mask_source"].change(

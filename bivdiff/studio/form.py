@@ -76,10 +76,7 @@ class MaskForm:
     """What inpainting makes anew; several ways add up. What its fields are is said at them."""
 
     clip: Path | None = field(
-        default=None,
-        metadata=pictures(
-            "Mask", "A clip as long as the source, or a picture for all; marked is white, paint or colour"
-        ),
+        default=None, metadata=pictures("Mask", "A clip as long as the source, or a picture for all frames")
     )
     black_regenerates: bool = field(
         default=False, metadata=switch("Turn it round", "What the mask marks stays as it is, and the rest is made anew")
