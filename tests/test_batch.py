@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bivdiff.batch.driver import Batch, check_shared
+from bivdiff.batch.driver import Batch, check_shared, inputs_of
 from bivdiff.batch.folder import RESULTS, BatchFolder, made_of, write_record
 from bivdiff.batch.jobs import Checked, Job, Outcome
 from bivdiff.batch.schedule import Schedule
@@ -94,6 +94,15 @@ def test_flags_alone_make_a_sweep_over_clips_and_settings(tmp_path, clips):
     matching = sorted(Path(clips[0]).parent.glob("pink-*.mp4"))
     assert [job.form.source.video for job in found] == [path for path in matching for _ in range(2)]
     assert [job.form.settings["seed"] for job in found[:2]] == [1, 2]
+
+
+def test_a_line_with_pictures_names_their_rate_and_what_turns_its_maps(tmp_path):
+    for name in ("frame_2.png", "frame_10.png"):
+        (tmp_path / name).write_bytes(b"")
+    line = {"video": "frame_%d.png", "prompt": "x", "fps": 12, "turn_maps": True, "control_video": "maps"}
+    (job,) = jobs_of(tmp_path, line)
+    assert (job.form.source.fps, job.form.source.turn_maps) == (12, True)
+    assert inputs_of(job) == [tmp_path / "frame_2.png", tmp_path / "frame_10.png", tmp_path / "maps"]
 
 
 WRONG = {

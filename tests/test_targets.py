@@ -60,8 +60,9 @@ def test_a_picture_in_a_folder_that_is_read_is_no_target(tmp_path: Path) -> None
     picture = tmp_path / "frames" / "a.gif"
     picture.parent.mkdir()
     picture.write_bytes(b"x")
-    with pytest.raises(InputError, match="is the source clip"):
-        Targets({"the source clip": picture.parent}, force=True).named(picture)
+    for given in (picture.parent, picture.parent / "*.gif"):
+        with pytest.raises(InputError, match="is the source clip"):
+            Targets({"the source clip": given}, force=True).named(picture)
 
 
 def test_what_is_there_is_written_over_only_by_force(tmp_path: Path) -> None:
