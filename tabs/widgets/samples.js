@@ -7,8 +7,7 @@ root.setAttribute("role", "group");
 root.setAttribute("aria-label", "Sample clips");
 
 // The page's head has the clips, once for all strips but those that have clips of their own.
-const clips = props.clips.length ? props.clips : window.bdSampleClips;
-clips.forEach((sample, index) => {
+const add = (sample, index) => {
   const chooser = button("bd-sample", "", () => {
     props.value = index;
     trigger("pick");
@@ -39,11 +38,18 @@ clips.forEach((sample, index) => {
   for (const event of ["mouseenter", "focus"]) chooser.addEventListener(event, start);
   for (const event of ["mouseleave", "blur"]) chooser.addEventListener(event, stop);
   root.append(chooser);
-});
+};
+
+// In a tab that is opened later the clips may come after this script.
+function fill() {
+  if (!props.clips) return requestAnimationFrame(fill);
+  (props.clips.length ? props.clips : window.bdSampleClips).forEach(add);
+  return update();
+}
 
 function update() {
   for (const chooser of root.children) press(chooser, Number(chooser.dataset.index) === props.value);
 }
 
-update();
+fill();
 watch("value", update);
