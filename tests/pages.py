@@ -49,6 +49,19 @@ LOWEST_CONTRAST = """() => {
   }
   return lowest;
 }"""
+# Of what is pressed, what is smaller than a finger, 44 pixels, with its size: of a choice its label counts, of a list
+# the box around it. The dots below a clip stand beside arrows that do the same.
+SMALL_TARGETS = """() => {
+  const pressed = "button:not(.bdp-dot), a, input, select, summary, textarea, [role=tab], [role=button]";
+  const target = (e) => (e.matches("[type=radio], [type=checkbox]") && e.closest("label"))
+    || (e.matches("[role=combobox]") && e.closest(".wrap")) || e;
+  return [...document.querySelectorAll(pressed)]
+    .filter((e) => e.checkVisibility({ visibilityProperty: true }) && !e.disabled)
+    .filter((e) => !e.closest("[aria-hidden=true], p"))
+    .map((e) => [target(e).getBoundingClientRect(), e])
+    .filter(([box]) => box.width > 1 && box.height > 1 && Math.min(box.width, box.height) < 44)
+    .map(([box, e]) => `${e.ariaLabel || e.textContent.trim() || e.className}: ${box.width} x ${box.height}`);
+}"""
 AT_REST = """() => document.getAnimations().every(
   (one) => one.playState !== "running" || one.effect.getComputedTiming().endTime === Infinity)"""
 

@@ -15,6 +15,7 @@ from pages import (
     LABELS,
     LOWEST_CONTRAST,
     SLIM,
+    SMALL_TARGETS,
     WIDE,
     come_to_rest,
     generate,
@@ -517,6 +518,22 @@ def test_clips_wrap_on_a_narrow_screen(open_page):
         "#control-player .bdp-tile", "all => all.map(one => one.getBoundingClientRect().top)"
     )
     assert tops[0] == tops[1] < tops[2] == tops[3]
+
+
+def test_what_a_finger_presses_is_as_large_as_a_finger(open_page):
+    page = open_page(SLIM, has_touch=True, is_mobile=True)
+    generate(page)
+    assert page.evaluate(SMALL_TARGETS) == []
+    for task in TASKS:
+        open_tab(page, task)
+        expect(page.locator(f"#{task}-samples .bd-sample").first).to_be_visible()
+        assert page.evaluate(SMALL_TARGETS) == [], task
+        assert overflow(page) <= 0, task
+    for title in ("Compare", "History", "Models"):
+        page.get_by_role("tab", name=title).first.click()
+        let_draw(page, 3)
+        assert page.evaluate(SMALL_TARGETS) == [], title
+        assert overflow(page) <= 0, title
 
 
 def test_who_wants_no_motion_gets_none(open_page):
