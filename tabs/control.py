@@ -52,7 +52,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
     controls: shared.Controls = {}
     with shared.columns():
         with shared.ask():
-            controls |= shared.clip_controls(context, TASK, page.visitor)
+            controls |= shared.clip_controls(TASK, page.visitor)
             notes = shared.source_notes(TASK)
             controls["prompt"] = shared.prompt_box(context, TASK, context.samples[0].prompt)
             shared.word_list(context)

@@ -97,7 +97,7 @@ def remark(text: str = "", **options: Any) -> gr.HTML:
 # The clip one has
 
 
-def clip_controls(context: AppContext, task: str, visitor: gr.Textbox, sample_clips: str = "") -> Controls:
+def clip_controls(task: str, visitor: gr.Textbox, sample_clips: str = "file") -> Controls:
     """The clip to start from: a sample or an upload, or that of a restored run; and who asks.
 
     `sample_clips` is the field of the samples' clips that the task starts from, where it is not the usual.
@@ -113,8 +113,7 @@ def clip_controls(context: AppContext, task: str, visitor: gr.Textbox, sample_cl
     bounds = f"or a zip of pictures, up to {limits.file_bytes // 2**30} GB, {length}, 8K"
     return {
         "sample": sample_strip(
-            context.samples,
-            own=sample_clips,
+            sample_clips,
             label="Sample clips",
             elem_id=f"{task}-samples",
             elem_classes="bd-strip",

@@ -32,7 +32,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
     controls: shared.Controls = {}
     with shared.columns():
         with shared.ask():
-            controls |= shared.clip_controls(context, TASK, page.visitor)
+            controls |= shared.clip_controls(TASK, page.visitor)
             notes = shared.source_notes(TASK)
             controls["image_model"] = shared.model_choice(TASK)
             prompts, told = _prompts(context, controls["image_model"])

@@ -26,7 +26,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
     with shared.columns():
         with shared.ask():
             shared.remark(ABOUT)
-            controls |= shared.clip_controls(context, TASK, page.visitor, "flickering")
+            controls |= shared.clip_controls(TASK, page.visitor, "flickering")
             notes = shared.source_notes(TASK)
             controls["prompt"] = shared.prompt_box(
                 context, TASK, context.samples[0].caption, info="What the frames show, for the video model"

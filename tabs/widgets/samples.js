@@ -6,8 +6,9 @@ const root = element.querySelector(".bd-samples");
 root.setAttribute("role", "group");
 root.setAttribute("aria-label", "Sample clips");
 
-// The page's head has the clips, once for all strips but those that have clips of their own.
-const add = (sample, index) => {
+// The page's head has them all: in a tab that is opened later, what the component was given may not be there.
+const [, field] = /\bof-(\w+)/.exec(root.className);
+window.bdSampleClips[field].forEach((sample, index) => {
   const chooser = button("bd-sample", "", () => {
     props.value = index;
     trigger("pick");
@@ -38,18 +39,11 @@ const add = (sample, index) => {
   for (const event of ["mouseenter", "focus"]) chooser.addEventListener(event, start);
   for (const event of ["mouseleave", "blur"]) chooser.addEventListener(event, stop);
   root.append(chooser);
-};
-
-// In a tab that is opened later the clips may come after this script.
-function fill() {
-  if (!props.clips) return requestAnimationFrame(fill);
-  (props.clips.length ? props.clips : window.bdSampleClips).forEach(add);
-  return update();
-}
+});
 
 function update() {
   for (const chooser of root.children) press(chooser, Number(chooser.dataset.index) === props.value);
 }
 
-fill();
+update();
 watch("value", update);

@@ -11,23 +11,24 @@ from typing import Any
 from bivdiff.toybox.clips import SampleClip
 from tabs.widgets.component import Widget
 
+FIELDS = ("file", "flickering")
+"""Those of a sample that strips show."""
 
-def sample_strip(samples: Sequence[SampleClip], own: str = "", **options: Any) -> Widget:
+
+def sample_strip(field: str = "file", **options: Any) -> Widget:
     """The sample clips as buttons. Its value is the index of the chosen one, -1 for none; choosing triggers `pick`.
 
     Args:
-        samples: at least one.
-        own: the field of the clips that this strip shows; empty is those that the page's head has, see `sample_script`.
+        field: of `FIELDS`, the clips that this strip shows; the page's head has them, see `sample_script`.
         options: of the component.
     """
     about = "index of a sample clip, read where no video is given"
-    clips = _shown(samples, own) if own else []
-    return Widget(0, drawn_by="samples", about=about, kind="integer", clips=clips, **options)
+    return Widget(0, drawn_by="samples", looks=f"of-{field}", about=about, kind="integer", **options)
 
 
 def sample_script(samples: Sequence[SampleClip]) -> str:
     """The script that hands the clips to all strips of a page, whichever is shown first."""
-    clips = json.dumps(_shown(samples, "file")).replace("</", "<\\/")
+    clips = json.dumps({field: _shown(samples, field) for field in FIELDS}).replace("</", "<\\/")
     return f"window.bdSampleClips = {clips};"
 
 
