@@ -6,7 +6,7 @@ import logging
 import secrets
 import shutil
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from bivdiff.types import GenerationRequest, GenerationResult
 from tabs.context import AppContext
 from tabs.failures import sentence
 from tabs.progress import RunProgress, idle_panel
-from tabs.results import LiveTiles, result_player, scores_of
+from tabs.results import LiveTiles, rests_of, result_player, scores_of
 from tabs.visitors import address_of_visitor
 
 NOT_KEPT = "The history could not keep this run, so take along here what you want of it."
@@ -114,9 +114,12 @@ class RunBoard:
             self._end_in_history(state, sentence(error) if error else "")
             return
         self._framewise = self.result.framewise_frames
-        self.scores = scores_of(self.result)
+        rests = rests_of(self.result)
+        self.scores = scores_of(self.result, rests)
         self.message = self._write_files(self.result)
-        self._last_player = result_player(self.result, self.fps, self.scores, self.files, self.run_id, self._live.given)
+        self._last_player = result_player(
+            self.result, self.fps, self.scores, self.files, self.run_id, self._live.given, rests
+        )
 
     def _write_files(self, result: GenerationResult) -> str:
         """Keep the result in the history; returns the sentence that goes with it."""
@@ -179,7 +182,7 @@ class RunBoard:
         files = names_of(result)
         try:
             folder.mkdir(parents=True)
-            carried = partial(carry, settings_of(result.request, self.fps), pack(result.request))
+            carried = cache(partial(carry, settings_of(result.request, self.fps), pack(result.request)))
             write_result(folder, files, result, self.fps, carried)
         except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from bivdiff.media.heat import heat_picture
 from bivdiff.studio.history.files import map_names
 from bivdiff.types import Control, GenerationRequest, GenerationResult, StepEvent
 from tabs.widgets.player import film_buttons, mark_of, player_value, served, sheet, tile
+
+if TYPE_CHECKING:
+    from bivdiff.compare.steadiness import Rest
 
 CONTROL_LABELS = {
     "canny": "Edges", "depth": "Depth", "pose": "Pose", "softedge": "Soft edges", "scribble": "Scribble",
@@ -139,6 +142,7 @@ def result_player(
     files: Mapping[str, Path],
     run_id: str = "",
     sheets: Mapping[str, Any] = MappingProxyType({}),
+    rests: Mapping[str, Rest] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The value of the result player: its clips with their scores, what the run took, and files to keep.
 
@@ -149,6 +153,7 @@ def result_player(
         files: those that were written of it, by the names of `Runs.finish`.
         run_id: in the history, if that keeps it: then a film of it can be asked for.
         sheets: of places whose pictures were shown before, see `LiveTiles.given`.
+        rests: of the clips, where they are measured already, see `rests_of`.
     """
     request = result.request
     given = {key: frames for key, frames in _given(request).items() if key not in sheets}
@@ -160,7 +165,7 @@ def result_player(
         if (place := names.get(key, key)) in tiles:
             tiles[place]["file"] = served(path)
     shown = {key: made[key] for key in made if key in tiles}
-    fill_scores(tiles, scores, request.image_model, request, shown)
+    fill_scores(tiles, scores, request.image_model, request, shown, rests)
     kept = {"GIF": "gif", "PNG frames (zip)": "pngs"}
     downloads = [{"label": label, "file": served(files[key])} for label, key in kept.items() if key in files]
     downloads += film_buttons(run_id) if files else []
@@ -179,17 +184,26 @@ def series_of(request: GenerationRequest) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
-def scores_of(result: GenerationResult) -> dict[str, Any]:
-    """What a run is scored by in its record and in the history, ready for JSON."""
+def rests_of(result: GenerationResult) -> dict[str, Rest]:
+    """Flicker at rest of a run's clips, by their keys."""
     with importing():
-        from bivdiff.compare.steadiness import figures_of  # half a second, and the first page needs none of it
+        from bivdiff.compare import steadiness  # half a second, and the first page needs none of it
 
-    return figures_of(result)
+    return steadiness.rests_of(result)
+
+
+def scores_of(result: GenerationResult, rests: Mapping[str, Rest] | None = None) -> dict[str, Any]:
+    """What a run is scored by in its record and in the history, ready for JSON; `rests` where they are measured."""
+    with importing():
+        from bivdiff.compare.steadiness import figures_of
+
+    return figures_of(result, rests)
 
 
 def fill_scores(
     tiles: Mapping[str, dict[str, Any]], scores: Mapping[str, Any], image_model: str,
     request: GenerationRequest | None, clips: Mapping[str, np.ndarray],
+    rests: Mapping[str, Rest] = MappingProxyType({}),
 ) -> None:  # fmt: skip
     """Write below the clips of a run what they are scored by, and where they flicker at rest.
 
@@ -199,6 +213,7 @@ def fill_scores(
         image_model: key of the catalog's image models.
         request: what was asked; without it nothing says where a clip flickers.
         clips: uint8 `(F, H, W, 3)` of those tiles that were made, by key.
+        rests: of those of them that are measured already.
     """
     for key, figures in scores_by_clip(scores, image_model).items():
         if key in tiles:
@@ -208,22 +223,28 @@ def fill_scores(
         return
     frames = "framewise" if "framewise" in tiles else "source"
     clips = {**({} if request is None else {"source": request.frames}), **clips}
-    for key, told in ((frames, {**rest, "level": rest["before"], "words": ""}), ("bridged", rest)):
+    before = {**rest, "level": rest["before"], "words": ""}
+    for key, name, told in ((frames, "framewise", before), ("bridged", "bridged", rest)):
         if key not in tiles:
             continue
         tiles[key]["rest"] = told
         if request is not None and key in clips:
-            tiles[key]["heat"] = heat_of(request, clips[key], told["level"])
+            heat = rests[name].heat if name in rests else _heat_at_rest(request, clips[key])
+            tiles[key]["heat"] = None if heat is None else heat_picture(heat, told["level"])
 
 
 def heat_of(request: GenerationRequest, frames: np.ndarray, level: float | None) -> dict[str, Any] | None:
     """Where a clip made of a request flickers at rest, as the player takes it; None where that is not measured."""
+    heat = _heat_at_rest(request, frames)
+    return None if heat is None else heat_picture(heat, level)
+
+
+def _heat_at_rest(request: GenerationRequest, frames: np.ndarray) -> np.ndarray | None:
     with importing():
         from bivdiff.compare.steadiness import flicker_at_rest
         from bivdiff.toybox.truths import truth_of
 
-    heat = flicker_at_rest(request, frames, truth_of(request)).heat
-    return None if heat is None else heat_picture(heat, level)
+    return flicker_at_rest(request, frames, truth_of(request)).heat
 
 
 def rest_of(scores: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -50,7 +50,7 @@ def counts(monkeypatch):
     monkeypatch.setattr(ffmpeg.subprocess, "Popen", Counted)
     for name in ("pack", "unpack", "carry", "packed_shape"):
         count(carried, name)
-    for name in ("moved_difference", "relative_sharpness"):
+    for name in ("moved_difference_maps", "relative_sharpness"):
         count(metrics, name)
     count(Image.Image, "save", "picture")
     return found
@@ -73,13 +73,13 @@ def test_one_click_does_nothing_twice(counts, monkeypatch):
     }
     assert counts["pack"] == 1  # when the run begins; the files take the archive from the disk
     assert counts["packed_shape"] == 2  # nothing at the start; at the end, where a smaller request is packed anew
-    assert counts["carry"] == 1  # one text and one archive for all files
+    assert counts["carry"] == 3  # one text and archive for each clip that files show, whatever their number
     assert counts["unpack"] == 0  # nothing was restored
-    assert counts["moved_difference"] == 2  # of the frame-wise and the bridged clip, each beside the source
+    assert counts["moved_difference_maps"] == 2  # of the frame-wise and the bridged clip, each beside the source
     assert counts["relative_sharpness"] == 1  # of the bridged clip against the frame-wise one
     (run,) = context.runs.find("a" * 32)
     frames, fps = context.runs.job(run.id, "a" * 32)
     assert sheets.count(frames.frames.tobytes()) == 1  # the source, when it is first shown
-    # Two thumbnails, eight frames of the zip, and the sheets of the players.
-    assert counts["picture"] == 2 + 8 + len(sheets)
+    # Two thumbnails, eight frames of the zip, where both clips flicker, and the sheets of the players.
+    assert counts["picture"] == 2 + 8 + 2 + len(sheets)
     assert np.isfinite(fps)

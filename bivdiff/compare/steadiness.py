@@ -38,8 +38,19 @@ class Rest(NamedTuple):
     heat: np.ndarray | None
 
 
-def figures_of(result: GenerationResult) -> dict[str, Any]:
+def rests_of(result: GenerationResult) -> dict[str, Rest]:
+    """Flicker at rest of a result's clips, `bridged` and `framewise`, see `flicker_at_rest`."""
+    clips = {"bridged": result.frames, "framewise": result.framewise_frames}
+    truth = truth_of(result.request)
+    return {name: flicker_at_rest(result.request, frames, truth) for name, frames in clips.items()}
+
+
+def figures_of(result: GenerationResult, rests: Mapping[str, Rest] | None = None) -> dict[str, Any]:
     """What a run is scored by in its record and in the history, ready for JSON.
+
+    Args:
+        result: of a run.
+        rests: as `rests_of` gives them, where they are measured already.
 
     Returns:
         `excess_flicker` and `framewise_excess_flicker`, see `flicker_at_rest`, of the bridged and the frame-wise clip;
@@ -47,7 +58,8 @@ def figures_of(result: GenerationResult) -> dict[str, Any]:
         `framewise_true_sharpness`, the truth's being 1; and `steadiness`, in words. None is what could not be measured.
     """
     request, framewise, truth = result.request, result.framewise_frames, truth_of(result.request)
-    flicker, of_frames = (excess_flicker(request, frames, truth) for frames in (result.frames, framewise))
+    rests = rests_of(result) if rests is None else rests
+    flicker, of_frames = (rests[name].level for name in ("bridged", "framewise"))
     sharpness = {"sharpness": metrics.relative_sharpness(result.frames, framewise)}
     if truth is not None:
         sharpness["true_sharpness"] = metrics.relative_sharpness(result.frames, truth)

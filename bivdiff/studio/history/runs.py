@@ -15,7 +15,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -184,7 +184,7 @@ class Runs:
         files = names_of(result)
         with self._files.writing(run_id, files.values()) as folder:
             write_pictures(folder, result.request)
-            carry = partial(carried.carry, settings, packed_pictures(folder))
+            carry = cache(partial(carried.carry, settings, packed_pictures(folder)))
             write_result(folder, files, result, row["fps"], carry)
             self._update(run_id, Changes(
                 state="done", message="", settings=to_json(settings), words=searchable(settings),
