@@ -7,32 +7,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bivdiff.catalog.families import FAMILIES, family_named
-from bivdiff.catalog.image_models import title_of
+from bivdiff.catalog.families import FAMILIES
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import BIVDiffError
-from bivdiff.evaluate.evaluation import evaluate
+from bivdiff.evaluate.evaluation import evaluate, ways
 from bivdiff.models.manager import ModelManager
 from bivdiff.pixels.metrics import markdown_table
 from bivdiff.settings import Settings
-from bivdiff.types import Control
-
-
-def ways(task: str, family_name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every way a family has to do a task: how it is called, and what to change in the request."""
-    for image_model in TASKS[task].image_models:
-        if task != "control":
-            yield title_of(image_model), {"image_model": image_model}
-            continue
-        for control_type in family_named(family_name).networks_of(image_model):
-            controls = (Control(control_type=control_type),)
-            yield f"{title_of(image_model)}, {control_type}", {"image_model": image_model, "controls": controls}
 
 
 def main() -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import threading
 from itertools import count
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,10 +13,24 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan, ConfigMixin, ModelMixin, UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
+from PIL import Image
 
 from bivdiff.models.manager import ModelManager
 from bivdiff.settings import ASSETS, Settings
-from bivdiff.toybox import autoencoder, conditioned, data, flow, material, networks, preview, train, trainer, world
+from bivdiff.toybox import (
+    autoencoder,
+    conditioned,
+    data,
+    flow,
+    material,
+    networks,
+    preview,
+    schedule,
+    train,
+    trainer,
+    whole,
+    world,
+)
 
 STEP = 1 / 60  # minutes that a step takes by the clock of `ticking`
 TOYBOX = ASSETS / "toybox"
@@ -42,7 +59,14 @@ def folder(tmp_path, monkeypatch):
     """A training folder with four clips, of which each step sees few."""
     monkeypatch.setattr(data, "SHARD_CLIPS", 2)
     monkeypatch.setattr(material, "SAMPLE_STEPS", 2)
-    for name, value in {"IMAGES": 2, "CLIPS": 1, "DEPTHS": 2, "TRAINING_EDITS": 24, "FLOW_CLIPS": 2}.items():
+    for name, value in {
+        "IMAGES": 2,
+        "CLIPS": 1,
+        "DEPTHS": 2,
+        "TRAINING_CLIPS": 4,
+        "TRAINING_EDITS": 24,
+        "FLOW_CLIPS": 2,
+    }.items():
         monkeypatch.setattr(train, name, value)
     for name, value in {"CROPS": 1, "BATCH": 2, "SAMPLE_STEPS": 2}.items():
         monkeypatch.setattr(flow, name, value)
@@ -51,28 +75,63 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(autoencoder, "CROPS", 4)
     monkeypatch.setattr(autoencoder, "FRAMES", 2)
     monkeypatch.setattr(conditioned, "BATCH", 4)
-    monkeypatch.setattr(preview, "SCENES", 6)
-    monkeypatch.setattr(preview, "HELD_OUT", 2)
     data.render_shards(tmp_path / "training" / "clips", 4, workers=1)
     return tmp_path / "training"
 
 
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Stages run here, where they are small, and not as processes; returns those that ran."""
+    ran = []
+
+    def carry_out(command, **_):
+        options = dict(zip(command[3::2], command[4::2], strict=True))
+        ran.append(options["--stage"])
+        train.STAGES[options["--stage"]](Path(options["--work"]), float(options["--minutes"]), torch.device("cpu"))
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(whole, "subprocess", SimpleNamespace(run=carry_out))
+    return ran
+
+
+@pytest.mark.timeout(600)  # every stage, at full-size networks
 @pytest.mark.usefixtures("ticking")
-def test_every_stage_runs_and_export_is_a_family_that_loads(folder, tmp_path, monkeypatch):
-    stages = [stage for stage in train.STAGES if stage not in {"shipped", "data", "export"}]
-    for stage in stages:
+def test_one_command_trains_a_family_that_loads_and_draws(folder, in_this_process, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        whole, "minutes_of", lambda parts, minutes, _: {**dict.fromkeys(parts, minutes), "edits": 100 * minutes}
+    )
+    monkeypatch.setattr(whole, "TASKS", ["smooth"])
+    assert whole.train_all(folder, STEP, torch.device("cpu"), side_by_side=1, clips=1) == 0
+    assert set(in_this_process) == set(schedule.PARTS)
+    assert {"None: the frames are given: bridged", "psnr"} <= set(
+        re.split(r" ?\| ?", (folder / "scores.md").read_text())
+    )
+    with Image.open(folder / "sheet.png") as sheet:
+        assert sheet.size == (4 * len(whole.SHEET_MOMENTS) * data.SIZE, data.SIZE + whole.SHEET_LABEL)
+        assert (np.asarray(sheet)[whole.SHEET_LABEL :, : data.SIZE].std((0, 1)) > 10).all()  # the source, and not grey
+
+    begun = list(in_this_process)
+    monkeypatch.setattr(whole, "draw_sheet", lambda *_: None)
+    assert whole.train_all(folder, STEP, torch.device("cpu"), side_by_side=1, clips=0) == 0
+    assert in_this_process == begun  # what is done is not done again
+
+    for stage in ("flow-data", "flow-vae", "flow-latents", "flow-transformer"):
         train.STAGES[stage](folder, STEP, torch.device("cpu"))
-    drawn = {path.stem for path in folder.glob("*.png")}
-    assert drawn == set(stages) - {"latents", "edits", "preview", "flow-data", "flow-latents"}
+    unseen = {"data", "more-data", "latents", "edits", "preview", "flow-data", "flow-latents"}
+    drawn = {path.stem for path in folder.glob("*.png")} - {"sheet"}
+    assert drawn == set(train.STAGES) - unseen - {"shipped", "export"}
     monkeypatch.setattr(train, "ASSETS", tmp_path)
     train.STAGES["export"](folder, 0, torch.device("cpu"))
-    sizes = [path.stat().st_size for path in (tmp_path / "toybox").rglob("*.safetensors")]
+    shipped, family_folder = tmp_path / "toybox", folder / "toybox"
+    files = {path.relative_to(shipped) for path in shipped.rglob("*") if path.is_file()}
+    assert files == {path.relative_to(family_folder) for path in family_folder.rglob("*") if path.is_file()}
+    sizes = [path.stat().st_size for path in shipped.rglob("*.safetensors")]
     assert max(sizes) < 10e6
     from bivdiff.bridge import previews
     from bivdiff.catalog.families import family_named
 
     family = family_named("toybox")
-    settings = Settings(device="cpu", toybox_folder=tmp_path / "toybox")
+    settings = Settings(device="cpu", toybox_folder=shipped)
     manager = ModelManager(settings)
     assert [weight.shape[1] for weight, _ in previews.layers_of(family, settings)] == [4, 24, 24]
     specs = [family.vae, family.text_encoder, family.tokenizer, family.unet, *family.networks["controlnet"].values()]
@@ -88,6 +147,59 @@ def test_every_stage_runs_and_export_is_a_family_that_loads(folder, tmp_path, mo
         assert vae.config.scaling_factor == pytest.approx(1 / latents.std(), rel=1e-3)
         trained = torch.load(folder / "text-to-image.state.pt", weights_only=True)
         assert unet.num_parameters() == sum(weight.numel() for weight in trained["modules"]["unet"].values())
+
+
+def test_a_stage_that_fails_is_named_and_what_needs_it_does_not_run(folder, in_this_process, monkeypatch, capsys):
+    run = whole.subprocess.run
+
+    def carry_out(command, **options):
+        return SimpleNamespace(returncode=1) if "vae" in command else run(command, **options)
+
+    monkeypatch.setattr(whole, "subprocess", SimpleNamespace(run=carry_out))
+    monkeypatch.setitem(train.STAGES, "depth-estimator", lambda *_: None)
+    assert whole.train_all(folder, 0, torch.device("cpu"), side_by_side=2, clips=0) == 1
+    assert set(in_this_process) == {"data", "more-data", "edits", "depth-estimator"}
+    told = capsys.readouterr().out
+    assert f"vae: failed with status 1; {folder / 'vae.out'} says why" in told
+    assert "Not done: vae, latents, text-to-image, vae-decoder, text-to-video" in told
+
+
+class TestSchedule:
+    def test_the_minutes_of_stages_that_follow_each_other_fill_the_time(self):
+        minutes = schedule.minutes_of(schedule.PARTS, 10, 1)
+        assert sum(minutes.values()) == pytest.approx(10)
+        assert minutes["text-to-video"] == max(minutes.values())
+
+    def test_side_by_side_each_stage_has_longer_and_none_ends_late(self):
+        parts = {
+            "first": schedule.Part(2), "long": schedule.Part(4, ("first",)), "short": schedule.Part(1, ("first",)),
+            "last": schedule.Part(1, ("short",)),
+        }  # fmt: skip
+        assert schedule.minutes_of(parts, 12, 2) == {"first": 4, "long": 8, "short": 2, "last": 2}
+        assert schedule.minutes_of(parts, 12, 1) == {"first": 3, "long": 6, "short": 1.5, "last": 1.5}
+
+    def test_a_stage_waits_for_those_it_reads_and_no_more_run_at_once_than_may(self):
+        done, running, most = [], set(), []
+        lock, together = threading.Lock(), threading.Barrier(2)
+
+        def carry_out(name):
+            with lock:
+                assert set(parts[name].after) <= set(done)
+                running.add(name)
+                most.append(len(running))
+            if name in ("b", "c"):
+                together.wait(60)  # both must be running for either to end
+            with lock:
+                running.discard(name)
+                done.append(name)
+            return True
+
+        parts = {"a": schedule.Part(1), "b": schedule.Part(1, ("a",)), "c": schedule.Part(1, ("a",)),
+                 "d": schedule.Part(1, ("b", "c"))}  # fmt: skip
+        assert schedule.run_parts(parts, 2, carry_out) == []
+        assert done[0] == "a"
+        assert done[-1] == "d"
+        assert max(most) == 2
 
 
 @pytest.mark.usefixtures("ticking")

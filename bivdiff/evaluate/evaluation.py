@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
@@ -11,7 +11,7 @@ import numpy as np
 from bivdiff.bridge.pipeline import framewise_frames, last, run
 from bivdiff.bridge.reuse import StageCache
 from bivdiff.catalog.families import family_named
-from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.image_models import IMAGE_MODELS, title_of
 from bivdiff.catalog.requests import default_request
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
@@ -22,7 +22,7 @@ from bivdiff.pixels.tracking import track
 from bivdiff.toybox import data, world
 from bivdiff.toybox.flicker import flickering
 from bivdiff.toybox.world import Scene
-from bivdiff.types import GenerationRequest
+from bivdiff.types import Control, GenerationRequest
 
 # The kinds of edits take turns over the scenes, known by how their instructions start.
 EDITS = ("make the floor", "make it", "turn the", "make the")
@@ -159,6 +159,17 @@ def case_of(task: str, index: int, family_name: str, **changes: Any) -> Case:
     if task not in CASES:
         raise InputError(f"Unknown task '{task}'. Choose one of: {', '.join(CASES)}.")
     return CASES[task](index, family_name, **changes)
+
+
+def ways(task: str, family_name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every way a family has to do a task: how it is called, and what to change in the request."""
+    for image_model in TASKS[task].image_models:
+        if task != "control":
+            yield title_of(image_model), {"image_model": image_model}
+            continue
+        for control_type in family_named(family_name).networks_of(image_model):
+            controls = (Control(control_type=control_type),)
+            yield f"{title_of(image_model)}, {control_type}", {"image_model": image_model, "controls": controls}
 
 
 def evaluate(

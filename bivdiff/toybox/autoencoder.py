@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bivdiff.toybox import data, networks
-from bivdiff.toybox.material import clip_frame, half_precision, save_sheet, to_frames, to_pixels
+from bivdiff.toybox.material import clip_frame, half_precision, in_a_step, save_sheet, to_frames, to_pixels
 from bivdiff.toybox.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def train_vae(folder: Path, minutes: float, device: torch.device) -> None:
     rng = np.random.default_rng(trainer.steps)
 
     def loss_of_step() -> Tensor:
-        pixels = to_pixels(np.stack([busy_crop(clips, rng) for _ in range(CROPS)]), device)
+        pixels = to_pixels(np.stack([busy_crop(clips, rng) for _ in range(in_a_step(CROPS, device))]), device)
         with half_precision(device):
             latents = vae.encode(pixels).latent_dist
             decoded = vae.decode(latents.sample()).sample.float()
@@ -61,10 +61,10 @@ def train_decoder(folder: Path, minutes: float, device: torch.device) -> None:
     vae = AutoencoderKL.from_pretrained(folder / "vae").to(device).requires_grad_(False)
     vae.decoder.requires_grad_(True)
     trainer = Trainer("vae-decoder", folder, {"vae": vae}, minutes, rate=8e-4)
-    rng = np.random.default_rng(trainer.steps)
+    rng, count = np.random.default_rng(trainer.steps), in_a_step(FRAMES, device)
 
     def loss_of_step() -> Tensor:
-        picks = [(int(rng.integers(len(clips))), int(rng.integers(data.NUM_FRAMES))) for _ in range(FRAMES)]
+        picks = [(int(rng.integers(len(clips))), int(rng.integers(data.NUM_FRAMES))) for _ in range(count)]
         frames = np.stack([clip_frame(clips, index, moment) for index, moment in picks])
         pixels = to_pixels(frames, device)
         start = torch.stack([latents[pick] for pick in picks]).to(device).float()

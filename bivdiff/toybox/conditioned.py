@@ -22,6 +22,7 @@ from bivdiff.toybox.material import (
     clip_frame,
     draw_captions,
     half_precision,
+    in_a_step,
     load_image_model,
     load_material,
     noise_loss,
@@ -73,6 +74,8 @@ def _train_steering(
     trainer = Trainer(stage, folder, {stage: network}, minutes, rate=1e-3)
     rng = np.random.default_rng(trainer.steps)
 
+    count = in_a_step(BATCH, device)
+
     def control_of(indices: np.ndarray, moments: np.ndarray) -> Tensor:
         maps = [
             control_map(material.clips, i, moment, control_type, rng)
@@ -81,7 +84,7 @@ def _train_steering(
         return torch.from_numpy(np.stack(maps)).to(device)[:, None].repeat(1, 3, 1, 1) / 255.0
 
     def loss_of_step() -> Tensor:
-        indices, moments = rng.integers(len(material.clips), size=BATCH), rng.integers(data.NUM_FRAMES, size=BATCH)
+        indices, moments = rng.integers(len(material.clips), size=count), rng.integers(data.NUM_FRAMES, size=count)
         with torch.no_grad():
             embeds = text_encoder(draw_captions(material, indices, rng, still=True)).last_hidden_state
         noisy, noise, timesteps, weights = noised(material, material.latents[indices, moments], early_steps=True)
@@ -167,7 +170,8 @@ def train_inpainting(folder: Path, minutes: float, device: torch.device) -> None
     unet = widened(base, 9)
     trainer = Trainer("inpainting", folder, {"inpainting": unet}, minutes, rate=1e-3)
     rng = np.random.default_rng(trainer.steps)
-    erasures = round(BATCH * ERASURES)
+    count = in_a_step(BATCH, device)
+    erasures = round(count * ERASURES)
 
     def conditions(frames: np.ndarray, masks: np.ndarray) -> tuple[Tensor, Tensor]:
         """The mask at the latents' size and the latents of the frames with a grey hole."""
@@ -179,7 +183,7 @@ def train_inpainting(folder: Path, minutes: float, device: torch.device) -> None
     def batch() -> tuple[np.ndarray, np.ndarray, Tensor, list[str]]:
         """Frames, masks in 0 and 1, latents and captions."""
         indices, moments = (
-            rng.integers(high, size=BATCH - erasures) for high in (len(material.clips), data.NUM_FRAMES)
+            rng.integers(high, size=count - erasures) for high in (len(material.clips), data.NUM_FRAMES)
         )
         numbers = rng.choice(edits.removals, size=erasures)
         frames = [clip_frame(material.clips, i, moment) for i, moment in zip(indices, moments, strict=True)]
@@ -238,19 +242,20 @@ def train_instruct_pix2pix(folder: Path, minutes: float, device: torch.device) -
     unet = copying(filling, material.vae.config.scaling_factor)
     trainer = Trainer("instruct-pix2pix", folder, {"instruct-pix2pix": unet}, minutes, rate=1e-3)
     rng = np.random.default_rng(trainer.steps)
+    count = in_a_step(BATCH, device)
     unscaled = 1 / material.vae.config.scaling_factor  # the source is given as the autoencoder makes it
 
     def source_of(numbers: np.ndarray) -> Tensor:
         return material.latents[edits.clip_indices[numbers], edits.moments[numbers]] * unscaled
 
     def loss_of_step() -> Tensor:
-        numbers = rng.integers(len(edits), size=BATCH)
+        numbers = rng.integers(len(edits), size=count)
         source, target = source_of(numbers), edited[numbers]
         changed = (target - source / unscaled).abs().mean(1) > 0.25
         importance = 1 + 2 * F.max_pool2d(changed.float(), 3, stride=1, padding=1)
         noisy, noise, timesteps, weights = noised(material, target, early_steps=True)
         instructions = ["" if rng.random() < EMPTY_PROMPTS else edits.wording(number, rng) for number in numbers]
-        shown = torch.from_numpy((rng.random(BATCH) >= NO_PICTURE).astype(np.float32)).to(device)
+        shown = torch.from_numpy((rng.random(count) >= NO_PICTURE).astype(np.float32)).to(device)
         with torch.no_grad():
             embeds = text_encoder(tokenize(material, instructions)).last_hidden_state
         with half_precision(device):

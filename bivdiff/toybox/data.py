@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -109,13 +113,24 @@ def depth_maps(inverse: np.ndarray) -> np.ndarray:
     return (inverse - inverse.min()) * (255 / np.ptp(inverse))
 
 
-def render_shards(folder: Path, clips: int, workers: int, num_frames: int = NUM_FRAMES) -> None:
-    """Render training clips `0..clips-1` into `folder`; shards already there are kept."""
+def render_shards(folder: Path, clips: int, workers: int, num_frames: int = NUM_FRAMES, minutes: float = inf) -> None:
+    """Render training clips `0..clips-1` into `folder`, as many as the minutes allow; shards already there are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     missing = [n for n in range(clips // SHARD_CLIPS) if not (folder / f"depth-{n:04}.npy").exists()]
+    for number in _in_time(partial(_render_shard, folder, num_frames=num_frames), missing, workers, minutes):
+        print(f"rendered clips {number * SHARD_CLIPS} to {(number + 1) * SHARD_CLIPS - 1}", flush=True)
+
+
+def _in_time(render: Callable[[int], int], numbers: list[int], workers: int, minutes: float) -> Iterator[int]:
+    """Render shards in waves of one per worker while the next wave will be done in time; at least one wave."""
+    begun = time.monotonic()
     with ProcessPoolExecutor(workers) as pool:
-        for number in pool.map(_render_shard, [folder] * len(missing), missing, [num_frames] * len(missing)):
-            print(f"rendered clips {number * SHARD_CLIPS} to {(number + 1) * SHARD_CLIPS - 1}", flush=True)
+        for start in range(0, len(numbers), workers):
+            wave = time.monotonic()
+            yield from pool.map(render, numbers[start : start + workers])
+            now = time.monotonic()
+            if now + (now - wave) > begun + 60 * minutes:
+                return
 
 
 class Clips:
@@ -140,13 +155,12 @@ class Clips:
         return len(self.scenes)
 
 
-def render_edits(folder: Path, clips: Clips, edits: int, workers: int) -> None:
-    """Render edits `0..edits-1` of a clip's frame into `folder`; shards already there are kept."""
+def render_edits(folder: Path, clips: Clips, edits: int, workers: int, minutes: float = inf) -> None:
+    """Render edits `0..edits-1` of a clip's frame into `folder`, as many as the minutes allow; shards stay."""
     folder.mkdir(parents=True, exist_ok=True)
     missing = [n for n in range(edits // SHARD_CLIPS) if not (folder / f"removed-{n:04}.npy").exists()]
-    with ProcessPoolExecutor(workers) as pool:
-        for number in pool.map(_render_edit_shard, [folder] * len(missing), missing, [len(clips)] * len(missing)):
-            print(f"rendered edits {number * SHARD_CLIPS} to {(number + 1) * SHARD_CLIPS - 1}", flush=True)
+    for number in _in_time(partial(_render_edit_shard, folder, clips=len(clips)), missing, workers, minutes):
+        print(f"rendered edits {number * SHARD_CLIPS} to {(number + 1) * SHARD_CLIPS - 1}", flush=True)
 
 
 class Edits:

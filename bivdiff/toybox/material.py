@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
 EMPTY_PROMPTS = 0.12  # share of the captions dropped, for classifier-free guidance
+CARD_BATCHES = 4
 MIN_SNR = 5.0  # Min-SNR weighting, arXiv:2303.09556
 SAMPLE_STEPS = 25
 SAMPLE_GUIDANCE = 4.0
@@ -32,6 +33,11 @@ SAMPLE_PROMPTS = (
 def half_precision(device: torch.device) -> torch.autocast:
     """The arithmetic of all training: at these sizes bf16 is about twice as fast as fp32, on a CPU too."""
     return torch.autocast(device.type, torch.bfloat16)
+
+
+def in_a_step(count: int, device: torch.device) -> int:
+    """How many examples a step sees where a processor's sees `count`: a card is idle with so few."""
+    return CARD_BATCHES * count if device.type == "cuda" else count
 
 
 def clip_frame(clips: data.Clips, index: int, moment: int) -> np.ndarray:

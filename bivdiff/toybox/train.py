@@ -5,16 +5,17 @@ stage is bounded in minutes, the same on CPU and CUDA, and, but for preview, res
 left in the training folder: data, vae, latents, vae-decoder, text-to-image, then the others in any order (edits before
 instruct-pix2pix and inpainting), and export, which writes `assets/toybox`. To carry on from the shipped weights, begin
 with the stage shipped, which is export the other way round.
-Not in it: the autoencoder (autoencoder.py), networks that read a picture (conditioned.py), the second video
-model (flow.py, whose stages begin with "flow-" and need text-to-image), previews (preview.py), what
-stages share (material.py), the loop (trainer.py), the networks' shapes (networks.py), the clips and captions (data.py).
+Not in it: all of them with one command (whole.py), the autoencoder (autoencoder.py), networks that read a picture
+(conditioned.py), the second video model (flow.py, whose stages begin with "flow-" and need text-to-image), previews
+(preview.py), what stages share (material.py), the loop (trainer.py), the networks' shapes (networks.py), the clips and
+captions (data.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,12 +26,14 @@ from torch import Tensor, nn
 
 from bivdiff.pixels.annotators.depth import IMAGENET_MEAN, IMAGENET_STD
 from bivdiff.settings import ASSETS, CACHE
-from bivdiff.toybox import autoencoder, conditioned, data, flow, networks, preview
+from bivdiff.toybox import autoencoder, conditioned, data, flow, networks, preview, whole
+from bivdiff.toybox.export import save_trained
 from bivdiff.toybox.material import (
     SAMPLE_PROMPTS,
     clip_frame,
     draw_captions,
     half_precision,
+    in_a_step,
     load_image_model,
     load_material,
     noise_loss,
@@ -40,8 +43,8 @@ from bivdiff.toybox.material import (
 )
 from bivdiff.toybox.trainer import Trainer
 
-TRAINING_CLIPS = 4000
-TRAINING_EDITS = 5000
+TRAINING_CLIPS, MORE_CLIPS = 4000, 20_000
+TRAINING_EDITS = 20_000
 IMAGES, CLIPS, DEPTHS = 32, 4, 16  # in a step of text-to-image, text-to-video and depth-estimator
 FLOW_CLIPS = 3000
 
@@ -52,11 +55,11 @@ def train_text_to_image(folder: Path, minutes: float, device: torch.device) -> N
     unet = networks.build_unet().to(device)
     text_encoder = networks.build_text_encoder(len(material.tokenizer)).to(device)
     trainer = Trainer("text-to-image", folder, {"unet": unet, "text_encoder": text_encoder}, minutes, rate=1e-3)
-    rng = np.random.default_rng(trainer.steps)
+    rng, count = np.random.default_rng(trainer.steps), in_a_step(IMAGES, device)
 
     def loss_of_step() -> Tensor:
-        indices = rng.integers(len(material.clips), size=IMAGES)
-        moments = rng.integers(data.NUM_FRAMES, size=IMAGES)
+        indices = rng.integers(len(material.clips), size=count)
+        moments = rng.integers(data.NUM_FRAMES, size=count)
         noisy, noise, timesteps, weights = noised(material, material.latents[indices, moments])
         with half_precision(device):
             embeds = text_encoder(draw_captions(material, indices, rng, still=True)).last_hidden_state
@@ -83,7 +86,7 @@ def train_text_to_video(folder: Path, minutes: float, device: torch.device) -> N
     rng = np.random.default_rng(trainer.steps)
 
     def loss_of_step() -> Tensor:
-        indices = rng.integers(len(material.clips), size=CLIPS)
+        indices = rng.integers(len(material.clips), size=in_a_step(CLIPS, device))
         with torch.no_grad():
             embeds = text_encoder(draw_captions(material, indices, rng, still=False)).last_hidden_state
         latents = material.latents[indices].transpose(1, 2)  # (B, 4, F, 16, 16)
@@ -134,7 +137,7 @@ def train_depth_estimator(folder: Path, minutes: float, device: torch.device) ->
         return pixels, torch.from_numpy(depths).to(device).float() / 255
 
     def loss_of_step() -> Tensor:
-        pixels, depth = batch(DEPTHS)
+        pixels, depth = batch(in_a_step(DEPTHS, device))
         with half_precision(device):
             predicted = estimator(pixels).predicted_depth.float()
         loss = (predicted - depth).abs().mean()
@@ -152,20 +155,9 @@ def train_depth_estimator(folder: Path, minutes: float, device: torch.device) ->
 
 
 def export(folder: Path, minutes: float, device: torch.device) -> None:  # noqa: ARG001 - one call for all stages
-    """Write the trained components to `assets/toybox` as fp16 safetensors, no file above the size limit.
-
-    What is not trained yet is named, and stays there as it is.
-    """
-    family = networks.build_family()
-    for name, component in networks.trainable(family).items():
-        if (folder / name).is_dir():
-            family[name] = component.from_pretrained(folder / name)
-        else:
-            print(f"export: {name} is not trained yet", flush=True)
-            del family[name]
-    networks.save_family(ASSETS / "toybox", family)
-    if (folder / preview.FILE).is_file():
-        shutil.copyfile(folder / preview.FILE, ASSETS / "toybox" / preview.FILE)
+    """Write the trained components to `assets/toybox`; what is not trained yet is named, and stays there as it is."""
+    for name in save_trained(folder, ASSETS / "toybox"):
+        print(f"export: {name} is not trained yet", flush=True)
 
 
 def take_shipped(folder: Path, minutes: float, device: torch.device) -> None:  # noqa: ARG001 - one call for all stages
@@ -175,24 +167,25 @@ def take_shipped(folder: Path, minutes: float, device: torch.device) -> None:  #
         component.from_pretrained(ASSETS / "toybox" / name).float().save_pretrained(folder / name)
 
 
-def render_data(folder: Path, minutes: float, device: torch.device) -> None:  # noqa: ARG001 - one call for all stages
+def render_data(folder: Path, minutes: float, device: torch.device, most: int = TRAINING_CLIPS) -> None:  # noqa: ARG001 - one call for all stages
     """Render the training clips."""
-    data.render_shards(folder / "clips", TRAINING_CLIPS, os.cpu_count() or 1)
+    data.render_shards(folder / "clips", most, os.cpu_count() or 1, minutes=minutes)
 
 
 def render_flow_data(folder: Path, minutes: float, device: torch.device) -> None:  # noqa: ARG001 - one call for all stages
     """Render the training clips of the second video model, which have a frame more."""
-    data.render_shards(folder / flow.CLIPS, FLOW_CLIPS, os.cpu_count() or 1, flow.NUM_FRAMES)
+    data.render_shards(folder / flow.CLIPS, FLOW_CLIPS, os.cpu_count() or 1, flow.NUM_FRAMES, minutes)
 
 
 def render_edits(folder: Path, minutes: float, device: torch.device) -> None:  # noqa: ARG001 - one call for all stages
     """Render edited frames of the training clips."""
-    data.render_edits(folder / "edits", data.Clips(folder / "clips"), TRAINING_EDITS, os.cpu_count() or 1)
+    data.render_edits(folder / "edits", data.Clips(folder / "clips"), TRAINING_EDITS, os.cpu_count() or 1, minutes)
 
 
 STAGES: dict[str, Callable[[Path, float, torch.device], None]] = {
     "shipped": take_shipped,
     "data": render_data,
+    "more-data": partial(render_data, most=MORE_CLIPS),
     "vae": autoencoder.train_vae,
     "latents": autoencoder.encode_latents,
     "vae-decoder": autoencoder.train_decoder,
@@ -216,16 +209,28 @@ STAGES: dict[str, Callable[[Path, float, torch.device], None]] = {
 
 
 def main() -> None:
-    """Run one stage."""
+    """Run one stage, or all of them."""
     parser = argparse.ArgumentParser(prog="python -m bivdiff.toybox.train", description=__doc__)
-    parser.add_argument("--stage", required=True, choices=STAGES)
-    parser.add_argument("--minutes", type=float, default=30, help="how long the stage trains in all, over all sittings")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--stage", choices=STAGES)
+    what.add_argument("--all", action="store_true", help="train the whole family: each stage after those it waits for, "
+                      "side by side where they can, with its share of the minutes; then pictures and scores. The same "
+                      "command goes on where it stopped")  # fmt: skip
+    parser.add_argument("--minutes", type=float, default=30, help="how long the stage, or all of them, train in all, "
+                        "over all sittings. Loading, encoding and pictures come on top")  # fmt: skip
     parser.add_argument("--work", type=Path, default=CACHE / "toybox-training",
                         help="where clips, states, logs and pictures are kept")  # fmt: skip
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--side-by-side", type=int, help="stages at a time (default: 4 on a card, 1 on a processor)")
+    parser.add_argument("--clips", type=int, default=4, help="evaluation scenes that the scores of --all are of, "
+                        "0 for none (default: %(default)s)")  # fmt: skip
     args = parser.parse_args()
+    device = torch.device(args.device)
+    if args.all:
+        side_by_side = args.side_by_side or (4 if device.type == "cuda" else 1)
+        sys.exit(whole.train_all(args.work, args.minutes, device, side_by_side, args.clips))
     torch.manual_seed(0)
-    STAGES[args.stage](args.work, args.minutes, torch.device(args.device))
+    STAGES[args.stage](args.work, args.minutes, device)
 
 
 if __name__ == "__main__":
