@@ -5,6 +5,7 @@ The whole table is made by `python -m bivdiff evaluate`; here a few scenes hold 
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -115,3 +116,9 @@ def test_given_frames_are_calmed(shipped):
     framewise, bridged = scores("smooth", shipped, (0, 1))
     assert bridged["background_flicker"] < 0.6 * framewise["background_flicker"]
     assert bridged["psnr"] > framewise["psnr"] - 2
+
+
+def test_no_config_names_the_folder_of_the_machine_that_trained_it():
+    configs = sorted(Settings().toybox_folder.glob("*/config.json"))
+    assert len(configs) >= 11
+    assert [path.parent.name for path in configs if json.loads(path.read_text("utf-8")).get("_name_or_path")] == []

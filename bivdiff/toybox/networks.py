@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from bivdiff.settings import ASSETS
@@ -185,5 +186,13 @@ def save_family(folder: Path, components: dict[str, Any]) -> None:
     for name, component in components.items():
         if name in trainable(components):
             component.half().save_pretrained(folder / name, max_shard_size=SHARD_SIZE)
+            _forget_origin(folder / name / "config.json")
         else:
             component.save_pretrained(folder / name)
+
+
+def _forget_origin(path: Path) -> None:
+    """Take out of a config the folder that its weights were read from: it is one of the machine that trained them."""
+    config = json.loads(path.read_text("utf-8"))
+    config.pop("_name_or_path", None)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
