@@ -573,8 +573,8 @@ def test_the_bounds_are_stated_on_the_page(address):
         assert f"{limits.seconds / 3600:g} hours" in label
         assert f"{limits.source_frames:,} frames" in label
         assert "8K" in label
-    frames = [part["props"] for part in config["components"] if part["props"].get("label") == "Frames"]
-    assert {part["maximum"] for part in frames} == {64}
+    sliders = [part["props"] for part in config["components"] if part["type"] == "slider"]
+    assert {slider["maximum"] for slider in sliders if slider["label"] == "Frames"} == {64}
 
 
 # The command line
@@ -618,9 +618,12 @@ def test_values_that_cannot_be_used_end_the_command_with_a_sentence(random_toybo
 
 def test_a_folder_that_may_not_be_written_to_is_told_before_anything_runs(random_toybox, capsys, tmp_path, monkeypatch):
     """Whatever the rights of who runs the tests, the system is made to refuse."""
+    writes = targets.tempfile.TemporaryFile
 
-    def refuses(**options):
-        raise PermissionError(errno.EACCES, "Permission denied", str(options["dir"]))
+    def refuses(*given, **options):
+        if options.get("dir") == tmp_path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
+        return writes(*given, **options)
 
     monkeypatch.setattr(targets.tempfile, "TemporaryFile", refuses)
     assert cli.main([*random_toybox, "--output", str(tmp_path / "out.mp4")]) == 1
