@@ -55,11 +55,11 @@ class SourceForm:
         default="",
         metadata=text("Size", "Width and height, such as 576x320; smaller needs less memory; empty = the family's"),
     )
-    fps: float | None = field(
-        default=None,
+    fps: float = field(
+        default=0.0,
         metadata=number(
-            "Frames a second", "Of single pictures, which have no rate of their own; else 8, or what their zip says",
-            0.1, MAX_FPS, 0.1, unit="frames a second", optional=True,
+            "Frames a second", "Of single pictures, which have no rate of their own; 0 = 8, or what their zip says",
+            0, MAX_FPS, 0.1, unit="frames a second",
         ),
     )  # fmt: skip
     fit: str = field(
@@ -241,7 +241,7 @@ def read_source(source: SourceForm, family: str) -> Clip:
     models = family_named(family)
     size = parse_size(source.size) if source.size else models.size
     return read_clip(
-        source.video, start=source.start, stride=source.stride, size=size, fit=source.fit, fps=source.fps,
+        source.video, start=source.start, stride=source.stride, size=size, fit=source.fit, fps=source.fps or None,
         num_frames=models.num_frames if source.num_frames is None else source.num_frames,
     )  # fmt: skip
 
@@ -260,7 +260,7 @@ def read_canvas(source: SourceForm, canvas: CanvasForm, family: str) -> Pictures
         return plans[0].width, plans[0].height
 
     clip = read_clip(
-        source.video, start=source.start, stride=source.stride, size=inner_size, fit=source.fit, fps=source.fps,
+        source.video, start=source.start, stride=source.stride, size=inner_size, fit=source.fit, fps=source.fps or None,
         num_frames=models.num_frames if source.num_frames is None else source.num_frames,
     )  # fmt: skip
     frames, masks = making.extend_canvas(clip.frames, *plans[0].sides)
