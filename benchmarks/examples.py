@@ -95,7 +95,7 @@ def make_comparison() -> None:
             ("Frame by frame", "the image model alone"): framewise, ("The paper's blend", paper): made[0].frames,
             ("The frame view", view): made[1].frames, ("The truth", "what the prompt describes"): truth,
         }  # fmt: skip
-        scores = [score(frames, framewise) for frames in clips.values()]
+        scores, heats = zip(*(score.measured(frames, framewise) for frames in clips.values()), strict=True)
         tones = ("image", "blend", "blend", "")
         first, *others = [
             ComparedClip(
@@ -105,8 +105,7 @@ def make_comparison() -> None:
             for (label, sublabel), each, tone in zip(clips, scores, tones, strict=True)
         ]  # fmt: skip
         shown = comparison_value(others, job.fps, befores=[first])
-        for tile, frames in zip(shown["tiles"], clips.values(), strict=True):
-            heat = score.heat(frames)
+        for tile, frames, heat in zip(shown["tiles"], clips.values(), heats, strict=True):
             tile["sheet"] = _sheet(frames)
             tile["heat"] = None if heat is None else heat_picture(heat, tile["rest"]["level"])
         shown |= {"numFrames": len(framewise), "lossy": True}
@@ -126,7 +125,7 @@ def _below(request: GenerationRequest, scores: dict[str, float]) -> dict[str, st
     return {name: told[name] for name in BELOW if name in told and told[name] != EQUAL}
 
 
-def _what_to_see(scores: list[dict[str, float]]) -> str:
+def _what_to_see(scores: Sequence[dict[str, float]]) -> str:
     """One sentence on the example, made of its numbers: of the frames and of the two bridged clips."""
     frames, paper, view = scores[:3]
 

@@ -102,6 +102,10 @@ class Scorer:
         self.missed: dict[str, str] = {}
 
     def __call__(self, frames: np.ndarray, framewise: np.ndarray) -> dict[str, float]:
+        """The scores alone, see `measured`."""
+        return self.measured(frames, framewise)[0]
+
+    def measured(self, frames: np.ndarray, framewise: np.ndarray) -> tuple[dict[str, float], np.ndarray | None]:
         """The scores of one clip, each a key of `TITLES`; NaN where there is nothing to measure.
 
         Args:
@@ -116,10 +120,12 @@ class Scorer:
             weights are on this machine, against the video model's prompt; `psnr`, `ssim` and `true_sharpness` against
             the truth.
             Those that networks measure are left out where that fails: a finished clip is worth more than its score.
+            And where the clip flickers at rest, see `steadiness.Rest`.
         """
         request, truth = self._request, self._truth
         guide = request.frames if truth is None and request.masks is None else truth
-        scores = {"excess_flicker": flicker_at_rest(request, frames, truth).level}
+        rest = flicker_at_rest(request, frames, truth)
+        scores = {"excess_flicker": rest.level}
         scores |= {} if guide is None else {"background_flicker": metrics.background_flicker(frames, guide)}
         scores |= {
             "temporal_flicker": metrics.temporal_flicker(frames),
@@ -138,11 +144,7 @@ class Scorer:
         if truth is not None:
             scores |= {"psnr": metrics.psnr(frames, truth), "ssim": metrics.ssim(frames, truth)}
             scores["true_sharpness"] = metrics.relative_sharpness(frames, truth)
-        return scores
-
-    def heat(self, frames: np.ndarray) -> np.ndarray | None:
-        """Where a clip flickers at rest, see `steadiness.Rest`."""
-        return flicker_at_rest(self._request, frames, self._truth).heat
+        return scores, rest.heat
 
     def _unless_missed(self, name: str, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
         """What is measured; nothing, and a sentence in `missed`, where it cannot be."""

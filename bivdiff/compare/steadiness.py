@@ -109,7 +109,7 @@ def flicker_at_rest(request: GenerationRequest, frames: np.ndarray, truth: np.nd
         return Rest(math.nan, None)
     guide = request.frames if truth is None else truth
     floored = truth is not None or IMAGE_MODELS[request.image_model].makes_frames
-    maps, counts = metrics.moved_difference_maps([frames, guide] if floored else [frames], guide)
+    maps, counts = metrics.moved_difference([frames, guide] if floored else [frames], guide)
     if not counts.any():
         return Rest(math.nan, None)
     beyond = maps[0] - maps[1] if floored else maps[0]

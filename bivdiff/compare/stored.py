@@ -43,15 +43,17 @@ def read_comparison(
         made = {
             place: read(files[framewise_file(place)]) for place in {places[each["index"]] for each in told["cells"]}
         }
-        truth = truth_of(request)
-        cells = []
+        truth, cells = truth_of(request), []
+        heats: dict[int, np.ndarray | None] = {}
         for each in told["cells"]:
             index, own = each["index"], replace(request, **each["values"])
             frames, framewise = read(files[f"cell {index + 1}"]), made[places[index]]
-            heats = (flicker_at_rest(own, clip, truth).heat for clip in (frames, framewise))
+            if places[index] not in heats:
+                heats[places[index]] = flicker_at_rest(own, framewise, truth).heat
             cells.append(Cell(
                 index, each["values"], each["label"], own, frames, framewise, _numbers(each["scores"]),
-                _numbers(each["framewise_scores"]), each["seconds"], each["evaluations"], tuple(each["reused"]), *heats,
+                _numbers(each["framewise_scores"]), each["seconds"], each["evaluations"], tuple(each["reused"]),
+                flicker_at_rest(own, frames, truth).heat, heats[places[index]],
             ))  # fmt: skip
         chosen = Recommendation(**told["recommended"])
         return SweepResult(request, {name: tuple(values) for name, values in axes.items()}, tuple(cells), chosen,

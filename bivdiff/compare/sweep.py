@@ -313,13 +313,14 @@ def _made(
         clips = yield from _of_cell(smooth_clips(session, torch.cat(blends), _PREVIEWS), batch[0], cells)
     for plan, clip, source, cost, found in zip(batch, clips, sources, costs, reused, strict=True):
         started, missed = time.perf_counter(), set(scorer.missed)
-        scores, (of_source, heat_of_source) = scorer(clip, source), _of_source(scorer, source, progress)
+        scores, heat = scorer.measured(clip, source)
+        of_source, heat_of_source = _of_source(scorer, source, progress)
         for name in scorer.missed.keys() - missed:
             yield _event_of(StepEvent("smoothing", 1, 1, "Scored", note=scorer.missed[name]), plan, cells)
         total = cost.seconds.total() + time.perf_counter() - started
         cell = Cell(
             plan.index, plan.values, plan.label, plan.request, clip, source, scores, of_source,
-            {**cost.seconds, "total": total}, dict(cost.evaluations), found, scorer.heat(clip), heat_of_source,
+            {**cost.seconds, "total": total}, dict(cost.evaluations), found, heat, heat_of_source,
         )  # fmt: skip
         progress.left.remove(plan)
         progress.cells.append(cell)
@@ -333,7 +334,7 @@ def _of_source(
     for cell in progress.cells:
         if cell.framewise_frames is source:
             return cell.framewise_scores, cell.framewise_heat
-    return scorer(source, source), scorer.heat(source)
+    return scorer.measured(source, source)
 
 
 def _of_cell(

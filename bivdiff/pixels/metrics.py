@@ -209,8 +209,8 @@ def warp_error(frames: np.ndarray, guide: np.ndarray) -> float:
     return 1e3 * total / (count * 255.0**2) if count else float("nan")
 
 
-def moved_difference(clips: Sequence[np.ndarray], guide: np.ndarray) -> list[float]:
-    """Mean absolute difference, in levels (0 to 255), between each frame and the one before it moved along by a flow.
+def moved_difference(clips: Sequence[np.ndarray], guide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Absolute difference, in levels (0 to 255), between each frame and the one before it moved along by a flow.
 
     As `warp_error`, but not squared: what a flow leaves over at a moving edge is large and rare, and squared would
     outweigh a flicker of the whole picture. One flow serves all clips.
@@ -220,22 +220,8 @@ def moved_difference(clips: Sequence[np.ndarray], guide: np.ndarray) -> list[flo
         guide: whose flow it is, of the same shape.
 
     Returns:
-        A number for each clip; NaN where `warp_error` has it.
-    """
-    maps, counts = moved_difference_maps(clips, guide)
-    count = int(counts.sum())
-    return [float(each.sum(dtype=np.float64) / count) if count else float("nan") for each in maps]
-
-
-def moved_difference_maps(clips: Sequence[np.ndarray], guide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where `moved_difference` comes from, place by place.
-
-    Args:
-        clips, guide: as `moved_difference`.
-
-    Returns:
         Of each clip the sum of its differences over all pairs of frames, the mean of the colours, in levels, float64
-        `(N, H, W)`; and how many pairs each place counts for, int `(H, W)`: 0 everywhere where nothing can be measured.
+        `(N, H, W)`; and how many pairs each place counts for, int `(H, W)`: 0 everywhere where `warp_error` is NaN.
     """
     for clip in clips:
         _check_pair(clip, guide)
