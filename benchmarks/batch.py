@@ -227,7 +227,7 @@ def _virtual(jobs: Sequence[tuple[int, float]], args: argparse.Namespace, *, by_
     while free:
         now, number = heapq.heappop(free)
         if number in working:
-            schedule.ended(number)
+            schedule.ended()
             working.discard(number)
         if not schedule.left():
             continue

@@ -171,12 +171,12 @@ def test_a_job_that_is_put_back_is_taken_first_and_waited_for():
     assert [schedule.take(0), schedule.take(1)] == [1, 2]
     taken = []
     waiting = threading.Thread(target=lambda: taken.append(schedule.take(1)))
-    schedule.ended(1)
+    schedule.ended()
     waiting.start()  # nothing waits, but the first job may come back
     schedule.put_back(0, "a", 1)
     waiting.join(60)
     assert taken == [1]
-    schedule.ended(1)
+    schedule.ended()
     assert schedule.take(0) is None
 
 

@@ -16,7 +16,7 @@ from bivdiff.batch.work import make, unseen
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.media.pictures import files_of
 from bivdiff.types import StepEvent
-from bivdiff.workers.worker import Worker, WorkerLostError
+from bivdiff.workers.worker import Worker, WorkerLostError, ready
 
 TRIES = 2  # of a job whose worker was lost
 Told = Callable[[Outcome | StepEvent], None]
@@ -125,7 +125,7 @@ class Batch:
                 else:
                     self._folder.note(outcome)
             self._told(outcome)
-        self._schedule.ended(number)
+        self._schedule.ended()
         return True
 
     def _followed(self, worker: Worker, checked: Checked, place: Path) -> Outcome | None:
@@ -144,10 +144,8 @@ class Batch:
 
     def _came_back(self, worker: Worker) -> bool:
         """Whether a lost worker has a process again."""
-        from bivdiff.workers.worker import whereabouts
-
         try:
-            return bool(list(worker.start(whereabouts)))
+            return bool(list(worker.start(ready)))
         except BIVDiffError as error:
             _log.warning("A worker is given up: %s", error)
             return False

@@ -27,14 +27,14 @@ class Schedule(Generic[J]):
         for need, job in jobs:
             self._waiting.setdefault(need, deque()).append(job)
         self._held: dict[int, Hashable] = {}
-        self._working: Counter[int] = Counter()
+        self._working = 0  # jobs that are taken and have not ended
         self._closed = False
         self.loads = 0  # how often a worker had to load other models
 
     def take(self, worker: int) -> J | None:
         """The next job for a worker; None once there are none left and none that could come back."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed or not self._working.total())
+            self._changed.wait_for(lambda: self._waiting or self._closed or not self._working)
             if self._closed or not self._waiting:
                 self._held.pop(worker, None)
                 return None
@@ -47,13 +47,13 @@ class Schedule(Generic[J]):
             job = self._waiting[need].popleft()
             if not self._waiting[need]:
                 del self._waiting[need]
-            self._working[worker] += 1
+            self._working += 1
             return job
 
-    def ended(self, worker: int) -> None:
-        """Note that a worker's job has ended."""
+    def ended(self) -> None:
+        """Note that a job has ended."""
         with self._changed:
-            self._working[worker] -= 1
+            self._working -= 1
             self._changed.notify_all()
 
     def put_back(self, worker: int, need: Hashable, job: J) -> None:
@@ -61,7 +61,7 @@ class Schedule(Generic[J]):
         with self._changed:
             self._waiting.setdefault(need, deque()).appendleft(job)
             self._held.pop(worker, None)
-            self._working[worker] -= 1
+            self._working -= 1
             self._changed.notify_all()
 
     def close(self) -> None:

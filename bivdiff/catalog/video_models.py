@@ -8,7 +8,6 @@ from typing import Any
 from bivdiff.catalog.specs import ModelSpec, VideoModel
 
 _UMT5_XXL = 5_680_910_336
-_DESCRIBE = "Say what the whole clip shows, in a sentence or two."
 
 
 def _wan(
@@ -31,7 +30,7 @@ def _wan(
         tokenizer=part("tokenizer", "t5_tokenizer", "tokenizer"),
         scheduler=part("scheduler", "flow_scheduler", "scheduler"),
         vae=part("vae", "wan_vae", "vae", bytes=4 * vae_numbers, bytes_per_number=4),
-        group=4, multiple=multiple, prompt_hint=_DESCRIBE,
+        group=4, multiple=multiple,
     )  # fmt: skip
 
 

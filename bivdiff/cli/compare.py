@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bivdiff.cli.filling import controls_of, form_of, note_unread, targets_of
+from bivdiff.cli.filling import controls_of, form_of, note_unread, targets_of, varied
 from bivdiff.cli.flags import add_force_flag, add_request_flags, add_source_flags, changes_of, flag_of, help_of
 from bivdiff.cli.output import Progress, note
 from bivdiff.cli.planning import checked_plan, manager_of
@@ -136,12 +136,4 @@ def _axes(args: argparse.Namespace) -> dict[str, list[Any]]:
     axes: dict[str, list[Any]] = {}
     if args.mixing_ratios or not args.vary:
         axes["mixing_ratio"] = read_values("mixing_ratio", args.mixing_ratios or DEFAULT_RATIOS)
-    for given in args.vary:
-        name, found, values = given.partition("=")
-        if not found:
-            raise InputError(
-                f"'{given}' is not a valid value for --vary. Use a setting and its values, such as seed=1,2."
-            )
-        name = name.strip().replace("-", "_")
-        axes[name] = [*axes.get(name, []), *read_values(name, values)]
-    return axes
+    return varied(args.vary, axes)

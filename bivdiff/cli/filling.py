@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from bivdiff.catalog.image_models import IMAGE_MODELS
@@ -17,6 +19,7 @@ from bivdiff.cli.flags import (
     flag_of,
 )
 from bivdiff.cli.output import note
+from bivdiff.compare.axes import read_values
 from bivdiff.errors import InputError
 from bivdiff.fields import table
 from bivdiff.media.targets import Targets
@@ -82,3 +85,21 @@ def note_unread(args: argparse.Namespace, request: GenerationRequest) -> None:
 
 def _filled(args: argparse.Namespace, flags: dict[str, str]) -> dict[str, Any]:
     return {field: getattr(args, flag) for flag, field in flags.items()}
+
+
+def varied(given: Sequence[str], axes: Mapping[str, list[Any]] = MappingProxyType({})) -> dict[str, list[Any]]:
+    """The values of each setting that `--vary FIELD=V1,V2,...` names, added to those that it has already.
+
+    Raises:
+        InputError: one is no setting with values.
+    """
+    found = dict(axes)
+    for each in given:
+        name, has_values, values = each.partition("=")
+        if not has_values:
+            raise InputError(
+                f"'{each}' is not a valid value for --vary. Use a setting and its values, such as seed=1,2."
+            )
+        name = name.strip().replace("-", "_")
+        found[name] = [*found.get(name, []), *read_values(name, values)]
+    return found

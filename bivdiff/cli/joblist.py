@@ -16,9 +16,9 @@ from typing import Any
 from bivdiff.batch.jobs import Job
 from bivdiff.catalog.families import FAMILIES
 from bivdiff.catalog.tasks import TASKS
-from bivdiff.cli.filling import form_of
+from bivdiff.cli.filling import form_of, varied
 from bivdiff.cli.flags import CONTROL_FLAGS, MASK_FLAGS, REQUEST_FLAGS, SOURCE_FLAGS
-from bivdiff.compare.axes import read_values, say
+from bivdiff.compare.axes import say
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.fields import Entry, table
 from bivdiff.studio.form import CanvasForm, MaskForm, SourceForm
@@ -78,15 +78,7 @@ def read_jobs(args: argparse.Namespace) -> list[Job | Refused]:
 
 
 def _from_flags(args: argparse.Namespace) -> Iterator[Job | Refused]:
-    vary: dict[str, list[Any]] = {}
-    for given in args.vary:
-        name, found, values = given.partition("=")
-        if not found:
-            raise InputError(
-                f"'{given}' is not a valid value for --vary. Use a setting and its values, such as seed=1,2."
-            )
-        vary[name.strip().replace("-", "_")] = read_values(name.strip().replace("-", "_"), values)
-    line = {"video": args.videos, "vary": vary, **({} if args.prompt is None else {"prompt": args.prompt})}
+    line = {"video": args.videos, "vary": varied(args.vary), **({} if args.prompt is None else {"prompt": args.prompt})}
     yield from _jobs_of(line, "flags", Path(), args)
 
 

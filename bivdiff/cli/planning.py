@@ -35,14 +35,10 @@ def checked_plan(
         axes: what a comparison varies.
 
     Raises:
-        InputError: a setting cannot be compared.
         OutOfMemoryError: it does not fit.
     """
-    from bivdiff.compare.axes import check_axes
     from bivdiff.compare.planning import planned
 
-    if axes:
-        check_axes(request, axes)
     request, found, changed = planned(request, manager, to_fit, axes)
     if changed:
         note(changed)

@@ -10,7 +10,7 @@ import numpy as np
 
 from bivdiff.cli.flags import help_of
 from bivdiff.fields import table
-from bivdiff.media.reading import find_marking, open_source, read_sound
+from bivdiff.media.reading import find_marking, open_source, sound_of
 from bivdiff.media.source import LIMITS, damaged
 from bivdiff.settings import Settings
 from bivdiff.studio.form import SourceForm
@@ -42,7 +42,7 @@ def probe_command(args: argparse.Namespace, _: Settings) -> dict[str, Any]:
         shares.append(float(marking.marked(frame).mean()))
     if not shares:
         raise damaged(source.name)
-    sound = read_sound(args.file, seconds=1)
+    sound = sound_of(source, 0, 1)
     return {
         "kind": source.kind,
         "width": source.width,

@@ -22,6 +22,7 @@ from bivdiff.errors import InputError, quoted_name
 from bivdiff.media.archives import MAX_TEXT, UnusableArchiveError, opened_zip
 from bivdiff.media.kinds import HEAD, PICTURES, kind_of
 from bivdiff.media.source import STILL_FPS, Limits, Source, check_limits, damaged
+from bivdiff.media.writing import MAX_FPS
 
 SEQUENCE_FPS = 8.0
 """The rate of a clip of single pictures where nobody says another."""
@@ -265,7 +266,7 @@ def _carried_rate(archive: zipfile.ZipFile) -> float | None:
         info = archive.getinfo("settings.json")
         if info.file_size <= MAX_TEXT:
             rate = float(json.loads(archive.read(info))["settings"]["fps"])
-            return rate if 0 < rate <= 1000 else None
+            return rate if 0 < rate <= MAX_FPS else None
     return None
 
 

@@ -25,10 +25,10 @@ from bivdiff.media.pictures import open_picture, open_several, open_zip
 from bivdiff.media.sound import MAX_SECONDS, SAMPLE_RATE, Sound
 from bivdiff.media.source import LIMITS, Limits, Size, Source, damaged
 from bivdiff.media.streams import Stream, open_stream
+from bivdiff.media.writing import MAX_FPS
 from bivdiff.pixels.fitting import checked_size, fit_frames, whole_number
 from bivdiff.pixels.markings import Marking, MarkingFinder
 
-MAX_FPS = 1000.0
 SAME_RATE = 0.01
 """By how much two rates may differ to be one: 29.97 is 30, and 24 is not 25."""
 
@@ -187,10 +187,14 @@ def read_sound(path: str | Path, *, start: float = 0.0, seconds: float, limits: 
     Raises:
         InputError: the file cannot be used.
     """
-    source = open_source(Path(path), limits)
+    return sound_of(open_source(Path(path), limits), start, seconds)
+
+
+def sound_of(source: Source, start: float, seconds: float) -> Sound | None:
+    """As `read_sound`, of a source that is open."""
     if not isinstance(source, Stream):
         return None
-    command = ffmpeg.reading_command(source.path, source.container, limits.pixels)
+    command = ffmpeg.reading_command(source.path, source.container, source.limits.pixels)
     shown = float(source.seconds[max(source.index_at(start), 0)]) - source.late
     where = command.index("-i")
     command[where:where] = ["-ss", f"{max(shown, 0.0):.6f}"]

@@ -6,7 +6,7 @@ import io
 import uuid
 import wave
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -191,6 +191,14 @@ def write_png(path: str | Path, picture: np.ndarray, carry: Carry | None = None)
     (checked,) = checked_frames(picture[None])
     with replace_whole(Path(path)) as temporary:
         Image.fromarray(checked).save(temporary, format="PNG", pnginfo=_png_info(carry) if carry else None)
+
+
+def write_zip(path: Path, files: Mapping[str, Path]) -> None:
+    """Write files into a zip, by their names in it."""
+    with replace_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, file in files.items():
+            entry = zipfile.ZipInfo(name, date_time=ZIP_DATE)
+            archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
 
 
 @contextmanager

@@ -46,11 +46,6 @@ class ProcessWorker:
             line = self._line
         return line.call(work, given)
 
-    @property
-    def process_id(self) -> int | None:
-        """Of the process, while there is one."""
-        return self._line.process_id if self._line and not self._line.is_dead else None
-
     def close(self) -> None:
         """See `Worker`."""
         with self._lock:
@@ -73,10 +68,6 @@ class _Line:
         self._lock = threading.Lock()
         self.is_dead = False
         threading.Thread(target=self._sort, name="bivdiff-worker-line", daemon=True).start()
-
-    @property
-    def process_id(self) -> int | None:
-        return self._process.pid
 
     def call(self, work: Work, given: tuple[Any, ...]) -> Generator[Any, None, None]:
         with self._lock:

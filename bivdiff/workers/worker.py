@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from bivdiff.errors import BIVDiffError
+from bivdiff.late import importing
 from bivdiff.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ Work: TypeAlias = Callable[..., Iterator[Any]]
 """A generator function of a module, whose first argument are the worker's `Tools`; all else can be pickled."""
 
 _log = logging.getLogger(__name__)
-_IMPORTING = threading.Lock()
 
 
 class WorkerLostError(BIVDiffError):
@@ -40,17 +40,13 @@ class Tools:
         self._manager: ModelManager | None = None
         self._stages: StageStore | None = None
 
-    @property
-    def made(self) -> ModelManager | None:
-        """The manager, if it has been made."""
-        return self._manager
-
     def manager(self) -> ModelManager:
         """The process's one manager."""
         with self._lock:  # two first users must not make two
             if self._manager is None:
                 import_models()
-                from bivdiff.models.manager import ModelManager
+                with importing():
+                    from bivdiff.models.manager import ModelManager
 
                 self._manager = ModelManager(self.settings)
             return self._manager
@@ -59,7 +55,8 @@ class Tools:
         """What is kept of earlier runs."""
         with self._lock:
             if self._stages is None:
-                from bivdiff.bridge.store import StageStore
+                with importing():
+                    from bivdiff.bridge.store import StageStore
 
                 self._stages = StageStore(self.settings)
             return self._stages
@@ -67,17 +64,8 @@ class Tools:
 
 def import_models() -> None:
     """Import the pipeline, and with it all model libraries, one at a time: diffusers breaks when two threads do."""
-    with _IMPORTING:
+    with importing():
         import bivdiff.bridge.pipeline  # noqa: F401
-
-
-@dataclass(frozen=True)
-class Whereabouts:
-    """Where a worker is: its host and its process, and what it computes on."""
-
-    host: str
-    process: int
-    device: str = ""
 
 
 class Worker(Protocol):
@@ -170,9 +158,7 @@ def _as_generator(events: Iterator[Any]) -> Generator[Any, None, None]:
             close()
 
 
-def whereabouts(tools: Tools) -> Iterator[Whereabouts]:
-    """Work that says where it is done."""
-    import os
-    import socket
-
-    yield Whereabouts(socket.gethostname(), os.getpid(), str(tools.manager().device))
+def ready(tools: Tools) -> Iterator[bool]:
+    """Work that says that there is a process with models to work with."""
+    tools.manager()
+    yield True
