@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ from bivdiff.catalog.components import Components
 from bivdiff.catalog.families import models_for
 from bivdiff.catalog.prompt_syntax import read_as_letters
 from bivdiff.models import hub
-from bivdiff.models.embeddings import words_of
+from bivdiff.models.embeddings import word_pattern, words_of
 from bivdiff.models.loras import note_on
 from bivdiff.settings import Settings
 from bivdiff.types import GenerationRequest
@@ -59,4 +58,4 @@ def _knows(tokenizer: Any, word: str) -> bool:
 
 
 def _holds(prompt: str, word: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", prompt, re.IGNORECASE) is not None
+    return word_pattern(word).search(prompt) is not None

@@ -109,8 +109,8 @@ def entering(
 
 def _look_into_files(specs: Iterable[ModelSpec], settings: Settings) -> None:
     """Refuse what is a single file, component or addition to one, that is damaged or no file of weights."""
-    for each in (each for spec in specs for each in (spec, *hub.additions(spec))):
-        root = hub.find(each, settings)
+    roots = (hub.find(each, settings) for spec in specs for each in (spec, *hub.additions(spec)))
+    for root in dict.fromkeys(roots):  # several components may be of one file
         if root is not None and root.is_file():
             contents_of(root)
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bivdiff.bridge import latents as pictures
+from bivdiff.catalog.specs import latents_of
 
 DECODING_SEED = 0  # of the trace of noise that some decoders want
 DECODING_LEVEL, DECODING_NOISE = 0.05, 0.025  # as the documentation of LTX-Video has them
@@ -155,8 +156,8 @@ class ClipSpace:
         return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
 
     def length(self, num_frames: int) -> int:
-        """The first frame, and every group that is begun."""
-        return 1 + -(-(num_frames - 1) // self.group)
+        """See `LatentSpace`."""
+        return latents_of(num_frames, self.group)
 
     def holes(self, masks: np.ndarray, like: Tensor) -> Tensor:
         """As in `LatentSpace`: a latent is a hole where any pixel of its group is one."""

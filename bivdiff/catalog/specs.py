@@ -83,7 +83,6 @@ class VideoModel:
         group: frames of each of its latents after the first; 1 where every frame has one. Above 1 its latents are of
             a space of its own, and its `vae` encodes as well.
         multiple: its sides are to be multiples of so many pixels.
-        prompt_hint: what its prompts should be like, in a sentence; empty where they are as the image models'.
     """
 
     unet: ModelSpec
@@ -93,7 +92,6 @@ class VideoModel:
     vae: ModelSpec | None = None
     group: int = 1
     multiple: int = 8
-    prompt_hint: str = ""
 
     @property
     def components(self) -> tuple[ModelSpec, ...]:
@@ -113,7 +111,12 @@ class VideoModel:
 
     def latents_of(self, num_frames: int) -> int:
         """How many latents so many frames take."""
-        return 1 + -(-(num_frames - 1) // self.group)
+        return latents_of(num_frames, self.group)
+
+
+def latents_of(num_frames: int, group: int) -> int:
+    """How many latents so many frames take: one for the first frame, and one for every group that is begun."""
+    return 1 + -(-(num_frames - 1) // group)
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,13 @@ def spell_out(prompt: str, tokenizer: Any) -> str:
     added = tokenizer.added_tokens_encoder
     for word in (each for each in added if _token(each, 1) in added):
         tokens = takewhile(added.__contains__, (_token(word, number) for number in count()))
-        pieces = re.split(rf"(?<!\w){re.escape(word)}(?!\w)", prompt, flags=re.IGNORECASE)
-        prompt = " ".join(tokens).join(pieces)
+        prompt = " ".join(tokens).join(word_pattern(word).split(prompt))
     return prompt
+
+
+def word_pattern(word: str) -> re.Pattern[str]:
+    """A word as it is found in a prompt: whole, in any case."""
+    return re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE)
 
 
 def words_of(tokenizer: Any) -> list[str]:

@@ -211,8 +211,6 @@ def _settings_of(path: Path, contents: Contents) -> dict[str, dict[str, Any]]:
 
 def _merge(network: nn.Module, part: str, adapter: _Adapter, scale: float) -> None:
     layers, settings = adapter.layers[part], adapter.settings.get(part, {})
-    if not any(adapter.layers.values()):
-        raise MisfitError("it holds no layers")
     if not layers:
         return  # it is for the other of the two
     own = dict(_layers_of(network))

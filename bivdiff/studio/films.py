@@ -11,7 +11,7 @@ import numpy as np
 
 from bivdiff.catalog.image_models import IMAGE_MODELS, frames_name
 from bivdiff.catalog.tasks import TASKS
-from bivdiff.compare.steadiness import FLICKER, excess_flicker, steadiness
+from bivdiff.compare.steadiness import FLICKER, flickers_at_rest, steadiness
 from bivdiff.media.film import Film, FilmOptions, Tile, compose
 from bivdiff.media.sound import Sound
 from bivdiff.toybox.truths import truth_of
@@ -60,8 +60,8 @@ def film_of(
 
 
 def _levels(request: GenerationRequest, framewise: np.ndarray, bridged: np.ndarray) -> tuple[float, float]:
-    truth = truth_of(request)
-    return excess_flicker(request, bridged, truth), excess_flicker(request, framewise, truth)
+    after, before = flickers_at_rest(request, [bridged, framewise], truth_of(request))
+    return after.level, before.level
 
 
 def _says(request: GenerationRequest, levels: tuple[float, float]) -> str:

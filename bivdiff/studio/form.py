@@ -16,8 +16,9 @@ from bivdiff.catalog.families import family_named
 from bivdiff.catalog.requests import default_request
 from bivdiff.errors import InputError, quoted_name
 from bivdiff.fields import choice, count, number, pictures, switch, table, text
-from bivdiff.media.reading import MAX_FPS, Clip, read_beside, read_clip, read_mask
+from bivdiff.media.reading import Clip, read_beside, read_clip, read_mask
 from bivdiff.media.source import LIMITS
+from bivdiff.media.writing import MAX_FPS
 from bivdiff.pixels import masks as making
 from bivdiff.pixels.canvas import Plan, parse_size, plan_canvas
 from bivdiff.pixels.tracking import track

@@ -5,9 +5,7 @@ Not here: how figure, table and caption are made (see compare/paper).
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,6 @@ import numpy as np
 from bivdiff.catalog.image_models import IMAGE_MODELS, frames_name
 from bivdiff.compare.paper import Material, PaperRow
 from bivdiff.compare.steadiness import flicker_at_rest
-from bivdiff.media.writing import ZIP_DATE, replace_whole
 from bivdiff.toybox.truths import truth_of
 from bivdiff.types import GenerationRequest
 
@@ -46,11 +43,3 @@ def material_of_run(
     if IMAGE_MODELS[request.image_model].makes_frames:
         rows.insert(0, PaperRow("source", request.frames))
     return Material(rows, settings)
-
-
-def zipped(path: Path, files: Mapping[str, Path]) -> Path:
-    """Put files into a zip, which appears whole or not at all; returns its path."""
-    with replace_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in files.values():
-            archive.writestr(zipfile.ZipInfo(file.name, ZIP_DATE), file.read_bytes(), zipfile.ZIP_DEFLATED)
-    return path

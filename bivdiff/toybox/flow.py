@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bivdiff.toybox import data, networks
 from bivdiff.toybox.autoencoder import reconstruction_loss
-from bivdiff.toybox.material import EMPTY_PROMPTS, SAMPLE_PROMPTS, save_sheet, to_frames, to_pixels
+from bivdiff.toybox.material import SAMPLE_PROMPTS, draw_captions, save_sheet, spread, to_frames, to_pixels, tokenize
 from bivdiff.toybox.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -180,13 +180,6 @@ def object_importance(clips: data.Clips, size: int) -> Tensor:
     return importance / importance.mean()
 
 
-def embed(material: Material, captions: list[str]) -> Tensor:
-    """Text states `(B, L, D)` of captions."""
-    ids = material.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-    with torch.no_grad():
-        return material.text_encoder(ids.to(material.device)).last_hidden_state
-
-
 def train_transformer(folder: Path, minutes: float, device: torch.device) -> None:
     """The transformer, on velocities `noise - clean`, of clips and in a third of the batches of stills."""
     material = load_material(folder, device)
@@ -203,13 +196,11 @@ def train_transformer(folder: Path, minutes: float, device: torch.device) -> Non
             clean, weights = material.stills[indices, moments], torch.ones_like(material.importance[indices, :1])
         else:
             clean, weights = material.latents[indices], material.importance[indices]
-        captions = [
-            "" if rng.random() < EMPTY_PROMPTS else data.reworded(material.clips.scenes[index], rng, still)
-            for index in indices
-        ]
+        with torch.no_grad():
+            embeds = material.text_encoder(draw_captions(material, indices, rng, still)).last_hidden_state
         noise, level = torch.randn_like(clean), noise_levels(len(clean)).to(device)
         share = level.view(-1, 1, 1, 1, 1)
-        predicted = transformer((1 - share) * clean + share * noise, 1000 * level, embed(material, captions)).sample
+        predicted = transformer((1 - share) * clean + share * noise, 1000 * level, embeds).sample
         return (weights.unsqueeze(1) * (predicted.float() - (noise - clean)).square()).mean()
 
     def picture(path: Path) -> None:
@@ -220,7 +211,7 @@ def train_transformer(folder: Path, minutes: float, device: torch.device) -> Non
 
 def noise_levels(count: int) -> Tensor:
     """Logit-normal levels in (0, 1), evenly spread over the batch."""
-    share = (torch.rand(()) + torch.arange(count) / count) % 1
+    share = spread(count)
     return torch.sigmoid(math.sqrt(2) * torch.erfinv(2 * share.clamp(1e-4, 1 - 1e-4) - 1))
 
 
@@ -232,7 +223,7 @@ def sample(material: Material, transformer: torch.nn.Module, prompt: str) -> np.
     clip = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(material.device)
     levels = torch.linspace(1, 0, SAMPLE_STEPS + 1)
     levels = SHIFT * levels / (1 + (SHIFT - 1) * levels)
-    embeds = embed(material, ["", prompt])
+    embeds = material.text_encoder(tokenize(material, ["", prompt])).last_hidden_state
     for level, following in pairwise(levels):
         timestep = (1000 * level).expand(2).to(material.device)
         empty, prompted = transformer(clip.expand(2, -1, -1, -1, -1), timestep, embeds).sample.chunk(2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -106,18 +106,39 @@ def object_importance(clips: data.Clips) -> Tensor:
     return importance / importance.mean()
 
 
-def tokenize(material: Material, captions: list[str]) -> Tensor:
+class Captioned(Protocol):
+    """What captions are drawn from: some clips, and how they are read."""
+
+    @property
+    def clips(self) -> data.Clips:
+        """Whose scenes are told."""
+
+    @property
+    def tokenizer(self) -> CLIPTokenizer:
+        """What reads the words."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tokens go."""
+
+
+def tokenize(material: Captioned, captions: list[str]) -> Tensor:
     """Token ids `(B, networks.TEXT_LENGTH)`."""
     ids = material.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
     return ids.to(material.device)
 
 
-def draw_captions(material: Material, indices: np.ndarray, rng: np.random.Generator, still: bool) -> Tensor:
+def draw_captions(material: Captioned, indices: np.ndarray, rng: np.random.Generator, still: bool) -> Tensor:
     """Token ids of a wording of each clip's caption, some of them empty."""
     captions = [
         "" if rng.random() < EMPTY_PROMPTS else data.reworded(material.clips.scenes[i], rng, still) for i in indices
     ]
     return tokenize(material, captions)
+
+
+def spread(count: int) -> Tensor:
+    """Random numbers in [0, 1), evenly spread: less variance than independent draws."""
+    return (torch.rand(()) + torch.arange(count) / count) % 1
 
 
 def noised(material: Material, latents: Tensor, early_steps: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -127,7 +148,7 @@ def noised(material: Material, latents: Tensor, early_steps: bool = False) -> tu
     sampling, and hardly shows in a loss on noise: a picture beside the noise is read late, or not at all.
     """
     batch = len(latents)
-    share = (torch.rand(()) + torch.arange(batch) / batch) % 1  # evenly spread: less variance than independent draws
+    share = spread(batch)
     if early_steps:
         share = share.sqrt()
     timesteps = (share * 1000).long().to(material.device)

@@ -7,12 +7,12 @@ from bivdiff.models.loaders.kind import Footprint, Kind, diffusers_loader, or_si
 
 KINDS = {
     "controlnet": Kind(
-        title="ControlNet", load=or_single_file(diffusers_loader("ControlNetModel"), "controlnet"),
+        title="ControlNet", load=or_single_file(diffusers_loader("ControlNetModel")),
         architecture=Architecture("diffusers", "ControlNetModel", CONTROLNET), alone=True, in_every_step=True,
         footprint=Footprint(283, 62.9e6),
     ),
     "t2i_adapter": Kind(
-        title="T2I-Adapter", load=or_single_file(diffusers_loader("T2IAdapter"), "t2i_adapter"),
+        title="T2I-Adapter", load=or_single_file(diffusers_loader("T2IAdapter")),
         architecture=Architecture("diffusers", "T2IAdapter", T2I_ADAPTER), alone=True, footprint=Footprint(60, 10.5e6),
     ),
 }  # fmt: skip

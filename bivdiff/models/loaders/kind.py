@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from bivdiff.catalog.specs import ModelSpec
 from bivdiff.models.architectures import Architecture
@@ -118,7 +118,7 @@ class Kind:
     sees_frames_by_base: bool = False
 
 
-def or_single_file(load: Load, part: PartName) -> Load:
+def or_single_file(load: Load) -> Load:
     """The same component from a folder in its library's layout, or from one file of weights."""
 
     def load_either(source: Source) -> Any:
@@ -127,7 +127,7 @@ def or_single_file(load: Load, part: PartName) -> Load:
             return load(source)
         from bivdiff.models.single_file import read_part
 
-        return read_part(path, part).to(source.dtype)
+        return read_part(path, cast("PartName", source.spec.kind)).to(source.dtype)
 
     return load_either
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def _unet(source: Source) -> nn.Module:
     from bivdiff.models.loras import merge_loras
 
-    plain = or_single_file(diffusers_loader("UNet2DConditionModel"), "unet")(source)
+    plain = or_single_file(diffusers_loader("UNet2DConditionModel"))(source)
     return merge_loras(plain, "unet", source.loras)
 
 
@@ -22,7 +22,7 @@ def _text_encoder(source: Source) -> nn.Module:
     from bivdiff.models.embeddings import widen_text_encoder
     from bivdiff.models.loras import merge_loras
 
-    plain = or_single_file(transformers_loader("CLIPTextModel"), "text_encoder")(source)
+    plain = or_single_file(transformers_loader("CLIPTextModel"))(source)
     merged = merge_loras(plain, "text_encoder", source.loras)
     return widen_text_encoder(merged, source.embeddings)
 
@@ -58,7 +58,7 @@ def _scheduler(source: Source) -> Any:
 
 KINDS = {
     "vae": Kind(
-        title="autoencoder", alone=True, load=or_single_file(diffusers_loader("AutoencoderKL"), "vae"),
+        title="autoencoder", alone=True, load=or_single_file(diffusers_loader("AutoencoderKL")),
         architecture=Architecture("diffusers", "AutoencoderKL", SD15_VAE),
         footprint=Footprint(2515, 402.7e6), encoding=Footprint(1117, 335.5e6), codes="pictures",
     ),

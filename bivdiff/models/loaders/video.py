@@ -25,7 +25,7 @@ _VIDRD_TEXT_ENCODER = Architecture("transformers", "CLIPTextModel", CLIP_VIT_H)
 
 
 def _motion_unet(source: Source) -> nn.Module:
-    return between_layers(source.base, or_single_file(diffusers_loader("MotionAdapter"), "motion_unet")(source))
+    return between_layers(source.base, or_single_file(diffusers_loader("MotionAdapter"))(source))
 
 
 def between_layers(base: Any, adapter: nn.Module) -> nn.Module:

@@ -26,7 +26,7 @@ from bivdiff.errors import InputError
 from bivdiff.media import carried
 from bivdiff.media.film import FilmOptions
 from bivdiff.media.reading import read_clip
-from bivdiff.media.writing import write_film
+from bivdiff.media.writing import write_film, write_zip
 from bivdiff.settings import Settings
 from bivdiff.studio.films import film_name, film_of
 from bivdiff.studio.history.database import Database
@@ -398,7 +398,7 @@ class Runs:
                 cannot be written.
         """
         from bivdiff.compare.paper import material_of, write_paper
-        from bivdiff.studio.papers import material_of_run, zipped
+        from bivdiff.studio.papers import material_of_run
 
         run = self._with_result(run_id, owner, "A figure")
         if run.kind == "comparison":
@@ -407,7 +407,8 @@ class Runs:
             request, framewise, bridged, _ = self.pair(run)
             material = material_of_run(request, run.settings, run.scores, framewise, bridged)
         with self._files.writing(run_id) as folder, tempfile.TemporaryDirectory(dir=folder) as place:
-            path = zipped(folder / "paper.zip", write_paper(Path(place), material, choice))
+            path, written = folder / "paper.zip", write_paper(Path(place), material, choice)
+            write_zip(path, {file.name: file for file in written.values()})
         self._update(run_id, Changes())
         self._make_room(run_id)
         return path
