@@ -30,6 +30,7 @@ from tabs.following import WATCHING, Place, cancel, enqueue, resume, submit_and_
 from tabs.history.clips import run_player, scores_of_cells
 from tabs.history.details import request_of
 from tabs.progress import idle_panel
+from tabs.ratios import RATIOS as FIVE_RATIOS
 from tabs.requests import Submission, fill_in, submission_of
 from tabs.restoring import controls_to_fill, fill, updates_of
 from tabs.results import series_of
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 NAME = "compare"
 SHOW_SENT = "() => window.bdRevealOpen()"
 TITLE = "Compare"
-RATIOS = "0, 0.25, 0.5, 0.75, 1"
+RATIOS = ", ".join(f"{ratio:g}" for ratio in FIVE_RATIOS)
 ABOUT = (
     "The frames are made and inverted once, and only the smoothing runs for each clip. Set a clip up in its task's tab "
     "and compare its ratios from there; or start at once, with the first sample. A random seed stays what it was in "

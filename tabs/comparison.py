@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ import gradio as gr
 from bivdiff.bridge.inputs import same_frames
 from bivdiff.catalog.bridging import inversions_of
 from bivdiff.catalog.requests import with_seed
-from bivdiff.compare.axes import MAKE_FRAMES, before_name, before_places, label_of
+from bivdiff.compare.axes import MAKE_FRAMES, before_names, before_places, label_of, values_of_cells
 from bivdiff.errors import BIVDiffError
 from bivdiff.late import importing
 from bivdiff.models.cost import Walk, walks_of
@@ -137,7 +136,7 @@ class ComparisonBoard:
     ) -> None:  # fmt: skip
         self._runs, self._fps, self.request = context.runs, submission.fps, submission.request
         self.run_id = begin_in_history(context, self.request, self._fps, owner, kind="comparison", axes=axes)
-        values = [dict(zip(axes, cell, strict=True)) for cell in product(*axes.values())]
+        values = values_of_cells(axes)
         self._cells = [ComparedClip(label_of(each), pending=True, tone="blend") for each in values]
         self._befores = _Befores(self.request, axes)
         self._ready: list[Mapping[str, Any] | None] = [None] * len(self._cells)
@@ -148,7 +147,7 @@ class ComparisonBoard:
         self._progress = SweepProgress([replace(self.request, **each) for each in values], values, clock)
         self._now: StepEvent | None = None
         self._note, self.message, self.findings, self.why = "", "", "", ""
-        self._marks: dict[str, int | None] = {}
+        self._marks: dict[str, Any] = {}
         self._in_history = False
         self.files: Mapping[str, Path] = {}
         self.state: State = "queued"
@@ -200,17 +199,19 @@ class ComparisonBoard:
             return
         result = self._result or result_of(self.request, self._axes, self._made)
         self._marks = {"recommended": result.recommended.index, "paper": paper_cell(result.request, result.cells)}
-        self._mark_best(result)
-        self.findings, self.why = findings_html(result), result.recommended.why
+        self.why = result.recommended.why
         self._note = (self._write_files(result, state, why) if self.run_id else NOT_KEPT) or self._note
+        self._find(result)
 
-    def _mark_best(self, result: SweepResult) -> None:
+    def _find(self, result: SweepResult) -> None:
+        """Say which clip is best at what, and what the clips say."""
         with importing():
             from bivdiff.compare.scores import best_below
 
-        best = best_below(result.request, [cell.scores for cell in result.cells])
-        for cell, names in zip(result.cells, best, strict=True):
-            self._cells[cell.index] = replace(self._cells[cell.index], best=names)
+        names = best_below(result.request, [cell.scores for cell in result.cells])
+        best = {cell.index: of_cell for cell, of_cell in zip(result.cells, names, strict=True)}
+        self._marks["best"] = [best.get(index, ()) for index in range(len(self._cells))]
+        self.findings = findings_html(result, self.files["plot"].read_bytes() if self.files else None)
 
     def _write_files(self, result: SweepResult, state: State, why: str) -> str:
         """Keep all files in the history; returns why that was not possible, else nothing."""
@@ -332,9 +333,7 @@ class _Befores:
 
     def __init__(self, request: GenerationRequest, axes: Mapping[str, Sequence[Any]]) -> None:
         self._of_cell = before_places(axes)
-        values = [dict(zip(axes, cell, strict=True)) for cell in product(*axes.values())]
-        names = [before_name(request.image_model, values[self._of_cell.index(place)])
-                 for place in dict.fromkeys(self._of_cell)]  # fmt: skip
+        names = before_names(request.image_model, axes)
         self.clips = [ComparedClip(name, pending=True, tone="image") for name in names]
 
     def preview(self, cell: int, event: StepEvent) -> None:
@@ -369,8 +368,8 @@ def _shown(label: str, cell: Cell, *, before: bool = False) -> ComparedClip:
     )  # fmt: skip
 
 
-def findings_html(result: SweepResult) -> str:
-    """The recommendation, why, and the curves, as HTML of our own words and numbers."""
+def findings_html(result: SweepResult, plot: bytes | None) -> str:
+    """The recommendation, why, and the curves, as HTML of our own words and numbers; `plot` where they are drawn."""
     with importing():
         from bivdiff.compare.figures import trade_off
         from bivdiff.compare.scores import RULE
@@ -379,5 +378,5 @@ def findings_html(result: SweepResult) -> str:
     return (
         f"<p><strong>{html.escape(result.recommended.why)}</strong></p>"
         f'<details class="bd-words"><summary>Why?</summary><p>{RULE}</p></details>'
-        f'<div class="bd-scroll">{on_any_ground(chart(trade_off(result), "svg"))}</div>'
+        f'<div class="bd-scroll">{on_any_ground(chart(trade_off(result), "svg") if plot is None else plot)}</div>'
     )

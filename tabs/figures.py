@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import product
 from typing import Any
 
 import gradio as gr
 
 from bivdiff.catalog.image_models import IMAGE_MODELS
-from bivdiff.compare.axes import before_name, before_places, label_of
+from bivdiff.compare.axes import before_names, label_of, values_of_cells
 from bivdiff.errors import InputError
 from tabs import controls as shared
 from tabs.context import AppContext
@@ -60,11 +59,9 @@ def offer_rows(context: AppContext, made: Mapping[str, Any] | None, visitor: str
 
 def row_labels(image_model: str, axes: Mapping[str, Sequence[Any]], cells: Sequence[Any]) -> list[str]:
     """What the clips of a comparison are called in a figure: source, frames, and the cells that were made."""
-    values = [dict(zip(axes, cell, strict=True)) for cell in product(*axes.values())]
-    places = before_places(axes)
-    first = [before_name(image_model, values[places.index(place)]).lower() for place in dict.fromkeys(places)]
+    first = [name.lower() for name in before_names(image_model, axes)]
     source = ["source"] if IMAGE_MODELS[image_model].makes_frames else []
-    ready = [label_of(each) for each, cell in zip(values, cells, strict=True) if cell is not None]
+    ready = [label_of(each) for each, cell in zip(values_of_cells(axes), cells, strict=True) if cell is not None]
     return [*source, *first, *ready]
 
 

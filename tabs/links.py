@@ -35,7 +35,6 @@ from tabs.history.wording import made_with, setting_in_words
 
 if TYPE_CHECKING:
     from bivdiff.studio.history.records import Run
-    from bivdiff.types import GenerationRequest
 
 TITLE = "BIVDiff Studio"
 
@@ -142,9 +141,8 @@ def write_published(runs: Runs, front: str, run: Run, folder: Path) -> None:
     Raises:
         InputError: the run's clips cannot be read.
     """
-    request, _ = runs.job(run.id, run.owner)
     show = _comparison if run.kind == "comparison" else _run
-    player, looks, says, clips = show(runs, run, request)
+    player, looks, says, clips = show(runs, run)
     own = "" if run.family == front else run.family
     (folder / PAGE).write_text(_page(run, player, looks, says, f"../{own}?r={LINK}"), "utf-8")
     card(clips, says).save(folder / CARD, quality=88)
@@ -153,24 +151,24 @@ def write_published(runs: Runs, front: str, run: Run, folder: Path) -> None:
 _Shown: TypeAlias = "tuple[dict[str, Any], str, str, list[tuple[str, np.ndarray]]]"
 
 
-def _run(runs: Runs, run: Run, request: GenerationRequest) -> _Shown:
+def _run(runs: Runs, run: Run) -> _Shown:
     """The player's value, the class of its element, what is to be seen, and the clips of its picture."""
-    value = run_player(run, request, "")
+    pair = runs.pair(run)
+    value = run_player(run, pair.request, "")
     for one in value["tiles"]:
         one.pop("file", None)
     words = run.scores.get("steadiness")
-    pair = runs.pair(run)
     clips = [(frames_name(run.image_model), pair.framewise), ("Bridged", pair.bridged)]
     return value | {"downloads": []}, "is-row", f"Flicker at rest: {words}." if words else "", clips
 
 
-def _comparison(runs: Runs, run: Run, request: GenerationRequest) -> _Shown:
+def _comparison(runs: Runs, run: Run) -> _Shown:
     with importing():
         from bivdiff.compare.page import player_data
         from bivdiff.compare.sweep import paper_cell
 
     result = runs.comparison(run)
-    paper = paper_cell(request, result.cells)
+    paper = paper_cell(result.request, result.cells)
     clips = [(frames_name(run.image_model), result.best.framewise_frames), (result.best.label, result.best.frames)]
     return player_data(result.cells, run.fps, result.recommended.index, paper), "", result.recommended.why, clips
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.image_models import IMAGE_MODELS, frames_name
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.late import importing
 from bivdiff.studio.jobs import Job
@@ -24,7 +24,7 @@ from tabs.results import LiveTiles, fill_scores, series_of
 from tabs.widgets.player import ComparedClip, film_buttons, served
 
 if TYPE_CHECKING:
-    from bivdiff.compare.sweep import Cell
+    from bivdiff.compare.sweep import Cell, SweepResult
 
 RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
 PLAYED = "Move the mixing ratio: its clip plays here."
@@ -46,6 +46,9 @@ class RatiosBoard(ComparisonBoard):
             self.version += self._live.version - before
         return super().take(update)
 
+    def _find(self, result: SweepResult) -> None:
+        """Nothing: the task's player shows the clips alone."""
+
     def shown(self) -> dict[str, Any]:
         """The player's value, and the seed once it has made a clip."""
         made, value = list(self._made), self._live.value()
@@ -56,7 +59,7 @@ class RatiosBoard(ComparisonBoard):
             return {"player": value, "seed": gr.skip()}
         nearest = min(made, key=lambda cell: abs(cell.request.mixing_ratio - self.request.mixing_ratio))
         tiles = {each["label"]: each for each in value["tiles"]}
-        before = "Frame by frame" if IMAGE_MODELS[self.request.image_model].makes_frames else "Your frames"
+        before = frames_name(self.request.image_model)
         tiles[before] |= self._filled(nearest, before=True)
         tiles["Bridged"] |= self._filled(nearest)
         value |= {

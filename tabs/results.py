@@ -223,23 +223,23 @@ def fill_scores(
         return
     frames = "framewise" if "framewise" in tiles else "source"
     clips = {**({} if request is None else {"source": request.frames}), **clips}
-    before = {**rest, "level": rest["before"], "words": ""}
-    for key, name, told in ((frames, "framewise", before), ("bridged", "bridged", rest)):
+    for key, name, told in ((frames, "framewise", rest_before(rest)), ("bridged", "bridged", rest)):
         if key not in tiles:
             continue
         tiles[key]["rest"] = told
         if request is not None and key in clips:
-            heat = rests[name].heat if name in rests else _heat_at_rest(request, clips[key])
+            heat = rests[name].heat if name in rests else heat_at_rest(request, clips[key])
             tiles[key]["heat"] = None if heat is None else heat_picture(heat, told["level"])
 
 
 def heat_of(request: GenerationRequest, frames: np.ndarray, level: float | None) -> dict[str, Any] | None:
     """Where a clip made of a request flickers at rest, as the player takes it; None where that is not measured."""
-    heat = _heat_at_rest(request, frames)
+    heat = heat_at_rest(request, frames)
     return None if heat is None else heat_picture(heat, level)
 
 
-def _heat_at_rest(request: GenerationRequest, frames: np.ndarray) -> np.ndarray | None:
+def heat_at_rest(request: GenerationRequest, frames: np.ndarray) -> np.ndarray | None:
+    """Where a clip made of a request flickers at rest, float32 `(H, W)`; None where that is not measured."""
     with importing():
         from bivdiff.compare.steadiness import flicker_at_rest
         from bivdiff.toybox.truths import truth_of
@@ -255,6 +255,11 @@ def rest_of(scores: Mapping[str, Any]) -> dict[str, Any] | None:
         "level": scores["excess_flicker"], "before": scores.get("framewise_excess_flicker"),
         "words": scores.get("steadiness", ""),
     }  # fmt: skip
+
+
+def rest_before(rest: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of the frames that the clip was made of."""
+    return {**rest, "level": rest["before"], "words": ""}
 
 
 def scores_by_clip(scores: Mapping[str, Any], image_model: str) -> dict[str, dict[str, str]]:

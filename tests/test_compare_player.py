@@ -368,10 +368,11 @@ def test_what_the_clips_were_made_of_comes_first_and_is_no_choice(open_file):
     first = ComparedClip("Frame by frame", clip(), tone="image", rest={"level": 6, "before": 6, "words": "as much"})
     made = [
         ComparedClip("ratio 0", clip(90), scores={"Sharpness": "99%"}, rest={**rest, "level": 3}),
-        ComparedClip("ratio 1", clip(200), scores={"Sharpness": "97%"}, best=["Flicker at rest"], rest=rest),
+        ComparedClip("ratio 1", clip(200), scores={"Sharpness": "97%"}, rest=rest),
         ComparedClip("ratio 2", clip(40)),
     ]
-    page = open_file(in_a_file(made, FPS, recommended=1, befores=[first]))
+    best = [(), ("Flicker at rest",), ()]
+    page = open_file(in_a_file(made, FPS, recommended=1, best=best, befores=[first]))
     expect(page.locator(".bdp-tile .bdp-choose:visible")).to_have_count(3)
     page.locator(".bdp-picture").first.click(position={"x": 90, "y": 90})
     assert state(page)["chosen"] is None
@@ -556,13 +557,13 @@ def test_everything_fits_has_a_name_and_can_be_read(open_file, viewport, theme):
             f,
             "a rather long sublabel",
             scores={"Sharpness": "98%"},
-            best=["Sharpness", "Flicker at rest"],
             heat=np.ones(f.shape[1:3], np.float32),
             rest={"level": i, "before": 5, "words": "less than frame by frame"},
         )
         for i, f in enumerate(frames)
     ]
-    value = in_a_file([*cells, ComparedClip("wait", pending=True)], 8, recommended=1, paper=2)
+    shown, best = [*cells, ComparedClip("wait", pending=True)], [*[("Sharpness", "Flicker at rest")] * len(cells), ()]
+    value = in_a_file(shown, 8, recommended=1, paper=2, best=best)
     page = open_file(value, viewport=viewport, color_scheme=theme)
     page.get_by_role("button", name="Keys").click()
     for view in ("Wipe", "Difference", "Flicker", "Clips"):

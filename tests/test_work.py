@@ -75,7 +75,7 @@ def test_one_click_does_nothing_twice(counts, monkeypatch):
     assert counts["packed_shape"] == 2  # nothing at the start; at the end, where a smaller request is packed anew
     assert counts["carry"] == 3  # one text and archive for each clip that files show, whatever their number
     assert counts["unpack"] == 0  # nothing was restored
-    assert counts["moved_difference"] == 2  # of the frame-wise and the bridged clip, each beside the source
+    assert counts["moved_difference"] == 1  # of the frame-wise and the bridged clip, beside the source
     assert counts["relative_sharpness"] == 1  # of the bridged clip against the frame-wise one
     (run,) = context.runs.find("a" * 32)
     frames, fps = context.runs.job(run.id, "a" * 32)

@@ -42,6 +42,11 @@ def label_of(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{AXES[name]} {say(value)}" for name, value in values.items())
 
 
+def values_of_cells(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """The values of each cell of a comparison, in their order."""
+    return [dict(zip(axes, cell, strict=True)) for cell in product(*axes.values())]
+
+
 def making_frames(values: Mapping[str, Any]) -> dict[str, Any]:
     """Of a cell's values those that its frames depend on."""
     return {name: value for name, value in values.items() if name in MAKE_FRAMES}
@@ -54,9 +59,15 @@ def before_name(image_model: str, values: Mapping[str, Any]) -> str:
 
 def before_places(axes: Mapping[str, Sequence[Any]]) -> list[int]:
     """For each cell which of the comparison's frames before the bridge it is made of, counted from 0."""
-    keys = [tuple(making_frames(dict(zip(axes, cell, strict=True))).values()) for cell in product(*axes.values())]
+    keys = [tuple(making_frames(values).values()) for values in values_of_cells(axes)]
     places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
     return [places[key] for key in keys]
+
+
+def before_names(image_model: str, axes: Mapping[str, Sequence[Any]]) -> list[str]:
+    """What a comparison's frames before the bridge are called, by their places."""
+    cells, places = values_of_cells(axes), before_places(axes)
+    return [before_name(image_model, cells[places.index(place)]) for place in dict.fromkeys(places)]
 
 
 def framewise_file(place: int) -> str:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import product
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bivdiff.compare.axes import before_name, before_places, framewise_file, label_of
+from bivdiff.compare.axes import before_names, before_places, framewise_file, label_of, values_of_cells
 from bivdiff.compare.before import befores
 from bivdiff.compare.figures import contact_sheet, labelled_grid, trade_off
 from bivdiff.compare.page import write_page
@@ -20,7 +18,7 @@ from bivdiff.compare.tables import report, scores_csv
 from bivdiff.errors import InputError
 from bivdiff.media.carried import carry, pack, settings_of
 from bivdiff.media.vector import chart, on_any_ground
-from bivdiff.media.writing import MAX_GIF_FPS, ZIP_DATE, replace_whole, write_gif, write_mp4, write_png
+from bivdiff.media.writing import MAX_GIF_FPS, replace_whole, write_gif, write_mp4, write_png, write_zip
 
 
 def export(folder: Path, result: SweepResult, fps: float) -> dict[str, Path]:
@@ -47,14 +45,13 @@ def export(folder: Path, result: SweepResult, fps: float) -> dict[str, Path]:
 
 def file_names(image_model: str, axes: Mapping[str, Sequence[Any]]) -> dict[str, str]:
     """The files of a whole comparison of these settings, by what they are, as paths in its folder; see `export`."""
-    cells = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
     before = {
-        framewise_file(place): f"cells/00-{_file_name(before_name(image_model, values))}.mp4"
-        for values, place in zip(cells, before_places(axes), strict=True)
+        framewise_file(place): f"cells/00-{_file_name(name)}.mp4"
+        for place, name in enumerate(before_names(image_model, axes))
     }
     made = {
         f"cell {number}": f"cells/{number:02}-{_file_name(label_of(values))}.mp4"
-        for number, values in enumerate(cells, 1)
+        for number, values in enumerate(values_of_cells(axes), 1)
     }
     return {
         "grid": "grid.mp4", "gif": "grid.gif", "contact_sheet": "contact-sheet.png", "scores_csv": "scores.csv",
@@ -101,7 +98,8 @@ def _export(folder: Path, result: SweepResult, fps: float) -> dict[str, Path]:
         folder, result.cells, fps, recommended=result.recommended, paper=paper_cell(result.request, result.cells),
         clips=[paths[name] for name in made], plot=on_any_ground(plot), settings=result.request.settings(),
     )  # fmt: skip
-    _write_zip(paths["zip"], folder, [path for name, path in paths.items() if name != "zip"])
+    files = [path for name, path in paths.items() if name != "zip"]
+    write_zip(paths["zip"], {file.relative_to(folder).as_posix(): file for file in files})
     return paths
 
 
@@ -112,10 +110,3 @@ def _write(path: Path, content: bytes) -> None:
 
 def _file_name(label: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-.")
-
-
-def _write_zip(path: Path, folder: Path, files: Iterable[Path]) -> None:
-    with replace_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in files:
-            entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), date_time=ZIP_DATE)
-            archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)

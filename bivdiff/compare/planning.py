@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import product
 from typing import Any
 
 from bivdiff.catalog.bridging import inversions_of
-from bivdiff.compare.axes import MAKE_FRAMES
+from bivdiff.compare.axes import MAKE_FRAMES, values_of_cells
 from bivdiff.models.estimate import Estimate, estimate, stage_seconds
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.planning import Planned, fitted
@@ -26,7 +25,7 @@ def expected_of_all(request: GenerationRequest, axes: Mapping[str, Sequence[Any]
 
 
 def _cells_of(request: GenerationRequest, axes: Mapping[str, Sequence[Any]]) -> list[GenerationRequest]:
-    return [replace(request, **dict(zip(axes, values, strict=True))) for values in product(*axes.values())]
+    return [replace(request, **values) for values in values_of_cells(axes)]
 
 
 def _seconds_of_all(cells: Sequence[GenerationRequest], manager: ModelManager) -> dict[Stage, float]:

@@ -7,7 +7,7 @@ word for it: flicker at rest.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,8 +41,8 @@ class Rest(NamedTuple):
 def rests_of(result: GenerationResult) -> dict[str, Rest]:
     """Flicker at rest of a result's clips, `bridged` and `framewise`, see `flicker_at_rest`."""
     clips = {"bridged": result.frames, "framewise": result.framewise_frames}
-    truth = truth_of(result.request)
-    return {name: flicker_at_rest(result.request, frames, truth) for name, frames in clips.items()}
+    rests = flickers_at_rest(result.request, list(clips.values()), truth_of(result.request))
+    return dict(zip(clips, rests, strict=True))
 
 
 def figures_of(result: GenerationResult, rests: Mapping[str, Rest] | None = None) -> dict[str, Any]:
@@ -105,16 +105,26 @@ def flicker_at_rest(request: GenerationRequest, frames: np.ndarray, truth: np.nd
     Returns:
         Nothing is measured where `unmeasured` says why, or where no motion could be followed.
     """
+    return flickers_at_rest(request, [frames], truth)[0]
+
+
+def flickers_at_rest(
+    request: GenerationRequest, clips: Sequence[np.ndarray], truth: np.ndarray | None = None
+) -> list[Rest]:
+    """As `flicker_at_rest`, of several clips of one request, with one flow for all of them."""
     if truth is None and unmeasured(request):
-        return Rest(math.nan, None)
+        return [Rest(math.nan, None)] * len(clips)
     guide = request.frames if truth is None else truth
     floored = truth is not None or IMAGE_MODELS[request.image_model].makes_frames
-    maps, counts = metrics.moved_difference([frames, guide] if floored else [frames], guide)
+    maps, counts = metrics.moved_difference([*clips, guide] if floored else clips, guide)
     if not counts.any():
-        return Rest(math.nan, None)
-    beyond = maps[0] - maps[1] if floored else maps[0]
-    heat = np.maximum(beyond, 0) / np.maximum(counts, 1)
-    return Rest(max(float(beyond.sum() / counts.sum()), 0.0), heat.astype(np.float32))
+        return [Rest(math.nan, None)] * len(clips)
+    rests = []
+    for own in maps[: len(clips)]:
+        beyond = own - maps[-1] if floored else own
+        heat = np.maximum(beyond, 0) / np.maximum(counts, 1)
+        rests.append(Rest(max(float(beyond.sum() / counts.sum()), 0.0), heat.astype(np.float32)))
+    return rests
 
 
 def unmeasured(request: GenerationRequest) -> str:

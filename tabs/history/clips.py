@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bivdiff.compare.axes import before_name, before_places, framewise_file
+from bivdiff.compare.axes import before_names, before_places, framewise_file, values_of_cells
 from bivdiff.errors import InputError
 from bivdiff.late import importing
 from bivdiff.media.reading import probe, read_clip
@@ -18,7 +17,16 @@ from bivdiff.studio.history.files import map_names
 from tabs.failures import sentence
 from tabs.history.wording import setting_in_words
 from tabs.progress import STAGES
-from tabs.results import control_place, fill_scores, heat_of, rest_of, result_tiles, shown_masks, steadiness_fact
+from tabs.results import (
+    control_place,
+    fill_scores,
+    heat_of,
+    rest_before,
+    rest_of,
+    result_tiles,
+    shown_masks,
+    steadiness_fact,
+)
 from tabs.widgets.player import film_buttons, player_value, served, tile
 
 if TYPE_CHECKING:
@@ -90,15 +98,12 @@ def _compared_clips(run: Run, request: GenerationRequest | None) -> list[dict[st
     if run.state == "dropped":  # none of the others travelled, and a file may name thousands
         return source
     axes = run.settings.get("axes") or {}
-    values = [dict(zip(axes, cell, strict=True)) for cell in product(*axes.values())]
     places, told = before_places(axes), scores_of_cells(run)
     tiles = []
-    for place in dict.fromkeys(places):
-        first = places.index(place)
-        scored = {name: {**rest, "level": rest["before"], "words": ""} for name, rest in _rest(told.get(first)).items()}
-        label = before_name(run.image_model, values[first])
+    for place, label in enumerate(before_names(run.image_model, axes)):
+        scored = {name: rest_before(rest) for name, rest in _rest(told.get(places.index(place))).items()}
         tiles.append(_compared(run, request, framewise_file(place), label, tone="image", **scored))
-    for number, each in enumerate(values):
+    for number, each in enumerate(values_of_cells(axes)):
         label = ", ".join(setting_in_words(name, value) for name, value in each.items())
         tiles.append(_compared(run, request, f"cell {number + 1}", label, tone="blend", **_rest(told.get(number))))
     return [*tiles, *source]

@@ -9,13 +9,12 @@ import gradio as gr
 import numpy as np
 
 from bivdiff.errors import InputError
-from bivdiff.late import importing
 from tabs.failures import telling
 from tabs.history.clips import read_frames
 from tabs.history.details import request_of
 from tabs.history.view import HistoryPage
 from tabs.history.wording import setting_in_words, shortened
-from tabs.results import rest_of, scores_by_clip
+from tabs.results import heat_at_rest, rest_of, scores_by_clip
 from tabs.visitors import visitor_of
 from tabs.widgets.history import LEAST, MOST
 from tabs.widgets.player import ComparedClip, comparison_value
@@ -60,12 +59,8 @@ def compare(page: HistoryPage, picked: str, visitor: str) -> tuple[Any, dict[str
 
 def _heat(page: HistoryPage, run: Run, clip: np.ndarray) -> np.ndarray | None:
     """Where a run's clip flickers at rest; None where its source is not there to say so."""
-    with importing():
-        from bivdiff.compare.steadiness import flicker_at_rest
-        from bivdiff.toybox.truths import truth_of
-
     request, _ = request_of(page.context, run, run.owner)
-    return None if request is None else flicker_at_rest(request, clip, truth_of(request)).heat
+    return None if request is None else heat_at_rest(request, clip)
 
 
 def _bridged(run: Run) -> np.ndarray:

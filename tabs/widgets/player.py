@@ -122,7 +122,6 @@ class ComparedClip:
         note: what an empty place says instead of "Being made" or "Not made yet".
         scores: numbers by name, or words; None is shown as "none".
         tone: "image", "blend" or "": which model made it, as a colour.
-        best: the names of the scores that it is best at.
         rest: its flicker at rest, as `scores.rest_below` gives it.
         heat: where it flickers, float `(H, W)`; None where that was not measured.
     """
@@ -134,7 +133,6 @@ class ComparedClip:
     note: str = ""
     scores: Mapping[str, float | str | None] = field(default_factory=dict)
     tone: str = ""
-    best: Sequence[str] = ()
     rest: Mapping[str, Any] | None = None
     heat: np.ndarray | None = None
 
@@ -171,7 +169,8 @@ def _in_a_file(picture: Mapping[str, Any]) -> dict[str, Any]:
 
 def comparison_value(
     clips: Sequence[ComparedClip], fps: float, recommended: int | None = None, paper: int | None = None,
-    *, befores: Sequence[ComparedClip] = (), downloads: Sequence[Mapping[str, Any]] = (),
+    *, best: Sequence[Sequence[str]] = (), befores: Sequence[ComparedClip] = (),
+    downloads: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """The value of a grid.
 
@@ -180,6 +179,7 @@ def comparison_value(
         fps: frames per second.
         recommended: index of the one that is recommended.
         paper: index of the one that the paper would take.
+        best: of each clip the names of the scores that it is best at, once they are known.
         befores: what the clips were made of; they come first, cannot be chosen, and are what the others are held
             against. The value counts them: as `before`, and in the places that are recommended and the paper's.
         downloads: files below the clips, see `player_value`.
@@ -189,18 +189,18 @@ def comparison_value(
         "fps": fps,
         "numFrames": max((len(clip.frames) for clip in shown if clip.frames is not None), default=1),
         "before": first,
-        "tiles": [_shown(clip) for clip in shown],
+        "tiles": [*map(_shown, befores), *map(_shown, clips, best or [()] * len(clips))],
         "recommended": None if recommended is None else first + recommended,
         "paper": None if paper is None else first + paper,
         "downloads": list(downloads),
     }
 
 
-def _shown(clip: ComparedClip) -> dict[str, Any]:
+def _shown(clip: ComparedClip, best: Sequence[str] = ()) -> dict[str, Any]:
     scores = {name: _score(value) for name, value in clip.scores.items()}
     return {
         "label": clip.label, "sublabel": clip.sublabel, "pending": clip.pending, "note": clip.note,
-        "sheet": clip.served_sheet, "scores": scores, "tone": clip.tone, "best": list(clip.best),
+        "sheet": clip.served_sheet, "scores": scores, "tone": clip.tone, "best": list(best),
         "rest": None if clip.rest is None else dict(clip.rest), "heat": clip.served_heat,
     }  # fmt: skip
 
