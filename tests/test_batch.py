@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from bivdiff.batch.driver import Batch, check_shared, inputs_of
-from bivdiff.batch.folder import RESULTS, BatchFolder, made_of, write_record
+from bivdiff.batch.folder import PAGE, RESULTS, SCORES, BatchFolder, made_of, write_record
 from bivdiff.batch.jobs import Checked, Job, Outcome
+from bivdiff.batch.report import write_report
 from bivdiff.batch.schedule import Schedule
 from bivdiff.cli import main as cli
 from bivdiff.cli.joblist import Refused, read_jobs
@@ -257,10 +258,34 @@ def test_one_batch_at_a_time_has_a_folder(tmp_path):
     BatchFolder(tmp_path).close()
 
 
-def test_results_that_no_batch_wrote_are_told(tmp_path):
-    (tmp_path / RESULTS).write_text('{"my": "notes"}\n', "utf-8")
-    with pytest.raises(InputError, match="Line 1 of"):
-        BatchFolder(tmp_path)
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (RESULTS, '{"my": "notes"}\n'), (RESULTS, '{"video": "a.mp4", "prompt": "a cube"}'), (RESULTS, "my notes"),
+        (RESULTS, '{"id": "calm", "video": "a.mp4"}'), (RESULTS, '{"id": "calm", "video": "a.mp4"}\n{"id": "wild"}'),
+        (PAGE, "<h1>My page</h1>"), (SCORES, "name,score"),
+    ],
+)  # fmt: skip
+def test_files_of_the_user_that_have_a_batchs_names_are_told_and_stay(tmp_path, name, content):
+    (tmp_path / name).write_text(content, "utf-8")
+    for _ in range(2):  # a second call has not taken them over either
+        with pytest.raises(InputError, match="Choose another folder"):
+            BatchFolder(tmp_path)
+    assert (tmp_path / name).read_text("utf-8") == content
+
+
+def test_a_users_own_folder_of_work_stays(tmp_path):
+    mine = tmp_path / ".work" / "drafts" / "poem.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("roses", "utf-8")
+    BatchFolder(tmp_path).close()
+    assert mine.read_text("utf-8") == "roses"
+
+
+def test_a_batch_that_was_stopped_before_any_job_has_ended_is_gone_on_with(tmp_path):
+    with closing(BatchFolder(tmp_path)) as folder:
+        write_report(folder.path, [])
+    BatchFolder(tmp_path).close()
 
 
 # Lost workers

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -24,9 +25,12 @@ from bivdiff.errors import InputError
 from bivdiff.units import finite
 
 RESULTS = "results.jsonl"
+PAGE, SCORES = "index.html", "scores.csv"
 RECORD = "record.json"
 _WORK, _LOCK = ".work", ".lock"
 _NAMES = frozenset(item.name for item in fields(Outcome))
+_START = b'{"id": "'  # of each line of the results
+_OURS = re.compile("[0-9a-f]{32}")  # the name of a batch's folder of work
 
 
 class BatchFolder:
@@ -40,7 +44,8 @@ class BatchFolder:
         outcomes: how jobs ended, by their id and hash.
 
     Raises:
-        InputError: it cannot be written, or another batch has it.
+        InputError: it cannot be written, another batch has it, or files in it that no batch wrote have the names of a
+            batch's own.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,7 +66,11 @@ class BatchFolder:
                 "written to and has free space."
             ) from error
         self.outcomes: dict[tuple[str, str], Outcome] = {}
-        self._read()
+        try:
+            self._read()
+        except InputError:
+            self.close()
+            raise
         self._recover()
 
     def place_for(self, number: int) -> Path:
@@ -120,25 +129,32 @@ class BatchFolder:
 
     def _read(self) -> None:
         path = self.path / RESULTS
-        if not path.is_file():
-            return
+        if not path.exists():
+            for name in (PAGE, SCORES):
+                if (self.path / name).exists():
+                    raise InputError(
+                        f"'{self.path / name}' is no batch's, and this one would write over it. Choose another folder."
+                    )
+            path.touch()  # from now on the page and the scores are this batch's
         content = path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:  # the last line was being written when all ended; its record is still there
-            with path.open("r+b") as file:
-                file.truncate(len(whole))
-        for number, line in enumerate(whole.decode("utf-8", "replace").splitlines(), 1):
+        end = content.rfind(b"\n") + 1
+        half = content[end:]
+        for number, line in enumerate(content[:end].decode("utf-8", "replace").splitlines(), 1):
             outcome = _outcome_of(line)
             if outcome is None:
-                raise InputError(
-                    f"Line {number} of '{path}' is not one that a batch wrote. Remove it, or choose another folder."
-                )
+                raise _not_ours(path, number)
             self.outcomes[outcome.id, outcome.hash] = outcome
+        if half:  # the last line was being written when all ended; its record is still there
+            text = half.decode("utf-8", "replace")
+            if not half.startswith(_START[: len(half)]) or (_is_json(text) and _outcome_of(text) is None):
+                raise _not_ours(path, content.count(b"\n") + 1)
+            with path.open("r+b") as file:
+                file.truncate(end)
 
     def _recover(self) -> None:
         """Finish what an earlier batch had made and not yet moved, and remove the rest that it left."""
         for left in (self.path / _WORK).iterdir():
-            if left == self._work:
+            if left == self._work or not _OURS.fullmatch(left.name):
                 continue
             for record in sorted(left.glob(f"*/{RECORD}")):
                 outcome = _outcome_of(record.read_text("utf-8"))
@@ -166,6 +182,18 @@ def write_record(place: Path, outcome: Outcome) -> None:
     unfinished = place / f".{RECORD}"
     unfinished.write_text(json.dumps(finite(asdict(outcome)), ensure_ascii=False), "utf-8")
     unfinished.replace(place / RECORD)
+
+
+def _not_ours(path: Path, number: int) -> InputError:
+    return InputError(f"Line {number} of '{path}' is not one that a batch wrote. Choose another folder.")
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _outcome_of(line: str) -> Outcome | None:

@@ -9,11 +9,11 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from bivdiff.batch.folder import PAGE, SCORES
 from bivdiff.batch.jobs import Outcome
 from bivdiff.media.writing import replace_whole
 from bivdiff.units import say_bytes, say_seconds
 
-PAGE, SCORES = "index.html", "scores.csv"
 _CLIPS = {"result": "bridged", "framewise": "frame by frame"}
 _ORDER = ("failed", "refused", "done")
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from bivdiff.batch.driver import Batch, check_shared
-from bivdiff.batch.folder import RESULTS, BatchFolder
+from bivdiff.batch.folder import PAGE, RESULTS, SCORES, BatchFolder
 from bivdiff.batch.jobs import Checked, Job, Outcome, checked
-from bivdiff.batch.report import PAGE, SCORES, table_of, write_report
+from bivdiff.batch.report import table_of, write_report
 from bivdiff.cli.flags import add_request_flags, add_source_flags
 from bivdiff.cli.joblist import Refused, colliding, read_jobs
 from bivdiff.cli.output import Progress, hide_bars_of_libraries, note
