@@ -263,6 +263,8 @@ def make_bad(kind: str, folder: Path, counting: Path) -> Path:
     elif kind == "headless":
         # An mp4 keeps its index at the end; without it nothing can be found.
         path.write_bytes(counting.read_bytes()[:1500])
+    elif kind == "cut":
+        path.write_bytes(counting.read_bytes()[:-1050])  # before its index says of what kind the frames are
     elif kind == "magic":
         path.write_bytes(b"\x00\x00\x00\x20ftypisom" + b"#EXTM3U\nhttp://127.0.0.1/\n" * 99)
     elif kind == "zero":
@@ -287,6 +289,7 @@ def make_bad(kind: str, folder: Path, counting: Path) -> Path:
         ("missing", "is not there"),
         ("sound", "only sound"),
         ("headless", "could not be decoded"),
+        ("cut", "could not be decoded"),
         ("magic", "could not be decoded"),
         ("zero", "could not be decoded|no picture"),
         ("png", "could not be decoded"),

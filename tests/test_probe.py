@@ -1,6 +1,7 @@
 """What is known before a run: what is in a file, rates that no GIF has, maps of black lines, names with a dash."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 from clips import counting_frames, encode, smooth_frames
 from PIL import Image
 
+from bivdiff.batch.jobs import Job
 from bivdiff.cli import main as cli
 from bivdiff.cli.arguments import with_plain_names
 from bivdiff.cli.filling import form_of
+from bivdiff.cli.joblist import read_jobs
 from bivdiff.cli.parser import build_parser
 from bivdiff.errors import InputError
 from bivdiff.media.reading import probe, read_clip
@@ -50,6 +53,21 @@ def test_what_a_picture_would_mark_is_told(tmp_path: Path, capsys: pytest.Captur
     assert told["as_a_mask"] == (
         "Marks 10 % of the picture. It was read so: what is painted, and not transparent, is marked."
     )
+
+
+def test_of_a_clip_that_was_not_copied_whole_what_is_there_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["-c:v", "mjpeg", "-q:v", "2", "-movflags", "+faststart"]
+    path = encode(tmp_path / "a.mp4", counting_frames(40), "10", *options)
+    with path.open("r+b") as file:  # as a download leaves it that reserves its place first
+        file.seek(path.stat().st_size * 3 // 4)
+        file.write(bytes(path.stat().st_size // 4))
+    told = probed(capsys, path)
+    assert (told["width"], told["num_frames"], told["fps"]) == (96, 40, 10)
+    last, lost = map(float, re.findall(r"([\d.]+) s[, ]", str(told["notes"])))
+    assert 1 < last < lost < 4
+    assert "was not copied whole" in str(told["notes"])
 
 
 def test_a_file_that_cannot_be_read_is_told_as_by_every_door(
@@ -99,6 +117,28 @@ def test_a_file_whose_name_begins_with_a_dash(
     assert (args.video, args.output) == (Path("-clip.mp4"), Path("-out.mp4"))
     assert args.control_video == [Path("-clip.mp4"), Path("-b.mp4")]
     assert read_clip(args.video).frames.shape[0] == 8
+
+
+def test_the_home_is_found_where_no_shell_has_seen_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a `=`, and in a list of jobs; what is named so itself, and nobody's home, are left alone."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    home = tmp_path / "home"
+    flags = ["--video=~/a.mp4", "--mask=~/m.png", "--output=~/out.mp4", "--film=~/f.mp4", "--control-video", "~/c.mp4"]
+    args = build_parser().parse_args(["run", "--prompt", "a", *flags])
+    found = [args.video, args.mask, args.output, args.film, *args.control_video]
+    assert found == [home / name for name in ("a.mp4", "m.png", "out.mp4", "f.mp4", "c.mp4")]
+    line = {"video": "~/a.mp4", "mask": "~/m.png", "control_video": ["~/c.mp4"], "prompt": "a"}
+    (tmp_path / "jobs.jsonl").write_text(json.dumps(line))
+    (job,) = read_jobs(build_parser().parse_args(["batch", "jobs.jsonl", "--output=~/clips"]))
+    assert isinstance(job, Job)
+    assert (job.form.source.video, job.form.masks.clip, job.form.maps) == (
+        home / "a.mp4", home / "m.png", (home / "c.mp4",)
+    )  # fmt: skip
+    (tmp_path / "~").mkdir()
+    (tmp_path / "~" / "a.mp4").touch()
+    for name in ("~/a.mp4", "~nobody-of-that-name/a.mp4"):
+        assert build_parser().parse_args(["probe", name]).file == Path(name)
 
 
 def drawn(folder: Path, white_lines: bool) -> Path:

@@ -18,6 +18,7 @@ from bivdiff.batch.driver import Batch, check_shared
 from bivdiff.batch.folder import PAGE, RESULTS, SCORES, BatchFolder
 from bivdiff.batch.jobs import Checked, Job, Outcome, checked
 from bivdiff.batch.report import table_of, write_report
+from bivdiff.cli.arguments import as_path
 from bivdiff.cli.flags import add_request_flags, add_source_flags
 from bivdiff.cli.joblist import Refused, colliding, read_jobs
 from bivdiff.cli.output import Progress, hide_bars_of_libraries, note
@@ -34,12 +35,12 @@ def add_batch_command(commands: Any) -> None:
         description="Regenerate many clips. What is done is on the disk: called again, it goes on where it was ended.",
     )  # fmt: skip
     source = batch.add_mutually_exclusive_group(required=True)
-    source.add_argument("jobs", nargs="?", type=Path, metavar="JOBS.jsonl", help="a JSON object on each line: video, "
-                        "prompt, any flag of `run` without dashes; the flags are what lines do not say")  # fmt: skip
+    source.add_argument("jobs", nargs="?", type=as_path, metavar="JOBS.jsonl", help="a JSON object on each line: "
+                        "video, prompt, flags of `run` without dashes; flags are what lines do not say")  # fmt: skip
     source.add_argument("--videos", nargs="+", metavar="CLIP", help="instead: clips or patterns such as 'clips/*.mp4', "
                         "all with the settings of the flags")  # fmt: skip
     batch.add_argument("--prompt", help="what the new clips show")
-    batch.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the clips, a page with "
+    batch.add_argument("--output", type=as_path, required=True, metavar="DIR", help="folder for the clips, a page with "
                        "all of them, scores and results.jsonl; made if need be")  # fmt: skip
     batch.add_argument("--vary", action="append", default=[], metavar="FIELD=V1,V2,...", help="with --videos: a clip "
                        "for each value of a setting too; several settings are multiplied")  # fmt: skip

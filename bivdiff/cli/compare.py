@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bivdiff.cli.arguments import as_path
 from bivdiff.cli.filling import controls_of, form_of, note_unread, targets_of, varied
 from bivdiff.cli.flags import add_force_flag, add_request_flags, add_source_flags, changes_of, flag_of, help_of
 from bivdiff.cli.output import Progress, note
@@ -35,11 +35,11 @@ def add_compare_command(commands: Any) -> None:
         description="Make a clip for each mixing ratio, or each value of one or two other settings, and score them.",
     )  # fmt: skip
     source = compare.add_mutually_exclusive_group(required=True)
-    source.add_argument("--video", type=Path, help=help_of(table(SourceForm)["video"]))
+    source.add_argument("--video", type=as_path, help=help_of(table(SourceForm)["video"]))
     source.add_argument("--scene", type=int, help="instead: a scene of the evaluation, whose true clip is known")
     compare.add_argument("--prompt", help="what the new clip shows; a scene has its own")
-    compare.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the clips, grid, scores "
-                         "and page; made if need be. Nothing in it is written over")  # fmt: skip
+    compare.add_argument("--output", type=as_path, required=True, metavar="DIR", help="folder for the clips, grid, "
+                         "scores and page; made if need be. Nothing in it is written over")  # fmt: skip
     compare.add_argument("--mixing-ratios", metavar="R1,R2,...", help="ratios to compare (default: "
                          f"{DEFAULT_RATIOS}, unless --vary names something else)")  # fmt: skip
     compare.add_argument("--vary", action="append", default=[], metavar="FIELD=V1,V2,...", help="another setting to "

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from bivdiff.catalog.families import FAMILIES, list_control_types
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.requests import preset_of
 from bivdiff.catalog.tasks import TASKS
+from bivdiff.cli.arguments import as_path
 from bivdiff.fields import Entry, table
 from bivdiff.studio.form import CanvasForm, MaskForm, SourceForm
 from bivdiff.types import Control, GenerationRequest
@@ -89,7 +89,7 @@ def add_source_flags(parser: argparse.ArgumentParser) -> None:
     trim = parser.add_argument_group("the source clip")
     for name, field in SOURCE_FLAGS.items():
         _add_flag(trim, name, source[field])
-    trim.add_argument("--control-video", type=Path, nargs="+", metavar="MAP", help=help_of(table(Control)["frames"]))
+    trim.add_argument("--control-video", type=as_path, nargs="+", metavar="MAP", help=help_of(table(Control)["frames"]))
     trim.add_argument(
         "--fit-memory", action="store_true", help="make the request fit into the memory, and say what was changed"
     )
@@ -110,7 +110,7 @@ def _add_flag(parser: argparse._ActionsContainer, name: str, entry: Entry, **opt
         "text": {"type": str, "metavar": "TEXT"},
         "choice": {"choices": tuple(entry.choices or ())},
         "switch": {"action": argparse.BooleanOptionalAction},
-        "pictures": {"type": Path, "metavar": "FILE"},
+        "pictures": {"type": as_path, "metavar": "FILE"},
     }
     parser.add_argument(flag_of(name), **{**kinds[entry.kind], **default, **options})
 

@@ -16,6 +16,7 @@ from typing import Any
 from bivdiff.batch.jobs import Job
 from bivdiff.catalog.families import FAMILIES
 from bivdiff.catalog.tasks import TASKS
+from bivdiff.cli.arguments import as_path
 from bivdiff.cli.filling import form_of, varied
 from bivdiff.cli.flags import CONTROL_FLAGS, MASK_FLAGS, REQUEST_FLAGS, SOURCE_FLAGS
 from bivdiff.compare.axes import say
@@ -142,7 +143,8 @@ def _job(line: Mapping[str, Any], own_id: str, folder: Path, args: argparse.Name
     for name in _FILES:
         if name in values:
             found = values[name]
-            values[name] = [folder / each for each in found] if isinstance(found, list) else folder / found
+            several = isinstance(found, list)
+            values[name] = [folder / as_path(each) for each in found] if several else folder / as_path(found)
     filled = argparse.Namespace(**{**vars(args), **values})
     if filled.prompt is None:
         raise InputError("There is no prompt. Say in the line, or with --prompt for all, what the new clip shows.")
@@ -195,12 +197,12 @@ def _videos(given: Any, folder: Path) -> list[Path]:
     found: list[Path] = []
     for name in names:
         if glob.has_magic(name) and not (folder / name).exists():
-            matching = sorted(glob.glob(str(folder / Path(name).expanduser()), recursive=True))  # noqa: PTH207 - of any folder
+            matching = sorted(glob.glob(str(folder / as_path(name)), recursive=True))  # noqa: PTH207 - of any folder
             if not matching:
                 raise InputError(f"No clip matches '{name}'. Check the pattern, or the folder that it starts from.")
             found += [Path(each) for each in matching]
         else:
-            found.append(folder / Path(name).expanduser())
+            found.append(folder / as_path(name))
     return found
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from bivdiff.cli.flags import help_of
 from bivdiff.fields import table
-from bivdiff.media.reading import find_marking, open_source, sound_of
+from bivdiff.media.reading import open_source, sound_of
 from bivdiff.media.source import LIMITS, damaged
+from bivdiff.pixels.markings import MarkingFinder
 from bivdiff.settings import Settings
 from bivdiff.studio.form import SourceForm
 
@@ -35,13 +36,21 @@ def probe_command(args: argparse.Namespace, _: Settings) -> dict[str, Any]:
     source = open_source(args.file, LIMITS)
     count = len(source.seconds)
     looked_at = np.unique(np.linspace(0, count - 1, LOOKED_AT).astype(int))
-    marking = find_marking(source, looked_at)
-    alphas, shares = [], []
+    finder, alphas = MarkingFinder(), []
     for frame in source.frames(looked_at.tolist(), deep=True):
+        finder.add(frame)
         alphas.append(frame[..., 3])
-        shares.append(float(marking.marked(frame).mean()))
-    if not shares:
+    if not alphas:
         raise damaged(source.name)
+    notes, seen = list(source.notes), looked_at[: len(alphas)]
+    if len(seen) < len(looked_at):
+        last, lost = source.seconds[[seen[-1], looked_at[len(seen)]]] - source.seconds[0]
+        notes.append(
+            f"{source.name} can be decoded up to {last:.2f} s, and at {lost:.2f} s no longer: it is damaged, or was "
+            "not copied whole. What is said here is of the frames before."
+        )
+    marking = finder.found()
+    shares = [float(marking.marked(frame).mean()) for frame in source.frames(seen.tolist(), deep=True)]
     sound = sound_of(source, 0, 1)
     return {
         "kind": source.kind,
@@ -61,7 +70,7 @@ def probe_command(args: argparse.Namespace, _: Settings) -> dict[str, Any]:
             ]
         ),
         "marked": float(np.mean(shares)),
-        "notes": " ".join(source.notes) or "none",
+        "notes": " ".join(notes) or "none",
     }
 
 

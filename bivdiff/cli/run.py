@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bivdiff.cli.arguments import as_path
 from bivdiff.cli.filling import form_of, note_unread, targets_of
 from bivdiff.cli.flags import add_force_flag, add_request_flags, add_source_flags, help_of
 from bivdiff.cli.output import Progress, note
@@ -32,11 +33,11 @@ DEFAULT_OUTPUT = Path("out.mp4")
 def add_run_command(commands: Any) -> None:
     """Add the command and its flags to the parser's commands."""
     run = commands.add_parser("run", help="regenerate a clip", description="Regenerate a clip under a new prompt.")
-    run.add_argument("--video", required=True, type=Path, help=help_of(table(SourceForm)["video"]))
+    run.add_argument("--video", required=True, type=as_path, help=help_of(table(SourceForm)["video"]))
     run.add_argument("--prompt", required=True, help="what the new clip shows")
-    run.add_argument("--output", type=Path, help="where the clip goes: .mp4, .gif or .zip; the clips that show how it "
-                     "was made go beside it (default: out.mp4, or the next free name)")  # fmt: skip
-    run.add_argument("--film", type=Path, help="write a film to post, too: frame by frame and bridged side by "
+    run.add_argument("--output", type=as_path, help="where the clip goes: .mp4, .gif or .zip; the clips that show how "
+                     "it was made go beside it (default: out.mp4, or the next free name)")  # fmt: skip
+    run.add_argument("--film", type=as_path, help="write a film to post, too: frame by frame and bridged side by "
                      "side under captions, with the source's sound (.mp4)")  # fmt: skip
     run.add_argument("--film-shape", choices=SHAPES, default=FilmOptions.shape, help="of the film: 16:9, 1:1 or one "
                      "row (default: %(default)s)")  # fmt: skip

@@ -15,7 +15,8 @@ from bivdiff.media.source import STILL_FPS, Limits, damaged
 
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # ffmpeg's own decoders of these drop transparency
 _NO_TIMESTAMP = -(2**63)
-_NO_STREAMS = "matches no streams"
+_NO_STREAMS, _NOTHING = "matches no streams", "does not contain any stream"
+_OTHERS = ("-map", "0:a?", "-map", "0:s?")  # a file that was cut has streams of no kind
 _KEY = 1
 _DISCARDED = 4  # only there for others to be decoded: what a phone leaves before the cut when it trims
 
@@ -47,8 +48,8 @@ def read_packets(path: Path, container: str, limits: Limits) -> tuple[Scan, str]
         # The packets alone tell whether there is no picture, or a larger one than ffmpeg may decode.
         put_out, said = ffmpeg.heard([*command, *packets_out])
     if _NO_STREAMS in said:
-        _, of_any = ffmpeg.heard([*command, "-map", "0", "-c", "copy", "-t", "0", "-f", "null", "-"])
-        if _NO_STREAMS in of_any:
+        _, of_others = ffmpeg.heard([*command, *_OTHERS, "-c", "copy", "-t", "0", "-f", "null", "-"])
+        if _NOTHING in of_others:
             raise damaged(quoted_name(path))
         raise InputError(f"{quoted_name(path)} has no picture, only sound or text. Choose a file with a video in it.")
     header: dict[str, str] = {}

@@ -249,7 +249,7 @@ def read_mask(path: str | Path, clip: Clip, *, fit: str = "crop", turned: bool =
     source = open_source(Path(path), LIMITS)
     indices, notes = _paired(source, clip)
     shown = _shape_of(source, clip)
-    marking = find_marking(source, indices)
+    marking = _find_marking(source, indices)
     size = (clip.frames.shape[2], clip.frames.shape[1])
 
     def fitted(frame: np.ndarray) -> np.ndarray:
@@ -262,7 +262,7 @@ def read_mask(path: str | Path, clip: Clip, *, fit: str = "crop", turned: bool =
     return Beside(masks, (*notes, *told))
 
 
-def find_marking(source: Source, indices: np.ndarray) -> Marking:
+def _find_marking(source: Source, indices: np.ndarray) -> Marking:
     """How frames of a source mark a part of the picture.
 
     Raises:
