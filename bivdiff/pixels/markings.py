@@ -1,8 +1,9 @@
 """What a picture marks: the rules by which a mask of any kind is read, from an editor, a dataset or a segmenter.
 
 1. Where its transparency varies, what is painted is marked. If black *and* white are painted, white is.
-2. Colour on black: all that is not black is marked. Colour on white or grey: what has a colour is marked. A picture of
-   many colours is no mask, which is said.
+2. Colour on black: all that is not black is marked. Colour on white or grey: what has a colour is marked. Such a ground
+   need not be pure: it is the shade of most dark, or most grey, pixels. A picture of many colours is no mask, which is
+   said.
 3. Grey: the lighter half is marked. Of a few dark shades (0 and 1, labels) all but the darkest are.
 
 Alpha that is the same everywhere says nothing. One shade marks all of the picture where it is light, and nothing where
@@ -91,11 +92,14 @@ class MarkingFinder:
 class _Colours:
     """Counts of the levels of pixels, `(N, 3)`, as they come.
 
-    `greys`: by their mean. `coloured`, `dark`, `middle`, `light`: how many have a colour, or which shade of grey.
+    `greys`: by their mean. `coloured`, `dark`, `middle`, `light`: how many have a colour, or which shade of grey; a
+    grey may have a tint.
     """
 
     def __init__(self) -> None:
         self.greys = np.zeros(FULL + 1, np.int64)
+        self._darks = np.zeros(FULL + 1, np.int64)
+        self._tints = np.zeros(FULL + 1, np.int64)
         self._kinds = np.zeros(32**3, np.int64)
         self.coloured = self.dark = self.middle = self.light = self.count = 0
 
@@ -108,6 +112,8 @@ class _Colours:
         self._kinds += np.bincount((five[:, 0] << 10) | (five[:, 1] << 5) | five[:, 2], minlength=32**3)
         neutral = highest - lowest <= _COLOURED
         self.coloured += int((~neutral).sum())
+        self._darks += np.bincount(highest[neutral & (highest < _DARK)], minlength=FULL + 1)
+        self._tints += np.bincount((highest - lowest)[neutral & (highest >= _DARK)], minlength=FULL + 1)
         self.dark += int((neutral & (highest < _DARK)).sum())
         self.light += int((neutral & (lowest > _LIGHT)).sum())
         self.middle += int((neutral & (highest >= _DARK) & (lowest <= _LIGHT)).sum())
@@ -117,6 +123,16 @@ class _Colours:
     def black_and_white(self) -> bool:
         few = 0.005 * self.count
         return not self.coloured and self.dark > few and self.light > few and self.middle < 10 * few
+
+    @property
+    def darkness(self) -> int:
+        """The strongest channel of most dark pixels: of the ground on which colours lie."""
+        return int(self._darks.argmax())
+
+    @property
+    def tint(self) -> int:
+        """By how much the channels of most lighter greys differ."""
+        return int(self._tints.argmax())
 
     @property
     def many(self) -> bool:
@@ -131,9 +147,10 @@ def _by_colour(colours: _Colours) -> Marking:
         basis = "the lighter half of what seems to be a picture of many colours, and no mask,"
         return _by_shade(_mean, colours.greys, basis)
     if colours.dark:
-        return Marking(_strongest, _SEEN, "what is not black")
+        basis = "what is not black" if colours.darkness < _SEEN else "what is lighter than its dark ground"
+        return Marking(_strongest, colours.darkness + _SEEN, basis)
     if colours.light or colours.middle:
-        return Marking(_saturation, _SEEN, "what has a colour")
+        return Marking(_saturation, colours.tint + _SEEN, "what has a colour")
     return _by_shade(_mean, colours.greys, "the lighter of its colours")
 
 
