@@ -1,15 +1,16 @@
 """Clips as devices write them: frames counted as a decoder shows them, and colours as they are meant."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import HEIGHT, WIDTH, counting_frames, encode, error, numbers, smooth_frames
+from clips import HEIGHT, WIDTH, counting_frames, encode, error, ffmpeg, numbers, smooth_frames
 from PIL import Image, ImageCms
 
 from bivdiff.errors import InputError
 from bivdiff.media import ffmpeg as program
-from bivdiff.media.reading import open_source, probe, read_clip
+from bivdiff.media.reading import Clip, open_source, probe, read_clip
 from bivdiff.media.source import LIMITS
 
 H264 = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-bf", "3", "-g", "12"]
@@ -105,13 +106,31 @@ def hdr(path: Path, transfer: str, size: tuple[int, int] = (210, 64), pixels: st
 
 @pytest.mark.parametrize("name", ["arib-std-b67.mov", "smpte2084.mkv", "arib-std-b67.mp4"])
 def test_hdr_comes_into_the_usual_range_with_its_colours(tmp_path: Path, name: str) -> None:
-    clip = read_clip(hdr(tmp_path / name, Path(name).stem), num_frames=2)
+    check_hdr(read_clip(hdr(tmp_path / name, Path(name).stem), num_frames=2))
+
+
+def check_hdr(clip: Clip) -> None:
+    """That patches in HDR came into the usual range."""
     white, grey, red, *_, black = clip.frames[0, 32, 15::30].astype(int)
     assert white.min() >= 205
     assert red[0] - red[1] >= 130
     assert 110 <= grey[0] <= 150
     assert black.max() <= 4
     assert "is HDR" in clip.notes[0]
+
+
+@pytest.mark.parametrize("name", ["still.avif", "animation.avif", "still.png", "stills.zip"])
+def test_pictures_in_hdr_come_into_the_usual_range_too(tmp_path: Path, name: str) -> None:
+    clip, path = hdr(tmp_path / "clip.mkv", "smpte2084"), tmp_path / name
+    if path.suffix == ".avif":
+        ffmpeg("-i", clip, "-frames:v", "2" if name == "animation.avif" else "1", "-cpu-used", "8", "-crf", "8", path)
+    else:
+        still = tmp_path / "still.png"
+        ffmpeg("-i", clip, "-frames:v", "1", "-pix_fmt", "rgb48be", "-update", "1", still)
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.write(still, "1.png")
+    check_hdr(read_clip(path, num_frames=1))
 
 
 def test_hdr_of_an_odd_size(tmp_path: Path) -> None:

@@ -15,6 +15,10 @@ _UNKNOWN = ("unknown", "reserved", "unspecified")
 _HD = (1280, 577)
 """From which width or height on players take BT.709 where a file does not say; below, BT.601."""
 
+_PRIMARIES = {1: "bt709", 9: "bt2020", 11: "smpte431", 12: "smpte432"}
+_TRANSFER = {1: "bt709", 13: "iec61966-2-1", 16: "smpte2084", 18: "arib-std-b67"}
+"""ffmpeg's names of the codes by which pictures say how their colours are meant (ITU-T H.273)."""
+
 _WHITE = 203
 """Nits of white in HDR (ITU-R BT.2408); brighter is a light or a reflection."""
 
@@ -27,6 +31,16 @@ def matrix_of(head: Head) -> str:
     if head.primaries == "bt2020" or head.transfer in HDR:
         return "bt2020"
     return "bt709" if head.width >= _HD[0] or head.height >= _HD[1] else "bt601"
+
+
+def coded_in(content: bytes) -> tuple[str, str]:
+    """Primaries and transfer that the first bytes of an AVIF, HEIF or PNG state, by ffmpeg's names, or "unknown"."""
+    for mark, size in ((b"colrnclx", 2), (b"\0\0\0\4cICP", 1)):
+        place = content.find(mark) + len(mark)
+        if place >= len(mark):
+            codes = [int.from_bytes(content[at : at + size], "big") for at in (place, place + size)]
+            return _PRIMARIES.get(codes[0], "unknown"), _TRANSFER.get(codes[1], "unknown")
+    return "unknown", "unknown"
 
 
 def filters_of(head: Head, name: str) -> tuple[str, str]:

@@ -94,6 +94,20 @@ def read_picture(stream: IO[bytes]) -> np.ndarray | None:
     return np.frombuffer(data, level).reshape(shape).astype(level.newbyteorder("="), copy=False)
 
 
+def filtered(picture: np.ndarray, filters: str) -> np.ndarray:
+    """A picture, uint8 `(H, W, 3)`, as filters that keep its size make it.
+
+    Raises:
+        ValueError: they could not.
+    """
+    height, width = picture.shape[:2]
+    raw = ["-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}", "-i", "pipe:0"]
+    command = [get_ffmpeg_exe(), "-hide_banner", "-loglevel", "quiet", *raw, "-vf", f"{filters},format=rgb24"]
+    command += ["-frames:v", "1", "-f", "rawvideo", "pipe:1"]
+    done = subprocess.run(command, input=np.ascontiguousarray(picture).data, capture_output=True, check=False)
+    return np.frombuffer(done.stdout, np.uint8).reshape(picture.shape)
+
+
 def encode(
     frames: Iterable[np.ndarray], rate: Fraction, path: Path, options: Sequence[str], sound: Path | None = None
 ) -> None:

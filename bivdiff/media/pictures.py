@@ -19,7 +19,10 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from bivdiff.errors import InputError, quoted_name
+from bivdiff.media import ffmpeg
 from bivdiff.media.archives import MAX_TEXT, UnusableArchiveError, opened_zip
+from bivdiff.media.colours import HDR, coded_in, filters_of
+from bivdiff.media.heads import Head
 from bivdiff.media.kinds import HEAD, PICTURES, kind_of
 from bivdiff.media.source import STILL_FPS, Limits, Source, check_limits, damaged
 from bivdiff.media.writing import MAX_FPS
@@ -30,6 +33,7 @@ SEQUENCE_FPS = 8.0
 TIMED_FRAMES = 16
 """Frames of an AVIF that are decoded to learn its pace."""
 
+_CODED = 2**16  # first bytes of a file, in which it says how its colours are meant
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _UNREADABLE = (KeyError, ValueError, RuntimeError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -40,10 +44,11 @@ _NUMBERED = re.compile(r"%(0\d+)?d")
 
 @dataclass(frozen=True, kw_only=True)
 class Animation(Source):
-    """One file of one picture or more."""
+    """One file of one picture or more. `colour`: filters that bring it into the usual range, or nothing."""
 
     container: str
     limits: Limits
+    colour: str = ""
 
     def frames(self, indices: Sequence[int], deep: bool = False) -> Generator[np.ndarray, None, None]:
         """See `Source.frames`."""
@@ -51,7 +56,7 @@ class Animation(Source):
             for index in indices:
                 if len(self.seconds) > 1:
                     picture.seek(int(index))
-                yield _levels(picture) if deep else _pixels(picture)
+                yield _levels(picture) if deep else _pixels(picture, self.colour)
 
 
 class _Entry(NamedTuple):
@@ -63,17 +68,18 @@ class _Entry(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class PictureClip(Source):
-    """Many files of one picture each, of one size."""
+    """Many files of one picture each, of one size. `colour`: as for an animation; of all as of the first."""
 
     entries: tuple[_Entry, ...]
     limits: Limits
+    colour: str = ""
 
     def frames(self, indices: Sequence[int], deep: bool = False) -> Generator[np.ndarray, None, None]:
         """See `Source.frames`."""
         for index in indices:
             name = f"{self.entries[index].name} in {self.name}"
-            with _opened_entry(self.entries[index], name, self.limits) as (_, picture):
-                frame = _levels(picture) if deep else _pixels(picture)
+            with _opened_entry(self.entries[index], name, self.limits) as (_, _, picture):
+                frame = _levels(picture) if deep else _pixels(picture, self.colour)
             if frame.shape[:2] != (self.height, self.width):
                 raise InputError(
                     f"{name} is {frame.shape[1]}x{frame.shape[0]}, and the first picture is {self.width}x"
@@ -99,12 +105,14 @@ def open_picture(path: Path, container: str, limits: Limits) -> Source | None:
             upright = ImageOps.exif_transpose(picture)
             seconds, fps = _times(file, picture, container)
             alpha, mode = picture.has_transparency_data, picture.mode
+            colour, meant, notes = _meaning(file, picture, name)
     still = len(seconds) == 1
     check_limits(name, seconds, upright.width * upright.height, limits)
     return Animation(
         path=path, kind=f"{container} {'picture' if still else 'animation'}", container=container, limits=limits,
         width=upright.width, height=upright.height, seconds=seconds, fps=STILL_FPS if still else fps, counted=True,
-        timed=not still, facts={"pixels": mode, "transparency": "possible" if alpha else "none"},
+        timed=not still, colour=colour, notes=notes,
+        facts={"colour": meant, "pixels": mode, "transparency": "possible" if alpha else "none"},
     )  # fmt: skip
 
 
@@ -203,15 +211,16 @@ def _clip_of(path: Path, kind: str, entries: Sequence[_Entry], limits: Limits, f
             f"{name} holds no pictures that can be read here, which are {', '.join(PICTURES)}. Choose a clip, or a "
             "folder or zip of such pictures."
         )
-    with _opened_entry(entries[0], f"{entries[0].name} in {name}", limits) as (container, picture):
+    with _opened_entry(entries[0], f"{entries[0].name} in {name}", limits) as (file, container, picture):
         upright = ImageOps.exif_transpose(picture)
-        facts = {"pictures": container, "pixels": picture.mode}
+        colour, meant, notes = _meaning(file, picture, name)
+        facts = {"pictures": container, "colour": meant, "pixels": picture.mode}
     seconds = np.arange(len(entries)) / (fps or SEQUENCE_FPS)
     check_limits(name, seconds, upright.width * upright.height, limits)
     return PictureClip(
         path=path, kind=kind, width=upright.width, height=upright.height, fps=fps or SEQUENCE_FPS,
         seconds=seconds, counted=True, timed=False, entries=tuple(entries),
-        limits=limits, facts=facts,
+        limits=limits, facts=facts, colour=colour, notes=notes,
     )  # fmt: skip
 
 
@@ -236,11 +245,11 @@ def _kind_of_file(file: Path) -> str | None:
 
 
 @contextmanager
-def _opened_entry(entry: _Entry, name: str, limits: Limits) -> Iterator[tuple[str, Image.Image]]:
+def _opened_entry(entry: _Entry, name: str, limits: Limits) -> Iterator[tuple[IO[bytes], str, Image.Image]]:
     with entry.open() as file:
         container = kind_of(file.read(HEAD)) or ""
         with opened_picture(file, name, container, limits) as picture:
-            yield container, picture
+            yield file, container, picture
 
 
 def _open_member(path: Path, member: str, limits: Limits) -> IO[bytes]:
@@ -372,13 +381,26 @@ def _webp_milliseconds(file: IO[bytes]) -> list[int]:
     return lasts
 
 
-def _pixels(picture: Image.Image) -> np.ndarray:
-    """RGBA, uint8, upright and in sRGB."""
+def _meaning(file: IO[bytes], picture: Image.Image, name: str) -> tuple[str, str, tuple[str, ...]]:
+    """The filters that bring a picture's colours into the usual range, how they are meant, and what is to be said."""
+    if picture.info.get("icc_profile"):
+        return "", "as its profile says", ()
+    file.seek(0)
+    primaries, transfer = coded_in(file.read(_CODED))
+    head = Head(np.zeros(1), picture.width, picture.height, "gbrp", "gbr", primaries, transfer, "")
+    filters, words = filters_of(head, name)
+    told = (f"{name} is HDR ({HDR[transfer]}): its light was brought into the usual range.",) if transfer in HDR else ()
+    return filters, words if filters else "sRGB", told
+
+
+def _pixels(picture: Image.Image, colour: str = "") -> np.ndarray:
+    """RGBA, uint8, upright and in sRGB, into which the filters `colour` bring it where no profile does."""
     upright = _in_srgb(ImageOps.exif_transpose(picture))
     if upright.mode.startswith("I"):
         # Pillow would clip 16-bit greys at 255 instead of scaling them.
         upright = Image.fromarray((np.asarray(upright).astype(np.uint16) >> 8).astype(np.uint8))
-    return np.asarray(upright.convert("RGBA"))
+    rgba = np.asarray(upright.convert("RGBA"))
+    return np.dstack([ffmpeg.filtered(rgba[..., :3], colour), rgba[..., 3]]) if colour else rgba
 
 
 def _in_srgb(picture: Image.Image) -> Image.Image:
