@@ -6,8 +6,8 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from bivdiff.catalog.families import extend
 from bivdiff.errors import BIVDiffError
@@ -21,6 +21,9 @@ from tabs.serving import (
     serving_options,
     visitors_settings,
 )
+
+if TYPE_CHECKING:
+    from tabs.context import AppContext
 
 WARM_UP_AFTER = 5.0  # seconds
 WRITTEN_WITHIN = 60.0  # seconds that the files of what is made have, where the app is interrupted
@@ -37,7 +40,7 @@ def main() -> None:
             settings = replace(settings, device=given.device)
         if settings.catalog:
             extend(settings.catalog)
-        from tabs.context import AppContext, warm_up
+        from tabs.context import AppContext
         from tabs.page import build_page, launch_options
         from tabs.uploads import own_folder
 
@@ -52,19 +55,16 @@ def main() -> None:
     log_stages()
     page.launch(prevent_thread_lock=True, **options)
     # Not at once: importing would hold up the first page.
-    warming = threading.Timer(WARM_UP_AFTER, start_up, [settings, warm_up])
+    warming = threading.Timer(WARM_UP_AFTER, start_up, [context])
     warming.daemon = True
     warming.start()
     page.block_thread()  # until it is interrupted
     context.jobs.close(WRITTEN_WITHIN)
 
 
-def start_up(settings: Settings, warm_up: Callable[[], None]) -> None:
+def start_up(context: AppContext) -> None:
     """Load the models' libraries, and tell what computes here and with which versions."""
-    warm_up()
-    from bivdiff.models.startup import startup_line
-
-    logging.getLogger("bivdiff").info(startup_line(settings))
+    logging.getLogger("bivdiff").info(context.start_up())
 
 
 def log_stages() -> None:

@@ -57,6 +57,8 @@ class Settings:
             no, or "auto", which means yes only for who sits at this machine.
         links: whether who made a result may publish it at a link of its own: yes, no, or "auto", which means yes unless
             the page asks for a password.
+        workers: how many runs the page makes at once, each on a card of its own: a number, or "ray" for all cards of a
+            Ray cluster, see `workers.crew.parse_workers`.
         max_frames: of a clip made on the page.
         max_queue: runs that may wait in all; max_jobs: runs of one visitor that may wait or work.
         uploads_size: how much of what visitors send, and the page shows, lies on the disk for the day that it is kept,
@@ -83,6 +85,7 @@ class Settings:
     uploads_size: str = "20GB"
     own_models: str = "auto"
     links: str = "auto"
+    workers: str = "1"
     max_frames: Amount = 64
     max_queue: Amount = 24
     max_jobs: Amount = 6

@@ -5,40 +5,34 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from bivdiff.catalog.components import components_of
-from bivdiff.catalog.families import FAMILIES, family_named, models_for
+from bivdiff.catalog.families import FAMILIES, family_named
 from bivdiff.catalog.own import check_may_manage, parse_list
-from bivdiff.catalog.specs import ModelSpec
-from bivdiff.errors import InputError, ModelUnavailableError, OutOfMemoryError
+from bivdiff.errors import InputError
 from bivdiff.late import importing
-from bivdiff.models import hub
 from bivdiff.models.inventory import IN_MEMORY, Entry, find_spec
 from bivdiff.models.inventory import inventory as list_models
 from bivdiff.models.pulling import pulling
 from bivdiff.settings import Settings
 from bivdiff.studio import zerogpu
+from bivdiff.studio.crew import Crew, CrewMaker, CrewModels, check_on_disk
 from bivdiff.studio.history.runs import Runs
 from bivdiff.studio.jobs import Jobs
+from bivdiff.studio.maker import Events, Maker
 from bivdiff.toybox.clips import SampleClip, load_index
-from bivdiff.toybox.truths import truth_of
-from bivdiff.types import GenerationRequest, GenerationResult, StepEvent
+from bivdiff.types import GenerationRequest
 from bivdiff.units import say_bytes
+from bivdiff.workers.crew import parse_workers, workers_of
+from bivdiff.workers.worker import Tools, import_models
 
 if TYPE_CHECKING:
-    from bivdiff.bridge.reuse import StageCache
-    from bivdiff.models.manager import ModelManager, Readout
-    from bivdiff.models.planning import Planned
+    from bivdiff.models.manager import Readout
 
-Events: TypeAlias = Iterator[StepEvent | GenerationResult]
-
-MAP_SECONDS = 0.0  # of control maps that a model draws: less than the least that is asked for
 _log = logging.getLogger(__name__)
 
 
@@ -64,58 +58,23 @@ class Models(Protocol):
         """Drop a model from memory, or all that no run holds."""
 
 
-def _pipeline() -> ModuleType:
-    """The pipeline, and with it all model libraries, by one thread at a time."""
-    with importing():
-        from bivdiff.bridge import pipeline
-
-    return pipeline
-
-
-def _control_maps(request: GenerationRequest, manager: ModelManager) -> tuple[np.ndarray, ...]:
-    _pipeline()
-    with importing():
-        from bivdiff.bridge.control_maps import control_maps
-
-    return control_maps(request, manager)
-
-
-class _OneManager:
-    """Makes the process's manager on first use."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._lock = threading.Lock()
-        self.made: ModelManager | None = None
-
-    def __call__(self) -> ModelManager:
-        with self._lock:  # two first users must not make two managers
-            if self.made is None:
-                _pipeline()
-                with importing():
-                    from bivdiff.models.manager import ModelManager
-
-                self.made = ModelManager(self._settings)
-            return self.made
-
-
 class ManagedModels:
     """The `Models` of the process's manager."""
 
-    def __init__(self, settings: Settings, manager: _OneManager) -> None:
-        self._settings, self._manager = settings, manager
+    def __init__(self, tools: Tools) -> None:
+        self._settings, self._tools = tools.settings, tools
 
     def inventory(self, family: str | None = None) -> list[Entry]:
         """Nothing is in memory before there is a manager."""
-        return list_models(self._manager.made, self._settings, family)
+        return list_models(self._tools.made, self._settings, family)
 
     def readout(self) -> Readout:
         """Makes the manager, which knows the device."""
-        return self._manager().readout()
+        return self._tools.manager().readout()
 
     def memory(self) -> str:
         """Nothing is known before there is a manager, nor of a card that is lent to another process."""
-        manager = self._manager.made
+        manager = self._tools.made
         if manager is None or zerogpu.on_zerogpu():
             return ""
         read = manager.readout()
@@ -141,11 +100,8 @@ class ManagedModels:
             ModelUnavailableError: its files are not there, or broken.
         """
         check_may_manage(self._settings)
-        spec = find_spec(key)
-        for each in (spec, spec.base):
-            if each is not None and hub.find(each, self._settings) is None:
-                raise ModelUnavailableError(f"The files of '{each.key}' are not on this machine. Pull it first.")
-        with self._manager().hold(spec):
+        check_on_disk(key, self._settings)
+        with self._tools.manager().hold(find_spec(key)):
             pass  # it stays for as long as there is room
 
     def unload(self, key: str | None = None) -> None:
@@ -156,102 +112,10 @@ class ManagedModels:
         """
         check_may_manage(self._settings)
         specs = [] if key is None else [find_spec(key)]
-        manager = self._manager()
+        manager = self._tools.manager()
         manager.unload(*specs)
         if any(manager.state(spec) in IN_MEMORY for spec in specs):
             raise InputError(f"'{key}' is in use by a run. Wait until that has ended, or cancel it.")
-
-
-def components_of_all(request: GenerationRequest, axes: Mapping[str, Sequence[Any]], *_: Any) -> Iterator[ModelSpec]:
-    """All that the clips of a comparison run with."""
-    for video_model in axes.get("video_model", (request.video_model,)):
-        yield from components_of(replace(request, video_model=video_model)).every
-
-
-def _announced(plan: Planned) -> StepEvent:
-    """The first event of a run or a comparison: what it will take."""
-    return StepEvent("load", 0, 1, plan.expected.sentence, note=plan.note)
-
-
-class _Maker:
-    """What computes with the models; on ZeroGPU with a card that is lent for as long as it takes."""
-
-    def __init__(self, settings: Settings, manager: _OneManager) -> None:
-        self._settings, self._manager = settings, manager
-        self._stages: Callable[[], StageCache] = cache(self._open_stages)
-        card = zerogpu.Card(manager, settings)
-        self._run = card.lend(self._run_there, lambda request: components_of(request).every)
-        self._sweep = card.lend(self._sweep_there, components_of_all)
-        self._maps = card.lend(self._maps_there, lambda request: components_of(request).annotators)
-
-    def run(self, request: GenerationRequest, to_fit: bool) -> Events:
-        """See `AppContext`."""
-        with self._manager().policy_restored():
-            plan = self._planned(request, to_fit)
-            yield _announced(plan)
-            yield from self._run(plan.expected.seconds, plan.request)
-
-    def sweep(self, request: GenerationRequest, axes: Mapping[str, Sequence[Any]], to_fit: bool) -> Iterator[Any]:
-        """See `AppContext`."""
-        with self._manager().policy_restored():
-            plan = self._planned(request, to_fit, axes)
-            yield _announced(plan)
-            truth = truth_of(plan.request)  # not on a lent card: it needs none
-            yield from self._sweep(plan.expected.seconds, plan.request, axes, truth)
-
-    def expected(self, request: GenerationRequest) -> str:
-        """See `AppContext`."""
-        _pipeline()
-        with importing():
-            from bivdiff.models.estimate import estimate
-
-        return estimate(request, self._manager()).sentence
-
-    def control_maps(self, request: GenerationRequest) -> tuple[np.ndarray, ...]:
-        """See `AppContext`; what is drawn without a model needs no card."""
-        if not any(map(models_for(request).annotator, request.controls)):
-            return _control_maps(request, self._manager())
-        (maps,) = self._maps(MAP_SECONDS, request)
-        return maps
-
-    def _planned(
-        self, request: GenerationRequest, to_fit: bool, axes: Mapping[str, Sequence[Any]] | None = None
-    ) -> Planned:
-        _pipeline()
-        with importing():
-            from bivdiff.compare.planning import planned
-
-        plan = planned(request, self._manager(), to_fit, axes)
-        found = plan.expected
-        if not found.fits:
-            raise OutOfMemoryError(f"{found.advice} Or tick “Fit to my memory” under “Advanced”.")
-        most = self._settings.max_minutes
-        if most and found.seconds > 60 * most:
-            raise InputError(
-                f"This would take about {found.seconds / 60:.0f} minutes, and here a run may take {most}. Take fewer "
-                "steps, fewer frames or a smaller size."
-            )
-        return plan
-
-    def _run_there(self, request: GenerationRequest) -> Events:
-        return _pipeline().run(request, self._manager(), self._stages())
-
-    def _sweep_there(
-        self, request: GenerationRequest, axes: Mapping[str, Sequence[Any]], truth: np.ndarray | None
-    ) -> Iterator[Any]:
-        with importing():
-            from bivdiff.compare.sweep import sweep
-
-        return sweep(request, axes, self._manager(), self._stages(), truth)
-
-    def _maps_there(self, request: GenerationRequest) -> Iterator[tuple[np.ndarray, ...]]:
-        yield _control_maps(request, self._manager())
-
-    def _open_stages(self) -> StageCache:
-        with importing():
-            from bivdiff.bridge.store import StageStore
-
-        return StageStore(self._settings)
 
 
 @dataclass(frozen=True)
@@ -271,7 +135,8 @@ class AppContext:
         jobs: the queue of what is to be made; its worker holds the device.
         settings: what the owner allows, and how much.
         family: key of the model family that a page's tabs offer; families: of all pages, the front page's first.
-        device: held by whoever computes with the models, so that only one does.
+        device: held by whoever computes with the models, so that no more do than there are devices.
+        start_up: loads ahead of the first visitor what takes long, and returns a line on what computes.
         watches: by visitor, window and place, the lock of the watch of jobs there that came last; see `watch`.
     """
 
@@ -283,10 +148,11 @@ class AppContext:
     models: Models
     runs: Runs
     jobs: Jobs[Any]
-    device: threading.Lock
+    device: threading.Lock | threading.Semaphore
     settings: Settings
     family: str = "toybox"
     families: tuple[str, ...] = ("toybox",)
+    start_up: Callable[[], str] = str
     watches: dict[tuple[str, ...], threading.Lock] = field(default_factory=dict)
 
     @classmethod
@@ -295,26 +161,42 @@ class AppContext:
 
         The exception is ZeroGPU, where models are placed at once, so that each lent card finds them.
         """
-        manager = _OneManager(settings)
-        made = _Maker(settings, manager)
-        models = ManagedModels(settings, manager)
         families = tuple(FAMILIES) if settings.families == "all" else parse_list(settings.families)
         for name in families:
             family_named(name)  # an unknown one is told now, and not by a page that is not there
-        if zerogpu.on_zerogpu():
-            zerogpu.place_models(manager(), settings, families[0])
-        device = threading.Lock()
+        executor, count = parse_workers(settings.workers)
+        made: Maker | CrewMaker
+        start_up: Callable[[], str]
+        models: Models
+        if (executor, count) == ("local", 1):
+            tools = Tools(settings)
+            made, models, at_once, start_up = Maker(tools), ManagedModels(tools), 1, partial(_start_up, settings)
+            if zerogpu.on_zerogpu():
+                zerogpu.place_models(tools.manager(), settings, families[0])
+        else:
+            crew = Crew(workers_of(executor, count, settings))
+            made, models, at_once = CrewMaker(crew), CrewModels(settings, crew), len(crew.workers)
+            start_up = crew.start_up
+        device = threading.BoundedSemaphore(at_once)
         return cls(
             run=made.run, sweep=made.sweep, expected=made.expected, control_maps=made.control_maps,
             samples=load_index(), models=models, runs=Runs(settings),
-            jobs=Jobs(device, settings.max_queue, settings.max_jobs), device=device, settings=settings,
-            families=families,
+            jobs=Jobs(device, settings.max_queue, settings.max_jobs, at_once=at_once), device=device,
+            settings=settings, families=families, start_up=start_up,
         )  # fmt: skip
 
 
 def warm_up() -> None:
     """Import the heavy libraries, so that the first visitor need not wait for them."""
     try:
-        _pipeline()
+        import_models()
     except (ImportError, RuntimeError):  # the first run meets the same error, and tells its user
         _log.exception("The models' libraries could not be loaded ahead of the first run.")
+
+
+def _start_up(settings: Settings) -> str:
+    warm_up()
+    with importing():
+        from bivdiff.models.startup import startup_line
+
+    return startup_line(settings)

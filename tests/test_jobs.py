@@ -465,3 +465,26 @@ def test_of_strangers_who_are_new_each_time_the_last_jobs_stay(device):
         work.finish()
         ended.append(wait_for(jobs, give(jobs, work, owner=f"stranger {number}")))
     assert [bool(jobs.of(job.owner)) for job in ended] == [False, False, True, True, True]
+
+
+def test_as_many_run_at_once_as_there_are_devices():
+    now = [0.0]
+    jobs = Jobs(threading.BoundedSemaphore(2), most=9, most_of_one=9, clock=lambda: now[0], at_once=2)
+    works = [Work() for _ in range(5)]
+    made = [jobs.submit(Board, work, owner="ada", place="control", title="") for work in works]
+    assert works[0].begun.wait(PATIENCE)
+    assert works[1].begun.wait(PATIENCE)
+    assert [job.state for job in made] == ["running", "running", "queued", "queued", "queued"]
+    assert [jobs.before(job) for job in made] == [0, 0, 2, 3, 4]
+    made[0].board.left, made[1].board.left = 10.0, 50.0
+    assert [jobs.starts_in(job) for job in made[2:]] == [10.0, 40.0, 50.0]  # one takes the usual half a minute
+    assert not works[2].begun.is_set()
+    jobs.cancel(made[1])
+    works[1].go.release()
+    assert works[2].begun.wait(PATIENCE)
+    for work in works:
+        work.finish()
+    seen = -1
+    while any(job.waits for job in made):
+        seen = jobs.wait(seen, PATIENCE)
+    assert [job.state for job in made] == ["done", "cancelled", "done", "done", "done"]

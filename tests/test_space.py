@@ -39,9 +39,10 @@ from bivdiff.settings import Settings
 from bivdiff.studio import zerogpu
 from bivdiff.studio.jobs import Jobs
 from bivdiff.studio.limits import limits_sentence
+from bivdiff.studio.maker import components_of_all
 from bivdiff.types import GenerationResult
 from tabs import compare, serving, task_tab
-from tabs.context import AppContext, components_of_all
+from tabs.context import AppContext
 from tabs.page import build_page, launch_options
 from tabs.requests import Submission
 

@@ -1,19 +1,20 @@
 """The queue of what is to be made: a job outlives whoever asked for it, and the device is held only to compute.
 
-One thread computes, one job after the other, and holds the device meanwhile; a second writes what each job leaves
-behind, in the same order, while the device makes the next.
+A thread for each device computes, one job after the other, and holds the device meanwhile; one more writes what each
+job leaves behind, in the order in which they ended, while the devices make the next.
 """
 
 from __future__ import annotations
 
 import contextvars
+import heapq
 import logging
 import secrets
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, cast
 
@@ -23,7 +24,7 @@ State = Literal["queued", "running", "writing", "done", "failed", "cancelled"]
 WAITING: tuple[State, ...] = ("queued", "running", "writing")
 USUAL_SECONDS = 30.0  # on the device, before any job has been there
 RECENT = 8  # jobs whose time on the device tells how long the next will take
-MOST_WRITING = 2  # jobs whose files are written or wait for that: their frames are in memory
+MOST_WRITING = 2  # jobs of each device whose files are written or wait for that: their frames are in memory
 
 _log = logging.getLogger(__name__)
 
@@ -91,25 +92,27 @@ class _Made(NamedTuple):
 
 
 class Jobs(Generic[B]):
-    """A queue for one device.
+    """A queue for one device, or several that are alike.
 
     Args:
-        device: held while a job computes.
+        device: held while a job computes: a lock, or a semaphore where there are several.
+        at_once: how many there are.
         most: jobs that may wait in all; most_of_one: that one owner may have waiting or running.
         kept: ended jobs of one owner that stay to be shown; kept_in_all: of all owners, whoever they are.
         clock: seconds.
     """
 
     def __init__(
-        self, device: threading.Lock, most: int = 24, most_of_one: int = 6, kept: int = 12,
+        self, device: AbstractContextManager[Any], most: int = 24, most_of_one: int = 6, kept: int = 12,
         kept_in_all: int = 48, clock: Callable[[], float] = time.monotonic,
+        at_once: int = 1,
     ) -> None:  # fmt: skip
         self._device, self._most, self._most_of_one, self._kept, self._clock = device, most, most_of_one, kept, clock
-        self._kept_in_all = kept_in_all
+        self._kept_in_all, self._at_once = kept_in_all, at_once
         self._changed = threading.Condition()
         self._coming: list[str] = []  # owners of jobs that have a place, and whose boards are being made
         self._queue: list[Job[B]] = []
-        self._running: Job[B] | None = None
+        self._running: list[Job[B]] = []
         self._writing: list[_Made] = []
         self._ended: list[Job[B]] = []
         self._durations: deque[float] = deque(maxlen=RECENT)
@@ -146,7 +149,7 @@ class Jobs(Generic[B]):
             if not self._threads:
                 self._threads = tuple(
                     threading.Thread(target=work, name=f"bivdiff-{name}", daemon=True)
-                    for name, work in (("computing", self._compute), ("writing", self._write))
+                    for name, work in (*[("computing", self._compute)] * self._at_once, ("writing", self._write))
                 )
                 for thread in self._threads:
                     thread.start()
@@ -172,7 +175,7 @@ class Jobs(Generic[B]):
             if job in self._queue:
                 self._queue.remove(job)
                 self._end(job, self._leave_behind(job, "cancelled", None))
-            elif job is self._running:
+            elif job in self._running:
                 job.stopping = True
                 self._note(job)
 
@@ -202,7 +205,7 @@ class Jobs(Generic[B]):
     # Looking at them
 
     def of(self, owner: str, place: str = "") -> list[Job[B]]:
-        """An owner's jobs, of one place or of all: those being written, the running one, the queue, the ended."""
+        """An owner's jobs, of one place or of all: those being written, the running ones, the queue, the ended."""
         with self._changed:
             jobs = [*self._waiting(), *reversed(self._ended)]
         return [job for job in jobs if job.owner == owner and place in ("", job.place)]
@@ -221,22 +224,26 @@ class Jobs(Generic[B]):
     def before(self, job: Job[B]) -> int:
         """How many jobs have the device before a waiting one; 0 for any other."""
         with self._changed:
-            return self._queue.index(job) + (self._running is not None) if job in self._queue else 0
+            return self._queue.index(job) + len(self._running) if job in self._queue else 0
 
     def starts_in(self, job: Job[B]) -> float:
         """Seconds until a waiting job will start; 0 for any other.
 
-        The running job tells itself how long it will take, as soon as it can; others will take what the last ones took.
+        A running job tells itself how long it will take, as soon as it can; others will take what the last ones took.
         """
         with self._changed:
             usual = sum(self._durations) / len(self._durations) if self._durations else USUAL_SECONDS
             if job not in self._queue:
                 return 0.0
-            left = 0.0
-            if self._running is not None:
-                remaining = self._running.board.remaining()
-                left = usual - (self._clock() - (self._running.began or 0.0)) if remaining is None else remaining
-            return self._queue.index(job) * usual + max(left, 0.0)
+            free = [max(self._left(running, usual), 0.0) for running in self._running]
+            free = sorted(free + [0.0] * (self._at_once - len(free)))  # when each device is
+            for _ in range(self._queue.index(job)):
+                heapq.heapreplace(free, free[0] + usual)
+            return free[0]
+
+    def _left(self, job: Job[B], usual: float) -> float:
+        remaining = job.board.remaining()
+        return usual - (self._clock() - (job.began or 0.0)) if remaining is None else remaining
 
     def wait(self, seen: int, timeout: float) -> int:
         """Wait until anything has changed since `seen`, at most `timeout` seconds; returns what to give next time."""
@@ -245,32 +252,36 @@ class Jobs(Generic[B]):
             return self._version
 
     def _waiting(self) -> list[Job[B]]:
-        return [*(made.job for made in self._writing), *([self._running] if self._running else []), *self._queue]
+        return [*(made.job for made in self._writing), *self._running, *self._queue]
 
-    # The thread that computes
+    # The threads that compute
 
     def _compute(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue and not self._closed and len(self._writing) < MOST_WRITING)
+                self._changed.wait_for(lambda: self._queue and not self._closed and self._may_write_more())
             with self._device:
                 job = self._begin()
                 if job is None:
                     continue  # it was taken away while the device was busy
                 state, error = job.context.run(self._carry_out, job)
             with self._changed:
-                self._running = None
+                self._running.remove(job)
                 if state == "done":
                     self._durations.append(self._clock() - cast(float, job.began))
                 job.state = "writing"
                 self._writing.append(_Made(job, state, error))
                 self._note(job)
 
+    def _may_write_more(self) -> bool:
+        return len(self._writing) < MOST_WRITING * self._at_once
+
     def _begin(self) -> Job[B] | None:
         with self._changed:
             if not self._queue or self._closed:
                 return None
-            job = self._running = self._queue.pop(0)
+            job = self._queue.pop(0)
+            self._running.append(job)
             job.state, job.began = "running", self._clock()
             self._note(job)
             return job

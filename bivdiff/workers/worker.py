@@ -51,6 +51,11 @@ class Tools:
                 self._manager = ModelManager(self.settings)
             return self._manager
 
+    @property
+    def made(self) -> ModelManager | None:
+        """The manager, if there has been a use of it."""
+        return self._manager
+
     def stages(self) -> StageStore:
         """What is kept of earlier runs."""
         with self._lock:
