@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bivdiff.catalog.components import components_of
-from bivdiff.studio.form import Form, read_form
+from bivdiff.media.sound import Sound
+from bivdiff.studio.form import Form, read_form, read_sound_of
 from bivdiff.studio.outputs import output_files
 from bivdiff.types import GenerationRequest
 
@@ -94,13 +95,16 @@ def checked(job: Job) -> Checked:
     """
     request, fps = read_form(job.form)
     models = tuple(spec.key for spec in components_of(request).every)
-    return Checked(job, hash_of(request, fps, job), models, output_files(job.output, request))
+    sound = read_sound_of(job.form.source, len(request.frames), fps)
+    return Checked(job, hash_of(request, fps, sound, job), models, output_files(job.output, request))
 
 
-def hash_of(request: GenerationRequest, fps: float, job: Job) -> str:
+def hash_of(request: GenerationRequest, fps: float, sound: Sound | None, job: Job) -> str:
     """The same for two jobs that make the same files, as far as a seed that was left open lets them."""
     told = {"fps": fps, "output": job.output.as_posix(), "to_fit": job.to_fit, "settings": request.settings()}
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    if sound is not None:
+        digest.update(sound.samples.tobytes())
     for pictures in (request.frames, request.masks, *(control.frames for control in request.controls)):
         if pictures is None:
             digest.update(b"none")

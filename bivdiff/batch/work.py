@@ -10,7 +10,7 @@ from pathlib import Path
 from bivdiff.batch.folder import made_of, write_record
 from bivdiff.batch.jobs import Checked, Outcome
 from bivdiff.errors import OutOfMemoryError
-from bivdiff.studio.form import read_form
+from bivdiff.studio.form import read_form, read_sound_of
 from bivdiff.studio.outputs import report_of, slowed, write_outputs
 from bivdiff.types import GenerationResult, StepEvent
 from bivdiff.workers.worker import Tools
@@ -34,6 +34,7 @@ def make(tools: Tools, checked: Checked, place: Path) -> Iterator[StepEvent | Ou
     began, manager = time.monotonic(), tools.manager()
     told: list[str] = []
     request, fps = read_form(checked.job.form, told.append)
+    sound = read_sound_of(checked.job.form.source, len(request.frames), fps)
     with manager.policy_restored():
         request, expected, note = planned(request, manager, checked.job.to_fit)
         if not expected.fits:
@@ -47,7 +48,7 @@ def make(tools: Tools, checked: Checked, place: Path) -> Iterator[StepEvent | Ou
                 yield StepEvent(event.stage, event.step, event.total, event.message)  # pictures would travel for nobody
     place.mkdir(parents=True)
     files = {name: path.as_posix() for name, path in checked.files.items()}
-    write_outputs({name: made_of(place, name, file) for name, file in files.items()}, result, fps)
+    write_outputs({name: made_of(place, name, file) for name, file in files.items()}, result, fps, sound)
     outcome = Outcome(
         checked.job.id, checked.hash, "done", round(time.monotonic() - began, 3), result.peak_memory_bytes,
         " ".join(notes), socket.gethostname(), files, figures_of(result), {"fps": fps, **report_of(result)},

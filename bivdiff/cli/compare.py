@@ -45,7 +45,7 @@ def add_compare_command(commands: Any) -> None:
     compare.add_argument("--vary", action="append", default=[], metavar="FIELD=V1,V2,...", help="another setting to "
                          "compare, such as seed=1,2 or mixing_rule=linear,slerp; two settings make a grid")  # fmt: skip
     add_force_flag(compare)
-    add_source_flags(compare)
+    add_source_flags(compare, sound=False)
     add_request_flags(compare)
     compare.set_defaults(carry_out=compare_command)
 

@@ -24,7 +24,7 @@ REQUEST_FLAGS: Mapping[str, Entry] = {
 
 SOURCE_FLAGS = {
     "start": "start", "frame_stride": "stride", "num_frames": "num_frames", "fps": "fps", "fit": "fit", "size": "size",
-    "turn_maps": "turn_maps",
+    "turn_maps": "turn_maps", "sound": "sound",
 }  # fmt: skip
 """Flags that fill in a SourceForm, and the fields that they fill in."""
 
@@ -83,12 +83,20 @@ def add_force_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_source_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that say which part of a source is used, and how: trim, size, control maps, masks."""
+def add_source_flags(parser: argparse.ArgumentParser, *, sound: bool = True) -> None:
+    """The flags that say which part of a source is used, and how: trim, size, control maps, masks.
+
+    Args:
+        parser: of a command.
+        sound: whether the command can write the source's sound; if not, it has no flag for it.
+    """
     source, masks = table(SourceForm), table(MaskForm)
     trim = parser.add_argument_group("the source clip")
     for name, field in SOURCE_FLAGS.items():
-        _add_flag(trim, name, source[field])
+        if name == "sound" and not sound:
+            parser.set_defaults(sound=False)
+        else:
+            _add_flag(trim, name, source[field])
     trim.add_argument("--control-video", type=as_path, nargs="+", metavar="MAP", help=help_of(table(Control)["frames"]))
     trim.add_argument(
         "--fit-memory", action="store_true", help="make the request fit into the memory, and say what was changed"

@@ -18,12 +18,11 @@ from bivdiff.errors import InputError
 from bivdiff.fields import table
 from bivdiff.media.carried import carry, pack, settings_of
 from bivdiff.media.film import SHAPES, FilmOptions
-from bivdiff.media.reading import read_sound
 from bivdiff.media.targets import Targets
 from bivdiff.media.writing import write_film
 from bivdiff.settings import Settings
 from bivdiff.studio.films import film_of
-from bivdiff.studio.form import SourceForm, read_form
+from bivdiff.studio.form import SourceForm, read_form, read_sound_of
 from bivdiff.studio.outputs import output_files, report_of, slowed, write_outputs, writer_of
 from bivdiff.types import GenerationRequest, GenerationResult, StepEvent
 
@@ -56,10 +55,12 @@ def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     """Make a clip and write it, its frame-wise and its control clips."""
     writer_of(args.output or DEFAULT_OUTPUT)
     film_options = _film_options(args)
-    request, fps = read_form(form_of(args), note)
+    form = form_of(args)
+    request, fps = read_form(form, note)
     note_unread(args, request)
     if slower := slowed(args.output or DEFAULT_OUTPUT, fps):
         note(slower)
+    sound = read_sound_of(form.source, len(request.frames), fps)
     targets = targets_of(args)
     files, film_file = _target_files(args, request, targets)
     from bivdiff.bridge.pipeline import last, run
@@ -68,11 +69,10 @@ def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     request, found = checked_plan(request, manager, args.fit_memory)
     result = last(_followed(run(request, manager)))
     files = {name: _settled(name, path, targets.at_last(path)) for name, path in files.items()}
-    write_outputs(files, result, fps)
+    write_outputs(files, result, fps, sound)
     if film_file is not None:
-        lasts = len(request.frames) / fps
-        sound = read_sound(args.video, start=args.start or 0.0, seconds=lasts) if film_options.speed == 1 else None
-        film = film_of(result.request, result.framewise_frames, result.frames, fps, film_options, sound)
+        heard = sound if film_options.speed == 1 else None
+        film = film_of(result.request, result.framewise_frames, result.frames, fps, film_options, heard)
         files["film"] = _settled("film", film_file, targets.at_last(film_file))
         used = settings_of(replace(request, seed=result.seed), fps)
         write_film(files["film"], film, carry(used, pack(request)))

@@ -22,7 +22,7 @@ from bivdiff.errors import InputError, quoted_name
 from bivdiff.media import ffmpeg
 from bivdiff.media.kinds import HEAD, KNOWN_KINDS, PICTURES, ZIP, kind_of
 from bivdiff.media.pictures import open_picture, open_several, open_zip
-from bivdiff.media.sound import MAX_SECONDS, SAMPLE_RATE, Sound
+from bivdiff.media.sound import SAMPLE_RATE, Sound
 from bivdiff.media.source import LIMITS, Limits, Size, Source, damaged
 from bivdiff.media.streams import Stream, open_stream
 from bivdiff.media.writing import MAX_FPS
@@ -177,7 +177,7 @@ def read_sound(path: str | Path, *, start: float = 0.0, seconds: float, limits: 
     Args:
         path: the file.
         start: seconds from the first frame, as for `read_clip`.
-        seconds: how much; never more than `MAX_SECONDS`.
+        seconds: how much.
         limits: the bounds that hold.
 
     Returns:
@@ -198,7 +198,7 @@ def sound_of(source: Source, start: float, seconds: float) -> Sound | None:
     shown = float(source.seconds[max(source.index_at(start), 0)]) - source.late
     where = command.index("-i")
     command[where:where] = ["-ss", f"{max(shown, 0.0):.6f}"]
-    lasts = f"{min(seconds, MAX_SECONDS):.6f}"
+    lasts = f"{min(seconds, source.limits.seconds):.6f}"
     command += ["-map", "0:a:0", "-t", lasts, "-ac", "2", "-ar", str(SAMPLE_RATE), "-f", "s16le", "-"]
     done = ffmpeg.run(command)
     samples = np.frombuffer(done.stdout[: len(done.stdout) // 4 * 4], "<i2").reshape(-1, 2)

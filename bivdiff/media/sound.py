@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 SAMPLE_RATE = 44100  # samples a second, of all sound here
-MAX_SECONDS = 60.0  # of a film, and of what is read for one
+MAX_SECONDS = 60.0  # of a film
 
 
 class Sound(NamedTuple):

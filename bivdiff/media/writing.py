@@ -6,7 +6,7 @@ import io
 import uuid
 import wave
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -58,7 +58,9 @@ class Carry(NamedTuple):
     archive: bytes = b""
 
 
-def write_mp4(path: str | Path, frames: np.ndarray, fps: float, carry: Carry | None = None) -> None:
+def write_mp4(
+    path: str | Path, frames: np.ndarray, fps: float, carry: Carry | None = None, sound: Sound | None = None
+) -> None:
     """Write H.264 that every browser plays: yuv420p, BT.709, even sides, index at the front.
 
     The same frames give the same bytes. An odd side grows by one repeated line. The file appears whole or not at all.
@@ -68,6 +70,7 @@ def write_mp4(path: str | Path, frames: np.ndarray, fps: float, carry: Carry | N
         frames: uint8 `(F, H, W, 3)`, F >= 1.
         fps: playback rate.
         carry: what the file carries besides.
+        sound: what is heard with the frames, from the first on.
 
     Raises:
         InputError: the rate is not usable, or the file cannot be written there.
@@ -76,8 +79,7 @@ def write_mp4(path: str | Path, frames: np.ndarray, fps: float, carry: Carry | N
     even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     rate = _checked_rate(fps, MAX_FPS)
     with replace_whole(Path(path)) as temporary:
-        ffmpeg.encode(even, rate, temporary, [*_h264("medium"), *_comment(carry)])
-        _append_archive(temporary, carry)
+        _encode(even, rate, temporary, "medium", carry, sound)
 
 
 def write_film(path: str | Path, film: Film, carry: Carry | None = None) -> None:
@@ -93,16 +95,22 @@ def write_film(path: str | Path, film: Film, carry: Carry | None = None) -> None
     """
     rate = _checked_rate(film.fps, MAX_FPS)
     with replace_whole(Path(path)) as temporary:
-        sound = temporary.with_suffix(".wav") if film.sound else None
-        options = [*_h264("veryfast"), *(_AAC if film.sound else ()), *_comment(carry)]
-        try:
-            if sound and film.sound:
-                _write_wav(sound, film.sound)
-            ffmpeg.encode(film.frames(), rate, temporary, options, sound)
-        finally:
-            if sound:
-                sound.unlink(missing_ok=True)
-        _append_archive(temporary, carry)
+        _encode(film.frames(), rate, temporary, "veryfast", carry, film.sound)
+
+
+def _encode(
+    frames: Iterable[np.ndarray], rate: Fraction, path: Path, preset: str, carry: Carry | None, sound: Sound | None
+) -> None:
+    heard = path.with_suffix(".wav") if sound else None
+    options = [*_h264(preset), *(_AAC if sound else ()), *_comment(carry)]
+    try:
+        if heard and sound:
+            _write_wav(heard, sound)
+        ffmpeg.encode(frames, rate, path, options, heard)
+    finally:
+        if heard:
+            heard.unlink(missing_ok=True)
+    _append_archive(path, carry)
 
 
 def _h264(preset: str) -> list[str]:

@@ -16,7 +16,8 @@ from bivdiff.catalog.families import family_named
 from bivdiff.catalog.requests import default_request
 from bivdiff.errors import InputError, quoted_name
 from bivdiff.fields import choice, count, number, pictures, switch, table, text
-from bivdiff.media.reading import Clip, read_beside, read_clip, read_mask
+from bivdiff.media.reading import Clip, read_beside, read_clip, read_mask, read_sound
+from bivdiff.media.sound import Sound
 from bivdiff.media.source import LIMITS
 from bivdiff.media.writing import MAX_FPS
 from bivdiff.pixels import masks as making
@@ -63,6 +64,9 @@ class SourceForm:
             0, MAX_FPS, 0.1, unit="frames a second",
         ),
     )  # fmt: skip
+    sound: bool = field(
+        default=True, metadata=switch("Sound", "The source's goes into an mp4 of the result, where it has any")
+    )
     fit: str = field(
         default="crop", metadata=choice("Made to size", "By cutting off, or by bars", {"crop": "Crop", "pad": "Pad"})
     )
@@ -245,6 +249,21 @@ def read_source(source: SourceForm, family: str) -> Clip:
         source.video, start=source.start, stride=source.stride, size=size, fit=source.fit, fps=source.fps or None,
         num_frames=models.num_frames if source.num_frames is None else source.num_frames,
     )  # fmt: skip
+
+
+def read_sound_of(source: SourceForm, num_frames: int, fps: float) -> Sound | None:
+    """The sound that goes with the part of the source clip that is used; None where it has none, or none is wanted.
+
+    Args:
+        source: which part.
+        num_frames, fps: of the clip that was read of it, whose frames keep their times.
+
+    Raises:
+        InputError: the file cannot be used.
+    """
+    if not source.sound:
+        return None
+    return read_sound(source.video, start=source.start, seconds=num_frames / fps)
 
 
 def read_canvas(source: SourceForm, canvas: CanvasForm, family: str) -> Pictures:

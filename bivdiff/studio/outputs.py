@@ -11,6 +11,7 @@ import numpy as np
 
 from bivdiff.errors import InputError
 from bivdiff.media.carried import carry, pack, settings_of
+from bivdiff.media.sound import Sound
 from bivdiff.media.writing import MAX_GIF_FPS, Carry, write_gif, write_mp4, write_png_zip
 from bivdiff.pixels import masks
 from bivdiff.studio.history.files import map_names
@@ -57,13 +58,14 @@ def output_files(output: Path, request: GenerationRequest) -> dict[str, Path]:
     return {"result": output, **{name: output.with_stem(f"{output.stem}-{name}") for name in names}}
 
 
-def write_outputs(files: Mapping[str, Path], result: GenerationResult, fps: float) -> None:
+def write_outputs(files: Mapping[str, Path], result: GenerationResult, fps: float, sound: Sound | None = None) -> None:
     """Write what a run made, each file with the settings and the pictures of its run.
 
     Args:
         files: as `output_files` names them.
         result: what was made.
         fps: playback rate.
+        sound: of the source, for the result where it is an mp4.
 
     Raises:
         InputError: one cannot be written.
@@ -75,8 +77,11 @@ def write_outputs(files: Mapping[str, Path], result: GenerationResult, fps: floa
         clips["mask"] = masks.overlay(request.frames, request.masks)
     settings, pictures = settings_of(replace(request, seed=result.seed), fps), pack(request)
     for name, path in files.items():
-        shows = "bridged" if name == "result" else name
-        writer_of(path)(path, clips[name], fps, carry(settings, pictures, shows))
+        carried = carry(settings, pictures, "bridged" if name == "result" else name)
+        if name == "result" and sound is not None and path.suffix.lower() == ".mp4":
+            write_mp4(path, clips[name], fps, carried, sound)
+        else:
+            writer_of(path)(path, clips[name], fps, carried)
 
 
 def report_of(result: GenerationResult) -> dict[str, Any]:
