@@ -16,6 +16,7 @@ from bivdiff.models.estimate import estimate
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.memory import Memory, MemoryProbe
 from bivdiff.settings import Settings
+from bivdiff.workers.processes import process_workers
 
 SD15 = FAMILIES["sd15"]
 PARTS = {
@@ -109,6 +110,10 @@ def test_a_container_bounds_what_is_free(tmp_path, monkeypatch, version):
             "memory.stat": f"total_inactive_file {giga // 4}\n",
         })  # fmt: skip
     assert MemoryProbe().host() == Memory(giga * 3 // 4, giga)
+    shares = {each._settings.host_memory for each in process_workers(3, Settings(device="cpu"))}
+    assert shares == {str(int(memory.HOST_SHARE * giga * 3 / 4 / 3))}
+    named = process_workers(3, Settings(device="cpu", host_memory="2GB"))
+    assert {each._settings.host_memory for each in named} == {"2GB"}
 
 
 def test_without_a_bound_the_computers_own_memory_counts(tmp_path, monkeypatch):

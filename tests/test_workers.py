@@ -13,6 +13,7 @@ import small_work
 
 from bivdiff.cli import main as cli
 from bivdiff.errors import InputError, ModelUnavailableError
+from bivdiff.models import memory
 from bivdiff.settings import Settings
 from bivdiff.toybox.clips import load_index
 from bivdiff.types import StepEvent
@@ -112,7 +113,7 @@ def test_there_are_as_many_as_are_asked_for_or_a_sentence(monkeypatch):
         workers_of("local", 3, Settings())
     each = processes.process_workers(2, Settings())
     assert [worker._environment for worker in each] == [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "5"}]
-    assert int(each[0]._settings.host_memory) <= psutil.virtual_memory().total * processes.HOST_SHARE / 2
+    assert int(each[0]._settings.host_memory) <= psutil.virtual_memory().total * memory.HOST_SHARE / 2
 
 
 def test_a_cluster_that_is_not_there_is_told(monkeypatch):

@@ -23,13 +23,12 @@ from bivdiff.models.budget import Budget, Loaded
 from bivdiff.models.counting import numbers_of
 from bivdiff.models.device import allow_compiling, choose_device, choose_dtype, choose_policy, free_memory
 from bivdiff.models.loaders import KINDS, load_component
-from bivdiff.models.memory import Memory, MemoryProbe
+from bivdiff.models.memory import HOST_SHARE, Memory, MemoryProbe
 from bivdiff.models.pace import Pace
 from bivdiff.models.placement import OffloadPolicy, place, size_of
 from bivdiff.settings import Settings
 from bivdiff.units import parse_bytes
 
-HOST_SHARE = 0.8  # of the memory that is free when the manager is made
 DEVICE_SHARE = 0.95
 
 

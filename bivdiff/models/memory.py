@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
-import torch
+
+from bivdiff.settings import Settings
+from bivdiff.units import parse_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+HOST_SHARE = 0.8  # of the memory that is free when it is asked for
 
 
 class Memory(NamedTuple):
@@ -27,6 +35,8 @@ class MemoryProbe:
         """
         if device.type != "cuda":
             return self.host()
+        import torch
+
         free, total = torch.cuda.mem_get_info(device)
         reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return Memory(free + reserved, total)
@@ -36,6 +46,16 @@ class MemoryProbe:
         memory = psutil.virtual_memory()
         of_computer = Memory(memory.available, memory.total)
         return min([of_computer, *_of_containers()], key=lambda each: each.free)
+
+
+def sharing(settings: Settings, count: int) -> Settings:
+    """The settings of each of so many processes that share this machine, or this container: its part of the memory.
+
+    A budget that the owner has named is each one's own.
+    """
+    if parse_bytes(settings.host_memory) is not None:
+        return settings
+    return replace(settings, host_memory=str(int(HOST_SHARE * MemoryProbe().host().free / count)))
 
 
 CGROUPS = Path("/sys/fs/cgroup")

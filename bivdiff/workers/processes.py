@@ -11,17 +11,15 @@ import signal
 import sys
 import threading
 from collections.abc import Generator, Mapping
-from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
 from bivdiff.catalog.families import extend
 from bivdiff.errors import InputError
+from bivdiff.models.memory import sharing
 from bivdiff.settings import Settings
-from bivdiff.units import parse_bytes
 from bivdiff.workers.worker import Desk, Failed, Work, WorkerLostError
 
-HOST_SHARE = 0.8  # of what is free, for all workers together
 _ENDED = object()
 
 
@@ -173,15 +171,11 @@ def process_workers(count: int, settings: Settings) -> list[ProcessWorker]:
     Raises:
         InputError: there are fewer cards, or one is named by number.
     """
-    import psutil
-
     if settings.device not in {"auto", "cpu", "cuda"}:
         raise InputError(
             f"{count} workers cannot share the device '{settings.device}'. Use cpu, cuda or auto, or one worker."
         )
-    if parse_bytes(settings.host_memory) is None:
-        share = HOST_SHARE * psutil.virtual_memory().available / count
-        settings = replace(settings, host_memory=str(int(share)))
+    settings = sharing(settings, count)
     cards = 0 if settings.device == "cpu" else _count_cards()
     if not cards:
         threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))

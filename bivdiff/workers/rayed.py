@@ -10,13 +10,12 @@ import itertools
 import threading
 import time
 from collections.abc import Generator
-from dataclasses import replace
 from typing import Any
 
 from bivdiff.catalog.families import extend
 from bivdiff.errors import InputError, ModelUnavailableError
+from bivdiff.models.memory import sharing
 from bivdiff.settings import ASSETS, Settings
-from bivdiff.units import parse_bytes
 from bivdiff.version import __version__
 from bivdiff.workers.worker import Desk, Failed, Work, WorkerLostError
 
@@ -24,7 +23,6 @@ START_SECONDS = 300.0  # until a worker answers: an actor waits until the cluste
 TRIES = 3  # to start a cluster on this machine
 RETRY_SECONDS = 0.2
 AT_ONCE = 8  # calls that one actor answers, all but one of them small
-HOST_SHARE = 0.8
 ROOT = ASSETS.parent
 
 
@@ -44,11 +42,7 @@ class ServingActor:
 
     def sit(self, neighbours: int) -> None:
         """Take the share of the memory that each of so many actors of one machine has; again after a new start."""
-        if parse_bytes(self._settings.host_memory) is None:
-            import psutil
-
-            share = HOST_SHARE * psutil.virtual_memory().available / neighbours
-            self._desk = Desk(replace(self._settings, host_memory=str(int(share))))
+        self._desk = Desk(sharing(self._settings, neighbours))
 
     def node(self) -> str:
         """The machine it is on."""
