@@ -36,6 +36,7 @@ from tabs.context import AppContext
 from tabs.page import build_page, launch_options
 from tabs.progress import RunProgress
 from tabs.source import pick_sample, take_words, words_of_a_sample
+from tabs.widgets import player
 from tabs.widgets.player import sheet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -484,6 +485,16 @@ def test_a_sheet_holds_every_frame_exactly(count):
     for number, frame in enumerate(frames):
         row, column = divmod(number, shown["columns"])
         np.testing.assert_array_equal(picture[row * 16 :, column * 24 :][:16, :24], frame)
+
+
+def test_a_clip_that_a_browser_could_not_hold_is_shown_whole_and_smaller(monkeypatch):
+    monkeypatch.setattr(player, "SHOWN_PIXELS", 10 * 12 * 8)
+    frames = np.full((10, 16, 24, 3), 20, np.uint8) * np.arange(10, dtype=np.uint8)[:, None, None, None]
+    shown = sheet(frames)
+    assert (shown["count"], shown["width"], shown["height"]) == (10, 12, 8)
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown["src"].partition(",")[2]))).convert("RGB"))
+    places = [divmod(number, shown["columns"]) for number in range(10)]
+    assert [int(picture[row * 8 + 4, column * 12 + 6, 0]) for row, column in places] == [*range(0, 200, 20)]
 
 
 # Endpoints

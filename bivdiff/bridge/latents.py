@@ -43,12 +43,16 @@ def decode(vae: Any, latents: Tensor, batch_size: int) -> np.ndarray:
     """
     folded = fold_frames(latents)
     check_finite(folded, "before the frames were decoded")
-    parts = []
-    for chunk in folded.split(batch_size):
+    frames = np.empty((0,), np.uint8)
+    for start in range(0, len(folded), batch_size):
+        chunk = folded[start : start + batch_size]
         pixels = vae.decode((chunk / vae.config.scaling_factor).to(vae.dtype)).sample.float()
         check_finite(pixels, "while the frames were decoded")
-        parts.append(((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
-    return torch.cat(parts).numpy()
+        part = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        if not start:
+            frames = np.empty((len(folded), *part.shape[1:]), np.uint8)  # only now is the size known
+        frames[start : start + len(part)] = part
+    return frames
 
 
 def check_finite(numbers: Tensor, when: str) -> None:
@@ -79,5 +83,6 @@ def latent_holes(masks: np.ndarray, like: Tensor) -> Tensor:
 
     A latent is a hole where any of its pixels is one.
     """
-    holes = torch.from_numpy((masks > 0).astype(np.float32))[:, None]
-    return F.adaptive_max_pool2d(holes, like.shape[-2:]).to(like.device, like.dtype)
+    size = like.shape[-2:]
+    holes = [F.adaptive_max_pool2d(torch.from_numpy((mask > 0).astype(np.float32))[None], size) for mask in masks]
+    return torch.stack(holes).to(like.device, like.dtype)

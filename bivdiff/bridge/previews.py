@@ -15,6 +15,7 @@ from torch import Tensor
 from bivdiff.catalog.specs import Family
 from bivdiff.settings import Settings
 
+AT_ONCE = 16  # frames
 Layers: TypeAlias = tuple[tuple[Tensor, Tensor], ...]
 """Weight and bias of convolutions, one after the other."""
 
@@ -42,8 +43,11 @@ def preview_frames(latents: Tensor, layers: Layers) -> np.ndarray:
 
     The last of the convolutions has 3 n n channels, the n x n pixels of each latent.
     """
-    pixels = convolved(latents[0].transpose(0, 1).float(), layers)
-    return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    parts = []
+    for chunk in latents[0].transpose(0, 1).split(AT_ONCE):
+        pixels = convolved(chunk.float(), layers)
+        parts.append(((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
+    return torch.cat(parts).numpy()
 
 
 def convolved(pictures: Tensor, layers: Layers) -> Tensor:

@@ -151,7 +151,7 @@ def _read(
     source: Source, start: float, stride: int, num_frames: int, size: Size | None, fit: str, limits: Limits
 ) -> Clip:
     stride = whole_number("stride", stride, limits.source_frames)
-    num_frames = whole_number("num_frames", num_frames, limits.num_frames)
+    num_frames = whole_number("num_frames", num_frames, limits.source_frames)
     if not (isinstance(start, (int, float)) and 0 <= start <= limits.seconds):
         raise InputError(f"The start must be a number of seconds from 0 to {limits.seconds:g}; it is {start!r:.60}.")
     wanted = None if size is None or callable(size) else checked_size(size, fit)
@@ -159,16 +159,20 @@ def _read(
         _check_amount(source, wanted, num_frames, limits)
     first = _checked_first(source, start, stride, num_frames)
     indices = source.indices(first, stride, num_frames)
-    frames: list[np.ndarray] = []
+    count, frames = 0, np.empty((0,), np.uint8)
     with closing(source.frames(indices.tolist())) as decoded:
         for frame in decoded:
             if wanted is None and callable(size):
                 wanted = checked_size(size(frame.shape[1], frame.shape[0]), fit)
                 _check_amount(source, wanted, num_frames, limits)
             shown = _over_white(frame)
-            frames.append(shown if wanted is None else fit_frames(shown[None], wanted, fit)[0])
-    _check_complete(source, len(frames), num_frames)
-    return Clip(np.stack(frames), source.fps / stride, Taken(source, indices), source.notes)
+            picture = shown if wanted is None else fit_frames(shown[None], wanted, fit)[0]
+            if not count:
+                frames = np.empty((num_frames, *picture.shape), np.uint8)  # only now is the size known
+            frames[count] = picture
+            count += 1
+    _check_complete(source, count, num_frames)
+    return Clip(frames, source.fps / stride, Taken(source, indices), source.notes)
 
 
 def read_sound(path: str | Path, *, start: float = 0.0, seconds: float, limits: Limits = LIMITS) -> Sound | None:

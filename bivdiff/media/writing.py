@@ -76,7 +76,7 @@ def write_mp4(
         InputError: the rate is not usable, or the file cannot be written there.
     """
     height, width = checked_frames(frames).shape[1:3]
-    even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    even = (np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge") for frame in frames)
     rate = _checked_rate(fps, MAX_FPS)
     with replace_whole(Path(path)) as temporary:
         _encode(even, rate, temporary, "medium", carry, sound)

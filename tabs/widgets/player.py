@@ -23,9 +23,12 @@ from gradio.utils import get_upload_folder
 
 from bivdiff.media.heat import heat_picture
 from bivdiff.media.sheets import sprite_sheet
+from bivdiff.pixels.fitting import fit_frames
 from tabs.widgets.component import Widget
 
 LOSSLESS_PIXELS = 2**20  # clips of a row up to this many pixels travel without loss
+SHOWN_PIXELS = 2**25
+"""Of all frames of a clip, as a browser holds them, four bytes each: longer clips are shown smaller, and never cut."""
 QUALITY = 88
 EFFORT = 30  # of the lossless encoder, 0 to 100: more takes longer, and gains next to nothing
 FILMS = (("Film", "wide"), ("Film, square", "square"), ("Figure for a paper", "figure"), ("Copy link", "link"))
@@ -89,7 +92,7 @@ def preview_value(
 
 def mark_of(frames: np.ndarray) -> str:
     """A short text that is the same for the same frames."""
-    return hashlib.sha256(frames.tobytes()).hexdigest()[:16]
+    return hashlib.sha256(np.ascontiguousarray(frames).data).hexdigest()[:16]
 
 
 def film_buttons(run_id: str) -> list[dict[str, Any]]:
@@ -99,7 +102,16 @@ def film_buttons(run_id: str) -> list[dict[str, Any]]:
 
 def sheet(frames: np.ndarray) -> dict[str, Any]:
     """All frames in one picture, row by row, as a data address with what is needed to cut it up again."""
-    return sprite_sheet(frames, lossless=frames.size <= 3 * LOSSLESS_PIXELS, quality=QUALITY)
+    return sprite_sheet(shown(frames), lossless=frames.size <= 3 * LOSSLESS_PIXELS, quality=QUALITY)
+
+
+def shown(frames: np.ndarray) -> np.ndarray:
+    """The frames as large as a browser can hold them all: these `(F, H, W, 3)`, or smaller ones."""
+    count, height, width = frames.shape[:3]
+    share = math.sqrt(SHOWN_PIXELS / (count * height * width))
+    if share >= 1:
+        return frames
+    return fit_frames(frames, (max(1, int(width * share)), max(1, int(height * share))), "crop")
 
 
 def served(path: Path) -> dict[str, Any]:
@@ -140,7 +152,7 @@ class ComparedClip:
     def sheet(self) -> dict[str, Any] | None:
         """All frames in one picture, which is part of the value."""
         # Without loss: the views of differences would show the encoder's.
-        return None if self.frames is None else sprite_sheet(self.frames, lossless=True, quality=EFFORT)
+        return None if self.frames is None else sprite_sheet(shown(self.frames), lossless=True, quality=EFFORT)
 
     @cached_property
     def served_sheet(self) -> dict[str, Any] | None:

@@ -88,19 +88,18 @@ def generate_with_control(
     """
     walked = denoising_scheduler(scheduler, sampler)
     applies = in_first(guided_share, walked, num_steps)
-    maps = [control_tensor(control.control_frames, prompt_embeds) for control in controls]
 
     def predict(latents: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
         position = position_of(timestep, walked)
-        chosen = [i for i, control in enumerate(controls) if control.steers(position, num_steps)]
-        active = [controls[i] for i in chosen]
+        active = [control for control in controls if control.steers(position, num_steps)]
         made = []
         for start in range(0, len(latents), batch_size):
             part = slice(start, start + batch_size)
             text = embeds[part]
             # Guidance shows every frame twice, under the same map.
             frames = [row % len(noise) for row in range(start, start + len(text))]
-            shown = [maps[i][frames] for i in chosen]
+            # Of these frames alone: as numbers the maps of a long clip would take more than its latents do.
+            shown = [control_tensor(control.control_frames[frames], prompt_embeds) for control in active]
             steering = residuals(latents[part].to(text.dtype), timestep, text, shown, active) if active else {}
             made.append(unet_noise(unet, latents[part], timestep, text, **steering))
         return torch.cat(made)
