@@ -59,7 +59,8 @@ class Settings:
             the page asks for a password.
         workers: how many runs the page makes at once, each on a card of its own: a number, or "ray" for all cards of a
             Ray cluster, see `workers.crew.parse_workers`.
-        max_frames: of a clip made on the page.
+        max_frames: of a clip made on the page; 0 is no bound. None is decided by who can reach the page: none for who
+            sits at this machine, else 64.
         max_queue: runs that may wait in all; max_jobs: runs of one visitor that may wait or work.
         uploads_size: how much of what visitors send, and the page shows, lies on the disk for the day that it is kept,
             such as "20GB"; beyond it uploads are refused.
@@ -86,7 +87,7 @@ class Settings:
     own_models: str = "auto"
     links: str = "auto"
     workers: str = "1"
-    max_frames: Amount = 64
+    max_frames: Amount | None = None
     max_queue: Amount = 24
     max_jobs: Amount = 6
     max_minutes: Amount = 0

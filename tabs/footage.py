@@ -118,7 +118,7 @@ def _offers(context: AppContext, info: ClipInfo, used: int, stride: int, count: 
     offers, most = [], context.settings.max_frames
     times = info.num_frames / max(used, 1)
     if stride != 1 or used < info.num_frames:
-        if info.num_frames <= most:
+        if not most or info.num_frames <= most:
             words = f"Use all {info.num_frames} frames" + (f", about {times:.0f} times as long" if times >= 1.5 else "")
             offers.append({"words": words, "set": {"start": 0, "stride": 1, "num_frames": info.num_frames}})
         spread = max(1, info.num_frames // count)

@@ -15,6 +15,7 @@ from bivdiff.settings import Settings
 from tabs.door import Door, host_name, is_loopback
 
 LOOPBACK = "127.0.0.1"
+VISITORS_FRAMES = 64  # that a clip of theirs may have, unless the owner says another number
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -124,7 +125,7 @@ def door_of(given: argparse.Namespace) -> Door:
 
 
 def visitors_settings(settings: Settings, others: bool, locked: bool = False) -> Settings:
-    """The settings, with it decided what visitors may do to models, whether they may publish, and what they see.
+    """The settings, with it decided what visitors may do to models, publish, see, and how long their clips may be.
 
     A Space offers the built-in family alone unless its owner names others: their files must be put there first.
 
@@ -144,8 +145,10 @@ def visitors_settings(settings: Settings, others: bool, locked: bool = False) ->
         raise InputError(f"BIVDIFF_LINKS is '{settings.links}'. Set it to yes, no or auto.")
     built_in = "SPACE_ID" in os.environ and "BIVDIFF_FAMILIES" not in os.environ
     families = "toybox" if built_in else settings.families
+    most = (VISITORS_FRAMES if others else 0) if settings.max_frames is None else settings.max_frames
     return replace(
-        settings, own_models=decided[settings.own_models], links=links[settings.links], families=families
+        settings, own_models=decided[settings.own_models], links=links[settings.links], families=families,
+        max_frames=most,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import HEIGHT, LOSSY, WIDTH, counting_frames, encode, error, ffmpeg, numbers, smooth_frames
+from clips import BITS, HEIGHT, LOSSY, WIDTH, counting_frames, encode, error, ffmpeg, numbers, smooth_frames
 from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 
@@ -373,6 +373,11 @@ def test_too_short_says_how_many_there_are(counting: Path) -> None:
 def test_arguments_out_of_range(counting: Path, arguments: dict[str, object]) -> None:
     with pytest.raises(InputError, match=r"must be|past the end"):
         read_clip(counting, **arguments)
+
+
+def test_a_clip_may_have_as_many_frames_as_its_source(tmp_path: Path) -> None:
+    path = encode(tmp_path / "long.mp4", counting_frames(600), "10", "-c:v", "libx264", "-crf", "0")
+    assert numbers(read_clip(path, num_frames=600).frames) == [number % 2**BITS for number in range(600)]
 
 
 def test_limits_are_named(tmp_path: Path, counting: Path) -> None:

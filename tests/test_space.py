@@ -38,7 +38,7 @@ from bivdiff.models.planning import Planned
 from bivdiff.settings import Settings
 from bivdiff.studio import zerogpu
 from bivdiff.studio.jobs import Jobs
-from bivdiff.studio.limits import limits_sentence
+from bivdiff.studio.limits import check_length, limits_sentence
 from bivdiff.studio.maker import components_of_all
 from bivdiff.types import GenerationResult
 from tabs import compare, serving, task_tab
@@ -99,6 +99,22 @@ def test_it_is_known_who_can_reach_the_page_and_models_of_ones_own_follow(monkey
 def test_a_wish_that_is_none_is_refused():
     with pytest.raises(InputError, match="BIVDIFF_OWN_MODELS is 'maybe'"):
         serving.visitors_settings(Settings(own_models="maybe"), False)
+
+
+@pytest.mark.parametrize(
+    ("said", "others", "most"),
+    [(None, True, 64), (None, False, 0), (24, True, 24), (24, False, 24), (0, True, 0)],
+)
+def test_only_visitors_clips_are_bounded_unless_the_owner_says_a_number(said, others, most):
+    settings = serving.visitors_settings(Settings(max_frames=said), others)
+    assert settings.max_frames == most
+    check_length(most or 10**5, settings)
+    if most:
+        with pytest.raises(InputError, match=f"up to {most} frames, and this one has {most + 1}"):
+            check_length(most + 1, settings)
+        assert f"up to {most} frames" in limits_sentence(settings)
+    else:
+        assert "as many frames as you have time and memory for" in limits_sentence(settings)
 
 
 def test_nothing_that_is_not_said_is_opened():

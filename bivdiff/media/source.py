@@ -24,16 +24,15 @@ class Limits:
         seconds: length of the whole source, used or not.
         source_frames: number of frames of the whole source.
         pixels: of one source frame, width times height; the default admits 8K.
-        num_frames: frames asked for at once.
         clip_pixels: of all frames of one clip together, as they leave this room; three bytes of memory each.
+            The default admits 8192 frames of 512x512.
     """
 
     file_bytes: int = 2**30
     seconds: float = 7200.0
     source_frames: int = 500_000
     pixels: int = 8192 * 4608
-    num_frames: int = 512
-    clip_pixels: int = 2**28
+    clip_pixels: int = 2**31
 
 
 LIMITS = Limits()

@@ -8,11 +8,13 @@ from bivdiff.settings import Settings
 from bivdiff.studio.zerogpu import MOST_SECONDS, on_zerogpu
 from bivdiff.types import GenerationRequest
 
+_NO_BOUND = "A clip may have as many frames as you have time and memory for."
+
 
 def limits_sentence(settings: Settings) -> str:
     """The bounds of a clip, a run and a visitor in one or a few sentences, for the page."""
     told = [
-        f"A clip has up to {settings.max_frames} frames.",
+        f"A clip has up to {settings.max_frames} frames." if settings.max_frames else _NO_BOUND,
         f"You may have {_jobs(settings.max_jobs)} waiting or running, and {settings.max_queue} may wait in all.",
     ]
     if on_zerogpu():
@@ -45,8 +47,8 @@ def check_length(count: int, settings: Settings) -> None:
     Raises:
         InputError: it is.
     """
-    if count > settings.max_frames:
-        most = settings.max_frames
+    most = settings.max_frames
+    if most and count > most:
         raise InputError(f"Here a clip may have up to {most} frames, and this one has {count}. Take fewer.")
 
 
