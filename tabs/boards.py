@@ -16,6 +16,7 @@ from gradio.utils import get_upload_folder
 
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.media.carried import carry, pack, settings_of
+from bivdiff.media.sound import Sound
 from bivdiff.studio import jobs
 from bivdiff.studio.history.files import names_of, write_result
 from bivdiff.types import GenerationRequest, GenerationResult
@@ -71,15 +72,18 @@ class RunBoard:
         request: what is made; it has a seed.
         fps: at which its clips play.
         owner: of the run.
+        sound: heard with its result.
 
     Attributes:
         result: once there is one; `scores` of it, and the `files` that were written of it, by the names of
             `Runs.finish`, once it has left the device.
     """
 
-    def __init__(self, context: AppContext, request: GenerationRequest, fps: float, owner: str) -> None:
+    def __init__(
+        self, context: AppContext, request: GenerationRequest, fps: float, owner: str, sound: Sound | None = None
+    ) -> None:
         self._runs = context.runs
-        self.request, self.fps = request, fps
+        self.request, self.fps, self._sound = request, fps, sound
         self.run_id = begin_in_history(context, request, fps, owner)
         self.result: GenerationResult | None = None
         self.scores: Mapping[str, Any] = {}
@@ -127,7 +131,7 @@ class RunBoard:
         if not self.run_id:
             return f"{note} {NOT_KEPT}"
         try:
-            self.files = self._runs.finish(self.run_id, result, self.scores)
+            self.files = self._runs.finish(self.run_id, result, self.scores, self._sound)
         except BIVDiffError as error:  # the clips are shown all the same
             self._end_in_history("failed", sentence(error))
             return sentence(error)
@@ -183,7 +187,7 @@ class RunBoard:
         try:
             folder.mkdir(parents=True)
             carried = cache(partial(carry, settings_of(result.request, self.fps), pack(result.request)))
-            write_result(folder, files, result, self.fps, carried)
+            write_result(folder, files, result, self.fps, carried, self._sound)
         except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, OSError):

@@ -154,10 +154,11 @@ def trim_controls(context: AppContext, shape: bool = True) -> Controls:
             controls["stride"] = setting("stride", source["stride"].default, SourceForm, min_width=150)
         with fields():
             controls["num_frames"] = setting(
-                "num_frames", usual, SourceForm, f"Here that is {usual}", maximum=context.settings.max_frames,
-                min_width=150,
+                "num_frames", usual, SourceForm, f"Here that is {usual}",
+                maximum=context.settings.max_frames or source["num_frames"].high, min_width=150,
             )  # fmt: skip
             controls["fps"] = setting("fps", source["fps"].default, SourceForm, min_width=150)
+            controls["sound"] = setting("sound", source["sound"].default, SourceForm, min_width=150)
             if shape and context.family != TOYBOX:
                 controls["size"] = gr.Dropdown(
                     SIZES, value=SIZES[0], allow_custom_value=True, min_width=150, **words_of("size", SourceForm)

@@ -110,7 +110,8 @@ def rerun(context: AppContext, run_id: str, visitor: str) -> str:
     owner = visitor_of(visitor).owner
     run = context.runs.get(run_id, owner)
     # What fitted then may not fit now; where it does, nothing is changed.
-    job, there = Submission(*context.runs.job(run_id, owner)), replace(context, family=run.family)
+    job = Submission(*context.runs.job(run_id, owner), sound=context.runs.sound(run_id, owner))
+    there = replace(context, family=run.family)
     if run.kind == "comparison":
         compare.submit(there, compare.Pending(run.task, job), run.settings["axes"], owner)
     else:

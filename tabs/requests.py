@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from bivdiff.errors import InputError
 from bivdiff.fields import table
 from bivdiff.media.reading import Clip
+from bivdiff.media.sound import Sound
 from bivdiff.studio import form as forms
 from bivdiff.studio.form import Earlier, Form, SourceForm
 from bivdiff.studio.limits import check_length
@@ -23,13 +24,14 @@ from tabs.visitors import visitor_of
 class Submission(NamedTuple):
     """A request, the rate at which its clip plays, and whether it may be changed so that it fits into the memory.
 
-    `notes` is what is to be said of its files, in sentences.
+    `notes` is what is to be said of its files, in sentences, and `sound` what is heard with its clip.
     """
 
     request: GenerationRequest
     fps: float
     to_fit: bool = True
     notes: tuple[str, ...] = ()
+    sound: Sound | None = None
 
 
 class Source(NamedTuple):
@@ -91,7 +93,12 @@ def submission_of(form: Form, values: Values, source: Source | None = None) -> S
     clip, earlier = (None, None) if source is None else source
     found = forms.read_pictures(form, earlier, clip)
     request = forms.request_of(form, found, None if earlier is None else earlier.request)
-    return Submission(request, found.clip.fps, values.get("fit_memory") is not False, found.notes)
+    if earlier is None:
+        opened = None if found.clip.taken is None else found.clip.taken.source
+        sound = forms.read_sound_of(form.source, len(request.frames), found.clip.fps, opened)
+    else:
+        sound = earlier.sound if form.source.sound else None
+    return Submission(request, found.clip.fps, values.get("fit_memory") is not False, found.notes, sound)
 
 
 def restored_source(context: AppContext, values: Values) -> Source | None:
@@ -105,7 +112,7 @@ def restored_source(context: AppContext, values: Values) -> Source | None:
         return None
     owner = visitor_of(values.get("visitor")).owner
     check_length(context.runs.length(run_id, owner), context.settings)  # before it is unpacked
-    earlier = Earlier(*context.runs.job(run_id, owner))
+    earlier = Earlier(*context.runs.job(run_id, owner), context.runs.sound(run_id, owner))
     return Source(Clip(earlier.request.frames, earlier.fps), earlier)
 
 
@@ -118,7 +125,7 @@ def source_form(context: AppContext, values: Values) -> SourceForm:
     names = table(SourceForm).keys() & values.keys()
     chosen = {name: whole(values[name]) for name in names if values[name] is not None}
     asked, most = chosen.get("num_frames"), context.settings.max_frames
-    if isinstance(asked, int) and asked > most:
+    if most and isinstance(asked, int) and asked > most:
         raise InputError(f"Here a clip may have up to {most} frames, and {asked} are asked for. Take fewer.")
     return SourceForm(**{**chosen, "video": Path(values.get("video") or chosen_sample(context, values).file)})
 

@@ -80,7 +80,7 @@ def submit(context: AppContext, task: str, submission: Submission, owner: str) -
     """
     request = with_seed(submission.request)
     return enqueue(
-        context, place_of(task), lambda: RunBoard(context, request, submission.fps, owner),
+        context, place_of(task), lambda: RunBoard(context, request, submission.fps, owner, submission.sound),
         lambda board: context.run(board.request, submission.to_fit), request=request, owner=owner,
         title=f"{TASKS[task].title}: {request.prompt or request.video_prompt}",
     )  # fmt: skip

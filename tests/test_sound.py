@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_run import FakeRun, fake_context
 
+from bivdiff.media.film import FilmOptions
 from bivdiff.media.reading import probe, read_clip, read_sound
 from bivdiff.media.sound import SAMPLE_RATE, Sound
 from bivdiff.media.writing import write_mp4
 from bivdiff.studio.form import SourceForm, read_sound_of
 from bivdiff.studio.outputs import output_files, write_outputs
 from bivdiff.types import GenerationResult
+from tabs import smooth, task_tab
 
 FPS = 8.0
 LOUD = 3000  # of 32767: the tone has 8000
@@ -80,3 +83,25 @@ def test_of_a_runs_files_the_result_has_it_where_it_is_an_mp4(request_of, tmp_pa
     assert (heard.pop("result") is not None) == (ending == ".mp4")
     assert set(heard) == {"framewise", "control"}
     assert all(sound is None for sound in heard.values())
+
+
+def test_the_page_writes_it_keeps_it_and_finds_it_again(source):
+    owner = "ada-ada-ada-ada-ada"
+    context = fake_context(FakeRun())
+    values = {"video": str(source), "start": 2.0, "num_frames": 8, "prompt": "a ball", "visitor": owner}
+    assert smooth.read_job(context, {**values, "sound": False}).sound is None
+    given = smooth.read_job(context, values)
+    job = task_tab.submit(context, "smooth", given, owner)
+    seen = -1
+    while job.waits:
+        seen = context.jobs.wait(seen, 60)
+    assert job.state == "done"
+    heard = context.runs.sound(job.board.run_id, owner)
+    assert loudest(heard) > LOUD
+    assert heard.seconds == pytest.approx(1, abs=0.06)
+    assert read_sound(job.board.files["framewise"], seconds=1) is None
+    film = context.runs.film(job.board.run_id, owner, FilmOptions(seconds=1))
+    assert loudest(read_sound(film, seconds=1)) > LOUD
+    again = {"restored": job.board.run_id, "prompt": "a ball", "visitor": owner}
+    assert loudest(smooth.read_job(context, again).sound) > LOUD
+    assert smooth.read_job(context, {**again, "sound": False}).sound is None

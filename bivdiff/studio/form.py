@@ -16,9 +16,9 @@ from bivdiff.catalog.families import family_named
 from bivdiff.catalog.requests import default_request
 from bivdiff.errors import InputError, quoted_name
 from bivdiff.fields import choice, count, number, pictures, switch, table, text
-from bivdiff.media.reading import Clip, read_beside, read_clip, read_mask, read_sound
+from bivdiff.media.reading import Clip, open_source, read_beside, read_clip, read_mask, sound_of
 from bivdiff.media.sound import Sound
-from bivdiff.media.source import LIMITS
+from bivdiff.media.source import LIMITS, Source
 from bivdiff.media.writing import MAX_FPS
 from bivdiff.pixels import masks as making
 from bivdiff.pixels.canvas import Plan, parse_size, plan_canvas
@@ -50,7 +50,7 @@ class SourceForm:
         default=None,
         metadata=count(
             "Frames", "As many as the video model was trained with are usual; more take as much longer", 1,
-            LIMITS.num_frames, unit="frames", optional=True,
+            LIMITS.source_frames, unit="frames", optional=True,
         ),
     )  # fmt: skip
     size: str = field(
@@ -160,10 +160,11 @@ class Pictures(NamedTuple):
 
 
 class Earlier(NamedTuple):
-    """A run that is made again with changes, and the frames a second at which its clip plays."""
+    """A run that is made again with changes, the frames a second at which its clip plays, and what is heard with it."""
 
     request: GenerationRequest
     fps: float
+    sound: Sound | None = None
 
 
 def read_form(form: Form, tell: Callable[[str], None] = lambda _: None) -> tuple[GenerationRequest, float]:
@@ -251,19 +252,20 @@ def read_source(source: SourceForm, family: str) -> Clip:
     )  # fmt: skip
 
 
-def read_sound_of(source: SourceForm, num_frames: int, fps: float) -> Sound | None:
+def read_sound_of(source: SourceForm, num_frames: int, fps: float, opened: Source | None = None) -> Sound | None:
     """The sound that goes with the part of the source clip that is used; None where it has none, or none is wanted.
 
     Args:
         source: which part.
         num_frames, fps: of the clip that was read of it, whose frames keep their times.
+        opened: the source's file, where it is open already.
 
     Raises:
         InputError: the file cannot be used.
     """
     if not source.sound:
         return None
-    return read_sound(source.video, start=source.start, seconds=num_frames / fps)
+    return sound_of(opened or open_source(source.video, LIMITS), source.start, num_frames / fps)
 
 
 def read_canvas(source: SourceForm, canvas: CanvasForm, family: str) -> Pictures:

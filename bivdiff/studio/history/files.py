@@ -15,6 +15,7 @@ from PIL import Image
 from bivdiff.errors import InputError
 from bivdiff.media import carried
 from bivdiff.media.reading import probe, read_clip
+from bivdiff.media.sound import Sound
 from bivdiff.media.writing import MAX_GIF_FPS, Carry, write_gif, write_mp4, write_png_zip
 from bivdiff.studio.history.records import checked_id
 from bivdiff.studio.history.trouble import Trouble
@@ -152,7 +153,8 @@ def names_of(result: GenerationResult) -> dict[str, str]:
 
 
 def write_result(
-    folder: Path, files: Mapping[str, str], result: GenerationResult, fps: float, carry: Callable[[str], Carry]
+    folder: Path, files: Mapping[str, str], result: GenerationResult, fps: float, carry: Callable[[str], Carry],
+    sound: Sound | None = None,
 ) -> None:  # fmt: skip
     """Write the files of a result.
 
@@ -162,13 +164,14 @@ def write_result(
         result: what was made.
         fps: playback rate.
         carry: what each of them carries, by which clip it shows.
+        sound: heard with the bridged clip.
     """
     clips = {"bridged": result.frames, "framewise": result.framewise_frames}
     clips |= dict(zip(map_names(len(result.control_frames)), result.control_frames, strict=True))
     if result.request.masks is not None:
         clips |= dict.fromkeys(_mask_name(result), np.repeat(result.request.masks[..., None], 3, axis=-1))
     for name, frames in clips.items():
-        write_mp4(folder / files[name], frames, fps, carry(name))
+        write_mp4(folder / files[name], frames, fps, carry(name), sound if name == "bridged" else None)
     write_gif(folder / files["gif"], result.frames, min(fps, MAX_GIF_FPS), carry("bridged"))
     write_png_zip(folder / files["pngs"], result.frames, carry("bridged"))
 

@@ -25,7 +25,8 @@ from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
 from bivdiff.media import carried
 from bivdiff.media.film import FilmOptions
-from bivdiff.media.reading import read_clip
+from bivdiff.media.reading import probe, read_clip, read_sound
+from bivdiff.media.sound import Sound
 from bivdiff.media.writing import write_film, write_zip
 from bivdiff.settings import Settings
 from bivdiff.studio.films import film_name, film_of
@@ -165,13 +166,16 @@ class Runs:
         with suppress(InputError):
             self._update(run_id, Changes(state="running"))
 
-    def finish(self, run_id: str, result: GenerationResult, scores: Mapping[str, Any]) -> dict[str, Path]:
+    def finish(
+        self, run_id: str, result: GenerationResult, scores: Mapping[str, Any], sound: Sound | None = None
+    ) -> dict[str, Path]:
         """Write a result's files, each of which carries the run, and make room for them.
 
         Args:
             run_id: the run.
             result: its request has the settings that were used.
             scores: numbers by name.
+            sound: heard with the bridged clip.
 
         Returns:
             The files by what they are, see `Run.files`.
@@ -185,7 +189,7 @@ class Runs:
         with self._files.writing(run_id, files.values()) as folder:
             write_pictures(folder, result.request)
             carry = cache(partial(carried.carry, settings, packed_pictures(folder)))
-            write_result(folder, files, result, row["fps"], carry)
+            write_result(folder, files, result, row["fps"], carry, sound)
             self._update(run_id, Changes(
                 state="done", message="", settings=to_json(settings), words=searchable(settings),
                 seed=settings["seed"], scores=to_json(finite(scores)), seconds=to_json(finite(result.seconds)),
@@ -350,6 +354,15 @@ class Runs:
             raise InputError(run.message)
         return carried.request_of(run.settings, self._files.pictures(run_id)), run.fps
 
+    def sound(self, run_id: str, owner: str) -> Sound | None:
+        """What is heard with a run's result; None where that is silent, or there is none.
+
+        Raises:
+            InputError: the run is not there or not the owner's.
+        """
+        run = self.get(run_id, owner)
+        return _sound_of(run) if "bridged" in run.files else None
+
     def length(self, run_id: str, owner: str) -> int:
         """How many frames a run was given; decodes none of them.
 
@@ -380,7 +393,8 @@ class Runs:
             request, framewise, bridged, levels = self.pair(run)
             with self._files.writing(run_id, [path.name]) as folder:
                 carry = carried.carry(run.settings, packed_pictures(folder))
-                write_film(path, film_of(request, framewise, bridged, run.fps, options, None, levels), carry)
+                sound = _sound_of(run) if "bridged" in run.files and options.speed == 1 else None
+                write_film(path, film_of(request, framewise, bridged, run.fps, options, sound, levels), carry)
             self._update(run_id, Changes())
             self._make_room(run_id)
         return path
@@ -622,3 +636,8 @@ def _bound(settings: Settings, trouble: Trouble) -> int:
 
 def _room_of_presets(settings: Settings, trouble: Trouble) -> float:
     return PRESETS_SHARE * _bound(settings, trouble)
+
+
+def _sound_of(run: Run) -> Sound | None:
+    path = run.files["bridged"]
+    return read_sound(path, seconds=probe(path).duration)
