@@ -20,13 +20,12 @@ from bivdiff.models.inventory import inventory as list_models
 from bivdiff.models.pulling import pulling
 from bivdiff.settings import Settings
 from bivdiff.studio import zerogpu
-from bivdiff.studio.crew import Crew, CrewMaker, CrewModels, check_on_disk
+from bivdiff.studio.crew import Crew, CrewMaker, CrewModels, check_on_disk, memory_words
 from bivdiff.studio.history.runs import Runs
 from bivdiff.studio.jobs import Jobs
 from bivdiff.studio.maker import Events, Maker
 from bivdiff.toybox.clips import SampleClip, load_index
 from bivdiff.types import GenerationRequest
-from bivdiff.units import say_bytes
 from bivdiff.workers.crew import parse_workers, workers_of
 from bivdiff.workers.worker import Tools, import_models
 
@@ -77,10 +76,7 @@ class ManagedModels:
         manager = self._tools.made
         if manager is None or zerogpu.on_zerogpu():
             return ""
-        read = manager.readout()
-        whose = "the machine's memory" if read.device_budget is None else f"the memory of {read.device}"
-        used = read.device_memory.total - read.device_memory.free
-        return f"{say_bytes(used)} of {say_bytes(read.device_memory.total)} of {whose} in use"
+        return memory_words(manager.readout())
 
     def pull(self, key: str) -> Generator[tuple[int, int], None, None]:
         """Download in a thread of its own.

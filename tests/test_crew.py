@@ -112,6 +112,12 @@ def submit(context, request, board):
     return job
 
 
+def test_a_page_is_built_without_starting_a_worker(context):
+    assert {entry.state for entry in context.models.inventory("toybox")} == {"on disk"}
+    assert context.models.memory() == ""
+    assert not [each for each in psutil.Process(os.getpid()).children() if "spawn_main" in " ".join(each.cmdline())]
+
+
 def test_two_runs_are_made_at_once_with_the_bits_of_one_process(context, request_of, manager):
     both, requests = threading.Event(), [request_of(seed=1), request_of(seed=2)]
     boards = [Watching(both), Watching(both)]

@@ -88,6 +88,14 @@ def test_what_is_computed_grows_with_frames_and_size_and_not_beyond_the_window(t
     assert activations(smoothing_guidance_scale=1.0) < activations(smoothing_guidance_scale=2.0)
 
 
+def test_clips_and_latents_that_are_whole_are_counted(tmp_path):
+    """A frame is five clips' of pixels on the host, its map one of them, and as many bytes of latents as one's."""
+    shorter, longer = (estimate(big_request(frames=count), manager_of(24, tmp_path)) for count in (24, 224))
+    pixels = 200 * 512 * 512 * 3
+    assert longer.host_bytes - shorter.host_bytes == 5 * pixels
+    assert longer.device_bytes - shorter.device_bytes == pixels
+
+
 def test_operations_are_those_of_every_stage():
     request = big_request(num_inference_steps=2, num_inversion_steps=3, num_smoothing_steps=4, mixing_ratio=0.5)
     cost = {name: kind.footprint.gflop for name, kind in KINDS.items()}

@@ -29,6 +29,12 @@ SLACK = 1.4
 LAYER_BYTES = 0.25e9  # what group offloading has on the device of a network at once, the next layer included
 PREVIEWS = 4  # decoded clips in each of the two denoising stages
 LIBRARIES = 1.2e9  # host memory of a process that has loaded torch, diffusers and transformers, and nothing else
+HELD_CLIPS = 4
+"""Clips that a run has whole on the host beside its control maps: the source, the image model's frames, the result, and
+the source once more as the pictures that the files carry. Measured by benchmarks/long.py."""
+HELD_LATENTS = 12
+"""Clips of latents in float32 that are whole where they are computed with: encoded, inverted twice, the blend, and what
+a guided step makes of it. All else of a clip is computed with in batches of frames and in windows."""
 SIZES = (1, 0.75, 0.5)  # shares of a picture's sides, tried in this order
 SMALLEST_SIDE = 256  # pixels, below which real models make little sense
 
@@ -54,6 +60,17 @@ def _walk_bytes(walk: Walk, request: GenerationRequest, manager: ModelManager) -
     height, width = request.frames.shape[1:3]
     each = sum(footprint_of(spec).activations for spec in walk.networks)
     return int(SLACK * manager.dtype.itemsize / 2 * height * width / 512**2 * walk.at_once * each)
+
+
+def latents_bytes(request: GenerationRequest) -> int:
+    """Bytes where a run computes that its latents take, which are whole; four numbers for each eight pixels square."""
+    frames, height, width = request.frames.shape[:3]
+    return HELD_LATENTS * frames * 4 * (height // 8) * (width // 8) * 4
+
+
+def held_bytes(request: GenerationRequest) -> int:
+    """Bytes of the host that the clips of a run take, which are whole for as long as it runs."""
+    return (HELD_CLIPS + len(request.controls)) * request.frames.nbytes
 
 
 def _coding_bytes(request: GenerationRequest, manager: ModelManager) -> int:
@@ -148,17 +165,18 @@ def estimate(request: GenerationRequest, manager: ModelManager, policy: OffloadP
     policy = policy or manager.policy
     specs = components_of(request).of_stages
     bytes_of = {spec: manager.weight_bytes(spec) for spec in specs}
-    activations = activation_bytes(request, manager)
+    computed = activation_bytes(request, manager) + latents_bytes(request)
     everything = sum(bytes_of.values())
     largest = max(sum(bytes_of[spec] for spec in dict.fromkeys(walk.networks)) for walk in walks_of(request))
     on_device = {
         "none": everything, "zerogpu": everything, "model": largest + bytes_of[models_for(request).vae],
         "group": min(int(LAYER_BYTES), largest),
-    }[policy] + activations  # fmt: skip
+    }[policy] + computed  # fmt: skip
     shared = manager.host_bytes(specs)
-    on_host = int(LIBRARIES) + (shared if policy in {"model", "group"} else max(bytes_of.values()))
+    held = int(LIBRARIES) + held_bytes(request)
+    on_host = held + (shared if policy in {"model", "group"} else max(bytes_of.values()))
     if manager.budget.device is None:
-        on_device = on_host = int(LIBRARIES) + shared + activations
+        on_device = on_host = held + shared + computed
     rough = manager.pace.is_rough(request.family)
     return _judged(Estimate(on_device, on_host, stage_seconds(request, manager), rough, True), manager)
 

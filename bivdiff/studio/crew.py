@@ -41,6 +41,7 @@ class Crew:
         self.workers = tuple(workers)
         self._changed = threading.Condition()
         self._free: list[tuple[Worker, Hashable]] = [(worker, None) for worker in workers]  # the longest free first
+        self._up: set[Worker] = set()  # those that have done something, and so have a process
 
     @contextmanager
     def lent(self, need: Hashable) -> Iterator[Worker]:
@@ -49,6 +50,7 @@ class Crew:
             self._changed.wait_for(lambda: self._free)
             at = next((place for place, (_, had) in enumerate(self._free) if had == need), 0)
             worker, _ = self._free.pop(at)
+            self._up.add(worker)
         try:
             yield worker
         finally:
@@ -56,12 +58,19 @@ class Crew:
                 self._free.append((worker, need))
                 self._changed.notify()
 
-    def ask(self, work: Work, *given: Any) -> list[Any]:
-        """The last answer of each worker to something small, which it gives also while it works."""
+    def ask(self, work: Work, *given: Any, only_up: bool = False) -> list[Any]:
+        """The last answer of each worker to something small, which it gives also while it works.
+
+        Args:
+            work, given: as for `Worker.start`.
+            only_up: leave out the workers that have done nothing yet: starting a process takes seconds.
+        """
+        asked = [worker for worker in self.workers if worker in self._up or not only_up]
         found = []
-        for worker in self.workers:
+        for worker in asked:
             *_, answer = worker.start(work, *given)
             found.append(answer)
+        self._up.update(asked)
         return found
 
     def start_up(self) -> str:
@@ -141,8 +150,9 @@ class CrewModels:
         self._settings, self._crew = settings, crew
 
     def inventory(self, family: str | None = None) -> list[Entry]:
-        """Every model, or those of a family, each in the furthest state that it has in any worker."""
-        every = zip(*self._crew.ask(_inventory, family), strict=True)
+        """Every model, or those of a family, each in the furthest state that it has in any worker; starts none."""
+        up = self._crew.ask(_inventory, family, only_up=True)
+        every = zip(inventory(None, self._settings, family), *up, strict=True)
         return [max(entries, key=lambda entry: STATES.index(entry.state)) for entries in every]
 
     def readout(self) -> Readout:
@@ -150,11 +160,9 @@ class CrewModels:
         return _together(self._crew.ask(_readout))
 
     def memory(self) -> str:
-        """How full the memory is that models run in, in a few words."""
-        read = self.readout()
-        whose = "the machine's memory" if read.device_budget is None else f"the memory of {read.device}"
-        used = read.device_memory.total - read.device_memory.free
-        return f"{say_bytes(used)} of {say_bytes(read.device_memory.total)} of {whose} in use"
+        """How full the memory is that models run in, in a few words; nothing is known before a worker has started."""
+        reads = self._crew.ask(_readout, only_up=True)
+        return memory_words(_together(reads)) if reads else ""
 
     def pull(self, key: str) -> Generator[tuple[int, int], None, None]:
         """Download a model, as for one device.
@@ -185,6 +193,13 @@ class CrewModels:
         check_may_manage(self._settings)
         if any(self._crew.ask(_unload, key)):
             raise InputError(f"'{key}' is in use by a run. Wait until that has ended, or cancel it.")
+
+
+def memory_words(read: Readout) -> str:
+    """How full the memory is that models run in."""
+    whose = "the machine's memory" if read.device_budget is None else f"the memory of {read.device}"
+    used = read.device_memory.total - read.device_memory.free
+    return f"{say_bytes(used)} of {say_bytes(read.device_memory.total)} of {whose} in use"
 
 
 def check_on_disk(key: str, settings: Settings) -> None:
