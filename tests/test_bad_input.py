@@ -360,7 +360,7 @@ def refusal(address: str, endpoint: str, **given: object) -> str:
         ({"guidance_scale": NAN}, "guidance_scale must be a number"),
         ({"num_inference_steps": NAN}, "num_inference_steps must be a whole number"),
         ({"num_inference_steps": 10**9}, "“Image steps” takes a number from 1 to 200, not 1000000000"),
-        ({"num_frames": NAN}, "num_frames must be a whole number"),
+        ({"num_frames": NAN}, "“Frames” takes a whole number from 1 to 500,000, not nan"),
         ({"num_frames": 10**6}, "“Frames” takes a whole number from 1 to 500,000"),
         ({"start": NAN}, "The start must be a number of seconds"),
         ({"start": 10**6}, "“Start” takes a number from 0 to 7,200, not 1000000"),
