@@ -32,6 +32,14 @@ from bivdiff.types import ATTENTION_LABELS, FrameAttention
 
 FRAME_ATTENTIONS: tuple[FrameAttention, ...] = tuple(ATTENTION_LABELS)
 SIZE, FRAMES, TEXT = 64, 8, 77
+SDXL_UNET: dict[str, Any] = {
+    "sample_size": 128, "block_out_channels": [320, 640, 1280], "attention_head_dim": [5, 10, 20],
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"], "cross_attention_dim": 2048,
+    "transformer_layers_per_block": [1, 2, 10], "use_linear_projection": True, "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816,
+}  # fmt: skip
+"""As published: what a pipeline of one's own is reckoned as, since what is in it is not known."""
 LATENTS, CODED = 5, 3  # of clips that are compressed in time: what a transformer sees, and what an autoencoder codes
 SD15 = FAMILIES["sd15"]
 Inputs = Callable[[int], tuple[Tensor, ...]]
@@ -104,6 +112,25 @@ def gflop(network: nn.Module, call: Callable[..., Any], inputs: Inputs) -> float
     return counter.get_total_flops() / 1e9
 
 
+def sdxl() -> nn.Module:
+    """Its U-Net."""
+    from diffusers import UNet2DConditionModel
+
+    with torch.device("meta"):
+        return UNet2DConditionModel(**SDXL_UNET).half()
+
+
+def of_sdxl(network: nn.Module, latents: Tensor, timestep: Tensor, words: Tensor, pooled: Tensor, sizes: Tensor) -> Any:
+    """Evaluate it."""
+    return network(latents, timestep, words, added_cond_kwargs={"text_embeds": pooled, "time_ids": sizes})
+
+
+def pictures_of_sdxl(batch: int) -> tuple[Tensor, ...]:
+    """What it reads."""
+    latents, words = torch.empty(batch, 4, SIZE, SIZE), torch.empty(batch, TEXT, 2048)
+    return latents, torch.tensor(1.0), words, torch.empty(batch, 1280), torch.empty(batch, 6)
+
+
 def networks() -> Iterator[tuple[str, Callable[[], nn.Module], Callable[..., Any], Inputs, int]]:
     """Kind, builder, call, inputs and frames of each network."""
 
@@ -134,7 +161,9 @@ def networks() -> Iterator[tuple[str, Callable[[], nn.Module], Callable[..., Any
 
     pixels = 8 * SIZE
     videos = SD15.video_models
+
     yield "unet", built(SD15.unet), forward, picture, 1
+    yield "edit_pipeline", sdxl, of_sdxl, pictures_of_sdxl, 1
     for attention in FRAME_ATTENTIONS[1:]:
         yield (
             f"unet, {FRAMES} frames that see: {attention}", built(SD15.unet), partial(looking, attention),

@@ -230,6 +230,20 @@ class GenerationRequest:
             "A checkpoint for inpainting or InstructPix2Pix: a repository, a folder or a file; its U-Net is taken",
         ),
     )
+    pipeline: str = field(
+        default="",
+        metadata=text(
+            "Pipeline of your own",
+            "A repository or folder of diffusers with model_index.json: SDXL, Flux, Qwen-Image, Z-Image and others",
+        ),
+    )
+    pipeline_strength: float = field(
+        default=0.6,
+        metadata=number(
+            "Pipeline strength", "How far it may leave the frame, where it asks that; editors by instruction do not",
+            0.05, 1, 0.05,
+        ),
+    )  # fmt: skip
     loras: str = field(
         default="",
         metadata=text("LoRAs", "Files or repositories, each with its scale: style.safetensors:0.8, owner/name"),

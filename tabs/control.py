@@ -185,7 +185,7 @@ def preview_control(context: AppContext, values: Values) -> Iterator[dict[str, A
 
 def _control_choice(context: AppContext, defaults: GenerationRequest) -> shared.Controls:
     kinds = family_named(context.family).networks_of(defaults.image_model)
-    controls: shared.Controls = {"image_model": shared.model_choice(TASK)}
+    controls = shared.model_choice(context, TASK)
     kept = table(Control)["control_type"]
     with shared.fields():
         controls["control_type"] = _choice(

@@ -181,9 +181,24 @@ def words_of(name: str, described: type = GenerationRequest) -> dict[str, Any]:
 # What makes the frames
 
 
-def model_choice(task: str) -> gr.Radio:
-    """Which image model makes the frames, for tasks that have several."""
-    models = TASKS[task].image_models
+def model_choice(context: AppContext, task: str) -> Controls:
+    """Which image model makes the frames, where there are several, and the pipeline that may be one of them."""
+    own = takes_own_models(context)
+    models = TASKS[task].every_image_model if own else TASKS[task].image_models
+    if len(models) == 1:
+        return {}
+    controls: Controls = {"image_model": _model_radio(task, models)}
+    pipelines = [name for name in models if IMAGE_MODELS[name].pipeline]
+    if pipelines:
+        with gr.Column(visible=False, elem_classes="bd-group") as group:
+            controls["pipeline"] = setting("pipeline", "", elem_id=f"{task}-pipeline")
+            strength = table(GenerationRequest)["pipeline_strength"].default
+            controls["pipeline_strength"] = setting("pipeline_strength", strength)
+        _show_where_read(group, "pipeline", controls["image_model"])
+    return controls
+
+
+def _model_radio(task: str, models: Sequence[str]) -> gr.Radio:
     return gr.Radio(
         [(title_of(model), model) for model in models],
         value=models[0],
@@ -338,7 +353,7 @@ def ratio_info(image_model: str, *bridge: Any) -> str:
 def paper_mark(image_model: str, *bridge: Any) -> float | None:
     """The paper's ratio, where that means the same with the chosen frame noise."""
     model, chosen = IMAGE_MODELS[image_model], dict(zip(BRIDGE, bridge, strict=True))
-    same = model.makes_frames and chosen["frame_prior"] == model.paper_bridge["frame_prior"]
+    same = model.in_paper and chosen["frame_prior"] == model.paper_bridge["frame_prior"]
     return model.paper_ratio if same else None
 
 
@@ -351,7 +366,7 @@ def paper_words(image_model: str, chosen: Mapping[str, Any]) -> str:
     """
     model = IMAGE_MODELS[image_model]
     paper, name = model.paper_bridge, _told_name(model.title)
-    if not model.makes_frames:
+    if not model.in_paper:
         return ""
     if chosen == paper:
         return f"This is the paper's bridge for {name}."
@@ -366,7 +381,7 @@ def follow_bridge(context: AppContext, task: str, image_model: str, *now: Any) -
     Ratio, noise and rule are one choice, since a ratio means something else with another noise; the start level is
     another. A choice is the user's own where none of the task's image models has it as its default.
     """
-    models = TASKS[task].image_models
+    models = TASKS[task].every_image_model
     if image_model not in models:
         return [gr.skip() for _ in BRIDGE]
     usual = {model: [getattr(defaults_of(context, task, model), name) for name in BRIDGE] for model in models}
@@ -437,7 +452,9 @@ def advanced_controls(
     """
     controls: Controls = {}
     if IMAGE_MODELS[defaults.image_model].makes_frames:
-        controls["frame_attention"] = setting("frame_attention", defaults.frame_attention)
+        with gr.Column(elem_classes="bd-group") as looks:
+            controls["frame_attention"] = setting("frame_attention", defaults.frame_attention)
+        _show_where_read(looks, "frame_attention", image_model)
     with fields():
         if with_noise:
             with gr.Column(min_width=180, elem_classes="bd-group") as noise:
@@ -450,14 +467,19 @@ def advanced_controls(
         True, label="Fit to my memory", elem_classes="bd-check",
         info="Where a run would not fit: offload, fewer frames at once, a shorter window, then a smaller picture; told",
     )  # fmt: skip
-    wanted = context.family != TOYBOX and are_allowed(context.settings)
-    return controls | (_own_models(defaults.task) if wanted else {})
+    return controls | (_own_models(defaults.task) if takes_own_models(context) else {})
+
+
+def takes_own_models(context: AppContext) -> bool:
+    """Whether visitors may name models of their own here; none goes with the toybox's."""
+    return context.family != TOYBOX and are_allowed(context.settings)
 
 
 def _own_models(task: str) -> Controls:
     """What may take the place of the base model, or of an image model that is a U-Net of its own, or come on top."""
-    has_own = any(IMAGE_MODELS[name].denoiser == "own" for name in TASKS[task].image_models)
-    return {name: setting(name, "") for name in OWN_MODELS if has_own or name != "image_checkpoint"}
+    kinds = {IMAGE_MODELS[name].denoiser for name in TASKS[task].every_image_model}
+    needed = {"image_checkpoint": "own", "pipeline": "pipeline"}
+    return {name: setting(name, "") for name in OWN_MODELS if name != "pipeline" and needed.get(name, "own") in kinds}
 
 
 def setting(name: str, value: Any, described: type = GenerationRequest, more: str = "", **options: Any) -> Any:

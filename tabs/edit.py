@@ -34,7 +34,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
         with shared.ask():
             controls |= shared.clip_controls(TASK, page.visitor)
             notes = shared.source_notes(TASK)
-            controls["image_model"] = shared.model_choice(TASK)
+            controls |= shared.model_choice(context, TASK)
             prompts, told = _prompts(context, controls["image_model"])
             controls |= prompts
             shared.word_list(context)
@@ -173,5 +173,5 @@ def follow_details(image_model: str) -> list[Any]:
 
 def _model(image_model: str | None) -> ImageModel:
     """The record of the tab's chosen image model; of its first where none, or none of its own, is named."""
-    known = TASKS[TASK].image_models
+    known = TASKS[TASK].every_image_model
     return IMAGE_MODELS[image_model if image_model in known else known[0]]

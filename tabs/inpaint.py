@@ -57,6 +57,8 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
             controls |= shared.clip_controls(TASK, page.visitor)
             notes = shared.source_notes(TASK)
             controls |= _mask_controls()
+            controls |= shared.model_choice(context, TASK)
+            image_model = controls.get("image_model")
             controls["prompt"] = shared.prompt_box(
                 context, TASK, context.samples[0].erased,
                 info="What the whole clip then shows; leave the marked thing out to erase it",
@@ -66,12 +68,12 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
             buttons = shared.run_controls(TASK)
             shared.more()
             controls |= _mask_edge(defaults.feather)
-            controls |= shared.bridge_controls(context, TASK, ratio)
+            controls |= shared.bridge_controls(context, TASK, ratio, image_model)
             controls |= shared.trim_controls(context)
             controls |= shared.other_prompts(defaults)
-            controls |= shared.step_controls(defaults)
+            controls |= shared.step_controls(defaults, image_model=image_model)
             with gr.Accordion("Advanced", open=False):
-                controls |= shared.advanced_controls(context, defaults)
+                controls |= shared.advanced_controls(context, defaults, image_model=image_model)
                 controls |= keep_control(defaults.preserve_known)
             preset_controls(context, TASK, controls)
         view = shared.see(context, TASK)

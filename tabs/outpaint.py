@@ -37,6 +37,8 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
             controls |= shared.clip_controls(TASK, page.visitor)
             notes = shared.source_notes(TASK)
             controls |= _side_controls()
+            controls |= shared.model_choice(context, TASK)
+            image_model = controls.get("image_model")
             controls["prompt"] = shared.prompt_box(
                 context, TASK, context.samples[0].caption, info="What the whole, larger picture shows"
             )
@@ -44,12 +46,12 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
             ratio = shared.ratio_control(context, TASK)
             buttons = shared.run_controls(TASK)
             shared.more()
-            controls |= shared.bridge_controls(context, TASK, ratio)
+            controls |= shared.bridge_controls(context, TASK, ratio, image_model)
             controls |= shared.trim_controls(context, shape=False)
             controls |= shared.other_prompts(defaults)
-            controls |= shared.step_controls(defaults)
+            controls |= shared.step_controls(defaults, image_model=image_model)
             with gr.Accordion("Advanced", open=False):
-                controls |= shared.advanced_controls(context, defaults)
+                controls |= shared.advanced_controls(context, defaults, image_model=image_model)
                 controls["feather"] = shared.setting("feather", defaults.feather)
                 controls |= keep_control(defaults.preserve_known)
             preset_controls(context, TASK, controls)

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 from diffusers import DDIMScheduler
+from fake_run import FakeRun, fake_context
 from paper import PAPER_BRIDGE, TWO_STEPS
 
 from bivdiff.bridge.guidance import guided, unet_noise
@@ -56,7 +57,7 @@ def added(request, monkeypatch) -> str:
 
 def test_an_added_image_model_can_be_chosen_everywhere(added):
     assert TASKS["edit"].image_models == ("instruct-pix2pix", "prompt2prompt", added)
-    assert ("From words", added) in controls.model_choice("edit").choices
+    assert ("From words", added) in controls.model_choice(fake_context(FakeRun()), "edit")["image_model"].choices
     arguments = ["run", "--video", "a.mp4", "--prompt", "a cube", "--task", "edit", "--image-model", added]
     assert build_parser().parse_args(arguments).image_model == added
 

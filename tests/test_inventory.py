@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from bivdiff.catalog.families import FAMILIES, extend
+from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.scoring import SCORING
 from bivdiff.catalog.specs import ModelSpec
 from bivdiff.catalog.tasks import TASKS
@@ -103,7 +104,7 @@ def test_a_manager_says_what_is_in_memory(nowhere):
 
 def test_every_kind_of_the_catalog_is_known_and_none_other():
     kinds = {spec.kind for spec in named_specs().values()}
-    assert kinds == set(KINDS)
+    assert kinds | {model.pipeline for model in IMAGE_MODELS.values() if model.pipeline} == set(KINDS)
     assert all(kind.title for kind in KINDS.values())
 
 
@@ -159,7 +160,8 @@ def test_a_video_model_is_all_that_it_runs_with():
 def test_every_task_of_every_family_has_its_set(task):
     for name, family in FAMILIES.items():
         specs = find_specs(f"{name}/{task}")
-        assert set(family.shared) <= set(specs) <= set(family.components)
+        needed = family.shared if TASKS[task].image_models != ("given",) else (family.vae, family.scheduler)
+        assert set(needed) <= set(specs) <= set(family.components)
         assert len(specs) == len(set(specs))
 
 

@@ -100,7 +100,8 @@ SMOOTHING = StageInputs("smoothing", _KNOWN_CONTENT | _VIDEO_TEXT | {
     "negative_prompt", "smoothing_guidance_scale", "num_smoothing_steps", "start_level", "window",
 })  # fmt: skip
 LOADING = StageInputs("load", frozenset({
-    "family", "image_model", "video_model", "controls", "base_model", "image_checkpoint", "loras", "embeddings",
+    "family", "image_model", "video_model", "controls", "base_model", "image_checkpoint", "pipeline", "loras",
+    "embeddings",
 }))  # fmt: skip
 CONTROL_MAPS = StageInputs("control", LOADING.fields | {"frames", "low_threshold", "high_threshold"})
 
@@ -110,11 +111,12 @@ def framewise_inputs(image_model: str) -> StageInputs:
     model = IMAGE_MODELS[image_model]
     if not model.makes_frames:
         return StageInputs("framewise", frozenset({"image_model", "frames"}))
-    common = {
-        "image_model", "prompt", "negative_prompt", "guidance_scale", "num_inference_steps", "frame_attention",
-    }  # fmt: skip
-    noise = set() if model.inverts_source else {"seed", "noise_sharing", "sampler", "guided_share"}
-    return StageInputs("framewise", _KNOWN_CONTENT | common | noise | set(model.settings))
+    common = {"image_model", "prompt", "negative_prompt", "guidance_scale", "num_inference_steps"}
+    drawn = set() if model.inverts_source else {"seed", "noise_sharing"}
+    if model.denoiser != "pipeline":  # which has a sampler of its own, and lets nobody into its networks
+        common.add("frame_attention")
+        drawn |= {"sampler", "guided_share"} if drawn else set()
+    return StageInputs("framewise", _KNOWN_CONTENT | common | drawn | set(model.settings))
 
 
 def fields_read(image_model: str) -> frozenset[str]:

@@ -24,7 +24,7 @@ def notes_on(request: GenerationRequest, parts: Components[Any], settings: Setti
         parts: what it is made with, loaded.
         settings: say where the LoRAs' files lie.
     """
-    by_image_model = (request.prompt, request.source_prompt, request.negative_prompt)
+    by_image_model = (request.prompt, request.source_prompt, request.negative_prompt) if parts.with_base else ()
     by_video_model = (smoothing_prompt(request), request.inversion_prompt, request.negative_prompt)
     ends = [
         *(cut_off(parts.tokenizer, text) for text in by_image_model),
@@ -43,7 +43,7 @@ def notes_on(request: GenerationRequest, parts: Components[Any], settings: Setti
 
 def _notes_on_words(request: GenerationRequest, parts: Components[Any]) -> Iterator[str]:
     """On words of one's own that stand in no prompt, or in one that is read by a text encoder without them."""
-    for word in words_of(parts.tokenizer):
+    for word in words_of(parts.tokenizer) if parts.with_base else ():
         if not any(_holds(prompt, word) for prompt in request.prompts):
             yield f"The word '{word}' of your textual inversion stands in no prompt, so it changes nothing."
         elif _holds(smoothing_prompt(request), word) and not _knows(parts.video_tokenizer, word):

@@ -36,6 +36,7 @@ from bivdiff.bridge.inversion import invert_clip, invert_frames
 from bivdiff.bridge.known import known_content, with_known_content
 from bivdiff.bridge.loaded import LoadedModels
 from bivdiff.bridge.makers.framewise import FrameMaker
+from bivdiff.bridge.makers.pipelines import frames_by_pipeline
 from bivdiff.bridge.memory import with_leaner_policy
 from bivdiff.bridge.outcomes import outcome_of
 from bivdiff.bridge.paths import DiffusionPath, Path, at_level
@@ -131,13 +132,32 @@ def _framewise(session: Session) -> Generator[StepEvent, None, np.ndarray]:
     if isinstance(found, np.ndarray):
         yield StepEvent("framewise", 1, 1, "The frames were there already", found)
         return found
-    steps = FrameMaker(request, session.models, session.control_frames).steps()
-    clip = yield from _watched(session, "framewise", "Frame by frame", steps, PREVIEWS, session.models.decode)
-    with session.meter.stage("framewise"):
-        frames = with_known_content(request, session.models.decode(clip))
+    if IMAGE_MODELS[request.image_model].denoiser == "pipeline":
+        made = yield from _by_pipeline(session, request)
+    else:
+        steps = FrameMaker(request, session.models, session.control_frames).steps()
+        clip = yield from _watched(session, "framewise", "Frame by frame", steps, PREVIEWS, session.models.decode)
+        with session.meter.stage("framewise"):
+            made = session.models.decode(clip)
+    frames = with_known_content(request, made)
     session.store(key, frames)
     yield StepEvent("framewise", 1, 1, "The frames are ready", frames)
     return frames
+
+
+def _by_pipeline(session: Session, request: GenerationRequest) -> Generator[StepEvent, None, np.ndarray]:
+    """Make every frame with a whole pipeline; returns uint8 `(F, H, W, 3)`."""
+    (whole,) = session.models.parts.networks
+    steps = frames_by_pipeline(whole.pipeline, request)
+    with session.models.running(whole), closing(steps):
+        while True:
+            with session.meter.stage("framewise"):
+                try:
+                    step = next(steps)
+                except StopIteration as end:
+                    made: np.ndarray = end.value
+                    return made
+            yield StepEvent("framewise", step.number, step.total, "Frame by frame", step.frames, step.note)
 
 
 # 2. Mixed Inversion

@@ -27,11 +27,14 @@ from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.models import hub
 from bivdiff.models.estimate import activation_bytes
 from bivdiff.models.identity import identity_of, numerics_of
+from bivdiff.models.loaders import KINDS
+from bivdiff.models.loaders.pipelines import INDEX, check_index
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.metering import StageMeter
 from bivdiff.models.pulling import pulling_all
 from bivdiff.models.video import VideoDenoiser
 from bivdiff.models.weight_files import contents_of
+from bivdiff.models.whole_pipeline import WholePipeline
 from bivdiff.settings import Settings
 from bivdiff.types import GenerationRequest, StepEvent
 from bivdiff.units import say_bytes
@@ -92,8 +95,10 @@ def entering(
     """
     yield StepEvent("load", 0, 1, "Loading the models")
     needed = components_of(request).every
+    _look_into_pipelines(needed, manager.settings)
     if to_fetch := manager.missing(needed):
         _look_into_files(needed, manager.settings)  # one that is of no use should not cost a download first
+    to_fetch.sort(key=lambda spec: KINDS[spec.kind].holds != "pipeline")  # it may turn out to be of no use
     for spec, done, total in pulling_all(to_fetch, manager.settings):
         arrived = f"Downloading '{spec.repo}': {say_bytes(done)} of {say_bytes(total)}"
         yield StepEvent("load", int(100 * done / max(1, total)), 100, arrived)
@@ -113,6 +118,14 @@ def _look_into_files(specs: Iterable[ModelSpec], settings: Settings) -> None:
     for root in dict.fromkeys(roots):  # several components may be of one file
         if root is not None and root.is_file():
             contents_of(root)
+
+
+def _look_into_pipelines(specs: Iterable[ModelSpec], settings: Settings) -> None:
+    """Refuse a pipeline that is there and cannot be used, before anything else is fetched or loaded."""
+    for spec in specs:
+        root = hub.find(spec, settings) if KINDS[spec.kind].holds == "pipeline" else None
+        if root is not None:
+            check_index(root / INDEX, spec.kind)
 
 
 def enter(request: GenerationRequest, manager: ModelManager, cache: StageCache, exits: ExitStack) -> Session:
@@ -157,14 +170,16 @@ def _watched_modules(parts: Components[Any]) -> tuple[list[Any], list[Any]]:
     """The denoisers, and the other networks: what steers the base U-Net, text encoders, halves of autoencoders."""
     # An image model that is a U-Net of its own denoises; what steers the base U-Net only adds to it.
     own = [network for network in parts.networks if isinstance(network, UNet2DConditionModel)]
+    own += [network.denoiser for network in parts.networks if isinstance(network, WholePipeline)]
     denoisers = _distinct([parts.unet, parts.video_unet, *own])
     coders = [parts.vae.encoder, parts.video_vae.decoder, parts.vae.decoder]
-    others = _distinct([*coders, parts.text_encoder, parts.video_text_encoder, *parts.networks])
+    steering = [network for network in parts.networks if not isinstance(network, WholePipeline)]
+    others = _distinct([*coders, parts.text_encoder, parts.video_text_encoder, *steering])
     return denoisers, [part for part in others if part not in denoisers]
 
 
 def _distinct(parts: Iterable[Any]) -> list[Any]:
-    return list({id(part): part for part in parts}.values())
+    return list({id(part): part for part in parts if part is not None}.values())
 
 
 def _check_window(request: GenerationRequest, video: VideoModel) -> None:
@@ -179,6 +194,8 @@ def _check_window(request: GenerationRequest, video: VideoModel) -> None:
 
 def _check_base(request: GenerationRequest, parts: Components[Any]) -> None:
     """Refuse a base model that does not go with the models around it."""
+    if not parts.with_base:
+        return
     predicts = parts.scheduler.config.prediction_type
     if IMAGE_MODELS[request.image_model].denoiser == "own" and predicts != "epsilon":
         raise ModelUnavailableError(

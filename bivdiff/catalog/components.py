@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from bivdiff.catalog.bridging import inversions_of
 from bivdiff.catalog.families import models_for
-from bivdiff.catalog.image_models import IMAGE_MODELS, OWN_UNET
+from bivdiff.catalog.image_models import IMAGE_MODELS, OWN_PIPELINE, OWN_UNET
 from bivdiff.catalog.specs import Family, ModelSpec, VideoModel
 from bivdiff.errors import InputError
 from bivdiff.types import PRIOR_LABELS, GenerationRequest
@@ -26,8 +26,9 @@ class Components(Generic[Part]):
             plain image model.
         video_unet, video_text_encoder, video_tokenizer, video_scheduler: the video model.
         video_vae: its decoder: the family's where it has none of its own.
-        networks: the image model's own: those of the request's controls in their order, or its U-Net.
+        networks: the image model's own: those of the request's controls in their order, its U-Net, or a whole pipeline.
         annotators: what draws the control maps, where that takes a model; none of them runs in a stage.
+        with_base: whether `unet`, `text_encoder` and `tokenizer` have a part in the run; else they are not loaded.
     """
 
     vae: Part
@@ -42,6 +43,7 @@ class Components(Generic[Part]):
     video_vae: Part
     networks: tuple[Part, ...] = ()
     annotators: tuple[Part, ...] = ()
+    with_base: bool = True
 
     @property
     def shared(self) -> tuple[Part, ...]:
@@ -52,7 +54,8 @@ class Components(Generic[Part]):
     def of_stages(self) -> tuple[Part, ...]:
         """All that the stages run with, each once."""
         video = (self.video_unet, self.video_text_encoder, self.video_tokenizer, self.video_scheduler, self.video_vae)
-        return tuple(dict.fromkeys((*self.shared, *video, *self.networks)))
+        shared = self.shared if self.with_base else (self.vae, self.scheduler)
+        return tuple(dict.fromkeys((*shared, *video, *self.networks)))
 
     @property
     def every(self) -> tuple[Part, ...]:
@@ -60,14 +63,17 @@ class Components(Generic[Part]):
         return tuple(dict.fromkeys((*self.of_stages, *self.annotators)))
 
     def loaded(self, parts: Sequence[Loaded]) -> Components[Loaded]:
-        """The same roles, filled with what was loaded of `of_stages`, in its order; without annotators."""
+        """The same roles, filled with what was loaded of `of_stages`, in its order; without annotators.
+
+        A role that has no part in the run holds None.
+        """
         found = dict(zip(self.of_stages, parts, strict=True))
         roles: dict[str, Any] = {
-            field.name: found[getattr(self, field.name)]
+            field.name: found.get(getattr(self, field.name))
             for field in fields(self)
-            if field.name not in {"networks", "annotators"}
+            if field.name not in {"networks", "annotators", "with_base"}
         }
-        return Components(**roles, networks=tuple(found[part] for part in self.networks))
+        return Components(**roles, networks=tuple(found[part] for part in self.networks), with_base=self.with_base)
 
 
 def components_of(request: GenerationRequest) -> Components[ModelSpec]:
@@ -86,7 +92,14 @@ def components_of(request: GenerationRequest) -> Components[ModelSpec]:
         video_tokenizer=video.tokenizer, video_scheduler=video.scheduler, video_vae=video.vae or family.vae,
         networks=_networks(request, family),
         annotators=tuple(dict.fromkeys(spec for spec in annotators if spec is not None)),
+        with_base=_with_base(request, video),
     )  # fmt: skip
+
+
+def _with_base(request: GenerationRequest, video: VideoModel) -> bool:
+    """Whether the family's base model makes frames, inverts them, or is what the video model is built into."""
+    makes_frames = IMAGE_MODELS[request.image_model].denoiser in {"base", "own"}
+    return makes_frames or "image" in inversions_of(request) or video.unet.base is not None
 
 
 def _check_video(request: GenerationRequest, video: VideoModel) -> None:
@@ -112,6 +125,8 @@ def _networks(request: GenerationRequest, family: Family) -> tuple[ModelSpec, ..
     wanted = tuple(control.control_type for control in request.controls) if model.steering else ()
     if model.denoiser == "own":
         wanted = (OWN_UNET,)
+    if model.denoiser == "pipeline":
+        wanted = (OWN_PIPELINE,)
     missing = [name for name in wanted if name not in networks]
     if missing and model.steering:
         raise InputError(

@@ -15,6 +15,8 @@ BRIDGE = ("mixing_ratio", "frame_prior", "mixing_rule", "start_level")
 """Fields of the request that say how the frames are bridged."""
 OWN_UNET = "unet"
 """The name of an image model's own U-Net among a family's networks."""
+OWN_PIPELINE = "pipeline"
+"""The name of a whole pipeline among the networks that a request names itself."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ class ImageModel:
     Attributes:
         title: its name on the page.
         tasks: keys of TASKS; a task starts with the first of the image models that serve it.
-        denoiser: what makes the frames: the family's base U-Net, a U-Net of its own, or nothing, since they are given.
+        denoiser: what makes the frames: the family's base U-Net, a U-Net of its own, a pipeline that the request names
+            and that no family has, or nothing, since they are given.
+        pipeline: the kind of component that such a pipeline is.
         steering: the kind of component that reads control maps and steers the base U-Net; empty if there is none.
         channels: that its U-Net reads: the latents, and what it is shown behind them.
         needs: fields of the request that it cannot do without.
@@ -88,7 +92,8 @@ class ImageModel:
 
     title: str
     tasks: tuple[str, ...]
-    denoiser: Literal["base", "own", "none"] = "base"
+    denoiser: Literal["base", "own", "pipeline", "none"] = "base"
+    pipeline: str = ""
     steering: str = ""
     channels: int = 4
     needs: tuple[str, ...] = ()
@@ -103,6 +108,11 @@ class ImageModel:
     def makes_frames(self) -> bool:
         """Whether there is anything to be made."""
         return self.denoiser != "none"
+
+    @property
+    def in_paper(self) -> bool:
+        """Whether the paper has settings for it."""
+        return self.denoiser in {"base", "own"}
 
     @property
     def paper_bridge(self) -> dict[str, Any]:
@@ -137,6 +147,16 @@ IMAGE_MODELS: dict[str, ImageModel] = {
     "inpainting": ImageModel(
         title="Inpainting model", tasks=("inpaint", "outpaint"), denoiser="own", channels=9, needs=("masks",),
         settings=("masks", "preserve_known", "feather"), paper={"mixing_ratio": 0.1},
+    ),
+    "edit-pipeline": ImageModel(
+        title="A pipeline of your own", tasks=("edit",), denoiser="pipeline", pipeline="edit_pipeline",
+        needs=("pipeline",), settings=("source_prompt", "pipeline", "pipeline_strength", "image_guidance_scale"),
+        by_instruction=True,
+    ),
+    "fill-pipeline": ImageModel(
+        title="A pipeline of your own", tasks=("inpaint", "outpaint"), denoiser="pipeline", pipeline="fill_pipeline",
+        needs=("masks", "pipeline"), settings=("masks", "preserve_known", "feather", "pipeline", "pipeline_strength"),
+        paper={"frame_prior": "video"},
     ),
     "given": ImageModel(
         title="None: the frames are given", tasks=("smooth",), denoiser="none", steps=_nothing,

@@ -9,21 +9,31 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from bivdiff.catalog.bridging import inversions_of
-from bivdiff.catalog.image_models import IMAGE_MODELS, OWN_UNET
+from bivdiff.catalog.image_models import IMAGE_MODELS, OWN_PIPELINE, OWN_UNET
 from bivdiff.catalog.specs import WEIGHT_FILES, Family, ModelSpec, VideoModel
 from bivdiff.errors import InputError
 from bivdiff.settings import Settings
 from bivdiff.types import GenerationRequest
 
 MAX_LORA_SCALE = 4.0
-OWN_MODELS = ("base_model", "image_checkpoint", "loras", "embeddings")
+OWN_MODELS = ("base_model", "image_checkpoint", "pipeline", "loras", "embeddings")
 """Fields of a request that name models by path or repository."""
 
 
 def with_own_base(family: Family, request: GenerationRequest) -> Family:
     """The family with the request's checkpoint, LoRAs and embeddings in the place of its base model's components."""
     loras, embeddings = parse_loras(request.loras), parse_list(request.embeddings)
-    return with_base(with_own_unet(family, request), request.base_model, loras, embeddings)
+    own = with_own_pipeline(with_own_unet(family, request), request)
+    return with_base(own, request.base_model, loras, embeddings)
+
+
+def with_own_pipeline(family: Family, request: GenerationRequest) -> Family:
+    """The family with the pipeline that the request names as the network of its image model, if that is one."""
+    kind, repo = IMAGE_MODELS[request.image_model].pipeline, request.pipeline.strip()
+    if not kind or not repo:
+        return family
+    spec = ModelSpec(key=f"own/{OWN_PIPELINE}", kind=kind, repo=repo, licence="of its owner")
+    return replace(family, networks={**family.networks, request.image_model: {OWN_PIPELINE: spec}})
 
 
 def with_own_unet(family: Family, request: GenerationRequest) -> Family:
@@ -105,11 +115,17 @@ def check_heard(family: Family, request: GenerationRequest) -> None:
             f"from the usual one. Name one of yours in image_checkpoint"
             + (f" (the usual one is '{usual}')" if usual else "") + ", or clear the base model."
         )  # fmt: skip
-    on_base = family.video_models[request.video_model].unet.base is not None
-    if request.loras.strip() and not (model.makes_frames or on_base or "image" in inversions_of(request)):
+    if request.pipeline.strip() and not model.pipeline:
         raise InputError(
-            "The LoRAs would change nothing: the frames are given, and neither the video model nor the frame noise is "
-            "made with the base model. Clear them, or choose a video model of motion modules or the image model's "
+            f"pipeline is read for an image model of that kind alone, and the frames are made by {model.title}. Clear "
+            f"it, or choose {' or '.join(name for name, each in IMAGE_MODELS.items() if each.pipeline)}."
+        )
+    by_base = model.makes_frames and not model.pipeline
+    on_base = family.video_models[request.video_model].unet.base is not None
+    if request.loras.strip() and not (by_base or on_base or "image" in inversions_of(request)):
+        raise InputError(
+            "The LoRAs would change nothing: the base model makes no frames, and neither the video model nor the frame "
+            "noise is made with it. Clear them, or choose a video model of motion modules or the image model's "
             "frame noise."
         )
 

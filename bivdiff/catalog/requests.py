@@ -24,11 +24,15 @@ PAPER_PRESET = "paper"  # the one preset whose bridge is each image model's own 
 APART: Mapping[str, Any] = {"frame_prior": "video", "mixing_rule": "capped", "smoothing_guidance_scale": 1.0}
 """What a run starts with where the video model's latents are not the image models': there the paper's frame noise is
 not to be had, and guidance undoes what the inversion found."""
+_BY_PIPELINE: Mapping[str, Any] = {"frame_prior": "video", "mixing_rule": "capped", "mixing_ratio": 0.5}
+"""What a run starts with whose frames a pipeline makes: the video model alone, which knows nothing of that pipeline's
+base model. Half of the ratio is the middle of the dial, and not measured."""
 _NO_FRAMES = np.zeros((1, 8, 8, 3), np.uint8)
 _NEEDED = {
     "masks": "There is no mask, so there is nothing to regenerate. Mark what should be made anew.",
     "source_prompt": "{title} needs the source prompt: say what the source clip shows.",
     "controls": "{title} needs at least one control. Choose what to keep of the source.",
+    "pipeline": "No pipeline is named. Write a repository or folder with model_index.json into pipeline.",
 }
 
 
@@ -90,6 +94,11 @@ def default_request(task: str, family_name: str, frames: np.ndarray, prompt: str
     components_of(request)  # now, and not when its turn has come
     check_heard(family_named(family_name), request)
     _check_words(request)
+    if model.denoiser == "pipeline" and request.noise_sharing not in {0, 1}:
+        raise InputError(
+            f"Of a pipeline, frames share all of their noise or none: noise_sharing is {request.noise_sharing:g}. "
+            "Take 0 or 1."
+        )
     if model.steering:
         _check_maps(request.controls, family_named(family_name).networks_of(request.image_model))
     return request
@@ -102,11 +111,13 @@ def _request(
         raise InputError(f"Unknown task '{task}'. Choose one of: {', '.join(TASKS)}.")
     family = family_named(family_name)
     changes = {name: value for name, value in changes.items() if value is not None}
-    image_model = _chosen("image model", changes.pop("image_model", None), TASKS[task].image_models)
+    image_model = _chosen("image model", changes.pop("image_model", None), TASKS[task].every_image_model)
     video_model = _chosen("video model", changes.pop("video_model", None), tuple(family.video_models))
     if IMAGE_MODELS[image_model].steering:
         changes.setdefault("controls", (Control(),))
     settings = settings_of(task, image_model, family_name)
+    if IMAGE_MODELS[image_model].pipeline:
+        settings |= _BY_PIPELINE
     if not family.video_models[video_model].shares_space:
         settings |= APART
     return GenerationRequest(

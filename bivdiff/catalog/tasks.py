@@ -17,7 +17,12 @@ class Task:
 
     @property
     def image_models(self) -> tuple[str, ...]:
-        """Those that can make its frames, keys of IMAGE_MODELS, the default first."""
+        """Those of the families that can make its frames, keys of IMAGE_MODELS, the default first."""
+        return tuple(name for name in self.every_image_model if IMAGE_MODELS[name].denoiser != "pipeline")
+
+    @property
+    def every_image_model(self) -> tuple[str, ...]:
+        """The same, and behind them those that a request must name itself."""
         return tuple(name for name, model in IMAGE_MODELS.items() if self.name in model.tasks)
 
 

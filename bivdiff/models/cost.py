@@ -77,7 +77,7 @@ def smoothing_walk(request: GenerationRequest) -> Walk:
 def _framewise(request: GenerationRequest, parts: Components[ModelSpec]) -> Iterator[Walk]:
     model = IMAGE_MODELS[request.image_model]
     steps = model.steps(request)
-    networks = parts.networks if model.denoiser == "own" else (parts.unet, *parts.networks)
+    networks = (parts.unet, *parts.networks) if model.denoiser == "base" else parts.networks
     if model.makes_frames:
         frames = len(request.frames)
         yield _by_frames("framewise", request, networks, steps, frames, whole_frames=model.batches == "frames")

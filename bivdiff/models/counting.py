@@ -10,7 +10,7 @@ import math
 from functools import lru_cache
 from pathlib import Path
 
-from bivdiff.catalog.specs import ModelSpec
+from bivdiff.catalog.specs import WEIGHT_FILES, ModelSpec
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.models import hub
 from bivdiff.models.architectures import build_empty
@@ -26,10 +26,10 @@ def numbers_of(spec: ModelSpec, root: Path | None) -> int:
         spec: the component.
         root: of its files, as `hub.find` gives it; None where they are not there.
     """
-    if KINDS[spec.kind].holds != "weights":
+    if KINDS[spec.kind].holds not in {"weights", "pipeline"}:
         return 0
     files = hub.files_of(spec, root) if root else []
-    weights = [path for path in files if path.suffix != ".json"]
+    weights = [path for path in files if path.suffix in WEIGHT_FILES]
     if not weights:
         return spec.bytes // spec.bytes_per_number or _published(spec)
     # A file of everything has each component's weights under names that begin alike.

@@ -17,6 +17,7 @@ from bivdiff.catalog.specs import SAFETENSORS, TOYBOX_REPO, WEIGHT_FILES, ModelS
 from bivdiff.errors import ModelUnavailableError
 from bivdiff.models.loaders import KINDS
 from bivdiff.models.loaders.kind import Source, Weights
+from bivdiff.models.loaders.pipelines import INDEX, check_index
 from bivdiff.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ def weights_of(spec: ModelSpec, root: Path) -> Weights:
     """Which of the weights under `root`, as `find` gives it, are to be read."""
     if root.is_file():
         return Weights(None, use_safetensors=True)
-    inside = {path.name for path in _files(root / spec.folder)}
-    return _choose_weights(inside, spec)[1]
+    return _choose_weights(_names(root / spec.folder, spec), spec)[1]
 
 
 def source_of(spec: ModelSpec, root: Path, settings: Settings, dtype: torch.dtype, base: Any = None) -> Source:
@@ -92,7 +92,7 @@ def files_of(spec: ModelSpec, root: Path) -> list[Path]:
     if root.is_file():
         return [root] if spec.kind == ADDITION or (KINDS[spec.kind].alone and root.suffix in WEIGHT_FILES) else []
     folder = root / spec.folder
-    return [folder / name for name in _choose({path.name for path in _files(folder)}, spec)]
+    return [folder / name for name in _choose(_names(folder, spec), spec)]
 
 
 def bytes_on_disk(spec: ModelSpec, root: Path) -> int:
@@ -182,7 +182,16 @@ def _choose(inside: set[str], spec: ModelSpec) -> list[str]:
     if KINDS[spec.kind].holds == "schedule":
         return [_SCHEDULER] if _SCHEDULER in inside else []
     weights, _ = _choose_weights(inside, spec)
+    if KINDS[spec.kind].holds == "pipeline":
+        return _choose_pipeline(inside, weights)
     return ["config.json", *weights] if weights and "config.json" in inside else []
+
+
+def _choose_pipeline(inside: set[str], weights: list[str]) -> list[str]:
+    """The index first, so that what cannot be used costs no download, then all that is small, and the weights."""
+    small = sorted(name for name in inside if "/" in name and name.endswith((".json", ".txt", ".model", ".jinja")))
+    others = [name for name in small if ".index." not in name]
+    return [INDEX, *others, *weights] if weights and INDEX in inside else []
 
 
 def _choose_addition(inside: set[str]) -> list[str]:
@@ -204,9 +213,29 @@ def _choose_weights(inside: set[str], spec: ModelSpec) -> tuple[list[str], Weigh
     for ending in ("safetensors", "bin"):
         # Some repositories, of one's own above all, have float16 weights alone, and nobody said so.
         for variant in dict.fromkeys((spec.variant, "", "fp16")):
-            if files := _weight_files(inside, _stem(spec, ending), f".{variant}" if variant else "", ending):
-                return files, Weights(variant or None, use_safetensors=ending == "safetensors")
+            chosen = Weights(variant or None, use_safetensors=ending == "safetensors")
+            if KINDS[spec.kind].holds == "pipeline":
+                files = _weights_of_folders(inside, f".{variant}" if variant else "", ending)
+            else:
+                files = _weight_files(inside, _stem(spec, ending), f".{variant}" if variant else "", ending)
+            if files:
+                return files, chosen
     return [], Weights(None, use_safetensors=False)
+
+
+def _weights_of_folders(inside: set[str], variant: str, ending: str) -> list[str]:
+    """The weights of each folder of a pipeline that has a config; none if any of them lacks its own."""
+    found: list[str] = []
+    for folder in sorted(name.removesuffix("/config.json") for name in inside if name.endswith("/config.json")):
+        if folder.startswith("tokenizer"):
+            continue  # some bear the config of their text encoder
+        names = {name.removeprefix(f"{folder}/") for name in inside if name.startswith(f"{folder}/")}
+        stems = ("diffusion_pytorch_model", "model" if ending == "safetensors" else "pytorch_model")
+        files = next(filter(None, (_weight_files(names, stem, variant, ending) for stem in stems)), [])
+        if not files:
+            return []
+        found += [f"{folder}/{name}" for name in files]
+    return found
 
 
 def _stem(spec: ModelSpec, ending: str) -> str:
@@ -258,8 +287,12 @@ def _holds(root: Path, spec: ModelSpec) -> bool:
         return False
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if path.is_file())
+def _names(folder: Path, spec: ModelSpec) -> set[str]:
+    """The files in a folder that may be a component's, a pipeline's in its folders included, as POSIX paths."""
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    if spec.kind != ADDITION and KINDS[spec.kind].holds == "pipeline" and INDEX in names:
+        names |= {path.relative_to(folder).as_posix() for path in folder.glob("*/*") if path.is_file()}
+    return names
 
 
 def _check_on_hub(spec: ModelSpec, settings: Settings) -> None:
@@ -295,7 +328,10 @@ def _lacks(spec: ModelSpec) -> str:
             return f"holds no file '{spec.place.removeprefix(f'{spec.repo}/')}'."
         return "does not hold exactly one file of weights. Name the one you mean, as in owner/name/file.safetensors."
     weights = f"config.json, and all of {_stem(spec, 'safetensors')}.safetensors or {_stem(spec, 'bin')}.bin,"
-    others = {"tokenizer": f"{_FAST_TOKENIZER}, or {' and '.join(_VOCABULARY)}", "schedule": _SCHEDULER}
+    others = {
+        "tokenizer": f"{_FAST_TOKENIZER}, or {' and '.join(_VOCABULARY)}", "schedule": _SCHEDULER,
+        "pipeline": f"{INDEX}, and the weights of every folder with a config.json,",
+    }  # fmt: skip
     place = f"its folder '{spec.folder}'" if spec.folder else "it"
     needed = spec.file or others.get(KINDS[spec.kind].holds, weights)
     return f"does not hold '{spec.key}', which needs {needed} in {place}."
@@ -320,9 +356,12 @@ def _download(spec: ModelSpec, sizes: dict[str, int], report: Report) -> None:
     report(finished, total)
     for name, size in sizes.items():
         # By the revision, not by its commit: only so does the cache note which commit the revision is.
-        hf_hub_download(spec.repo, name, revision=spec.revision, tqdm_class=_bar(finished, size, total, report))
+        bar = _bar(finished, size, total, report)
+        path = hf_hub_download(spec.repo, name, revision=spec.revision, tqdm_class=bar)
         finished += size
         report(finished, total)
+        if name.rpartition("/")[2] == INDEX:
+            check_index(Path(path), spec.kind)
 
 
 def _bar(finished: int, size: int, total: int, report: Report) -> type[tqdm]:

@@ -60,7 +60,7 @@ class StageMeter:
                 hooks.callback(module.register_forward_pre_hook(self._enter).remove)
                 hooks.callback(module.register_forward_hook(self._leave).remove)
             for module in denoisers:
-                hooks.callback(module.register_forward_pre_hook(self._count).remove)
+                hooks.callback(module.register_forward_pre_hook(self._count, with_kwargs=True).remove)
             yield
 
     def _enter(self, *_: Any) -> None:
@@ -73,8 +73,8 @@ class StageMeter:
         if self._depth == 0:
             self.forward_seconds += time.perf_counter() - self._entered
 
-    def _count(self, _: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        sample = inputs[0]
+    def _count(self, _: nn.Module, inputs: tuple[torch.Tensor, ...], named: dict[str, Any]) -> None:
+        sample = inputs[0] if inputs else named["hidden_states"]  # as diffusers' pipelines call transformers
         frames = len(sample) * (sample.shape[2] if sample.ndim == 5 else 1)
         if self._stage is not None:
             self.evaluations[self._stage] = self.evaluations.get(self._stage, 0) + frames

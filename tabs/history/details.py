@@ -113,7 +113,7 @@ def settings_html(page: HistoryPage, run: Run) -> str:
 
 def _usual(context: AppContext, run: Run) -> dict[str, Any]:
     """The settings that a run's task starts with; empty where they are not known here."""
-    if run.family not in FAMILIES or run.image_model not in getattr(TASKS.get(run.task), "image_models", ()):
+    if run.family not in FAMILIES or run.image_model not in getattr(TASKS.get(run.task), "every_image_model", ()):
         return {}
     return shared.defaults_of(replace(context, family=run.family), run.task, run.image_model).settings()
 

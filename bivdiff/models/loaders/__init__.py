@@ -12,11 +12,12 @@ from typing import Any
 from bivdiff.catalog.specs import TOYBOX_REPO, ModelSpec
 from bivdiff.errors import BIVDiffError, InputError, ModelUnavailableError
 from bivdiff.models.architectures import CHANGES, Architecture
-from bivdiff.models.loaders import annotators, control, scoring, stable_diffusion, video, wan
+from bivdiff.models.loaders import annotators, control, pipelines, scoring, stable_diffusion, video, wan
 from bivdiff.models.loaders.kind import Footprint, Kind, Source
 
 KINDS: Mapping[str, Kind] = {
-    **stable_diffusion.KINDS, **control.KINDS, **video.KINDS, **wan.KINDS, **annotators.KINDS, **scoring.KINDS
+    **stable_diffusion.KINDS, **control.KINDS, **pipelines.KINDS, **video.KINDS, **wan.KINDS, **annotators.KINDS,
+    **scoring.KINDS,
 }  # fmt: skip
 
 

@@ -81,7 +81,7 @@ class Kind:
     Attributes:
         title: in words, for lists.
         load: reads one on the CPU; imports its library no earlier.
-        holds: what its files hold: a schedule or a tokenizer has no weights.
+        holds: what its files hold: a schedule or a tokenizer has no weights, a pipeline has all of that in folders.
         by_transformers: whether its weights bear the names that transformers gives them; else they are diffusers'.
         architecture: the shape of the real networks of this kind, where it is known.
         prefix: how the names of its weights begin in a file that holds other components too; empty where none does.
@@ -102,7 +102,7 @@ class Kind:
 
     title: str
     load: Load
-    holds: Literal["weights", "schedule", "tokenizer"] = "weights"
+    holds: Literal["weights", "schedule", "tokenizer", "pipeline"] = "weights"
     by_transformers: bool = False
     architecture: Architecture | None = None
     prefix: str = ""

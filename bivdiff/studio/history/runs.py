@@ -258,7 +258,7 @@ class Runs:
         """
         found = carried.read(path)
         settings = found.settings
-        if settings["task"] not in TASKS or settings["image_model"] not in TASKS[settings["task"]].image_models:
+        if settings["task"] not in TASKS or settings["image_model"] not in TASKS[settings["task"]].every_image_model:
             raise InputError(
                 "This file was made for a task that this version of the studio does not have. Update it and try again."
             )

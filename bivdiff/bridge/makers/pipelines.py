@@ -1,0 +1,162 @@
+"""Whole pipelines of diffusers as frame makers: each frame is one call, whatever is inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from functools import partial
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+import torch
+from PIL import Image
+
+from bivdiff.bridge.stepwise import stepwise
+from bivdiff.errors import InputError
+from bivdiff.models.loaders.pipelines import parameters_of
+from bivdiff.pixels.fitting import fit_frames
+from bivdiff.types import GenerationRequest
+
+MULTIPLE = 16  # of pixels that every pipeline's sides may be; those of a clip are of 8
+
+
+Made = TypeVar("Made")
+
+
+class PictureStep(NamedTuple):
+    """A step of one frame's call.
+
+    Attributes:
+        number, total: of all steps of all frames.
+        frames: those that are made, uint8 `(F, H, W, 3)`, and the source's where they are not yet; None while a frame
+            is being made.
+        note: what the user should know, once.
+    """
+
+    number: int
+    total: int
+    frames: np.ndarray | None = None
+    note: str = ""
+
+
+def frames_by_pipeline(pipeline: Any, request: GenerationRequest) -> Generator[PictureStep, None, np.ndarray]:
+    """Make every frame by a call of its own. Closing this generator stops within a call, at its next step.
+
+    Args:
+        pipeline: of diffusers, on the device.
+        request: with its seed. Each frame is drawn from a seed of its own, or all from one where noise is shared.
+
+    Returns:
+        uint8 `(F, H, W, 3)` at the source's size, whatever size the pipeline works at.
+
+    Raises:
+        InputError: the pipeline refuses what it is given, or its own safety checker has blackened a frame.
+    """
+    each, total = request.num_inference_steps, request.num_inference_steps * len(request.frames)
+    made, notes = request.frames.copy(), _unread(pipeline, request)
+    for number in range(len(made)):
+        done = number * each
+        made[number], resized = yield from _numbered(_picture(pipeline, request, number), done, each, total)
+        notes |= {resized} if resized else set()
+        note = " ".join(sorted(notes)) if number == len(made) - 1 else ""
+        yield PictureStep(done + each, total, made.copy(), note)
+    return made
+
+
+def _numbered(
+    steps: Generator[int, None, Made], first: int, most: int, total: int
+) -> Generator[PictureStep, None, Made]:
+    """The steps of one frame as steps of all; returns what they made."""
+    with closing(steps):
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                made: Made = end.value
+                return made
+            yield PictureStep(first + min(step + 1, most), total)
+
+
+def _picture(pipeline: Any, request: GenerationRequest, number: int) -> Generator[int, None, tuple[np.ndarray, str]]:
+    """One frame, uint8 `(H, W, 3)`, and a sentence where the pipeline made it at another size."""
+    height, width = request.frames.shape[1:3]
+    padded = ((0, -height % MULTIPLE), (0, -width % MULTIPLE))
+    shown = np.pad(request.frames[number], (*padded, (0, 0)), mode="edge")
+    mask = None if request.masks is None else np.pad(request.masks[number], padded, mode="edge")
+
+    def call(report: Callable[[int], None]) -> Any:
+        return pipeline(**_arguments(pipeline, request, number, shown, mask, report))
+
+    try:
+        output = yield from stepwise(call)
+    except ValueError as error:
+        reason = str(error).strip().rstrip(".") or type(error).__name__
+        raise InputError(
+            f"{type(pipeline).__name__} refuses what it is given: {reason}. Change what it names, and run again."
+        ) from error
+    if any(getattr(output, "nsfw_content_detected", None) or ()):
+        raise InputError(
+            f"The pipeline's own safety checker has blackened frame {number + 1}. Change the prompt or the clip, or "
+            "name a pipeline without one."
+        )
+    picture = np.asarray(output.images[0].convert("RGB"))
+    note = ""
+    if picture.shape != shown.shape:
+        note = (
+            f"The pipeline works at {picture.shape[1]}x{picture.shape[0]}, so its frames were brought back to "
+            f"{width}x{height}."
+        )
+        picture = fit_frames(picture[None], (shown.shape[1], shown.shape[0]), "crop")[0]
+    return picture[:height, :width], note
+
+
+def _arguments(
+    pipeline: Any, request: GenerationRequest, number: int, shown: np.ndarray, mask: np.ndarray | None,
+    report: Callable[[int], None],
+) -> dict[str, Any]:  # fmt: skip
+    """What a call is given of all that it can take."""
+    takes = parameters_of(pipeline)
+    height, width = shown.shape[:2]
+    by_true_guidance = _guides_truly(takes)
+    wanted = {
+        "prompt": request.prompt, "image": Image.fromarray(shown), "height": height, "width": width,
+        "negative_prompt": request.negative_prompt or (" " if by_true_guidance else None),
+        "num_inference_steps": request.num_inference_steps, "strength": request.pipeline_strength,
+        "true_cfg_scale" if by_true_guidance else "guidance_scale": request.guidance_scale,
+        "generator": torch.Generator("cpu").manual_seed(seed_of(request, number)), "output_type": "pil",
+        "max_area": height * width, "_auto_resize": False,
+        "callback_on_step_end": partial(_reported, report),
+        "callback": lambda step, _timestep, _latents: report(step), "callback_steps": 1,
+    }  # fmt: skip
+    if mask is not None:
+        wanted["mask_image"] = Image.fromarray(np.where(mask > 0, np.uint8(255), np.uint8(0)))
+    if "image_guidance_scale" in takes:
+        wanted["image_guidance_scale"] = request.image_guidance_scale
+    if "callback_on_step_end" in takes:  # the older one is deprecated where there are both
+        wanted = {name: value for name, value in wanted.items() if not name.startswith("callback") or "end" in name}
+    return {name: value for name, value in wanted.items() if name in takes}
+
+
+def _reported(report: Callable[[int], None], _: Any, step: int, __: Any, given: dict[str, Any]) -> dict[str, Any]:
+    report(step)
+    return given
+
+
+def seed_of(request: GenerationRequest, number: int) -> int:
+    """What a frame is drawn from: the request's seed where frames share their noise, else one of its own."""
+    seed = cast(int, request.seed)  # drawn before any stage runs
+    return seed if request.noise_sharing else int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+def _guides_truly(takes: Mapping[str, Any]) -> bool:
+    """Whether guidance goes by its longer name, as in Qwen-Image, where the shorter is for distilled models."""
+    default = takes["true_cfg_scale"].default if "true_cfg_scale" in takes else 1
+    return bool(default and default > 1)
+
+
+def _unread(pipeline: Any, request: GenerationRequest) -> set[str]:
+    """Sentences on what is asked and the pipeline cannot be given."""
+    takes, name = parameters_of(pipeline), type(pipeline).__name__
+    if request.negative_prompt.strip() and "negative_prompt" not in takes:
+        return {f"{name} takes no negative prompt; the video model alone has read it."}
+    return set()
