@@ -34,9 +34,13 @@ def told(request, manager):
 
 
 @pytest.mark.parametrize("field", ["prompt", "source_prompt", "video_prompt", "negative_prompt", "inversion_prompt"])
-def test_whatever_is_longer_than_a_model_reads_its_end_is_told(smoothing, manager, field):
-    assert told(smoothing, manager) == ""
-    note = told(replace(smoothing, **{field: LONG}), manager)
+def test_whatever_is_longer_than_a_model_reads_its_end_is_told(source_frames, manager, field):
+    request = default_request(
+        "edit", "toybox", source_frames[:2, :32, :32], "a red cube", seed=1, image_model="prompt2prompt",
+        source_prompt="a cone",
+    )  # fmt: skip
+    assert told(request, manager) == ""
+    note = told(replace(request, **{field: LONG}), manager)
     assert note.startswith("The prompt is longer than the model reads; this end was ignored: '")
     assert note.endswith("a sphere'.")
 
@@ -86,6 +90,7 @@ def test_a_clip_is_encoded_once(smoothing, manager, monkeypatch):
 def test_a_base_model_of_another_width_is_told_the_width_that_is_needed(smoothing):
     """The network that steers goes with it, and the text encoder does not."""
     parts = SimpleNamespace(
+        with_base=True,
         scheduler=SimpleNamespace(config=FrozenDict(prediction_type="epsilon")),
         unet=SimpleNamespace(config=FrozenDict(in_channels=4, cross_attention_dim=768)),
         text_encoder=SimpleNamespace(config=FrozenDict(hidden_size=1024)),
