@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -96,5 +97,8 @@ def chromium():
         pytest.skip("No Chromium or Chrome on this machine: python tests/browser.py installs one.")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=QUIET)
+        # Visitors want no motion unless a test says otherwise: drawing clips that play is most of a browser's work.
+        browser.new_context = partial(browser.new_context, reduced_motion="reduce")
+        browser.new_page = partial(browser.new_page, reduced_motion="reduce")
         yield browser
         browser.close()

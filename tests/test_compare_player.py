@@ -88,8 +88,8 @@ def watched(chromium):
     """New pages; at the end holds that nothing was wrong on the console or fetched from elsewhere."""
     wrong, contexts = [], []
 
-    def start(viewport=WIDE, home="file:", **options) -> Page:
-        context = chromium.new_context(viewport=viewport, **options)
+    def start(viewport=WIDE, home="file:", reduced_motion="no-preference", **options) -> Page:
+        context = chromium.new_context(viewport=viewport, reduced_motion=reduced_motion, **options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE)

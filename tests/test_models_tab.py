@@ -9,7 +9,7 @@ import pytest
 from fake_models import FakeModels
 from fake_run import FakeRun, fake_context
 from gradio_client import Client
-from pages import LOWEST_CONTRAST, SLIM, WIDE, come_to_rest, overflow
+from pages import LOWEST_CONTRAST, SLIM, WIDE, come_to_rest, go_to, overflow
 from playwright.sync_api import Page, expect
 
 from bivdiff.errors import InputError, ModelUnavailableError
@@ -284,12 +284,7 @@ def open_tab(chromium, address):
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.goto(f"{address}?__theme={theme}")
         page.wait_for_selector("#control-generate")
-        by_name = page.get_by_role("tab", name="Models")
-        if by_name.count() and by_name.first.is_visible():
-            by_name.first.click()
-        else:
-            page.locator("#tabs .overflow-menu button").first.click()
-            page.locator("#tabs .overflow-dropdown button", has_text="Models").click()
+        go_to(page, "Models")
         page.wait_for_selector("#models-readout .bd-meter")
         return page
 

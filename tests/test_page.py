@@ -16,9 +16,11 @@ from pages import (
     LOWEST_CONTRAST,
     SLIM,
     SMALL_TARGETS,
+    TITLES,
     WIDE,
     come_to_rest,
     generate,
+    go_to,
     let_draw,
     open_tab,
     overflow,
@@ -35,12 +37,15 @@ from bivdiff.media.film import FilmOptions
 from bivdiff.media.reading import probe, read_clip
 from bivdiff.media.writing import write_mp4
 from bivdiff.toybox.clips import load_index
-from tabs import films
+from tabs import compare, films, models
+from tabs.history import layout
 from tabs.page import build_page, launch_options
 
 pytestmark = pytest.mark.browser
 
 PATIENCE = 60  # seconds the page may take on a busy machine
+TABS = {**TITLES, **{tab.NAME: tab.TITLE for tab in (compare, layout, models)}}
+STILL = "* { transition: none !important; animation: none !important; }"  # colours as they end
 # What cannot be used yet may be pale; a toast is Gradio's, and a button within a button.
 EXEMPT = {"exclude": [[".is-idle"], ["button:disabled"], [".toast-body"]]}
 
@@ -98,6 +103,13 @@ def open_page(chromium, address):
 
 
 @pytest.fixture(scope="module")
+def visited(chromium, address):
+    """A page for tests that each change one tab, or one thing of a tab, which no other of them does."""
+    with opening(chromium, address) as start:
+        yield start()
+
+
+@pytest.fixture(scope="module")
 def looked_at(chromium, address):
     """A page on which one run is done, for tests that only look at what it made."""
     with opening(chromium, address) as start:
@@ -132,6 +144,14 @@ def test_opening_and_pressing_the_one_button_gives_four_labelled_clips(open_page
     assert page.locator("#control-seed input").input_value() == str(run.requests[-1].seed)
     assert "Flicker" in page.locator("#control-player .bdp-tile").nth(1).inner_text()
     expect(page.locator("#control-progress .bd-headline")).to_have_text(re.compile(r"^Done in [\d.]+ s$"))
+    # Who wants no motion gets none.
+    first = frames_shown(page)
+    let_draw(page, 30)
+    assert frames_shown(page) == first
+    page.locator("#control-player").get_by_label("Play", exact=True).click()
+    page.wait_for_function(
+        "before => document.querySelector('#control-player .bdp-tile canvas').dataset.frame !== before", arg=first[0]
+    )
 
 
 def test_stages_fill_in_order(open_page, run):
@@ -237,6 +257,7 @@ def test_cancel_stops_the_run_for_good(open_page, run):
     expect(page.locator("#control-cancel")).to_be_disabled()
     hold = start_and_hold(page, run)
     expect(page.locator("#queue .bd-jobs-list li")).to_have_count(1)
+    expect(page.locator("#control-progress .bd-clock")).to_contain_text("2 GB of 8 GB of the memory of cuda:0 in use")
     page.click("#control-cancel")
     expect(page.locator("#control-progress .bd-headline")).to_have_text("Stopping after this step")
     hold.let()
@@ -321,8 +342,8 @@ def test_files_can_be_kept(looked_at):
         assert download.value.path().stat().st_size > 500
 
 
-def test_unknown_words_are_named_under_the_prompt(open_page):
-    page = open_page()
+def test_unknown_words_are_named_under_the_prompt(visited):
+    page = visited
     page.fill("#control-prompt textarea", "a red dragon at noon")
     expect(page.locator("#control-prompt-hint")).to_contain_text("dragon")
     page.fill("#control-prompt textarea", "a red cube at noon")
@@ -345,18 +366,8 @@ NAMELESS = """() =>
     .map((e) => e.outerHTML)"""
 
 
-def test_every_control_has_a_name_and_no_two_elements_have_the_same_id(open_page):
-    page = open_page()
-    for task in TASKS:
-        open_tab(page, task)
-        assert page.evaluate(NAMELESS) == [], task
-    ids = page.evaluate("[...document.querySelectorAll('[id]')].map(one => one.id)")
-    ours = [name for name in ids if name.partition("-")[0] in TASKS]
-    assert len(ours) == len(set(ours)) > 50
-
-
-def test_the_fields_of_editing_follow_the_image_model(open_page):
-    page = open_page()
+def test_the_fields_of_editing_follow_the_image_model(visited):
+    page = visited
     open_tab(page, "edit")
     edited = describe_edit(load_index()[0].caption, load_index()[0].instruction)
     assert edited != load_index()[0].caption
@@ -367,8 +378,8 @@ def test_the_fields_of_editing_follow_the_image_model(open_page):
     expect(page.locator("#edit-instruction")).to_have_count(0)
 
 
-def test_the_mask_is_shown_over_the_frames(open_page):
-    page = open_page()
+def test_the_mask_is_shown_over_the_frames(visited):
+    page = visited
     open_tab(page, "inpaint")
     page.locator("#inpaint-mask-source").get_by_text("Boxes", exact=True).click()
     expect(page.locator("#inpaint-player .bdp-facts")).to_contain_text(
@@ -409,8 +420,8 @@ def test_a_mask_can_be_painted_by_mouse_and_by_keyboard(open_page, run):
     expect(place(page, "inpaint", "Made anew").locator("canvas[data-frame]")).to_have_count(1)
 
 
-def test_the_canvas_follows_the_sides(open_page):
-    page = open_page()
+def test_the_canvas_follows_the_sides(visited):
+    page = visited
     open_tab(page, "outpaint")
     facts = page.locator("#outpaint-player .bdp-facts")
     page.fill("#outpaint-top textarea, #outpaint-top input", "50%")
@@ -432,9 +443,8 @@ def test_a_second_control_and_a_map_of_ones_own_are_shown(open_page):
     expect(place(page, "control", "Edges").locator("canvas[data-frame]")).to_have_count(1)
 
 
-def test_the_wipe_lays_one_clip_over_another(open_page):
-    page = open_page()
-    generate(page)
+def test_the_wipe_lays_one_clip_over_another(looked_at):
+    page = looked_at
     player = page.locator("#control-player")
     player.locator(".bd-player").focus()
     page.keyboard.press("Home")
@@ -481,35 +491,56 @@ def test_the_wipe_lays_one_clip_over_another(open_page):
     line.focus()
     page.keyboard.press("End")
     assert on_stage() == source
+    for view in ("Crisp", "Clips"):
+        player.get_by_role("button", name=view, exact=True).click()
 
 
-@pytest.mark.parametrize(("viewport", "theme"), [(WIDE, "dark"), (SLIM, "light")], ids=["wide", "slim"])
-def test_every_tab_shows_its_preview_runs_fits_and_can_be_read(open_page, run, viewport, theme):
-    """One visitor goes from tab to tab."""
-    page = open_page(viewport, theme)
-    for task in list(TASKS)[1:]:
-        open_tab(page, task)
-        generate(page, task)
-        assert page.locator(f"#{task}-player .bdp-tile .bdp-label strong").all_inner_texts() == LABELS[task]
-        assert page.locator(f"#{task}-seed input").input_value() == str(run.requests[-1].seed)
-        assert run.requests[-1].task == task
-        page.locator(f"#{task}-player").get_by_role("button", name="Wipe").click()
-        assert overflow(page) <= 0, task
-        contrast, text = page.evaluate(LOWEST_CONTRAST)
-        assert contrast >= 4.5, (task, text)
-
-
-@pytest.mark.parametrize(("viewport", "theme"), [(WIDE, "light"), (SLIM, "dark")], ids=["wide", "slim"])
-def test_nothing_stands_over_and_all_text_can_be_read(open_page, viewport, theme):
-    page = open_page(viewport, theme)
+@pytest.mark.timeout(600)  # the longest visit, on a busy machine
+@pytest.mark.parametrize(
+    ("viewport", "theme", "touch"),
+    [(WIDE, "light", {}), (SLIM, "dark", {"has_touch": True, "is_mobile": True})], ids=["wide", "slim"],
+)  # fmt: skip
+def test_every_tab_runs_fits_can_be_read_and_is_open_to_all(open_page, run, viewport, theme, touch):
+    """One visitor unfolds, runs and looks at everything: by mouse with axe on a wide page, by finger on a slim one."""
+    page = open_page(viewport, theme, **touch)
+    page.add_style_tag(content=STILL)
     for name in ("More on the control", "Trim and shape", "More prompts", "Steps and guidance", "Advanced"):
         page.get_by_role("button", name=name).click()
     page.locator("#control-tab summary").click()
-    generate(page)
-    come_to_rest(page)
-    assert overflow(page) <= 0
-    contrast, text = page.evaluate(LOWEST_CONTRAST)
-    assert contrast >= 4.5, text
+    wrong = {}
+    for name, title in TABS.items():
+        go_to(page, title)
+        page.wait_for_selector(f"#{name}-tab", state="visible")
+        if name in TASKS:
+            open_tab(page, name)
+            generate(page, name)
+            assert page.locator(f"#{name}-player .bdp-tile .bdp-label strong").all_inner_texts() == LABELS[name]
+            assert page.locator(f"#{name}-seed input").input_value() == str(run.requests[-1].seed)
+            assert run.requests[-1].task == name
+            page.locator(f"#{name}-player").get_by_role("button", name="Wipe").click()
+            expect(page.locator(f"#{name}-samples .bd-sample").first).to_be_visible()
+        let_draw(page, 3)
+        come_to_rest(page)
+        contrast, text = page.evaluate(LOWEST_CONTRAST)
+        wrong[name] = [
+            *([f"{overflow(page)} pixels stand over"] if overflow(page) > 0 else []),
+            *([f"contrast {contrast}: {text}"] if contrast < 4.5 else []),
+            *page.evaluate(NAMELESS),
+            *(page.evaluate(SMALL_TARGETS) if touch else serious(page, f"#{name}-tab" if wrong else "body")),
+        ]
+    assert {name: found for name, found in wrong.items() if found} == {}
+    ids = page.evaluate("[...document.querySelectorAll('[id]')].map(one => one.id)")
+    ours = [name for name in ids if name.partition("-")[0] in TASKS]
+    assert len(ours) == len(set(ours)) > 50
+
+
+def serious(page: Page, within: str = "body") -> list[tuple[str, list[str]]]:
+    """The violations that axe-core calls serious or worse, each with a few of the places."""
+    return [
+        (item["id"], [node["html"][:90] for node in item["nodes"]][:3])
+        for item in Axe().run(page, context={"include": [[within]], **EXEMPT}).response["violations"]
+        if item["impact"] in ("serious", "critical")
+    ]
 
 
 def test_clips_wrap_on_a_narrow_screen(open_page):
@@ -520,63 +551,10 @@ def test_clips_wrap_on_a_narrow_screen(open_page):
     assert tops[0] == tops[1] < tops[2] == tops[3]
 
 
-def test_what_a_finger_presses_is_as_large_as_a_finger(open_page):
-    page = open_page(SLIM, has_touch=True, is_mobile=True)
-    generate(page)
-    assert page.evaluate(SMALL_TARGETS) == []
-    for task in TASKS:
-        open_tab(page, task)
-        expect(page.locator(f"#{task}-samples .bd-sample").first).to_be_visible()
-        assert page.evaluate(SMALL_TARGETS) == [], task
-        assert overflow(page) <= 0, task
-    for title in ("Compare", "History", "Models"):
-        page.get_by_role("tab", name=title).first.click()
-        let_draw(page, 3)
-        assert page.evaluate(SMALL_TARGETS) == [], title
-        assert overflow(page) <= 0, title
-
-
-def test_who_wants_no_motion_gets_none(open_page):
-    page = open_page(reduced_motion="reduce")
-    generate(page)
-    first = frames_shown(page)
-    let_draw(page, 30)
-    assert frames_shown(page) == first
-    page.locator("#control-player").get_by_label("Play", exact=True).click()
-    page.wait_for_function(
-        "before => document.querySelector('#control-player .bdp-tile canvas').dataset.frame !== before", arg=first[0]
-    )
-
-
-@pytest.mark.parametrize(("theme", "rules"), [("light", None), ("dark", {"runOnly": ["color-contrast"]})])
-def test_axe_finds_nothing_serious_on_any_tab(open_page, theme, rules):
-    """The dark page differs from the light one in its colours alone."""
-    page = open_page(theme=theme)
-    page.add_style_tag(content="* { transition: none !important; animation: none !important; }")  # colours as they end
-    generate(page)
-    found = {}
-    for tab in page.get_by_role("tab").all():
-        tab.click()
-        expect(tab).to_have_attribute("aria-selected", "true")
-        come_to_rest(page)
-        if wrong := serious(page, rules):
-            found[tab.inner_text()] = wrong
-    assert found == {}
-
-
-def serious(page: Page, rules: dict | None = None) -> list[tuple[str, list[str]]]:
-    """The violations that axe-core calls serious or worse, each with a few of the places."""
-    return [
-        (item["id"], [node["html"][:90] for node in item["nodes"]][:3])
-        for item in Axe().run(page, context=EXEMPT, options=rules).response["violations"]
-        if item["impact"] in ("serious", "critical")
-    ]
-
-
 @pytest.mark.filterwarnings("ignore:The weights")
 def test_axe_finds_nothing_serious_on_a_phone_in_any_state(open_page, run):
     page = open_page(SLIM, theme="dark")
-    page.add_style_tag(content="* { transition: none !important; animation: none !important; }")
+    page.add_style_tag(content=STILL)
     assert serious(page) == []
     hold = start_and_hold(page, run)
     page.wait_for_selector(".bd-jobs:not([hidden])")
@@ -603,7 +581,7 @@ SHIFTS = """() => {
 
 @pytest.mark.parametrize("viewport", [WIDE, SLIM], ids=["wide", "slim"])
 def test_nothing_moves_while_a_run_goes_on_or_when_it_ends(open_page, run, viewport):
-    page = open_page(viewport)
+    page = open_page(viewport, reduced_motion="no-preference")
     run.pause = 0.05
     page.evaluate(SHIFTS)
     generate(page)
@@ -611,13 +589,6 @@ def test_nothing_moves_while_a_run_goes_on_or_when_it_ends(open_page, run, viewp
     shifts = page.evaluate("window.shifts")
     assert sum(value for value, _ in shifts) < 0.01, shifts
     expect(page.locator("#control-progress .bd-headline")).to_contain_text("Done")
-
-
-def test_a_run_says_how_full_the_memory_is(open_page, run):
-    page = open_page()
-    hold = start_and_hold(page, run)
-    expect(page.locator("#control-progress .bd-clock")).to_contain_text("2 GB of 8 GB of the memory of cuda:0 in use")
-    hold.let()
 
 
 # The first minute of a stranger
@@ -641,7 +612,7 @@ MOVES = """async (selector) => {
     "viewport", [{"width": 1280, "height": 800}, {"width": 400, "height": 850}], ids=["laptop", "phone"]
 )
 def test_the_first_screen_holds_generate_and_a_before_and_after_that_moves(open_page, viewport):
-    page = open_page(viewport)
+    page = open_page(viewport, reduced_motion="no-preference")
     for selector in ("#control-generate", "#hero .bd-hero-stage", "#hero .bd-hero-figure"):
         top, bottom = page.evaluate(BOX, selector)
         assert 0 <= top < bottom <= viewport["height"], selector
