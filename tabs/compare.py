@@ -21,7 +21,7 @@ from bivdiff.types import Control, GenerationRequest
 from tabs import controls as shared
 from tabs.binding import Values, bind
 from tabs.comparison import ComparisonBoard, with_last_seed
-from tabs.context import AppContext
+from tabs.context import READING, AppContext
 from tabs.examples import comparison_example
 from tabs.failures import refusal, sentence, warn
 from tabs.figures import figure_panel
@@ -31,7 +31,7 @@ from tabs.history.clips import run_player, scores_of_cells
 from tabs.history.details import request_of
 from tabs.progress import idle_panel
 from tabs.ratios import RATIOS as FIVE_RATIOS
-from tabs.requests import Submission, fill_in, submission_of
+from tabs.requests import ReadJob, Submission, fill_in, submission_of
 from tabs.restoring import controls_to_fill, fill, updates_of
 from tabs.results import series_of
 from tabs.task_tab import SHOW_RESULT, PageParts, TaskTab
@@ -60,10 +60,13 @@ OTHERS: Mapping[str, Sequence[float]] = {
 
 
 class Pending(NamedTuple):
-    """What is to be compared: a submission of a task's tab."""
+    """What is to be compared: what a task's tab holds. Its clip is read when the comparison is asked for.
+
+    A session keeps this until it ends, and would keep the clip as well.
+    """
 
     task: str
-    submission: Submission
+    values: Values
 
 
 class ComparisonView(NamedTuple):
@@ -87,7 +90,7 @@ def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[TaskTab], page
     with shared.columns(), shared.card():
         shared.heading(1, "What to compare")
         shared.remark(ABOUT)
-        summary = gr.HTML(say_pending(context, None), elem_id=f"{NAME}-summary", apply_default_css=False)
+        summary = gr.HTML(say_pending(context), elem_id=f"{NAME}-summary", apply_default_css=False)
         ratios = gr.Textbox(
             RATIOS, label="Mixing ratios", info="Between commas, each from 0 to 1; leave empty to keep the tab's",
             elem_id=f"{NAME}-ratios",
@@ -131,8 +134,8 @@ def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[TaskTab], page
     shown = [panel, player, findings, download, made, stop, page.queue]
     _wire(context, task_tabs, [pending, summary, ratios, tabs, other, values], given, shown)
     start.click(
-        partial(compare, context), given, shown, api_name=NAME, trigger_mode="multiple", **WATCHING,
-        js=SHOW_RESULT % (NAME, given.index(page.visitor)),
+        partial(compare, context, readers_of(task_tabs)), given, shown, api_name=NAME, trigger_mode="multiple",
+        **WATCHING, js=SHOW_RESULT % (NAME, given.index(page.visitor)),
     )  # fmt: skip
     stop.click(partial(cancel, context, PLACE), page.visitor, None, queue=False, api_name=f"{NAME}_stop")
     page.visitor.change(
@@ -150,11 +153,11 @@ def _wire(
     for tab in task_tabs:
         taken = tab.compare.click(
             bind(partial(take_over, context, tab), tab.controls), list(tab.controls.values()), list(outputs),
-            show_progress="hidden", api_name=f"{tab.task}_compare", concurrency_id="preview",
+            show_progress="hidden", api_name=f"{tab.task}_compare", **READING,
         )  # fmt: skip
         taken.success(
-            partial(compare, context), list(given), list(shown), api_visibility="private", trigger_mode="multiple",
-            js=SHOW_RESULT % (NAME, len(given) - 1), **WATCHING,
+            partial(compare, context, readers_of(task_tabs)), list(given), list(shown), api_visibility="private",
+            trigger_mode="multiple", js=SHOW_RESULT % (NAME, len(given) - 1), **WATCHING,
         )  # fmt: skip
 
 
@@ -180,33 +183,37 @@ def take_over(context: AppContext, tab: TaskTab, values: Values) -> tuple[Any, .
         gr.Error: they cannot be used.
     """
     try:
-        pending = Pending(tab.task, tab.read(context, values))
+        request = tab.read(context, values).request
     except BIVDiffError as error:
         raise refusal(sentence(error)) from None
-    request = pending.submission.request
     ratios = {*map(float, RATIOS.split(",")), request.mixing_ratio, IMAGE_MODELS[request.image_model].paper_ratio}
     told = ", ".join(f"{ratio:g}" for ratio in sorted(ratios))
     alone = gr.update(value=""), gr.update(visible=False, value=[])
-    return pending, say_pending(context, pending), told, gr.update(selected=NAME), *alone
+    pending = Pending(tab.task, dict(values))
+    return pending, say_pending(context, tab.task, request), told, gr.update(selected=NAME), *alone
 
 
-def say_pending(context: AppContext, pending: Pending | None) -> str:
-    """What will be compared, as a line of HTML."""
-    if pending is None:
-        task = TASKS[next(iter(TASKS))]
-        what, words = f"{task.title}, {title_of(task.image_models[0])}, the first sample", context.samples[0].prompt
+def readers_of(task_tabs: Sequence[TaskTab]) -> Mapping[str, ReadJob]:
+    """What makes a submission of the values of a task's tab, by the task."""
+    return {tab.task: tab.read for tab in task_tabs}
+
+
+def say_pending(context: AppContext, task: str = "", request: GenerationRequest | None = None) -> str:
+    """What will be compared, as a line of HTML; without a request the first task on the first sample."""
+    if request is None:
+        first = TASKS[next(iter(TASKS))]
+        what, words = f"{first.title}, {title_of(first.image_models[0])}, the first sample", context.samples[0].prompt
     else:
-        request = pending.submission.request
-        what = f"{TASKS[pending.task].title}, {title_of(request.image_model)}, {len(request.frames)} frames"
+        what = f"{TASKS[task].title}, {title_of(request.image_model)}, {len(request.frames)} frames"
         words = request.prompt or request.video_prompt or "no prompt"
     return f'<p class="bd-pending"><strong>{what}</strong>: <q>{html.escape(words)}</q></p>'
 
 
-def _first(context: AppContext) -> Pending:
+def _first(context: AppContext) -> tuple[str, Submission]:
     """The first task with its defaults on the first sample, where nothing has come from a tab."""
     task = next(iter(TASKS))
     values = {"sample": 0, "prompt": context.samples[0].prompt, "random_seed": True}
-    return Pending(task, submission_of(fill_in(context, task, values, controls=(Control(),)), values))
+    return task, submission_of(context, fill_in(context, task, values, controls=(Control(),)), values)
 
 
 def send_back(
@@ -233,8 +240,9 @@ def send_back(
     updates, unshown = updates_of(context, tab, cell)
     if unshown:
         warn(f"The tab cannot show all of it: {'; '.join(unshown)}.")
-    request, why = request_of(context, run, owner)
-    shown = run_player(cell, request, why)
+    with context.decoding():
+        request, why = request_of(context, run, owner)
+        shown = run_player(cell, request, why)
     if request is not None:
         own = replace(request, **values)
         shown |= {
@@ -309,6 +317,7 @@ def axes_of(ratios: str, other: str, values: str | Sequence[Any]) -> dict[str, l
 
 def compare(
     context: AppContext,
+    readers: Mapping[str, ReadJob],
     pending: Pending | None,
     ratios: str,
     other: str,
@@ -317,29 +326,40 @@ def compare(
 ) -> Iterator[ComparisonView]:
     """Make a clip for each value, and show it when it is ready. Whoever leaves the page leaves the comparison as it is.
 
+    Args:
+        context: makes them.
+        readers: see `readers_of`.
+        pending: what has come from a task's tab, if anything has.
+        ratios, other, values: see `axes_of`.
+        visitor: who asks.
+
     Yields:
         What to show, step by step.
     """
 
     def submitted(owner: str) -> Job[ComparisonBoard]:
-        return submit(context, pending or _first(context), axes_of(ratios, other, values), owner)
+        axes = axes_of(ratios, other, values)
+        task, submission = (
+            _first(context) if pending is None else (pending.task, readers[pending.task](context, pending.values))
+        )  # fmt: skip
+        return submit(context, task, submission, axes, owner)
 
     yield from submit_and_follow(context, PLACE, submitted, visitor)
 
 
 def submit(
-    context: AppContext, pending: Pending, axes: Mapping[str, Sequence[Any]], owner: str
+    context: AppContext, task: str, submission: Submission, axes: Mapping[str, Sequence[Any]], owner: str
 ) -> Job[ComparisonBoard]:
     """Give a comparison to the queue.
 
     Raises:
         InputError: a value is out of range, too many wait, or the owner does not allow what is asked for.
     """
-    check_axes(pending.submission.request, axes)
-    submission = pending.submission._replace(request=with_last_seed(context, pending.submission.request, owner))
+    check_axes(submission.request, axes)
+    submission = submission._replace(request=with_last_seed(context, submission.request, owner))
     request = submission.request
     return enqueue(
         context, PLACE, lambda: ComparisonBoard(context, submission, axes, owner),
         lambda board: context.sweep(board.request, axes, submission.to_fit), request=request, owner=owner,
-        title=f"Comparison, {TASKS[pending.task].title.lower()}: {request.prompt or request.video_prompt}",
+        title=f"Comparison, {TASKS[task].title.lower()}: {request.prompt or request.video_prompt}",
     )  # fmt: skip

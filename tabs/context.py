@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,13 +25,19 @@ from bivdiff.studio.crew import Crew, CrewMaker, CrewModels, check_on_disk, memo
 from bivdiff.studio.history.runs import Runs
 from bivdiff.studio.jobs import Jobs
 from bivdiff.studio.maker import Events, Maker
+from bivdiff.studio.turns import Gate
 from bivdiff.toybox.clips import SampleClip, load_index
 from bivdiff.types import GenerationRequest
 from bivdiff.workers.crew import parse_workers, workers_of
 from bivdiff.workers.worker import Tools, import_models
+from tabs.visitors import asker
 
 if TYPE_CHECKING:
     from bivdiff.models.manager import Readout
+
+DECODERS = 2  # clips of visitors that are decoded at a time, whatever they are decoded for
+READING: dict[str, Any] = {"concurrency_id": "preview", "concurrency_limit": 8}
+"""Of events that read a visitor's files before a run; they wait for `decoding` in turn."""
 
 _log = logging.getLogger(__name__)
 
@@ -133,6 +140,7 @@ class AppContext:
         family: key of the model family that a page's tabs offer; families: of all pages, the front page's first.
         device: held by whoever computes with the models, so that no more do than there are devices.
         start_up: loads ahead of the first visitor what takes long, and returns a line on what computes.
+        decoders: entered by whoever reads a visitor's files; see `decoding`.
         watches: by visitor, window and place, the lock of the watch of jobs there that came last; see `watch`.
     """
 
@@ -149,7 +157,15 @@ class AppContext:
     family: str = "toybox"
     families: tuple[str, ...] = ("toybox",)
     start_up: Callable[[], str] = str
+    decoders: Gate = field(default_factory=lambda: Gate(DECODERS))
     watches: dict[tuple[str, ...], threading.Lock] = field(default_factory=dict)
+
+    def decoding(self) -> AbstractContextManager[None]:
+        """Wait until it is the turn of who asks to read files, and have it: in fair turns, and few at a time.
+
+        Not to be held while something is yielded to the page, which may come back in another thread.
+        """
+        return self.decoders.enter(asker())
 
     @classmethod
     def from_settings(cls, settings: Settings) -> AppContext:

@@ -96,7 +96,7 @@ def _submission_of(context: AppContext, values: Values, source: Source | None) -
     controls = _controls_of(values)
     again = source is not None and source.earlier is not None  # then the maps are as they were
     maps = () if again else (_map_path(context, values), None)[: len(controls)]
-    return submission_of(fill_in(context, TASK, values, controls=controls, maps=maps), values, source)
+    return submission_of(context, fill_in(context, TASK, values, controls=controls, maps=maps), values, source)
 
 
 def _controls_of(values: Values) -> tuple[Control, ...]:

@@ -14,10 +14,13 @@ LINKS = "/r/"
 """Below it are the results that their owners have published (see links)."""
 
 ACTIONS = rf"{API}/(queue/join|run/{NAME}|call/(v2/)?{NAME})"
+STREAMS = rf"{API}/(queue/data|call/(v2/)?{NAME}/{NAME})"
+"""What is read as it comes, by who has asked for it."""
+
 READ = (
     "/", "/config/?", r"/theme\.css", r"/(static|assets|svelte)/.+", r"/favicon\.ico", r"/robots\.txt",
     r"/manifest\.json", f"/pwa_icon(/{NAME})?", "/logout", f"{API}/login_check/?", f"{API}/info/?",
-    f"{API}/startup-events", f"{API}/heartbeat/{NAME}", f"{API}/queue/data", f"{API}/call/(v2/)?{NAME}/{NAME}",
+    f"{API}/startup-events", f"{API}/heartbeat/{NAME}", STREAMS,
     f"{API}/upload_progress", f"{FILE}.+",
     f"{LINKS}.*",
 )  # fmt: skip

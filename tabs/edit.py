@@ -80,7 +80,9 @@ def read_job(context: AppContext, values: Values) -> Submission:
         prompt = values.get("prompt") or describe(values.get("source_prompt"), values.get("instruction"))
     if not (prompt or "").strip():
         raise InputError(NOTHING_TO_DO)
-    return submission_of(fill_in(context, TASK, values, prompt or ""), values, restored_source(context, values))
+    return submission_of(
+        context, fill_in(context, TASK, values, prompt or ""), values, restored_source(context, values)
+    )
 
 
 def edited_prompt(sample: SampleClip) -> str:

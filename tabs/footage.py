@@ -15,7 +15,7 @@ from bivdiff.media.reading import ClipInfo, probe, read_clip
 from bivdiff.media.sheets import sprite_sheet
 from bivdiff.pixels.canvas import parse_size
 from tabs.binding import Values, bind
-from tabs.context import AppContext
+from tabs.context import READING, AppContext
 from tabs.controls import Controls
 from tabs.requests import whole
 
@@ -33,7 +33,7 @@ def wire_footage(context: AppContext, strip: gr.HTML, controls: Controls) -> Non
     changes = [controls["video"].upload, controls["video"].clear, controls["video"].change, *trimmed]
     gr.on(
         changes, bind(partial(footage_value, context), named), list(named.values()), strip, trigger_mode="always_last",
-        concurrency_id="preview", **quick,
+        **READING, **quick,
     )  # fmt: skip
     set_by = [name for name in ("start", "stride", "num_frames") if name in controls]
     strip.trim(partial(_set, set_by), strip, [controls[name] for name in set_by], queue=False, **quick)
@@ -55,9 +55,10 @@ def footage_value(context: AppContext, values: Values) -> dict[str, Any] | None:
     if not video:
         return None
     try:
-        info = probe(video, fps=values.get("fps") or None)
-        start, stride, count = _part(context, values, info)
-        thumbs = _thumbs(Path(video), info)
+        with context.decoding():
+            info = probe(video, fps=values.get("fps") or None)
+            start, stride, count = _part(context, values, info)
+            thumbs = _thumbs(Path(video), info)
     except Exception:  # noqa: BLE001 - the preview of the same clip says what is wrong with it
         return None
     first = math.ceil(start * info.fps - 1e-6)

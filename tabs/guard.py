@@ -21,7 +21,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tabs import uploads
-from tabs.door import ACTIONS, API, FILE, LINKS, UPLOAD, Door, host_name
+from tabs.door import ACTIONS, API, FILE, LINKS, STREAMS, UPLOAD, Door, host_name
 
 MOST_BODY = 16 * 2**20  # bytes of a request that is no upload: a painted mask is the largest part of one
 MOST_BODIES = 16 * MOST_BODY  # of all that are being read: they are in memory
@@ -111,11 +111,7 @@ class Guard:
         if self._door.behind_proxy:
             scope["client"] = client_of(scope)
         else:
-            scope["headers"] = [
-                (name, value)
-                for name, value in scope["headers"]
-                if name not in (b"x-forwarded-host", b"x-gradio-server")
-            ]
+            scope["headers"] = [(name, value) for name, value in scope["headers"] if name not in OF_A_PROXY]
         visit = _Visit()
         if scope["method"] == "POST" and path.rstrip("/") == UPLOAD:
             await self._upload(visit, scope, receive, dressed)
@@ -209,6 +205,10 @@ class Guard:
         try:
             await self._app(scope, receive, answering)
         except Exception as error:
+            if visit.answered and re.fullmatch(STREAMS, path_of(scope)):
+                _log.info("A stream of answers ended early: %s", repr(error.__context__ or error)[:200])
+                await send({"type": "http.response.body", "body": b"", "more_body": False})  # it has said so itself
+                return
             if visit.answered:
                 raise
             if visit.refused is None:

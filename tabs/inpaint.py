@@ -17,7 +17,7 @@ from bivdiff.studio.form import MaskForm
 from bivdiff.units import say_percent
 from tabs import controls as shared
 from tabs.binding import Values, bind
-from tabs.context import AppContext
+from tabs.context import READING, AppContext
 from tabs.failures import sentence
 from tabs.presets import preset_controls
 from tabs.requests import (
@@ -85,7 +85,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
     # An event of our own, which Gradio lets stand only alone.
     controls["painted"].paint(
         bind(shown.show, controls), list(controls.values()), outputs, show_progress="hidden",
-        trigger_mode="always_last", concurrency_id="preview", api_visibility="private",
+        trigger_mode="always_last", **READING, api_visibility="private",
     )  # fmt: skip
     return built
 
@@ -106,7 +106,7 @@ def read_job(context: AppContext, values: Values) -> Submission:
     """
     source = restored_source(context, values)
     masks = mask_form(context, values) if source is None else MaskForm()
-    return submission_of(fill_in(context, TASK, values, masks=masks), values, source)
+    return submission_of(context, fill_in(context, TASK, values, masks=masks), values, source)
 
 
 def read_masks(context: AppContext, values: Values, source: Source) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -119,7 +119,8 @@ def read_masks(context: AppContext, values: Values, source: Source) -> tuple[np.
     """
     if source.earlier is not None and source.earlier.request.masks is not None:
         return source.earlier.request.masks, ()
-    return forms.read_masks(mask_form(context, values), source_form(context, values), source.clip)
+    with context.decoding():
+        return forms.read_masks(mask_form(context, values), source_form(context, values), source.clip)
 
 
 def mask_form(context: AppContext, values: Values) -> MaskForm:

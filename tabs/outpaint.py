@@ -72,7 +72,7 @@ def read_job(context: AppContext, values: Values) -> Submission:
     Raises:
         InputError: a value, the clip or a side cannot be used.
     """
-    return submission_of(_form(context, values), values, restored_source(context, values))
+    return submission_of(context, _form(context, values), values, restored_source(context, values))
 
 
 def read_canvas(context: AppContext, values: Values) -> Pictures:
@@ -81,8 +81,9 @@ def read_canvas(context: AppContext, values: Values) -> Pictures:
     Raises:
         InputError: the clip or a side cannot be used.
     """
-    source = restored_source(context, values)
-    return read_pictures(_form(context, values), None if source is None else source.earlier)
+    with context.decoding():
+        source = restored_source(context, values)
+        return read_pictures(_form(context, values), None if source is None else source.earlier)
 
 
 def _form(context: AppContext, values: Values) -> Form:

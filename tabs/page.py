@@ -20,7 +20,7 @@ from bivdiff.catalog.tasks import TASKS
 from bivdiff.media.source import LIMITS
 from bivdiff.settings import Settings
 from bivdiff.studio.history.runs import Runs
-from bivdiff.studio.limits import limits_sentence
+from bivdiff.studio.limits import check_clip, limits_sentence
 from bivdiff.toybox.clips import load_index
 from bivdiff.units import parse_bytes
 from tabs import compare, control, edit, inpaint, models, outpaint, smooth, task_tab
@@ -40,14 +40,15 @@ from tabs.sessions import keep_sessions_small
 from tabs.theme import theme
 from tabs.uploads import leave_no_empty_files
 from tabs.visitors import visitor_of
+from tabs.waiting import QUEUE_SIZE, take_turns
 from tabs.widgets.bundle import page_head, page_header
 from tabs.widgets.hero import hero
 from tabs.widgets.samples import sample_script
 
 TABS = {tab.TASK: tab.build for tab in (control, edit, inpaint, outpaint, smooth)}
 CACHE_SECONDS = 24 * 3600
-QUEUE_SIZE = 64
-SESSIONS = 2000  # of visitors, with what they chose: the one that is looked at least leaves
+THREADS = 96  # that handle events: more than may watch, read, look and wait together
+SESSIONS = 5000  # of visitors, with what they chose: the one that is looked at least leaves
 
 
 def build_page(context: AppContext) -> gr.Blocks:
@@ -57,6 +58,7 @@ def build_page(context: AppContext) -> gr.Blocks:
     """
     keep_sessions_small()
     leave_no_empty_files()
+    take_turns()
     gr.set_static_paths([context.runs.files_folder])  # as they are, so that what is deleted is gone
     first, *others = context.families
     with gr.Blocks(title=TITLE, delete_cache=(CACHE_SECONDS, CACHE_SECONDS), analytics_enabled=False) as page:
@@ -110,10 +112,12 @@ def rerun(context: AppContext, run_id: str, visitor: str) -> str:
     owner = visitor_of(visitor).owner
     run = context.runs.get(run_id, owner)
     # What fitted then may not fit now; where it does, nothing is changed.
-    job = Submission(*context.runs.job(run_id, owner), sound=context.runs.sound(run_id, owner))
+    check_clip(context.runs.shape(run_id, owner), context.settings)  # before it is unpacked
+    with context.decoding():
+        job = Submission(*context.runs.job(run_id, owner), sound=context.runs.sound(run_id, owner))
     there = replace(context, family=run.family)
     if run.kind == "comparison":
-        compare.submit(there, compare.Pending(run.task, job), run.settings["axes"], owner)
+        compare.submit(there, run.task, job, run.settings["axes"], owner)
     else:
         task_tab.submit(there, run.task, job, owner)
     return "It waits for its turn; its tab shows how far it is."
@@ -177,6 +181,7 @@ def launch_options(
             "lifespan": kept_clean,
         },
         "state_session_capacity": SESSIONS,
+        "max_threads": THREADS,
         "footer_links": ["api", "settings"],
         "ssr_mode": False,
     }

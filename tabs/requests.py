@@ -13,7 +13,7 @@ from bivdiff.media.reading import Clip
 from bivdiff.media.sound import Sound
 from bivdiff.studio import form as forms
 from bivdiff.studio.form import Earlier, Form, SourceForm
-from bivdiff.studio.limits import check_length
+from bivdiff.studio.limits import check_clip
 from bivdiff.toybox.clips import SampleClip
 from bivdiff.types import GenerationRequest
 from tabs.binding import Values
@@ -50,7 +50,9 @@ def read_source(context: AppContext, values: Values) -> Source:
     Raises:
         InputError: the clip cannot be used.
     """
-    return restored_source(context, values) or Source(forms.read_source(source_form(context, values), context.family))
+    with context.decoding():
+        earlier = restored_source(context, values)
+        return earlier or Source(forms.read_source(source_form(context, values), context.family))
 
 
 def fill_in(context: AppContext, task: str, values: Values, prompt: str | None = None, **parts: Any) -> Form:
@@ -79,10 +81,11 @@ def fill_in(context: AppContext, task: str, values: Values, prompt: str | None =
     )  # fmt: skip
 
 
-def submission_of(form: Form, values: Values, source: Source | None = None) -> Submission:
+def submission_of(context: AppContext, form: Form, values: Values, source: Source | None = None) -> Submission:
     """What a filled-in form asks for.
 
     Args:
+        context: says when it is whose turn to read files.
         form: what is filled in.
         values: of all controls.
         source: its clip, where it is read already, or the run that was restored.
@@ -91,13 +94,14 @@ def submission_of(form: Form, values: Values, source: Source | None = None) -> S
         InputError: a value or a file cannot be used.
     """
     clip, earlier = (None, None) if source is None else source
-    found = forms.read_pictures(form, earlier, clip)
-    request = forms.request_of(form, found, None if earlier is None else earlier.request)
-    if earlier is None:
-        opened = None if found.clip.taken is None else found.clip.taken.source
-        sound = forms.read_sound_of(form.source, len(request.frames), found.clip.fps, opened)
-    else:
-        sound = earlier.sound if form.source.sound else None
+    with context.decoding():
+        found = forms.read_pictures(form, earlier, clip)
+        request = forms.request_of(form, found, None if earlier is None else earlier.request)
+        if earlier is None:
+            opened = None if found.clip.taken is None else found.clip.taken.source
+            sound = forms.read_sound_of(form.source, len(request.frames), found.clip.fps, opened)
+        else:
+            sound = earlier.sound if form.source.sound else None
     return Submission(request, found.clip.fps, values.get("fit_memory") is not False, found.notes, sound)
 
 
@@ -111,8 +115,9 @@ def restored_source(context: AppContext, values: Values) -> Source | None:
     if not run_id:
         return None
     owner = visitor_of(values.get("visitor")).owner
-    check_length(context.runs.length(run_id, owner), context.settings)  # before it is unpacked
-    earlier = Earlier(*context.runs.job(run_id, owner), context.runs.sound(run_id, owner))
+    check_clip(context.runs.shape(run_id, owner), context.settings)  # before it is unpacked
+    with context.decoding():
+        earlier = Earlier(*context.runs.job(run_id, owner), context.runs.sound(run_id, owner))
     return Source(Clip(earlier.request.frames, earlier.fps), earlier)
 
 

@@ -10,7 +10,15 @@ from gradio.blocks import Blocks, BlocksConfig
 from gradio.components import State
 from gradio.state_holder import SessionState
 
+from tabs.failures import refusal
+from tabs.weights import bytes_in
+
 CLOSED_SECONDS = 3600  # that what a window chose outlives it
+MOST_OF_ONE = 2**20  # bytes that one window may keep here: many times what it does
+MOST_OF_ALL = 128 * 2**20  # beyond it the windows that keep most lose what they chose
+WEIGHED_EVERY = 64  # things that are kept
+
+TOO_MUCH = "This is more than the page can keep for you. Take shorter words or a simpler mask."
 
 
 def keep_sessions_small() -> None:
@@ -28,6 +36,7 @@ def _begin(self: Any, blocks: Blocks) -> None:
     own.blocks, own.fns = ChainMap({}, page.blocks), ChainMap({}, page.fns)  # type: ignore[assignment]
     own.fn_id, own.renderables = page.fn_id, list(page.renderables)
     self.blocks_config = own
+    self.page, self.weights = blocks, {}
     self.config_values = {}
     self.state_data = {}
     self._state_ttl = {}
@@ -37,11 +46,32 @@ def _begin(self: Any, blocks: Blocks) -> None:
 
 def _set(self: Any, key: int, value: Any) -> None:
     block = self.blocks_config.blocks.get(key)
+    weight = bytes_in(value if isinstance(block, State) else getattr(value, "value", None))
+    if sum(self.weights.values()) - self.weights.get(key, 0) + weight > MOST_OF_ONE:
+        raise refusal(TOO_MUCH)
+    self.weights[key] = weight
+    _note(self.page)
     if isinstance(block, State):
         self._state_ttl[key] = (block.time_to_live, datetime.now())  # noqa: DTZ005 - Gradio compares it so
         self.state_data[key] = value
     else:
         self.blocks_config.blocks[key] = value
+
+
+def _note(page: Any) -> None:
+    """Count what is kept, and every now and then let the windows go that keep most, where all keep too much."""
+    page.kept = getattr(page, "kept", 0) + 1
+    if page.kept % WEIGHED_EVERY == 0:
+        holder = page.state_holder
+        with holder.lock:
+            taken = {name: sum(each.weights.values()) for name, each in holder.session_data.items()}
+            in_all = sum(taken.values())
+            for name in sorted(taken, key=lambda name: -taken[name]):
+                if in_all <= MOST_OF_ALL:
+                    return
+                in_all -= taken[name]
+                del holder.session_data[name]
+                holder.time_last_used.pop(name, None)
 
 
 def _describe_nothing(*_: Any) -> None:

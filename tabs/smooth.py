@@ -60,7 +60,7 @@ def read_job(context: AppContext, values: Values) -> Submission:
         InputError: a value or the clip cannot be used.
     """
     values = _with_flicker(context, values)
-    return submission_of(fill_in(context, TASK, values), values, restored_source(context, values))
+    return submission_of(context, fill_in(context, TASK, values), values, restored_source(context, values))
 
 
 def _with_flicker(context: AppContext, values: Values) -> Values:

@@ -12,7 +12,7 @@ import gradio as gr
 
 from bivdiff.toybox.clips import SampleClip
 from tabs.binding import Values, bind
-from tabs.context import AppContext
+from tabs.context import READING, AppContext
 from tabs.controls import Controls, SourceNotes
 from tabs.examples import example_of
 from tabs.failures import refusal, sentence
@@ -83,7 +83,7 @@ def wire_source(
     shown = with_examples(context, task, controls, preview)
     show = bind(shown, controls)
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
-    slow: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "concurrency_id": "preview"}
+    slow: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", **READING}
     hidden: dict[str, Any] = {"api_visibility": "private"}
     words = {name: controls[name] for name in texts}
     said = [*words.values(), notes.words, notes.take]

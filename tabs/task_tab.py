@@ -15,7 +15,7 @@ from bivdiff.studio.jobs import Job
 from bivdiff.studio.limits import check_request
 from tabs.binding import Values, bind
 from tabs.boards import RunBoard
-from tabs.context import AppContext
+from tabs.context import READING, AppContext
 from tabs.controls import Controls, ResultView, RunControls
 from tabs.failures import inform, refusal, sentence
 from tabs.films import wire_films
@@ -185,7 +185,7 @@ def add_result(
     )  # fmt: skip
     estimate.click(
         bind(partial(foresee, context, read, task), controls), inputs, panel, show_progress="hidden",
-        api_name=f"{task}_estimate", concurrency_id="preview",
+        api_name=f"{task}_estimate", **READING,
     )  # fmt: skip
     place = place_of(task)
     stop.click(partial(cancel, context, place), visitor, None, queue=False, api_name=f"{task}_stop")

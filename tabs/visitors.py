@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from gradio.context import LocalContext
 
+from bivdiff.studio.turns import Asker
+
 TOKEN = re.compile(r"[A-Za-z0-9-]{16,64}")
 
 LOOK_AGAIN = "~"
@@ -29,16 +31,27 @@ def visitor_of(text: Any) -> Visitor:
     return Visitor(owner if TOKEN.fullmatch(owner) else secrets.token_hex(16), window[:64])
 
 
+def asker() -> Asker:
+    """Who waits for the request that is being handled, and in which window."""
+    request = LocalContext.request.get(None)
+    return Asker(address_of_visitor(), str(getattr(request, "session_hash", None) or ""))
+
+
 def address_of_visitor() -> str:
     """From where the request comes that is being handled, or who signed in; empty outside of one.
 
     An address of version 6 stands for its network, of which one line has all.
     """
     request = LocalContext.request.get(None)
-    if request is None or getattr(request, "client", None) is None:
+    return "" if request is None else address_of(request, request.username)
+
+
+def address_of(request: Any, username: str | None) -> str:
+    """As `address_of_visitor`, of a request and who signed in."""
+    if username:
+        return f"user {username}"
+    if getattr(request, "client", None) is None:
         return ""
-    if request.username:
-        return f"user {request.username}"
     try:
         address = ipaddress.ip_address(request.client.host)
     except ValueError:

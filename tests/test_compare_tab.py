@@ -39,13 +39,21 @@ def context(run):
 
 
 @pytest.fixture
-def pending(context):
+def pending():
     paper = {"frame_prior": "image", "mixing_rule": "linear", "start_level": 1.0}
-    return compare.Pending("control", control.read_job(context, {**VALUES, **paper}))
+    return compare.Pending("control", {**VALUES, **paper})
+
+
+@pytest.fixture
+def submission(context, pending):
+    return control.read_job(context, pending.values)
+
+
+READERS = {"control": control.read_job}
 
 
 def comparison(context, pending, *given, visitor="a" * 32):
-    return [view._asdict() for view in compare.compare(context, pending, *given, visitor)]
+    return [view._asdict() for view in compare.compare(context, READERS, pending, *given, visitor)]
 
 
 @pytest.mark.parametrize(("given", "axes"), [
@@ -86,17 +94,17 @@ def test_a_second_setting_offers_its_values_in_words_and_all_are_chosen(context,
     assert offered["visible"]
 
 
-def test_what_is_offered_can_be_compared_and_every_setting_has_a_name(context, pending):
+def test_what_is_offered_can_be_compared_and_every_setting_has_a_name(context, submission):
     assert set(compare.OTHERS) == set(AXES) - {"mixing_ratio"}
     for other in compare.OTHERS:
         axes = compare.axes_of("0, 1", other, compare.offer_values(context, other)["value"])
-        check_axes(pending.submission.request, axes)
+        check_axes(submission.request, axes)
     hidden = compare.offer_values(context, "")
     assert (hidden["visible"], hidden["value"]) == (False, [])
 
 
-def test_stages_that_were_there_are_named(context, pending):
-    board = compare.ComparisonBoard(context, pending.submission, {"mixing_ratio": [0.5]}, "a" * 32)
+def test_stages_that_were_there_are_named(context, submission):
+    board = compare.ComparisonBoard(context, submission, {"mixing_ratio": [0.5]}, "a" * 32)
     board._made = [SimpleNamespace(reused=("framewise", "frame inversion", "video inversion"))]
     assert board._again() == (
         "Used again from earlier: the frames, the video model's inversion of single frames, the video model's "
@@ -133,7 +141,7 @@ def test_other_models_have_no_example():
 
 def test_cells_come_one_by_one_and_the_recommended_one_is_marked(run, context, pending):
     run.before, views, filled = Hold("cell"), [], []
-    for view in compare.compare(context, pending, "0, 0.5, 1", "", "", "a" * 32):
+    for view in compare.compare(context, READERS, pending, "0, 0.5, 1", "", "", "a" * 32):
         views.append(view._asdict())
         if "tiles" in view.player:
             cells = [cell["sheet"] is not None for cell in view.player["tiles"][1:]]
@@ -172,9 +180,9 @@ def test_cells_come_one_by_one_and_the_recommended_one_is_marked(run, context, p
     assert len(list(following.resume(context, compare.PLACE, "b" * 32))) == 1
 
 
-def test_elapsed_counts_from_when_a_comparison_was_asked_for(context, pending):
+def test_elapsed_counts_from_when_a_comparison_was_asked_for(context, submission):
     now = 100.0
-    board = compare.ComparisonBoard(context, pending.submission, {}, "a" * 32, clock=lambda: now)
+    board = compare.ComparisonBoard(context, submission, {}, "a" * 32, clock=lambda: now)
     now = 107.0
     assert board.panel()["elapsed"] == 7
     board.take(StepEvent("load", 0, 1, ""))
@@ -210,7 +218,7 @@ def test_a_failure_keeps_the_cells_that_are_ready(run, context, pending):
 def test_a_cancelled_comparison_has_files_and_findings_of_what_was_ready(run, context, pending):
     run.before = Hold("cell")
     run.before.let(1)
-    for view in compare.compare(context, pending, "0, 0.5, 1", "", "", "a" * 32):
+    for view in compare.compare(context, READERS, pending, "0, 0.5, 1", "", "", "a" * 32):
         if "tiles" in view.player and view.player["tiles"][1]["sheet"]:
             following.cancel(context, compare.PLACE, "a" * 32)
             run.before.let()
@@ -245,22 +253,22 @@ def test_too_many_clips_and_values_out_of_range_are_refused_before_anything_is_k
     assert context.runs.find("a" * 32) == []
 
 
-def test_a_clip_longer_than_the_owner_allows_is_refused_wherever_it_comes_from(run, pending):
+def test_a_clip_longer_than_the_owner_allows_is_refused_wherever_it_comes_from(run, pending, submission):
     context = fake_context(run, max_frames=4)
     (view,) = comparison(context, pending, "0, 1", "", "")
     assert "up to 4 frames, and this one has 8" in view["panel"]["headline"]
     with pytest.raises(InputError, match="up to 4 frames"):
-        task_tab.submit(context, "control", pending.submission, "a" * 32)
+        task_tab.submit(context, "control", submission, "a" * 32)
     assert run.fitted == run.requests == []
 
 
-def test_a_random_seed_is_that_of_the_last_job_with_the_same_frames(context, pending):
+def test_a_random_seed_is_that_of_the_last_job_with_the_same_frames(context, pending, submission):
     for given in (("0, 1", "", ""), ("0.5", "mixing_rule", "slerp")):
         comparison(context, pending, *given)
     context.jobs.of("a" * 32)[0].board.request = replace(context.jobs.of("a" * 32)[0].board.request, seed=77)
-    assert compare.with_last_seed(context, pending.submission.request, "a" * 32).seed == 77
-    assert compare.with_last_seed(context, replace(pending.submission.request, seed=5), "a" * 32).seed == 5
-    others = [(replace(pending.submission.request, prompt="a cone"), "a" * 32), (pending.submission.request, "b" * 32)]
+    assert compare.with_last_seed(context, submission.request, "a" * 32).seed == 77
+    assert compare.with_last_seed(context, replace(submission.request, seed=5), "a" * 32).seed == 5
+    others = [(replace(submission.request, prompt="a cone"), "a" * 32), (submission.request, "b" * 32)]
     for request, owner in others:
         assert compare.with_last_seed(context, request, owner).seed not in (None, 77)
 
@@ -288,7 +296,7 @@ def test_without_a_tabs_settings_the_first_sample_is_compared(context):
     views = comparison(context, None, "0,1", "", "")
     kept = context.runs.get(views[-1]["made"]["run_id"], "a" * 32)
     assert (kept.task, kept.prompt) == ("control", context.samples[0].prompt)
-    assert "first sample" in compare.say_pending(context, None)
+    assert "first sample" in compare.say_pending(context)
 
 
 def test_a_tabs_settings_are_taken_over_and_a_chosen_cells_go_back(context):
@@ -300,7 +308,7 @@ def test_a_tabs_settings_are_taken_over_and_a_chosen_cells_go_back(context):
     taken, summary, ratios, tabs, other, values = compare.take_over(context, tab, VALUES | {"mixing_ratio": 0.3})
     assert (other["value"], values["visible"]) == ("", False)
     assert ratios == "0, 0.25, 0.3, 0.5, 0.75, 1"
-    assert taken.submission.request.num_smoothing_steps == 7
+    assert taken.values["num_smoothing_steps"] == 7
     assert "a red cube" in summary
     assert tabs["selected"] == compare.NAME
     made = comparison(context, taken, "0, 0.75", "", "")[-1]["made"]
@@ -365,8 +373,8 @@ def test_from_a_tab_to_the_comparison_and_back(run, chromium):
     assert complaints == []
 
 
-def test_the_stage_that_is_made_now_is_marked_as_a_task_marks_it(context, pending):
-    board = compare.ComparisonBoard(context, pending.submission, {"mixing_ratio": [0.0, 1.0]}, "a" * 32)
+def test_the_stage_that_is_made_now_is_marked_as_a_task_marks_it(context, submission):
+    board = compare.ComparisonBoard(context, submission, {"mixing_ratio": [0.0, 1.0]}, "a" * 32)
     assert {chip["state"] for chip in board.panel()["stages"]} == {"todo"}
     marks = {}
     for stage in ("load", "control", "framewise", "inversion", "smoothing"):
@@ -377,7 +385,7 @@ def test_the_stage_that_is_made_now_is_marked_as_a_task_marks_it(context, pendin
     assert marks["load"] == ["now", *["todo"] * 4]
     assert marks["control"] == ["done", "now", *["todo"] * 3]
     assert marks["smoothing"] == [*["done"] * 4, "now"]
-    task = RunProgress(pending.submission.request)
+    task = RunProgress(submission.request)
     task.take(StepEvent("load", 1, 2, ""))
     assert task.panel()["stages"] == [
         chip | {"percent": 50, "state": "now"} if chip["key"] == "load" else chip
@@ -385,10 +393,10 @@ def test_the_stage_that_is_made_now_is_marked_as_a_task_marks_it(context, pendin
     ]  # fmt: skip
 
 
-def test_how_much_is_done_counts_what_clips_share_once_and_what_was_there_not_at_all(pending):
+def test_how_much_is_done_counts_what_clips_share_once_and_what_was_there_not_at_all(submission):
     now = 0.0
     values = [{"mixing_ratio": ratio} for ratio in (0.25, 0.5)]
-    requests = [replace(pending.submission.request, frame_prior="mean", **each) for each in values]  # one inversion
+    requests = [replace(submission.request, frame_prior="mean", **each) for each in values]  # one inversion
     work = {walk.stage: walk.evaluations for walk in walks_of(requests[0])}
     progress = SweepProgress(requests, values, lambda: now)
     assert progress.remaining() is None
@@ -406,9 +414,9 @@ def test_how_much_is_done_counts_what_clips_share_once_and_what_was_there_not_at
     assert progress.share() == pytest.approx(1 - work["smoothing"] / 2 / whole)
 
 
-def test_while_the_first_clip_is_made_the_frames_are_seen_and_the_step_is_told(context, pending):
-    board = compare.ComparisonBoard(context, pending.submission, {"mixing_ratio": [0.0, 1.0]}, "a" * 32)
-    frames = pending.submission.request.frames
+def test_while_the_first_clip_is_made_the_frames_are_seen_and_the_step_is_told(context, submission):
+    board = compare.ComparisonBoard(context, submission, {"mixing_ratio": [0.0, 1.0]}, "a" * 32)
+    frames = submission.request.frames
     board.take(StepEvent("framewise", 3, 8, "Frame by frame", frames))
     assert board.panel()["detail"] == "Frame by frame: step 3 of 8"
     assert board.panel()["remaining"] is not None
@@ -417,9 +425,9 @@ def test_while_the_first_clip_is_made_the_frames_are_seen_and_the_step_is_told(c
     assert [cell["sheet"] for cell in cells] == [None, None]
 
 
-def test_frames_of_several_seeds_stand_before_their_clips(context, pending):
+def test_frames_of_several_seeds_stand_before_their_clips(context, submission):
     axes = {"seed": [1, 2], "mixing_ratio": [0.0, 1.0]}
-    board = compare.ComparisonBoard(context, pending.submission, axes, "a" * 32)
+    board = compare.ComparisonBoard(context, submission, axes, "a" * 32)
     shown = board.shown()["player"]
     assert [tile["label"] for tile in shown["tiles"][:2]] == ["Frame by frame, seed 1", "Frame by frame, seed 2"]
     assert shown["before"] == board.made()["before"] == 2

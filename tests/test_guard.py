@@ -22,12 +22,13 @@ import httpx
 import psutil
 import pytest
 from fake_run import FakeRun, fake_context
-from gradio.state_holder import SessionState
+from gradio.state_holder import SessionState, StateHolder
 
 from bivdiff.settings import Settings
-from tabs import guard, serving, uploads
+from tabs import guard, serving, sessions, uploads
 from tabs.door import Door
 from tabs.page import build_page, launch_options
+from tabs.weights import bytes_in
 
 BOUND = 50_000  # bytes that uploads may take here
 PATIENCE = 60  # seconds after which a wait that never ends fails its test
@@ -398,6 +399,13 @@ def test_what_cannot_be_read_is_told_and_fails_nothing(address, path, sent):
     assert len(answer.text) > 20
 
 
+@pytest.mark.parametrize("path", ["queue/data?session_hash=nobody", "call/control/nothing"])
+def test_who_reads_what_nobody_asked_for_is_told_so_and_the_answer_ends(address, path):
+    answer = httpx.get(f"{address}gradio_api/{path}", timeout=PATIENCE)
+    assert answer.status_code == 200
+    assert "error" in answer.text
+
+
 # What is stored of each window
 
 
@@ -421,6 +429,31 @@ def test_a_session_is_small_and_holds_what_is_its_own():
 
 def test_there_are_only_so_many_sessions():
     assert launch_options()["state_session_capacity"] <= 5000
+
+
+def test_what_windows_keep_is_bounded_for_one_and_for_all(monkeypatch):
+    page, holder = build_page(fake_context(FakeRun())), StateHolder()
+    holder.set_blocks(page)
+    state = next(key for key, block in page.blocks.items() if isinstance(block, gr.State))
+    with pytest.raises(gr.Error, match="more than the page can keep"):
+        holder["large"][state] = {"paint": "x" * (sessions.MOST_OF_ONE + 1)}
+    monkeypatch.setattr(sessions, "MOST_OF_ALL", 10_000)
+    monkeypatch.setattr(sessions, "WEIGHED_EVERY", 1)
+    holder["ada"][state] = "a" * 1000
+    for number in range(20):
+        holder[f"eve-{number}"][state] = "e" * 2000
+    holder["bob"][state] = "b"
+    assert holder["ada"][state] == "a" * 1000  # those that keep most leave, and not those that were here first
+    kept = sum(len(each.state_data.get(state) or "") for each in holder.session_data.values())
+    assert kept <= 10_000
+
+
+def test_a_tabs_settings_that_wait_to_be_compared_have_no_clip():
+    page = build_page(fake_context(FakeRun()))
+    event = next(each for each in page.fns.values() if each.api_name == "smooth_compare")
+    pending = event.fn(*[getattr(part, "value", None) for part in event.inputs])[0]
+    assert pending.task == "smooth"
+    assert bytes_in(pending) < 20_000
 
 
 def test_gradio_keeps_sessions_and_reads_files_as_it_did():

@@ -102,7 +102,7 @@ def test_what_is_refused_leaves_nothing_in_the_history(context, page, clip):
     crowded = replace(context, jobs=Jobs(context.device, most=0))
     for give in (
         lambda: task_tab.submit(crowded, "control", Submission(asked(clip), 8.0), OWN),
-        lambda: compare.submit(crowded, compare.Pending("control", Submission(asked(clip), 8.0)),
+        lambda: compare.submit(crowded, "control", Submission(asked(clip), 8.0),
                                {"mixing_ratio": [0.0, 1.0]}, OWN),
     ):  # fmt: skip
         with pytest.raises(InputError, match="wait already"):

@@ -38,7 +38,7 @@ from bivdiff.models.planning import Planned
 from bivdiff.settings import Settings
 from bivdiff.studio import zerogpu
 from bivdiff.studio.jobs import Jobs
-from bivdiff.studio.limits import check_length, limits_sentence
+from bivdiff.studio.limits import check_clip, limits_sentence
 from bivdiff.studio.maker import components_of_all
 from bivdiff.types import GenerationResult
 from tabs import compare, serving, task_tab
@@ -108,10 +108,10 @@ def test_a_wish_that_is_none_is_refused():
 def test_only_visitors_clips_are_bounded_unless_the_owner_says_a_number(said, others, most):
     settings = serving.visitors_settings(Settings(max_frames=said), others)
     assert settings.max_frames == most
-    check_length(most or 10**5, settings)
+    check_clip((most or 10**5, 64, 64), settings)
     if most:
         with pytest.raises(InputError, match=f"up to {most} frames, and this one has {most + 1}"):
-            check_length(most + 1, settings)
+            check_clip((most + 1, 64, 64), settings)
         assert f"up to {most} frames" in limits_sentence(settings)
     else:
         assert "as many frames as you have time and memory for" in limits_sentence(settings)
@@ -461,7 +461,7 @@ def test_visitors_of_the_whole_app_bring_no_models(settings, request_of, tmp_pat
     submission = Submission(request_of(loras="a.safetensors"), 8.0)
     for ask in (
         lambda: task_tab.submit(context, "control", submission, "a" * 32),
-        lambda: compare.submit(context, compare.Pending("control", submission), {"mixing_ratio": [0.0]}, "a" * 32),
+        lambda: compare.submit(context, "control", submission, {"mixing_ratio": [0.0]}, "a" * 32),
     ):
         with pytest.raises(InputError, match="'loras' must be empty"):
             ask()

@@ -46,7 +46,7 @@ def context():
 @pytest.fixture(scope="module")
 def compared(context):
     """A finished comparison of three ratios."""
-    list(compare.compare(context, None, "0, 0.5, 1", "", "", ANNA))
+    list(compare.compare(context, {}, None, "0, 0.5, 1", "", "", ANNA))
     return context.runs.find(ANNA)[0]
 
 

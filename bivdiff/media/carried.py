@@ -13,7 +13,7 @@ import math
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,13 @@ class Carried:
     settings: dict[str, Any]
     request: GenerationRequest | None
     shows: str = ""
+
+
+Check = Callable[[tuple[int, int, int]], None]
+
+
+def _any(_: tuple[int, int, int]) -> None:
+    """Clips of any length and size."""
 
 
 def settings_of(request: GenerationRequest, fps: float, axes: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -170,15 +177,19 @@ def _pixels(names: Sequence[str], shape: tuple[int, int, int]) -> int:
 # Reading
 
 
-def read(path: str | Path) -> Carried:
+def read(path: str | Path, check: Check = _any) -> Carried:
     """Take out of a file what it carries: an mp4, PNG, GIF or zip, of this machine or a foreign one.
+
+    Args:
+        path: the file.
+        check: is called with `(F, H, W)` of its clips before they are decoded; raises InputError for what is too much.
 
     Raises:
         InputError: it carries nothing, or what cannot be restored: damaged, changed, too large, of a newer version.
     """
     try:
         with Path(path).open("rb") as file:
-            return _read(file)
+            return _read(file, check)
     except OSError as error:
         raise InputError(
             f"The file could not be opened: {error.strerror or 'the system refused'}. Drop it again."
@@ -222,12 +233,12 @@ def _packed(path: Path) -> Iterator[zipfile.ZipFile]:
         ) from error
 
 
-def _read(file: IO[bytes]) -> Carried:
+def _read(file: IO[bytes], check: Check) -> Carried:
     head = file.read(12)
     finder = {b"\x89PNG": _in_png, b"PK\3\4": _in_zip, b"GIF8": _in_gif}.get(head[:4])
     if finder is None and head[4:8] == b"ftyp":
         finder = _in_mp4
-    found = finder(file) if finder else None
+    found = finder(file, check) if finder else None
     if found is None:
         raise InputError(
             "This file carries no settings of a run. Drop an mp4, PNG, GIF or zip that the studio made; "
@@ -236,11 +247,11 @@ def _read(file: IO[bytes]) -> Carried:
     return found
 
 
-def _in_mp4(file: IO[bytes]) -> Carried | None:
+def _in_mp4(file: IO[bytes], check: Check) -> Carried | None:
     size = file.seek(0, io.SEEK_END)
     for kind, start, end in _boxes(file, 0, size):
         if kind == b"uuid" and _part(file, start, start + 16) == CARRY_BOX:
-            return _from_archive(_part(file, start + 16, end))
+            return _from_archive(_part(file, start + 16, end), check)
     start, end = 0, size
     for wanted in _COMMENT:
         # A "meta" box counts its version first.
@@ -272,7 +283,7 @@ def _boxes(file: IO[bytes], start: int, end: int) -> Iterator[tuple[bytes, int, 
         start = last
 
 
-def _in_png(file: IO[bytes]) -> Carried | None:
+def _in_png(file: IO[bytes], check: Check) -> Carried | None:
     start, text = len(_PNG), None
     for _ in range(MAX_BOXES):
         header = _part(file, start, start + 8)
@@ -281,7 +292,7 @@ def _in_png(file: IO[bytes]) -> Carried | None:
         content, kind = start + 8, header[4:]
         start = content + int.from_bytes(header[:4], "big") + 4
         if kind == CARRY_CHUNK:
-            return _from_archive(_chunk(file, kind, content, start))
+            return _from_archive(_chunk(file, kind, content, start), check)
         if kind == b"iTXt" and _part(file, content, content + len(CARRY_NAME) + 1) == CARRY_NAME.encode() + b"\0":
             text = _chunk(file, kind, content, start)
     if text is None:
@@ -301,7 +312,7 @@ def _chunk(file: IO[bytes], kind: bytes, start: int, end: int) -> bytes:
     return content
 
 
-def _in_gif(file: IO[bytes]) -> Carried | None:
+def _in_gif(file: IO[bytes], _: Check) -> Carried | None:
     size = file.seek(0, io.SEEK_END)
     tail = _part(file, max(size - 2 * MAX_TEXT, 0), size)
     name = CARRY_NAME.encode()
@@ -316,19 +327,19 @@ def _in_gif(file: IO[bytes]) -> Carried | None:
     return _from_text(b"".join(blocks))
 
 
-def _in_zip(file: IO[bytes]) -> Carried | None:
+def _in_zip(file: IO[bytes], check: Check) -> Carried | None:
     with _opened_zip(file) as archive:
-        return _from_zip(archive) if _SETTINGS in archive.namelist() else None
+        return _from_zip(archive, check) if _SETTINGS in archive.namelist() else None
 
 
-def _from_archive(data: bytes) -> Carried:
+def _from_archive(data: bytes, check: Check) -> Carried:
     with _opened_zip(io.BytesIO(data)) as archive:
-        return _from_zip(archive)
+        return _from_zip(archive, check)
 
 
-def _from_zip(archive: zipfile.ZipFile) -> Carried:
+def _from_zip(archive: zipfile.ZipFile, check: Check) -> Carried:
     settings, shows = _settings(_member(archive, _SETTINGS, MAX_TEXT))
-    pictures = _pictures(archive, MAX_PIXELS) if _INDEX in archive.namelist() else None
+    pictures = _pictures(archive, MAX_PIXELS, check) if _INDEX in archive.namelist() else None
     return _checked(settings, pictures, shows)
 
 
@@ -371,8 +382,9 @@ def _are_axes(axes: Any) -> bool:
     )  # fmt: skip
 
 
-def _pictures(archive: zipfile.ZipFile, max_pixels: float) -> Pictures:
+def _pictures(archive: zipfile.ZipFile, max_pixels: float, check: Check = _any) -> Pictures:
     names, shape = _index(archive)
+    check(shape)
     if _pixels(names, shape) > max_pixels:
         raise InputError(
             f"The pictures in this file have {_pixels(names, shape) / 1e6:.0f} megapixels, more than the "

@@ -8,6 +8,9 @@ from bivdiff.settings import Settings
 from bivdiff.studio.zerogpu import MOST_SECONDS, on_zerogpu
 from bivdiff.types import GenerationRequest
 
+FRAME_PIXELS = 2**19
+"""Of a frame, where a clip has as many as are allowed: more than any family's models make."""
+
 _NO_BOUND = "A clip may have as many frames as you have time and memory for."
 
 
@@ -34,22 +37,42 @@ def check_request(request: GenerationRequest, settings: Settings) -> None:
         InputError: the request has such a thing.
     """
     check_allowed(request, settings)
-    check_length(len(request.frames), settings)
+    check_clip(request.frames.shape[:3], settings)
 
 
-def check_length(count: int, settings: Settings) -> None:
-    """Refuse a clip that is longer than the owner allows.
+def check_clip(shape: tuple[int, ...], settings: Settings) -> None:
+    """Refuse a clip that is longer or larger than the owner allows.
 
     Args:
-        count: its frames.
+        shape: `(F, H, W)`.
         settings: of the owner.
 
     Raises:
         InputError: it is.
     """
-    most = settings.max_frames
+    count, most = shape[0], settings.max_frames
     if most and count > most:
         raise InputError(f"Here a clip may have up to {most} frames, and this one has {count}. Take fewer.")
+    check_pixels(shape, settings)
+
+
+def check_pixels(shape: tuple[int, ...], settings: Settings) -> None:
+    """Refuse a clip with more pixels than the owner's frames may have together, however many frames it has.
+
+    Args:
+        shape: `(F, H, W)`.
+        settings: of the owner; where these do not bound the frames, neither are the pixels.
+
+    Raises:
+        InputError: it has.
+    """
+    count, height, width = shape
+    most = (settings.max_frames or 0) * FRAME_PIXELS
+    if most and count * height * width > most:
+        raise InputError(
+            f"Here a clip may have up to {most / 1e6:.0f} megapixels in all its frames, and this one has "
+            f"{count * height * width / 1e6:.0f}: {count} of {width}x{height}. Take fewer frames or a smaller size."
+        )
 
 
 def _jobs(count: int) -> str:

@@ -24,8 +24,9 @@ def adopt(page: HistoryPage, values: Values, file: str | None) -> HistoryView:
     if not file:
         raise InputError("There is no file. Give an mp4, PNG, GIF or zip that was made here.")
     owner = owner_of(values)
-    run_id = page.context.runs.adopt(Path(file), owner, address_of_visitor())
-    shown = details_of(page, page.context.runs.get(run_id, owner), owner)
+    with page.context.decoding():
+        run_id = page.context.runs.adopt(Path(file), owner, address_of_visitor())
+        shown = details_of(page, page.context.runs.get(run_id, owner), owner)
     return shown._replace(**listed(page, {**values, "run_id": run_id}))
 
 
@@ -73,7 +74,8 @@ def arrive(page: HistoryPage, link: str, visitor: str) -> list[Any]:
     """
     if not link:
         return [gr.skip()] * (1 + len(controls_to_fill(page.task_tabs)))
-    run_id = page.context.runs.copy_published(link, visitor_of(visitor).owner, address_of_visitor())
+    with page.context.decoding():
+        run_id = page.context.runs.copy_published(link, visitor_of(visitor).owner, address_of_visitor())
     return restore(page, run_id, visitor)
 
 

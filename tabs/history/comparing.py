@@ -35,6 +35,16 @@ def compare(page: HistoryPage, picked: str, visitor: str) -> tuple[Any, dict[str
         raise InputError(f"From {LEAST} to {MOST} runs can be compared; {len(ids)} are selected.")
     owner = visitor_of(visitor).owner
     runs = [page.context.runs.get(run_id, owner) for run_id in ids]
+    with page.context.decoding():
+        return gr.update(visible=True), _side_by_side(page, runs)
+
+
+def _side_by_side(page: HistoryPage, runs: Sequence[Run]) -> dict[str, Any]:
+    """The comparison player's value.
+
+    Raises:
+        InputError: they cannot be compared.
+    """
     clips = [_bridged(run) for run in runs]
     shapes = list(dict.fromkeys(f"{len(clip)} frames of {clip.shape[2]}x{clip.shape[1]}" for clip in clips))
     if len(shapes) > 1:
@@ -54,7 +64,7 @@ def compare(page: HistoryPage, picked: str, visitor: str) -> tuple[Any, dict[str
         )
         for (label, sublabel), clip, run in zip(_labels(runs), clips, runs, strict=True)
     ]
-    return gr.update(visible=True), comparison_value(cells, runs[0].fps or 8)
+    return comparison_value(cells, runs[0].fps or 8)
 
 
 def _heat(page: HistoryPage, run: Run, clip: np.ndarray) -> np.ndarray | None:

@@ -14,6 +14,7 @@ from bivdiff.catalog.families import FAMILIES
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import BIVDiffError
 from bivdiff.studio.history.records import UNFINISHED
+from bivdiff.studio.limits import check_pixels
 from tabs import controls as shared
 from tabs.binding import Values
 from tabs.context import AppContext
@@ -33,7 +34,9 @@ SHOWN_ABOVE = ("task", "family", "image_model", "fps", "prompt", "seed")  # in a
 def show(page: HistoryPage, values: Values) -> HistoryView:
     """The chosen run with its clips, its settings, and what can be done with it."""
     owner = owner_of(values)
-    return details_of(page, page.context.runs.get(values.get("run_id") or "", owner), owner)
+    run = page.context.runs.get(values.get("run_id") or "", owner)
+    with page.context.decoding():
+        return details_of(page, run, owner)
 
 
 def details_of(page: HistoryPage, run: Run, owner: str) -> HistoryView:
@@ -54,7 +57,9 @@ def details_of(page: HistoryPage, run: Run, owner: str) -> HistoryView:
 def request_of(context: AppContext, run: Run, owner: str) -> tuple[GenerationRequest | None, str]:
     """What was asked, with its pictures, or why it is not there."""
     try:
-        return context.runs.job(run.id, owner)[0], ""
+        check_pixels(context.runs.shape(run.id, owner), context.settings)  # before it is unpacked
+        with context.decoding():
+            return context.runs.job(run.id, owner)[0], ""
     except BIVDiffError as error:
         return None, sentence(error)
 

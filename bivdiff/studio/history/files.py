@@ -14,7 +14,7 @@ from PIL import Image
 
 from bivdiff.errors import InputError
 from bivdiff.media import carried
-from bivdiff.media.reading import probe, read_clip
+from bivdiff.media.reading import Clip, read_clip
 from bivdiff.media.sound import Sound
 from bivdiff.media.writing import MAX_GIF_FPS, Carry, write_gif, write_mp4, write_png_zip
 from bivdiff.studio.history.records import checked_id
@@ -181,7 +181,9 @@ def write_framewise(folder: Path, framewise: np.ndarray, fps: float, carry: Carr
     write_mp4(folder / FRAMEWISE["framewise"], framewise, fps, carry)
 
 
-def keep_shown(folder: Path, path: Path, shows: str, request: GenerationRequest) -> dict[str, str]:
+def keep_shown(
+    folder: Path, path: Path, shows: str, request: GenerationRequest
+) -> tuple[dict[str, str], Clip | None]:  # fmt: skip
     """Keep an mp4 of the studio, from wherever it comes, as the clip of the run that it shows.
 
     Args:
@@ -191,20 +193,25 @@ def keep_shown(folder: Path, path: Path, shows: str, request: GenerationRequest)
         request: that it carries.
 
     Returns:
-        Its name by what it is, as `Run.files` has it; nothing where it is no such clip.
+        Its name by what it is, as `Run.files` has it, and its frames; neither where it is no such clip.
     """
     count, height, width = request.frames.shape[:3]
+    written = (width + width % 2, height + height % 2)  # as `write_mp4` writes it
+
+    def as_written(*size: int) -> tuple[int, int]:
+        if size != written:
+            raise InputError("This is no clip of the run that the file carries: it has another size.")
+        return written
+
     names = {name: f"{name}.mp4" for name in ("bridged", "mask", *map_names(len(request.controls)))} | FRAMEWISE
     try:
-        if shows not in names or probe(path).num_frames != count:
-            return {}
-        size = read_clip(path, num_frames=count).frames.shape[1:3]
+        clip = read_clip(path, num_frames=count, size=as_written) if shows in names else None
     except InputError:
-        return {}
-    if size != (height + height % 2, width + width % 2):  # as `write_mp4` writes it
-        return {}
+        return {}, None
+    if clip is None or clip.taken is None or clip.taken.source.frames_from(0) != count:
+        return {}, None
     shutil.copyfile(path, folder / names[shows])
-    return {shows: names[shows]}
+    return {shows: names[shows]}, clip
 
 
 def thumbnail_of(frames: np.ndarray, fps: float) -> bytes:

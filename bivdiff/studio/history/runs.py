@@ -56,6 +56,7 @@ from bivdiff.studio.history.records import (
     to_json,
 )
 from bivdiff.studio.history.trouble import NewerError, Trouble
+from bivdiff.studio.limits import check_pixels
 from bivdiff.types import GenerationRequest, GenerationResult
 from bivdiff.units import finite, parse_bytes
 
@@ -248,7 +249,8 @@ class Runs:
     def adopt(self, path: str | Path, owner: str, address: str = "") -> str:
         """Make a run, in the state "dropped", of what a file carries, for an owner at an address, see `begin`.
 
-        An mp4 that shows one of the run's clips is kept as that clip.
+        An mp4 that shows one of the run's clips is kept as that clip. Clips that are larger than the owner of the
+        studio allows are not decoded.
 
         Returns:
             The run's id. Its message says so where the file carries settings without pictures.
@@ -256,7 +258,7 @@ class Runs:
         Raises:
             InputError: it carries nothing that can be restored here, or it cannot be kept.
         """
-        found = carried.read(path)
+        found = carried.read(path, lambda shape: check_pixels(shape, self._settings))
         settings = found.settings
         if settings["task"] not in TASKS or settings["image_model"] not in TASKS[settings["task"]].every_image_model:
             raise InputError(
@@ -273,8 +275,8 @@ class Runs:
     def _keep_shown(self, run_id: str, path: Path, shows: str, request: GenerationRequest) -> None:
         """Keep the clip that a dropped file shows; the run is there whether or not that can be kept."""
         with suppress(InputError), self._files.writing(run_id) as folder:
-            if files := keep_shown(folder, path, shows, request):
-                clip = read_clip(folder / files[shows], num_frames=len(request.frames))
+            files, clip = keep_shown(folder, path, shows, request)
+            if clip is not None:
                 self._update(run_id, Changes(files=to_json(files), thumbnail=thumbnail_of(clip.frames, clip.fps)))
 
     # What a visitor asks
@@ -363,8 +365,8 @@ class Runs:
         run = self.get(run_id, owner)
         return _sound_of(run) if "bridged" in run.files else None
 
-    def length(self, run_id: str, owner: str) -> int:
-        """How many frames a run was given; decodes none of them.
+    def shape(self, run_id: str, owner: str) -> tuple[int, int, int]:
+        """`(F, H, W)` of the clip that a run was given, which is not decoded.
 
         Raises:
             InputError: it is not there or not the owner's, or its pictures are not.
@@ -372,7 +374,7 @@ class Runs:
         run = self.get(run_id, owner)
         if run.message == carried.NO_PICTURES:
             raise InputError(run.message)
-        return self._files.shape(run_id)[0]
+        return self._files.shape(run_id)
 
     def film(self, run_id: str, owner: str, options: FilmOptions) -> Path:
         """The film of a run, made when it is first asked for: it takes seconds, and few runs are posted.

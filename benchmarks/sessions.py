@@ -1,0 +1,130 @@
+"""What the windows of a page cost: memory of the app before and after thousands of them have used it.
+
+    python benchmarks/sessions.py --sessions 5000
+
+The real app is started at a port of its own with empty folders. Each window looks at the history, fills in a sample's
+texts, and goes on to the comparison with its own settings; every tenth has painted a mask before. It ends with status 1
+where all of them together cost more than a page may keep.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+MOST = 200e6  # bytes that 5,000 windows may cost
+FIRST = 50  # windows by which everything that all share is there
+PATIENCE = 120  # seconds that the app may take to start, and an answer to come
+TOLD = 1000  # windows between two lines of the report
+PAINT_BYTES = 30_000  # of a painted mask
+
+
+def main() -> int:
+    """Measure, and print what was measured; returns the exit status, 1 if it is too much."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sessions", type=int, default=5000)
+    most = parser.parse_args().sessions
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as (address, process):
+        rows = measured(address, process, most)
+    cost = rows[-1]["resident_mb"] - rows[0]["resident_mb"]
+    print(json.dumps({"rows": rows, "cost_mb": round(cost, 1)}, indent=2))
+    return int(cost * 1e6 > MOST * most / 5000)
+
+
+@contextmanager
+def serving(folder: Path, *arguments: str, **variables: str) -> Iterator[tuple[str, psutil.Process]]:
+    """The real app, with all that it stores in a folder: its address and its process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    places = {f"BIVDIFF_{name.upper()}_FOLDER": str(folder / name) for name in ("history", "cache", "models")}
+    environment = {
+        **os.environ, **places, "GRADIO_TEMP_DIR": str(folder / "uploads"), "BIVDIFF_FAMILIES": "toybox",
+        "BIVDIFF_DEVICE": "cpu", **variables,
+    }  # fmt: skip
+    command = [sys.executable, str(ROOT / "app.py"), "--server-port", str(port), *arguments]
+    with (folder / "log").open("wb") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as app:
+        try:
+            address = f"http://127.0.0.1:{port}/"
+            _await(address, app)
+            yield address, psutil.Process(app.pid)
+        finally:
+            app.terminate()
+
+
+def _await(address: str, app: subprocess.Popen[bytes]) -> None:
+    """Wait until the app answers, and its libraries are there."""
+    ended = time.monotonic() + PATIENCE
+    while not _answers(address):
+        if time.monotonic() > ended or app.poll() is not None:
+            raise SystemExit("The app did not start. Start it by hand to see why: python app.py")
+        time.sleep(0.5)
+    time.sleep(20)  # it imports the models' libraries some seconds after its start
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(address, timeout=PATIENCE).is_success
+    except httpx.TransportError:
+        return False
+
+
+def measured(address: str, process: psutil.Process, most: int) -> list[dict[str, Any]]:
+    """What the app's memory was after how many windows, first after those that brought what all share."""
+    rows = []
+    paint = "data:image/png;base64," + base64.b64encode(bytes(PAINT_BYTES * 3 // 4)).decode()
+    with httpx.Client(base_url=address, timeout=PATIENCE) as client:
+        events = numbers_of(client)
+        for number in range(most):
+            use(client, events, f"window-{number}", paint if number % 10 == 0 else "")
+            if number + 1 in {FIRST, most} or (number + 1) % TOLD == 0:
+                resident = process.memory_info().rss / 1e6
+                rows.append({"sessions": number + 1, "resident_mb": round(resident, 1)})
+                sys.stderr.write(f"{json.dumps(rows[-1])}\n")
+    return rows
+
+
+def numbers_of(client: httpx.Client) -> dict[str, tuple[int, list[Any]]]:
+    """Number of each of the page's events, and the values that its controls have, by its name."""
+    config = client.get("/config").json()
+    values = {part["id"]: part["props"].get("value") for part in config["components"]}
+    return {
+        each["api_name"]: (each["id"], [values[key] for key in each["inputs"]])
+        for each in config["dependencies"] if each["api_name"]
+    }  # fmt: skip
+
+
+def use(client: httpx.Client, events: dict[str, tuple[int, list[Any]]], window: str, paint: str) -> None:
+    """What one window does."""
+    for name in ("history_list", "inpaint_compare" if paint else "smooth_compare"):
+        number, given = events[name]
+        sent = [
+            {"sheet": None, "paint": paint} if isinstance(each, dict) and "paint" in each else each for each in given
+        ]
+        answer = client.post(
+            "/gradio_api/queue/join", json={"fn_index": number, "data": sent, "session_hash": window}
+        )  # fmt: skip
+        answer.raise_for_status()
+        with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": window}) as lines:
+            ends = [json.loads(line[6:]) for line in lines.iter_lines() if "process_completed" in line]
+        if not all(end["success"] for end in ends):
+            raise SystemExit(f"{name} failed: {ends[0]['output']}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
