@@ -53,7 +53,12 @@ def main() -> None:
     if warning := open_door(given, bool(serving["auth"])):
         sys.stderr.write(f"{warning}\n")
     log_stages()
-    page.launch(prevent_thread_lock=True, **options)
+    try:
+        page.launch(prevent_thread_lock=True, **options)
+    except OSError as error:  # what Gradio raises where no port is free
+        sys.exit(
+            f"The page cannot be served: {error} Another --server-port may be free; --server-name names the address."
+        )
     # Not at once: importing would hold up the first page.
     warming = threading.Timer(WARM_UP_AFTER, start_up, [context])
     warming.daemon = True

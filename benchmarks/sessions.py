@@ -12,24 +12,17 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import os
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
+from served import PATIENCE, serving
 
-ROOT = Path(__file__).resolve().parent.parent
 MOST = 200e6  # bytes that 5,000 windows may cost
 FIRST = 50  # windows by which everything that all share is there
-PATIENCE = 120  # seconds that the app may take to start, and an answer to come
 TOLD = 1000  # windows between two lines of the report
 PAINT_BYTES = 30_000  # of a painted mask
 
@@ -44,44 +37,6 @@ def main() -> int:
     cost = rows[-1]["resident_mb"] - rows[0]["resident_mb"]
     print(json.dumps({"rows": rows, "cost_mb": round(cost, 1)}, indent=2))
     return int(cost * 1e6 > MOST * most / 5000)
-
-
-@contextmanager
-def serving(folder: Path, *arguments: str, **variables: str) -> Iterator[tuple[str, psutil.Process]]:
-    """The real app, with all that it stores in a folder: its address and its process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    places = {f"BIVDIFF_{name.upper()}_FOLDER": str(folder / name) for name in ("history", "cache", "models")}
-    environment = {
-        **os.environ, **places, "GRADIO_TEMP_DIR": str(folder / "uploads"), "BIVDIFF_FAMILIES": "toybox",
-        "BIVDIFF_DEVICE": "cpu", **variables,
-    }  # fmt: skip
-    command = [sys.executable, str(ROOT / "app.py"), "--server-port", str(port), *arguments]
-    with (folder / "log").open("wb") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as app:
-        try:
-            address = f"http://127.0.0.1:{port}/"
-            _await(address, app)
-            yield address, psutil.Process(app.pid)
-        finally:
-            app.terminate()
-
-
-def _await(address: str, app: subprocess.Popen[bytes]) -> None:
-    """Wait until the app answers, and its libraries are there."""
-    ended = time.monotonic() + PATIENCE
-    while not _answers(address):
-        if time.monotonic() > ended or app.poll() is not None:
-            raise SystemExit("The app did not start. Start it by hand to see why: python app.py")
-        time.sleep(0.5)
-    time.sleep(20)  # it imports the models' libraries some seconds after its start
-
-
-def _answers(address: str) -> bool:
-    try:
-        return httpx.get(address, timeout=PATIENCE).is_success
-    except httpx.TransportError:
-        return False
 
 
 def measured(address: str, process: psutil.Process, most: int) -> list[dict[str, Any]]:

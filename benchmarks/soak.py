@@ -1,10 +1,12 @@
 """Whether many runs leave anything behind: memory and files after every tenth of them.
 
     python benchmarks/soak.py --runs 200
+    python benchmarks/soak.py --strangers 240
 
 It fails where they grow beyond a bound. Short runs of the toybox, of changing tasks and one in five cancelled, go
 through the queue and the history as the page gives them. The history is bounded small, so that old runs must leave; it
-and the stages lie in a folder of their own.
+and the stages lie in a folder of their own. With `--strangers` the real app is served instead, and for so many seconds
+good, bad and broken clients use it side by side (see strangers.py).
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from pathlib import Path
 import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import strangers
 
 from bivdiff.settings import Settings
 from tabs import control, edit, inpaint, outpaint, smooth, task_tab
@@ -38,9 +43,15 @@ def main() -> int:
     """Run, and print what is measured; returns the exit status, 1 if something grew."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--strangers", type=float, default=0, metavar="SECONDS")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        states, rows = soak(Settings.from_env(), Path(folder), parser.parse_args().runs)
-    told = grown(rows)
+        if given.strangers:
+            states, rows = strangers.besieged(Path(folder), given.strangers)
+            told = strangers.wrong(states) + grown(rows, strangers.MOST_FILES)
+        else:
+            states, rows = soak(Settings.from_env(), Path(folder), given.runs)
+            told = grown(rows)
     print(json.dumps({"states": states, "rows": rows, "grown": told}, indent=2))
     return int(bool(told))
 
@@ -55,19 +66,24 @@ def soak(settings: Settings, folder: Path, runs: int, every: int = 10) -> tuple[
     for number in range(runs):
         states[_one(context, number)] += 1
         if (number + 1) % every == 0:
-            rows.append({"runs": number + 1, **_measured(folder)})
+            rows.append({"runs": number + 1, **strangers.measured(psutil.Process(), folder)})
             sys.stderr.write(f"{json.dumps(rows[-1])}\n")
     return dict(states), rows
 
 
-def grown(rows: Sequence[Row]) -> list[str]:
-    """What grew after a quarter of the runs, in which all models are loaded, beyond its bound; in words."""
+def grown(rows: Sequence[Row], kept: float = HISTORY + STAGES) -> list[str]:
+    """What grew after a quarter of the time, in which all models are loaded, beyond its bound; in words.
+
+    Args:
+        rows: what was measured.
+        kept: bytes that may be stored.
+    """
     begun, ended = rows[len(rows) // 4], rows[-1]
     told = [
         f"{name} grew from {begun[name]:g} to {ended[name]:g}, by more than {most:g}"
         for name, most in MOST_GROWTH.items() if ended[name] - begun[name] > most
     ]  # fmt: skip
-    most_files = 1.2 * (HISTORY + STAGES) / 1e6  # a run is kept whole before the older ones leave
+    most_files = 1.2 * kept / 1e6  # a run is kept whole before the older ones leave
     if ended["files_mb"] > most_files:
         told.append(f"the files take {ended['files_mb']:g} MB, more than {most_files:g}")
     return told
@@ -88,16 +104,6 @@ def _one(context: AppContext, number: int) -> str:
         if number % 5 == 4 and job.version > 3:
             context.jobs.cancel(job)
     return job.state
-
-
-def _measured(folder: Path) -> Row:
-    process = psutil.Process()
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {
-        "resident_mb": round(process.memory_info().rss / 1e6, 1), "threads": process.num_threads(),
-        "open_files": process.num_fds(), "files": len(files),
-        "files_mb": round(sum(path.stat().st_size for path in files) / 1e6, 2),
-    }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -10,12 +11,25 @@ from annotated_types import Ge
 from platformdirs import user_cache_path, user_data_path
 
 from bivdiff.errors import InputError
+from bivdiff.units import parse_bytes
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 Amount = Annotated[int, Ge(0)]
+Count = Annotated[int, Ge(1)]
+
+WRITTEN = {
+    "device": ("auto|cpu|mps|cuda(:[0-9]+)?", "auto, cpu, cuda, cuda:0 or mps"),
+    "dtype": ("auto|float16|bfloat16|float32", "auto, float16, bfloat16 or float32"),
+    "offload": ("auto|none|model|group|zerogpu", "auto, none, model, group or zerogpu"),
+    "own_models": ("yes|no|auto", "yes, no or auto"),
+    "links": ("yes|no|auto", "yes, no or auto"),
+}
+"""What settings that are words may be, as a pattern and in a sentence."""
+
+SIZES = ("device_memory", "host_memory", "cache_size", "history_size", "uploads_size")
 
 
 def user_folder(system: Path, earlier: str) -> Path:
@@ -88,8 +102,8 @@ class Settings:
     links: str = "auto"
     workers: str = "1"
     max_frames: Amount | None = None
-    max_queue: Amount = 24
-    max_jobs: Amount = 6
+    max_queue: Count = 24
+    max_jobs: Count = 6
     max_minutes: Amount = 0
 
     @classmethod
@@ -108,7 +122,9 @@ class Settings:
         given: dict[str, Any] = {
             name: value.expanduser() if isinstance(value, Path) else value for name, value in found.items()
         }
-        return cls(**given)
+        settings = cls(**given)
+        _check_words(settings)
+        return settings
 
 
 def _of_environment() -> dict[str, Any]:
@@ -125,11 +141,35 @@ def _of_environment() -> dict[str, Any]:
     return model().model_dump(exclude_unset=True)
 
 
+def _check_words(settings: Settings) -> None:
+    """Refuse words that no part of the studio reads, now and not when the first visitor's run comes to them.
+
+    Raises:
+        InputError: names the variable.
+    """
+    for name, (pattern, wanted) in WRITTEN.items():
+        if re.fullmatch(pattern, value := getattr(settings, name)) is None:
+            raise InputError(f"'{value}' is not a valid value for BIVDIFF_{name.upper()}. Set it to {wanted}.")
+    for name in SIZES:
+        try:
+            parse_bytes(value := getattr(settings, name))
+        except InputError:
+            told = (
+                f"'{value}' is not a valid value for BIVDIFF_{name.upper()}. Set it to an amount such as 8GB, or auto."
+            )
+            raise InputError(told) from None
+    if not settings.toybox_folder.is_dir():
+        raise InputError(
+            f"'{settings.toybox_folder}' is not a valid value for BIVDIFF_TOYBOX_FOLDER: there is no such folder. Leave "
+            "it out to use the weights that come with the studio."
+        )
+
+
 def _refusal(error: ValidationError) -> str:
     """What is wrong with the first variable that cannot be read, and what to write there."""
     first = error.errors()[0]
     name = str(first["loc"][0]).upper().removeprefix("BIVDIFF_")
-    wanted = {"bool_parsing": "1 or 0", "int_parsing": "a whole number", "greater_than_equal": "a whole number from 0"}
+    wanted = {"bool_parsing": "1 or 0", "int_parsing": "a whole number", "greater_than_equal": f"a whole number from {first.get('ctx', {}).get('ge', 0)}"}  # fmt: skip
     if first["type"] in wanted:
         return f"'{first['input']}' is not a valid value for BIVDIFF_{name}. Set it to {wanted[first['type']]}."
     return f"'{first['input']}' is not a valid value for BIVDIFF_{name}: {first['msg']}."

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from bivdiff.catalog.families import FAMILIES, family_named
+from bivdiff.catalog.families import FAMILIES
 from bivdiff.catalog.own import check_may_manage, parse_list
 from bivdiff.errors import InputError
 from bivdiff.late import importing
@@ -174,8 +174,11 @@ class AppContext:
         The exception is ZeroGPU, where models are placed at once, so that each lent card finds them.
         """
         families = tuple(FAMILIES) if settings.families == "all" else parse_list(settings.families)
-        for name in families:
-            family_named(name)  # an unknown one is told now, and not by a page that is not there
+        if not families or not set(families) <= FAMILIES.keys():  # told now, and not by a page that is not there
+            raise InputError(
+                f"'{settings.families}' is not a valid value for BIVDIFF_FAMILIES. Set it to all, or to names between "
+                f"commas of {', '.join(FAMILIES)}."
+            )
         executor, count = parse_workers(settings.workers)
         made: Maker | CrewMaker
         start_up: Callable[[], str]

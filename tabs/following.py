@@ -17,7 +17,7 @@ from tabs.boards import Board
 from tabs.context import AppContext
 from tabs.failures import sentence, warn
 from tabs.queue import STOPPING, queue_value, waiting_words
-from tabs.visitors import LOOK_AGAIN, Visitor, visitor_of
+from tabs.visitors import LOOK_AGAIN, Visitor, address_of_visitor, visitor_of
 
 # Runs in the browser: a tab may be opened before the page is told who looks at it.
 KNOW_VISITOR = "(visitor, opened) => [visitor || window.bdVisitor(), opened]"
@@ -67,7 +67,9 @@ def enqueue(
         InputError: too many wait, or the owner of the studio does not allow what is asked for.
     """
     check_request(request, context.settings)  # now, and not when its turn has come
-    return context.jobs.submit(board, start, owner=owner, place=place.key(context), title=title)
+    return context.jobs.submit(
+        board, start, owner=owner, place=place.key(context), title=title, address=address_of_visitor()
+    )
 
 
 def submit_and_follow(

@@ -62,6 +62,8 @@ def serving_options(given: argparse.Namespace) -> dict[str, Any]:
     """
     if (given.ssl_certfile is None) != (given.ssl_keyfile is None):
         raise InputError("https needs a certificate and its key. Give both --ssl-certfile and --ssl-keyfile.")
+    if not (port := os.environ.get("GRADIO_SERVER_PORT", "")).isdecimal() and port:
+        raise InputError(f"'{port}' is not a valid value for GRADIO_SERVER_PORT. Set it to a number such as 7860.")
     for path in (given.ssl_certfile, given.ssl_keyfile):
         if path is not None and not path.is_file():
             raise InputError(f"There is no file '{path.name}', which https needs. Look at the path.")

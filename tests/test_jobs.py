@@ -488,3 +488,51 @@ def test_as_many_run_at_once_as_there_are_devices():
     while any(job.waits for job in made):
         seen = jobs.wait(seen, PATIENCE)
     assert [job.state for job in made] == ["done", "cancelled", "done", "done", "done"]
+
+
+def test_jobs_of_one_address_wait_for_each_other_and_let_others_in_between(device):
+    jobs = Jobs(device, most=8, most_of_one=8)
+
+    def ask(place, owner=None):
+        return jobs.submit(Board, Work(), owner=owner or place, place="control", title=place, address=place)
+
+    with device:  # nothing begins meanwhile
+        eve = [ask("eve", f"eve-{number}") for number in range(4)]
+        ada = [ask("ada"), ask("ada")]
+        bob = ask("bob")
+        order = sorted([*eve, *ada, bob], key=jobs.before)
+        assert order == [eve[0], ada[0], bob, eve[1], ada[1], eve[2], eve[3]]
+        for job in order:
+            jobs.cancel(job)
+
+
+def test_jobs_that_run_on_several_devices_count_among_those_of_their_address():
+    jobs, works = Jobs(threading.BoundedSemaphore(2), most=9, most_of_one=9, at_once=2), [Work() for _ in range(7)]
+
+    def ask(number, place):
+        return jobs.submit(Board, works[number], owner=place, place="control", title="", address=place)
+
+    eve = [ask(number, "eve") for number in range(4)]
+    assert all(work.begun.wait(PATIENCE) for work in works[:2])
+    ada = [ask(4, "ada"), ask(5, "ada")]
+    bob = ask(6, "bob")
+    assert sorted([*eve[2:], *ada, bob], key=jobs.before) == [ada[0], bob, ada[1], *eve[2:]]
+    for job in (*eve[2:], *ada, bob):
+        jobs.cancel(job)
+    for work in works[:2]:
+        work.finish()
+
+
+def test_one_address_leaves_room_for_others_however_many_names_it_takes(device):
+    jobs = Jobs(device, most=8, most_of_one=2)
+
+    def ask(place, owner):
+        return jobs.submit(Board, Work(), owner=owner, place="control", title="", address=place)
+
+    with device:
+        taken = [ask("eve", f"eve-{number}") for number in range(6)]
+        with pytest.raises(InputError, match="6 jobs from where you are"):
+            ask("eve", "eve-7")
+        taken.append(ask("ada", "ada"))
+        for job in taken:
+            jobs.cancel(job)

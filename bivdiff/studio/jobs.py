@@ -12,13 +12,14 @@ import logging
 import secrets
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, cast
 
 from bivdiff.errors import CancelledError, InputError
+from bivdiff.studio.turns import share_of
 
 State = Literal["queued", "running", "writing", "done", "failed", "cancelled"]
 WAITING: tuple[State, ...] = ("queued", "running", "writing")
@@ -55,6 +56,7 @@ class Job(Generic[B]):
     Attributes:
         id: cannot be guessed.
         owner: the token of who asked for it; nobody else may see it.
+        address: from where; empty where that is not known.
         place: where on the page it belongs.
         title: in words.
         board: what it shows.
@@ -75,6 +77,7 @@ class Job(Generic[B]):
     state: State = "queued"
     stopping: bool = False
     version: int = 0
+    address: str = ""
     context: contextvars.Context = field(default_factory=contextvars.copy_context, repr=False)
 
     @property
@@ -110,7 +113,7 @@ class Jobs(Generic[B]):
         self._device, self._most, self._most_of_one, self._kept, self._clock = device, most, most_of_one, kept, clock
         self._kept_in_all, self._at_once = kept_in_all, at_once
         self._changed = threading.Condition()
-        self._coming: list[str] = []  # owners of jobs that have a place, and whose boards are being made
+        self._coming: list[tuple[str, str]] = []  # owner and address of jobs that have a place, but no board yet
         self._queue: list[Job[B]] = []
         self._running: list[Job[B]] = []
         self._writing: list[_Made] = []
@@ -123,29 +126,30 @@ class Jobs(Generic[B]):
     # Asking for jobs
 
     def submit(
-        self, board: Callable[[], B], start: Callable[[B], Iterator[Any]], *, owner: str, place: str, title: str
+        self, board: Callable[[], B], start: Callable[[B], Iterator[Any]], *, owner: str, place: str, title: str,
+        address: str = "",
     ) -> Job[B]:  # fmt: skip
-        """Add a job to the end of the queue.
+        """Add a job to the queue: behind as many of every other address as there are of its own.
 
         Args:
             board: makes what is told what the job yields, once there is room for it: a refusal leaves nothing behind.
             start: begins the job; closing what it returns stops it before its next step. It runs in the context of
                 the caller, in the thread that computes.
-            owner, place, title: see `Job`.
+            owner, place, title, address: see `Job`.
 
         Raises:
             InputError: too many jobs wait, or the studio is being closed.
         """
         with self._changed:
-            self._check(owner)
-            self._coming.append(owner)
+            self._check(owner, address)
+            self._coming.append((owner, address))
         try:
-            job = Job(secrets.token_hex(16), owner, place, title, board(), start, self._clock())
+            job = Job(secrets.token_hex(16), owner, place, title, board(), start, self._clock(), address=address)
         finally:
             with self._changed:
-                self._coming.remove(owner)
+                self._coming.remove((owner, address))
         with self._changed:
-            self._queue.append(job)
+            self._queue.insert(self._turn_of(address), job)
             if not self._threads:
                 self._threads = tuple(
                     threading.Thread(target=work, name=f"bivdiff-{name}", daemon=True)
@@ -156,13 +160,30 @@ class Jobs(Generic[B]):
             self._note(job)
         return job
 
-    def _check(self, owner: str) -> None:
+    def _turn_of(self, address: str) -> int:
+        """The place in the queue of a job that comes from an address now."""
+        asked = Counter(job.address for job in self._running)
+        own = 1 + sum(job.address == address for job in self._queue) + asked[address]
+        for number, other in enumerate(self._queue):
+            asked[other.address] += 1
+            if asked[other.address] > own:
+                return number
+        return len(self._queue)
+
+    def _check(self, owner: str, address: str) -> None:
         if self._closed:
             raise InputError("The studio is being closed. Start it again, and then the run.")
         waiting = len(self._queue) + len(self._coming)
         if waiting >= self._most:
             raise InputError(f"{waiting} jobs wait already, which is the most. Try again in a while.")
-        own = [other for other in (*self._coming, *(job.owner for job in self._waiting())) if other == owner]
+        asked = [*self._coming, *((job.owner, job.address) for job in self._waiting())]
+        near = sum(address == other for _, other in asked)
+        if address and near >= max(share_of(self._most), self._most_of_one):
+            raise InputError(
+                f"{near} jobs from where you are wait or run already, and some room stays for others. Try again in a "
+                "while."
+            )
+        own = [other for other, _ in asked if other == owner]
         if len(own) >= self._most_of_one:
             raise InputError(
                 f"You have {len(own)} jobs waiting or running, which is the most for one visitor. Wait for one of "
