@@ -49,8 +49,9 @@ class Client:
         self._http = httpx.Client(base_url=address, timeout=2 * PATIENCE)
         self._place = urlsplit(address)
         self._acts: list[Callable[[], str]] = [
-            self._looks, self._previews, self._runs, self._compares, self._uploads, self._adopts, self._knocks,
-            self._sends_junk, self._sends_too_much, self._cuts_an_upload_off, self._never_reads, self._leaves, self._speaks_no_http,
+            self._looks, self._previews, self._runs, self._compares, self._uploads,
+            self._adopts, self._knocks, self._sends_junk, self._sends_too_much,
+            self._cuts_an_upload_off, self._never_reads, self._leaves, self._speaks_no_http,
         ]  # fmt: skip
 
     def work(self, ended: threading.Event) -> None:

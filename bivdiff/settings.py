@@ -151,25 +151,31 @@ def _check_words(settings: Settings) -> None:
         if re.fullmatch(pattern, value := getattr(settings, name)) is None:
             raise InputError(f"'{value}' is not a valid value for BIVDIFF_{name.upper()}. Set it to {wanted}.")
     for name in SIZES:
-        try:
-            parse_bytes(value := getattr(settings, name))
-        except InputError:
-            told = (
+        if not _is_amount(value := getattr(settings, name)):
+            raise InputError(
                 f"'{value}' is not a valid value for BIVDIFF_{name.upper()}. Set it to an amount such as 8GB, or auto."
             )
-            raise InputError(told) from None
     if not settings.toybox_folder.is_dir():
         raise InputError(
-            f"'{settings.toybox_folder}' is not a valid value for BIVDIFF_TOYBOX_FOLDER: there is no such folder. Leave "
-            "it out to use the weights that come with the studio."
+            f"'{settings.toybox_folder}' is not a valid value for BIVDIFF_TOYBOX_FOLDER: there is no such folder. "
+            "Leave it out to use the weights that come with the studio."
         )
+
+
+def _is_amount(text: str) -> bool:
+    try:
+        parse_bytes(text)
+    except InputError:
+        return False
+    return True
 
 
 def _refusal(error: ValidationError) -> str:
     """What is wrong with the first variable that cannot be read, and what to write there."""
     first = error.errors()[0]
     name = str(first["loc"][0]).upper().removeprefix("BIVDIFF_")
-    wanted = {"bool_parsing": "1 or 0", "int_parsing": "a whole number", "greater_than_equal": f"a whole number from {first.get('ctx', {}).get('ge', 0)}"}  # fmt: skip
+    least = f"a whole number from {first.get('ctx', {}).get('ge', 0)}"
+    wanted = {"bool_parsing": "1 or 0", "int_parsing": "a whole number", "greater_than_equal": least}
     if first["type"] in wanted:
         return f"'{first['input']}' is not a valid value for BIVDIFF_{name}. Set it to {wanted[first['type']]}."
     return f"'{first['input']}' is not a valid value for BIVDIFF_{name}: {first['msg']}."
