@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from bivdiff.errors import InputError
-from bivdiff.media import carried
+from bivdiff.media import carried, streams
 from bivdiff.media.film import FilmOptions
 from bivdiff.media.reading import probe, read_clip
 from bivdiff.media.writing import write_mp4, write_png
@@ -396,6 +396,16 @@ def test_what_is_no_clip_of_the_run_is_not_kept_as_one(history, request_of, tmp_
     dropped = history.adopt(path, ANNA)
     assert history.get(dropped, ANNA).files == {}
     assert np.array_equal(history.job(dropped, ANNA)[0].frames, request.frames)
+
+
+def test_a_dropped_clip_is_decoded_once(history, request_of, monkeypatch):
+    file = history.get(finished(history, request_of()), ANNA).files["bridged"]
+    decoded = []
+    usual = streams.Stream.frames
+    monkeypatch.setattr(streams.Stream, "frames", lambda *given: decoded.append(given) or usual(*given))
+    run = history.get(history.adopt(file, BORIS), BORIS)
+    assert list(run.files) == ["bridged"]
+    assert len(decoded) == 1
 
 
 def test_a_dropped_gif_says_that_the_clip_is_missing(history, request_of):
