@@ -114,7 +114,7 @@ def test_nobody_sees_or_changes_what_is_somebody_elses(client, studio, of_ada, w
         assert '"error": null' not in told, name
     run = studio[1].runs.get(of_ada, ADA)
     assert (run.state, run.favourite) == ("done", False)
-    assert studio[1].runs.presets.of(ADA, "smooth")["mine"]["prompt"] == "adas preset"
+    assert studio[1].runs.presets.of(ADA, "toybox/smooth")["mine"]["prompt"] == "adas preset"
 
 
 # What takes a path or an address
