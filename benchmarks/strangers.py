@@ -23,10 +23,14 @@ import psutil
 from served import PATIENCE, serving
 
 from bivdiff.toybox.clips import load_index
+from tabs.serving import VISITORS_FRAMES
 
 CLIENTS = 8  # side by side
 EVERY = 15.0  # seconds between two rows
-BOUNDS = {"BIVDIFF_HISTORY_SIZE": "8MB", "BIVDIFF_CACHE_SIZE": "4MB", "BIVDIFF_UPLOADS_SIZE": "20MB"}
+BOUNDS = {
+    "BIVDIFF_HISTORY_SIZE": "8MB", "BIVDIFF_CACHE_SIZE": "4MB", "BIVDIFF_UPLOADS_SIZE": "20MB",
+    "BIVDIFF_MAX_FRAMES": str(VISITORS_FRAMES),
+}  # fmt: skip
 MOST_FILES = 8e6 + 4e6 + 20e6
 FEW = {"num_frames": 2, "num_inversion_steps": 2, "num_smoothing_steps": 2}
 BOUNDARY = "strangers"

@@ -13,7 +13,7 @@ from bivdiff.media.reading import Clip
 from bivdiff.media.sound import Sound
 from bivdiff.studio import form as forms
 from bivdiff.studio.form import Earlier, Form, SourceForm
-from bivdiff.studio.limits import check_clip
+from bivdiff.studio.limits import check_clip, sound_seconds
 from bivdiff.toybox.clips import SampleClip
 from bivdiff.types import GenerationRequest
 from tabs.binding import Values
@@ -98,11 +98,23 @@ def submission_of(context: AppContext, form: Form, values: Values, source: Sourc
         found = forms.read_pictures(form, earlier, clip)
         request = forms.request_of(form, found, None if earlier is None else earlier.request)
         if earlier is None:
-            opened = None if found.clip.taken is None else found.clip.taken.source
-            sound = forms.read_sound_of(form.source, len(request.frames), found.clip.fps, opened)
+            sound, more = _sound_of(context, form.source, found.clip)
         else:
-            sound = earlier.sound if form.source.sound else None
-    return Submission(request, found.clip.fps, values.get("fit_memory") is not False, found.notes, sound)
+            sound, more = earlier.sound if form.source.sound else None, ()
+    notes = (*found.notes, *more)
+    return Submission(request, found.clip.fps, values.get("fit_memory") is not False, notes, sound)
+
+
+def _sound_of(context: AppContext, source: SourceForm, clip: Clip) -> tuple[Sound | None, tuple[str, ...]]:
+    """The sound that goes with a clip of a source, and what is to be said of it."""
+    lasts, most = len(clip.frames) / clip.fps, sound_seconds(context.settings)
+    if source.sound and lasts > most:
+        told = (
+            f"The clip is made without sound: it plays for {lasts:.0f} s, and here sound may last {most:.0f} s. Take a "
+            "shorter part or a smaller stride to keep it."
+        )
+        return None, (told,)
+    return forms.read_sound_of(source, len(clip.frames), clip.fps, clip.taken and clip.taken.source), ()
 
 
 def restored_source(context: AppContext, values: Values) -> Source | None:

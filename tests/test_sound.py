@@ -105,3 +105,21 @@ def test_the_page_writes_it_keeps_it_and_finds_it_again(source):
     again = {"restored": job.board.run_id, "prompt": "a ball", "visitor": owner}
     assert loudest(smooth.read_job(context, again).sound) > LOUD
     assert smooth.read_job(context, {**again, "sound": False}).sound is None
+
+
+def test_where_frames_are_bounded_sound_lasts_a_second_for_each_and_the_page_says_so(source):
+    owner = "ada-ada-ada-ada-ada"
+    open_to_all = fake_context(FakeRun())
+    bounded = fake_context(FakeRun(), history_folder=open_to_all.settings.history_folder, max_frames=2)
+    values = {"video": str(source), "num_frames": 2, "prompt": "a ball", "visitor": owner}
+    spread = smooth.read_job(bounded, {**values, "stride": 20})
+    assert spread.sound is None
+    assert "plays for 5 s, and here sound may last 2 s. Take a shorter part" in spread.notes[-1]
+    assert smooth.read_job(bounded, {**values, "stride": 20, "sound": False}).notes == ()
+    assert smooth.read_job(bounded, {**values, "stride": 8}).sound.seconds == pytest.approx(2, abs=0.06)
+    job = task_tab.submit(open_to_all, "smooth", smooth.read_job(open_to_all, {**values, "stride": 12}), owner)
+    seen = -1
+    while job.waits:
+        seen = open_to_all.jobs.wait(seen, 60)
+    assert open_to_all.runs.sound(job.board.run_id, owner).seconds == pytest.approx(3, abs=0.06)
+    assert bounded.runs.sound(job.board.run_id, owner).seconds == pytest.approx(2, abs=0.06)

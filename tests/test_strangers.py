@@ -29,6 +29,7 @@ from bivdiff.settings import Settings
 from bivdiff.toybox.clips import load_index
 from tabs import guard
 from tabs.page import build_page, launch_options
+from tabs.serving import VISITORS_FRAMES
 
 PATIENCE = 60
 ADA, EVE = "ada" + "a" * 20, "eve" + "e" * 20
@@ -43,7 +44,7 @@ def studio(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder))
         run = FakeRun()
-        context = fake_context(run)
+        context = fake_context(run, max_frames=VISITORS_FRAMES)
         page = build_page(context)
         options = launch_options(replace(Settings(), uploads_size="2MB"), runs=context.runs)
         _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **options)

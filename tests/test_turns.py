@@ -23,8 +23,10 @@ from tabs import requests, waiting
 from tabs.context import DECODERS
 from tabs.door import Door
 from tabs.page import build_page, launch_options
+from tabs.serving import visitors_settings
 
 PATIENCE = 60
+VISITORS = visitors_settings(Settings(), others=True)
 EVE, ADA, BOB = (f"203.0.113.{number}" for number in (5, 6, 7))
 
 
@@ -89,10 +91,11 @@ def test_a_gate_leaves_nobody_behind_who_fails_inside():
 def test_a_clip_is_bounded_in_frames_and_pixels_before_it_is_decoded(shape, told):
     if told:
         with pytest.raises(InputError, match=told):
-            check_clip(shape, Settings())
+            check_clip(shape, VISITORS)
     else:
-        check_clip(shape, Settings())
-    assert Settings().max_frames * FRAME_PIXELS < 2**26
+        check_clip(shape, VISITORS)
+    check_clip(shape, Settings(max_frames=0))
+    assert VISITORS.max_frames * FRAME_PIXELS < 2**26
 
 
 # The page

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from bivdiff.catalog.own import are_allowed, check_allowed
 from bivdiff.errors import InputError
 from bivdiff.settings import Settings
@@ -73,6 +75,14 @@ def check_pixels(shape: tuple[int, ...], settings: Settings) -> None:
             f"Here a clip may have up to {most / 1e6:.0f} megapixels in all its frames, and this one has "
             f"{count * height * width / 1e6:.0f}: {count} of {width}x{height}. Take fewer frames or a smaller size."
         )
+
+
+def sound_seconds(settings: Settings) -> float:
+    """How long sound may last: a second for each frame that a clip may have.
+
+    It is whole in memory, and a few frames that are spread over a long film play as long as that.
+    """
+    return settings.max_frames or math.inf
 
 
 def _jobs(count: int) -> str:

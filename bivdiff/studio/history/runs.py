@@ -56,7 +56,7 @@ from bivdiff.studio.history.records import (
     to_json,
 )
 from bivdiff.studio.history.trouble import NewerError, Trouble
-from bivdiff.studio.limits import check_pixels
+from bivdiff.studio.limits import check_pixels, sound_seconds
 from bivdiff.types import GenerationRequest, GenerationResult
 from bivdiff.units import finite, parse_bytes
 
@@ -359,11 +359,16 @@ class Runs:
     def sound(self, run_id: str, owner: str) -> Sound | None:
         """What is heard with a run's result; None where that is silent, or there is none.
 
+        A dropped file's may last longer than the owner allows, and ends there.
+
         Raises:
             InputError: the run is not there or not the owner's.
         """
         run = self.get(run_id, owner)
-        return _sound_of(run) if "bridged" in run.files else None
+        if "bridged" not in run.files:
+            return None
+        path = run.files["bridged"]
+        return read_sound(path, seconds=min(probe(path).duration, sound_seconds(self._settings)))
 
     def shape(self, run_id: str, owner: str) -> tuple[int, int, int]:
         """`(F, H, W)` of the clip that a run was given, which is not decoded.
@@ -395,7 +400,7 @@ class Runs:
             request, framewise, bridged, levels = self.pair(run)
             with self._files.writing(run_id, [path.name]) as folder:
                 carry = carried.carry(run.settings, packed_pictures(folder))
-                sound = _sound_of(run) if "bridged" in run.files and options.speed == 1 else None
+                sound = self.sound(run_id, owner) if options.speed == 1 else None
                 write_film(path, film_of(request, framewise, bridged, run.fps, options, sound, levels), carry)
             self._update(run_id, Changes())
             self._make_room(run_id)
@@ -638,8 +643,3 @@ def _bound(settings: Settings, trouble: Trouble) -> int:
 
 def _room_of_presets(settings: Settings, trouble: Trouble) -> float:
     return PRESETS_SHARE * _bound(settings, trouble)
-
-
-def _sound_of(run: Run) -> Sound | None:
-    path = run.files["bridged"]
-    return read_sound(path, seconds=probe(path).duration)
