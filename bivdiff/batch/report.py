@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -12,6 +10,7 @@ from urllib.parse import quote
 from bivdiff.batch.folder import PAGE, SCORES
 from bivdiff.batch.jobs import Outcome
 from bivdiff.media.writing import replace_whole
+from bivdiff.spreadsheet import csv_of
 from bivdiff.units import say_bytes, say_seconds
 
 _CLIPS = {"result": "bridged", "framewise": "frame by frame"}
@@ -36,17 +35,15 @@ def scores_of(outcomes: Iterable[Outcome]) -> str:
     names = list(dict.fromkeys(name for each in settings.values() for name in each if name != "controls"))
     told = [name for name in names if len({str(each.get(name)) for each in settings.values() if each}) > 1]
     measured = list(dict.fromkeys(name for each in every for name in each.scores))
-    table = io.StringIO()
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["id", "status", "seconds", "memory", "host", *measured, *told, "file", "sentence"])
+    rows: list[list[object]] = [["id", "status", "seconds", "memory", "host", *measured, *told, "file", "sentence"]]
     for each in every:
         scores = [_digits(each.scores.get(name)) for name in measured]
         own = [settings[each.id].get(name, "") for name in told]
-        rows.writerow([
+        rows.append([
             each.id, each.status, f"{each.seconds:.3f}", each.memory, each.host, *scores, *own,
             each.files.get("result", ""), each.sentence,
         ])  # fmt: skip
-    return table.getvalue()
+    return csv_of(rows)
 
 
 def _digits(value: object) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -14,6 +12,7 @@ from bivdiff.compare.axes import making_frames
 from bivdiff.compare.before import befores
 from bivdiff.compare.scores import RULE, TITLES
 from bivdiff.compare.sweep import Cell, SweepResult, paper_cell
+from bivdiff.spreadsheet import csv_of
 from bivdiff.units import finite
 
 
@@ -46,9 +45,7 @@ def scores_csv(result: SweepResult) -> str:
     """
     names, others = measured(result.cells), [name for name in result.request.settings() if name not in result.axes]
     paper = paper_cell(result.request, result.cells)
-    table = io.StringIO()
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["cell", "clip", *result.axes, *names, "seconds", "recommended", "paper", *others])
+    rows: list[list[Any]] = [["cell", "clip", *result.axes, *names, "seconds", "recommended", "paper", *others]]
 
     def row(number: int, label: str, values: Mapping[str, Any], scores: Mapping[str, float], seconds: float,
             settings: Mapping[str, Any]) -> list[Any]:  # fmt: skip
@@ -60,11 +57,11 @@ def scores_csv(result: SweepResult) -> str:
 
     for each in befores(result.cells):
         values = making_frames(each.cell.values)
-        rows.writerow(row(0, each.label, values, each.scores, each.seconds, each.cell.request.settings()))
+        rows.append(row(0, each.label, values, each.scores, each.seconds, each.cell.request.settings()))
     for cell in result.cells:
         settings, seconds = cell.request.settings(), cell.seconds["total"]
-        rows.writerow(row(cell.index + 1, cell.label, cell.values, cell.scores, seconds, settings))
-    return table.getvalue()
+        rows.append(row(cell.index + 1, cell.label, cell.values, cell.scores, seconds, settings))
+    return csv_of(rows)
 
 
 def measured(cells: Sequence[Cell]) -> list[str]:
