@@ -13,6 +13,7 @@ from bivdiff.catalog.specs import TOYBOX_REPO, ModelSpec
 from bivdiff.errors import BIVDiffError, InputError, ModelUnavailableError
 from bivdiff.models.architectures import CHANGES, Architecture
 from bivdiff.models.loaders import annotators, control, pipelines, scoring, stable_diffusion, video, wan
+from bivdiff.models.loaders.foreign import check_configs
 from bivdiff.models.loaders.kind import Footprint, Kind, Source
 
 KINDS: Mapping[str, Kind] = {
@@ -35,7 +36,7 @@ def load_component(source: Source) -> Any:
     """Load a component on the CPU, ready to infer.
 
     Raises:
-        ModelUnavailableError: what the files hold is broken or of another architecture.
+        ModelUnavailableError: what the files hold is broken, of another architecture, or asks for code from elsewhere.
     """
     from safetensors import SafetensorError
     from torch import nn
@@ -46,8 +47,10 @@ def load_component(source: Source) -> Any:
         SafetensorError,
     )  # fmt: skip
     spec = source.spec
+    kind = KINDS[spec.kind]
+    check_configs(source, of_all_folders=kind.holds == "pipeline")
     try:
-        component = KINDS[spec.kind].load(source)
+        component = kind.load(source)
     except BIVDiffError:
         raise
     except unreadable as error:
