@@ -10,6 +10,7 @@ from pathlib import Path
 from bivdiff.models.inventory import Entry, inventory
 from bivdiff.models.manager import Readout
 from bivdiff.models.memory import Memory
+from bivdiff.models.pulling import REPORT_EVERY
 from bivdiff.settings import Settings
 
 GIGABYTE = 10**9
@@ -57,7 +58,7 @@ class FakeModels:
             for done in range(10):
                 yield done * GIGABYTE, 10 * GIGABYTE
                 while self.slow and done:
-                    threading.Event().wait(0.1)
+                    threading.Event().wait(REPORT_EVERY)
                     yield done * GIGABYTE, 10 * GIGABYTE
             self._refuse()
             self.pulled.append(key)

@@ -211,7 +211,7 @@ def test_the_real_models_are_loaded_and_dropped(real):
 
 
 def test_what_a_run_holds_stays(real):
-    manager = real._manager()
+    manager = real._tools.manager()
     (spec,) = (entry.spec for entry in real.inventory("toybox") if entry.key == "toybox/vae")
     with manager.hold(spec):
         with pytest.raises(InputError, match="'toybox/vae' is in use by a run"):
