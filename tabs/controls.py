@@ -478,8 +478,8 @@ def takes_own_models(context: AppContext) -> bool:
 def _own_models(task: str) -> Controls:
     """What may take the place of the base model, or of an image model that is a U-Net of its own, or come on top."""
     kinds = {IMAGE_MODELS[name].denoiser for name in TASKS[task].every_image_model}
-    needed = {"image_checkpoint": "own", "pipeline": "pipeline"}
-    return {name: setting(name, "") for name in OWN_MODELS if name != "pipeline" and needed.get(name, "own") in kinds}
+    elsewhere = {"pipeline"} if "own" in kinds else {"pipeline", "image_checkpoint"}  # with the image model, or nowhere
+    return {name: setting(name, "") for name in OWN_MODELS if name not in elsewhere}
 
 
 def setting(name: str, value: Any, described: type = GenerationRequest, more: str = "", **options: Any) -> Any:

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from bivdiff.bridge.pipeline import last, run
+from bivdiff.catalog.components import components_of
 from bivdiff.errors import InputError
 from bivdiff.settings import Settings
 from bivdiff.studio.crew import Crew
@@ -131,7 +132,7 @@ def test_two_runs_are_made_at_once_with_the_bits_of_one_process(context, request
         assert np.array_equal(board.result.frames, alone.frames)
         assert any(event.preview is not None for event in board.events if isinstance(event, StepEvent))
     assert context.models.readout().device == "2 x cpu"
-    assert set(context.models.readout().loaded) >= set(manager.loaded())
+    assert set(context.models.readout().loaded) == {spec.key for spec in components_of(requests[0]).every}
     assert context.expected(requests[0]).startswith("This takes")
     assert context.control_maps(requests[0])[0].shape == requests[0].frames.shape
 

@@ -368,9 +368,10 @@ def test_the_table_has_every_image_model_and_control():
 
 def test_every_default_that_is_tried_fits_a_request():
     defaults = script("defaults")
-    assert set(defaults.OWN) == set(IMAGE_MODELS)
+    image_models = {name for name, model in IMAGE_MODELS.items() if model.denoiser != "pipeline"}  # not the toybox's
+    assert set(defaults.OWN) == image_models
     request = case("smooth", 2).request
-    for image_model in IMAGE_MODELS:
+    for image_model in image_models:
         for name, values in defaults.variants([], image_model).items():
             for value in values:
                 assert getattr(replace(request, **{name: value}), name) == value

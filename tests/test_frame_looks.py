@@ -15,7 +15,7 @@ from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.requests import default_request
 
 ROUNDING = 1e-5
-MAKING = [name for name, model in IMAGE_MODELS.items() if model.makes_frames]
+MAKING = [name for name, model in IMAGE_MODELS.items() if model.in_paper]
 OTHERS = {"first": (0,), "previous": (-1,), "both": (0, -1)}
 
 

@@ -27,6 +27,7 @@ from bivdiff.bridge.outcomes import changed
 from bivdiff.bridge.pipeline import blend, resolved, smooth_clips
 from bivdiff.bridge.reuse import StageCache
 from bivdiff.bridge.session import Session, entering
+from bivdiff.catalog.components import components_of
 from bivdiff.catalog.image_models import BRIDGE, IMAGE_MODELS
 from bivdiff.compare.axes import AXES, BLENDED, check_axes, label_of, order_of
 from bivdiff.compare.scores import Recommendation, Scorer, recommendation
@@ -253,8 +254,10 @@ def _with_one_video_model(
     truth: np.ndarray | None,
 ) -> Iterator[CellEvent | Cell]:  # fmt: skip
     first = group[0]
+    # Some cells need what others do not: an inversion with the base model, say.
+    neediest = max(group, key=lambda plan: len(components_of(plan.request).of_stages))
     with ExitStack() as exits:
-        loading = entering(first.request, manager, cache, exits)
+        loading = entering(neediest.request, manager, cache, exits)
         session = yield from _of_cell(loading, first, cells)
         scorer = Scorer(first.request, session.control_frames, manager, truth)
         while left := [plan for plan in group if plan in progress.left]:

@@ -29,8 +29,11 @@ MAP_SECONDS = 0.0  # of control maps that a model draws: less than the least tha
 
 def components_of_all(request: GenerationRequest, axes: Mapping[str, Sequence[Any]], *_: Any) -> Iterator[ModelSpec]:
     """All that the clips of a comparison run with."""
+    ratio = max(axes.get("mixing_ratio", (request.mixing_ratio,)))
     for video_model in axes.get("video_model", (request.video_model,)):
-        yield from components_of(replace(request, video_model=video_model)).every
+        for prior in axes.get("frame_prior", (request.frame_prior,)):
+            cell = replace(request, video_model=video_model, frame_prior=prior, mixing_ratio=ratio)
+            yield from components_of(cell).every
 
 
 def _announced(plan: Planned) -> StepEvent:
