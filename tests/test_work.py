@@ -33,7 +33,7 @@ def counts(monkeypatch):
 
     class Counted(subprocess.Popen):
         def __init__(self, command, *rest, **options):
-            purpose = {"framecrc": "scan", "image2pipe": "decode", "rawvideo": "encode"}
+            purpose = {"framecrc": "scan", "image2pipe": "decode", "s16le": "sound", "rawvideo": "encode"}
             found[next(name for word, name in purpose.items() if word in command)] += 1
             super().__init__(command, *rest, **options)
 
@@ -66,9 +66,10 @@ def test_one_click_does_nothing_twice(counts, monkeypatch):
     monkeypatch.setattr(player, "sprite_sheet", noted)
     *_, last = task_tab.generate(context, control.read_job, "control", VALUES)
     assert last.panel["state"] == "done"
-    assert {name: counts[name] for name in ("scan", "decode", "encode")} == {
+    assert {name: counts[name] for name in ("scan", "decode", "sound", "encode")} == {
         "scan": 1,  # the times of the source's frames
         "decode": 1,  # its frames
+        "sound": 1,  # and what goes with them: only this shows that there is none
         "encode": 4,  # the files: bridged, frame by frame and the map as mp4, bridged as GIF
     }
     assert counts["pack"] == 1  # when the run begins; the files take the archive from the disk
