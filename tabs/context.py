@@ -18,10 +18,9 @@ from bivdiff.errors import InputError
 from bivdiff.late import importing
 from bivdiff.models.inventory import IN_MEMORY, Entry, find_spec
 from bivdiff.models.inventory import inventory as list_models
-from bivdiff.models.pulling import pulling
 from bivdiff.settings import Settings
 from bivdiff.studio import zerogpu
-from bivdiff.studio.crew import Crew, CrewMaker, CrewModels, check_on_disk, memory_words
+from bivdiff.studio.crew import Crew, CrewMaker, CrewModels, check_on_disk, memory_words, pull_one
 from bivdiff.studio.history.runs import Runs
 from bivdiff.studio.jobs import Jobs
 from bivdiff.studio.maker import Events, Maker
@@ -86,14 +85,8 @@ class ManagedModels:
         return memory_words(manager.readout())
 
     def pull(self, key: str) -> Generator[tuple[int, int], None, None]:
-        """Download in a thread of its own.
-
-        Raises:
-            InputError: there is no such model, or the owner does not allow it.
-            ModelUnavailableError: it cannot be downloaded.
-        """
-        check_may_manage(self._settings)
-        return pulling(find_spec(key), self._settings)
+        """See `pull_one`."""
+        return pull_one(key, self._settings)
 
     def load(self, key: str) -> None:
         """Load what is on the disk; nothing is downloaded.

@@ -111,12 +111,13 @@ def framewise_inputs(image_model: str) -> StageInputs:
     model = IMAGE_MODELS[image_model]
     if not model.makes_frames:
         return StageInputs("framewise", frozenset({"image_model", "frames"}))
-    common = {"image_model", "prompt", "negative_prompt", "guidance_scale", "num_inference_steps"}
-    drawn = set() if model.inverts_source else {"seed", "noise_sharing"}
-    if model.denoiser != "pipeline":  # which has a sampler of its own, and lets nobody into its networks
-        common.add("frame_attention")
-        drawn |= {"sampler", "guided_share"} if drawn else set()
-    return StageInputs("framewise", _KNOWN_CONTENT | common | drawn | set(model.settings))
+    common = {
+        "image_model", "prompt", "negative_prompt", "guidance_scale", "num_inference_steps", "frame_attention",
+    }  # fmt: skip
+    noise = set() if model.inverts_source else {"seed", "noise_sharing", "sampler", "guided_share"}
+    # A pipeline has a sampler of its own, and lets nobody into its networks.
+    unreached = {"sampler", "guided_share", "frame_attention"} if model.denoiser == "pipeline" else set()
+    return StageInputs("framewise", (_KNOWN_CONTENT | common | noise | set(model.settings)) - unreached)
 
 
 def fields_read(image_model: str) -> frozenset[str]:

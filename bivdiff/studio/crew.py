@@ -165,14 +165,8 @@ class CrewModels:
         return memory_words(_together(reads)) if reads else ""
 
     def pull(self, key: str) -> Generator[tuple[int, int], None, None]:
-        """Download a model, as for one device.
-
-        Raises:
-            InputError: there is no such model, or the owner does not allow it.
-            ModelUnavailableError: it cannot be downloaded.
-        """
-        check_may_manage(self._settings)
-        return pulling(find_spec(key), self._settings)
+        """See `pull_one`."""
+        return pull_one(key, self._settings)
 
     def load(self, key: str) -> None:
         """Read what is on the disk into each worker's memory.
@@ -200,6 +194,17 @@ def memory_words(read: Readout) -> str:
     whose = "the machine's memory" if read.device_budget is None else f"the memory of {read.device}"
     used = read.device_memory.total - read.device_memory.free
     return f"{say_bytes(used)} of {say_bytes(read.device_memory.total)} of {whose} in use"
+
+
+def pull_one(key: str, settings: Settings) -> Generator[tuple[int, int], None, None]:
+    """Download a model in a thread of its own, see `models.pulling`.
+
+    Raises:
+        InputError: there is no such model, or the owner does not allow it.
+        ModelUnavailableError: it cannot be downloaded.
+    """
+    check_may_manage(settings)
+    return pulling(find_spec(key), settings)
 
 
 def check_on_disk(key: str, settings: Settings) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
 from functools import partial
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from PIL import Image
 
+from bivdiff.bridge.outcomes import changed
 from bivdiff.bridge.stepwise import stepwise
 from bivdiff.errors import InputError
 from bivdiff.models.loaders.pipelines import parameters_of
@@ -18,9 +18,6 @@ from bivdiff.pixels.fitting import fit_frames
 from bivdiff.types import GenerationRequest
 
 MULTIPLE = 16  # of pixels that every pipeline's sides may be; those of a clip are of 8
-
-
-Made = TypeVar("Made")
 
 
 class PictureStep(NamedTuple):
@@ -56,25 +53,17 @@ def frames_by_pipeline(pipeline: Any, request: GenerationRequest) -> Generator[P
     made, notes = request.frames.copy(), _unread(pipeline, request)
     for number in range(len(made)):
         done = number * each
-        made[number], resized = yield from _numbered(_picture(pipeline, request, number), done, each, total)
+        steps = _picture(pipeline, request, number)
+        made[number], resized = yield from changed(steps, partial(_step, done, each, total))
         notes |= {resized} if resized else set()
         note = " ".join(sorted(notes)) if number == len(made) - 1 else ""
         yield PictureStep(done + each, total, made.copy(), note)
     return made
 
 
-def _numbered(
-    steps: Generator[int, None, Made], first: int, most: int, total: int
-) -> Generator[PictureStep, None, Made]:
-    """The steps of one frame as steps of all; returns what they made."""
-    with closing(steps):
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as end:
-                made: Made = end.value
-                return made
-            yield PictureStep(first + min(step + 1, most), total)
+def _step(done: int, most: int, total: int, step: int) -> PictureStep:
+    """A step of one frame, counted from 0, as one of all; a call may take more than it was asked for."""
+    return PictureStep(done + min(step + 1, most), total)
 
 
 def _picture(pipeline: Any, request: GenerationRequest, number: int) -> Generator[int, None, tuple[np.ndarray, str]]:
@@ -130,7 +119,7 @@ def _arguments(
     }  # fmt: skip
     if mask is not None:
         wanted["mask_image"] = Image.fromarray(np.where(mask > 0, np.uint8(255), np.uint8(0)))
-    if "image_guidance_scale" in takes:
+    if "image_guidance_scale" in takes:  # an editor; no pipeline that fills takes it, nor may read it
         wanted["image_guidance_scale"] = request.image_guidance_scale
     if "callback_on_step_end" in takes:  # the older one is deprecated where there are both
         wanted = {name: value for name, value in wanted.items() if not name.startswith("callback") or "end" in name}
