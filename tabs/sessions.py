@@ -11,7 +11,7 @@ from gradio.components import State
 from gradio.state_holder import SessionState
 
 from tabs.failures import refusal
-from tabs.weights import bytes_in
+from tabs.weights import bytes_in, heaviest
 
 CLOSED_SECONDS = 3600  # that what a window chose outlives it
 MOST_OF_ONE = 2**20  # bytes that one window may keep here: many times what it does
@@ -65,11 +65,7 @@ def _note(page: Any) -> None:
         holder = page.state_holder
         with holder.lock:
             taken = {name: sum(each.weights.values()) for name, each in holder.session_data.items()}
-            in_all = sum(taken.values())
-            for name in sorted(taken, key=lambda name: -taken[name]):
-                if in_all <= MOST_OF_ALL:
-                    return
-                in_all -= taken[name]
+            for name in heaviest(taken, MOST_OF_ALL):
                 del holder.session_data[name]
                 holder.time_last_used.pop(name, None)
 

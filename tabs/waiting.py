@@ -17,7 +17,7 @@ from gradio.utils import error_payload
 from bivdiff.studio.turns import Asker, Turns
 from tabs.failures import refusal
 from tabs.visitors import address_of
-from tabs.weights import bytes_in
+from tabs.weights import bytes_in, heaviest
 
 QUEUE_SIZE = 64  # events that wait
 MOST_NAME = 64  # letters by which a window calls itself
@@ -99,11 +99,7 @@ def _drop_unread(queue: Any) -> None:
         name: sum(bytes_in(getattr(message, "output", None)) for message in messages._queue)
         for name, messages in queue.pending_messages_per_session.items()
     }
-    taken = sum(unread.values())
-    for name in sorted(unread, key=lambda name: -unread[name]):
-        if taken <= MOST_UNREAD:
-            break
-        taken -= unread[name]
+    for name in heaviest(unread, MOST_UNREAD):
         del queue.pending_messages_per_session[name]
     for name in set(queue.pending_event_ids_session) - set(queue.pending_messages_per_session):
         del queue.pending_event_ids_session[name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 LEAST = 64  # bytes that anything takes
@@ -17,3 +17,13 @@ def bytes_in(value: Any) -> int:
     if isinstance(value, list | tuple | set | frozenset):
         return LEAST + sum(map(bytes_in, value))
     return LEAST + int(getattr(value, "nbytes", 0))
+
+
+def heaviest(taken: Mapping[str, int], most: int) -> Iterator[str]:
+    """The names of those that take most, the heaviest first, as far as they must go for all to take no more."""
+    in_all = sum(taken.values())
+    for name in sorted(taken, key=lambda name: -taken[name]):
+        if in_all <= most:
+            return
+        in_all -= taken[name]
+        yield name
