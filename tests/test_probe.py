@@ -113,10 +113,23 @@ def test_a_file_whose_name_begins_with_a_dash(
         "--prompt",
         "x",
     ]
-    args = build_parser().parse_args(with_plain_names(given))
+    args = build_parser().parse_args(given)
     assert (args.video, args.output) == (Path("-clip.mp4"), Path("-out.mp4"))
     assert args.control_video == [Path("-clip.mp4"), Path("-b.mp4")]
     assert read_clip(args.video).frames.shape[0] == 8
+
+
+def test_a_text_that_begins_with_a_dash_is_the_value(capsys: pytest.CaptureFixture[str]) -> None:
+    given = {"--negative-prompt": "-ugly", "--prompt": "-hello", "--video": "-a.mp4", "--blend-words": "-b.png"}
+    given |= {"--neg": "-ugly, -flat", "--seed": "-1"}
+    parse = build_parser().parse_args
+    args = parse(["run", *(part for pair in given.items() for part in pair), "--control-type", "canny", "depth"])
+    assert (args.negative_prompt, args.prompt, args.video) == ("-ugly, -flat", "-hello", Path("-a.mp4"))
+    assert (args.blend_words, args.seed, args.control_type) == ("-b.png", -1, ["canny", "depth"])
+    for wrong in (["--negative-prompt", "--seed", "3"], ["--negative-prompt", "--ugly"], ["--negative-prompt"]):
+        with pytest.raises(SystemExit, match="2"):
+            parse(["run", "--video", "a.mp4", "--prompt", "x", *wrong])
+        assert "two dashes is written --negative-prompt=--value" in capsys.readouterr().err
 
 
 def test_the_home_is_found_where_no_shell_has_seen_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,23 @@ def test_two_targets_are_two_files_on_every_system(tmp_path: Path) -> None:
         assert targets.beside(tmp_path / other).stem.endswith(("_2", "_3", "_4"))
 
 
+def test_a_folder_is_made_for_what_is_written_and_not_for_what_is_refused(
+    clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--video", clip, *FEW, "--loras", clip.with_name("gone.safetensors")]
+    new = clip.with_name("new")
+    assert "gone.safetensors" in refused(
+        capsys, "run", "--output", new / "a" / "out.mp4", "--film", new / "f.mp4", *given
+    )
+    assert "gone.safetensors" in refused(capsys, "compare", "--output", new, "--mixing-ratios", "0,1", *given)
+    assert [path.name for path in clip.parent.iterdir()] == ["my.mp4"]
+    targets = Targets({})
+    path = targets.named(new / "a" / "out.mp4")
+    assert not new.exists()
+    assert targets.at_last(path) == path
+    assert path.parent.is_dir()
+
+
 def test_what_comes_while_a_run_goes_on_stays(tmp_path: Path) -> None:
     targets = Targets({})
     path = targets.named(tmp_path / "out.mp4")
@@ -134,7 +151,7 @@ def test_a_folder_of_files_is_held_against_inputs_and_what_is_there(clip: Path) 
         Targets({}).folder(clip.parent, ["a.mp4", clip.name])
     Targets({}, force=True).folder(clip.parent, [clip.name])
     Targets({}).folder(clip.parent / "new" / "folder", [clip.name])
-    assert (clip.parent / "new" / "folder").is_dir()
+    assert not (clip.parent / "new").exists()  # until there is something to put into it
 
 
 # The commands

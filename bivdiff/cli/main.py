@@ -6,7 +6,6 @@ import sys
 from dataclasses import replace
 
 from bivdiff.catalog.families import extend
-from bivdiff.cli.arguments import with_plain_names
 from bivdiff.cli.output import print_report
 from bivdiff.cli.parser import build_parser
 from bivdiff.errors import BIVDiffError
@@ -19,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = Settings.from_env()
         if settings.catalog:
             extend(settings.catalog)  # before the flags, whose choices come from the catalog
-        args = build_parser().parse_args(with_plain_names(sys.argv[1:] if arguments is None else arguments))
+        args = build_parser().parse_args(arguments)
         if args.device:
             settings = replace(settings, device=args.device)
         report = args.carry_out(args, settings)

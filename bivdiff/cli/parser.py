@@ -6,6 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
+from bivdiff.cli.arguments import Parser
 from bivdiff.cli.batch import add_batch_command
 from bivdiff.cli.bench import add_bench_command
 from bivdiff.cli.compare import add_compare_command
@@ -33,7 +34,7 @@ class _Version(argparse.Action):
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands. What it returns carries a command out: `args.carry_out(args, settings)`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m bivdiff",
         description="Make a video with an image diffusion model, bridged to a video model by Mixed Inversion.",
     )

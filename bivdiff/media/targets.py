@@ -27,7 +27,7 @@ class Targets:
         self._taken: set[str] = set()
 
     def named(self, path: Path) -> Path:
-        """A file that the user named: the path itself, whose folder is made if need be.
+        """A file that the user named: the path itself.
 
         Raises:
             InputError: it is an input, is there already, is another target, or cannot be written.
@@ -64,7 +64,7 @@ class Targets:
         raise AssertionError  # numbers do not end
 
     def folder(self, folder: Path, names: Iterable[str]) -> None:
-        """A folder that the user named, for files that nobody named; it is made if need be.
+        """A folder that the user named, for files that nobody named; whoever writes them makes it.
 
         Raises:
             InputError: one of the files is an input, is there already, or cannot be written.
@@ -87,7 +87,15 @@ class Targets:
         check_writable(folder / "_")
 
     def at_last(self, path: Path) -> Path:
-        """Where a target is written, which is its own path unless something has come there since it was chosen."""
+        """Where a target is written: its own path, unless something has come there since; its folder is made.
+
+        Raises:
+            InputError: it can no longer be made.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(path.parent, path, error) from error
         return path if self._force or not _is_there(path) else self.beside(path)
 
     def _take(self, path: Path) -> Path:
@@ -101,25 +109,27 @@ class Targets:
 
 
 def check_writable(path: Path) -> None:
-    """Make a file's folder and try whether a file of that name can be written there; none is left behind.
+    """Try whether a file can be made there, its folder too where it is missing; nothing is left behind.
 
     Raises:
         InputError: it cannot.
     """
+    folder = path.parent
+    there = next(each for each in (folder, *folder.parents) if os.path.lexists(each) or each == each.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        # Not in the folder itself: one that was made for a run that is then refused would stay, and to take it away
+        # again could take it from another run.
+        with tempfile.TemporaryDirectory(dir=there, prefix=".") as trial:
+            made = Path(trial) / folder.relative_to(there)
+            made.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"The folder of the output, '{path.parent}', could not be made: {_reason(error)}. Choose another."
-        ) from error
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"The folder of the output, '{path.parent}', may not be written to: {_reason(error)}. Choose another."
-        ) from error
-    _is_there(path)
+        raise _unwritable(folder, there, error) from error
+    _is_there(there / path.name)
+
+
+def _unwritable(folder: Path, there: Path, error: OSError | ValueError) -> InputError:
+    how = "may not be written to" if folder == there and there.is_dir() else "could not be made"
+    return InputError(f"The folder of the output, '{folder}', {how}: {_reason(error)}. Choose another.")
 
 
 def _files(paths: Path | Iterable[Path] | None) -> list[Path]:
