@@ -240,6 +240,34 @@ def test_a_title_that_is_held_is_one_picture_and_not_many(tmp_path: Path, kind: 
     assert numbers(read_clip(path, start=2.1, num_frames=3).frames) == [2, 3, 4]
 
 
+DRAWN = {"gif": {}, "apng": {"format": "PNG"}, "webp": {"lossless": True}, "avif": {"quality": 90}}
+
+
+def drawn(path: Path, lasts: int | list[int], count: int = 24) -> Path:
+    """Counting pictures, each shown for so many milliseconds."""
+    first, *others = (Image.fromarray(frame) for frame in counting_frames(count))
+    first.save(path, save_all=True, append_images=others, duration=lasts, **DRAWN[path.suffix[1:]])
+    return path
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+def test_pictures_that_are_drawn_are_shown_as_in_browsers(tmp_path: Path, kind: str) -> None:
+    """A hundredth of a second or less is taken for no time, which is a tenth; other times are told where they vary."""
+    quick = read_clip(drawn(tmp_path / f"quick.{kind}", 10), start=0.5, num_frames=3)
+    assert quick.fps == pytest.approx(10)
+    assert numbers(quick.frames) == [5, 6, 7]
+    (told,) = quick.notes
+    assert 'The pictures of "quick.' in told
+    assert "As in browsers, each of these is shown for a tenth" in told
+    mixed = read_clip(drawn(tmp_path / f"mixed.{kind}", [10, 100, 50, 50] * 6), start=0.9)
+    assert numbers(mixed.frames) == list(range(12, 20))  # four take 0.3 s
+    assert mixed.fps == pytest.approx(20)
+    assert "6 of the pictures of" in mixed.notes[0]
+    assert "are shown for different times" in mixed.notes[1]
+    assert probe(drawn(tmp_path / f"ntsc.{kind}", [30, 30, 40] * 8)).fps == pytest.approx(30)
+    assert read_clip(tmp_path / f"ntsc.{kind}").notes == ()
+
+
 @pytest.mark.parametrize("start", ["", "x\n", "x\r"])
 def test_what_a_files_text_says_of_its_colours_is_no_fact(tmp_path: Path, start: str) -> None:
     """Texts of a file are printed among what ffmpeg says itself."""

@@ -29,6 +29,9 @@ MAX_MESSAGES = 2**24
 PICTURES_ONLY = ("-map", "0:V:0")
 """The picture of a video, not the cover of a song."""
 
+_READERS = {"apng": ("-default_fps", "10")}
+"""What a container's reader is told: a picture without a time of its own is shown for a tenth, as in a GIF."""
+
 SCALER_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 
 
@@ -39,7 +42,8 @@ def reading_command(path: Path, container: str, max_pixels: int, talkative: bool
     level = "info" if talkative else "fatal"
     start = [get_ffmpeg_exe(), "-nostdin", "-nostats", "-hide_banner", "-loglevel", level, *bounds]
     # The prefix keeps a name such as "concat:a" from being taken for a protocol.
-    return [*start, "-protocol_whitelist", "file", "-f", container, "-i", f"file:{path.absolute()}"]
+    reader = ["-protocol_whitelist", "file", "-f", container, *_READERS.get(container, ())]
+    return [*start, *reader, "-i", f"file:{path.absolute()}"]
 
 
 def run(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:

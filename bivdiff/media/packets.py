@@ -123,7 +123,7 @@ def _worst(ticks: np.ndarray, per_tick: Fraction) -> float:
     return float(np.abs(ticks - ticks[0] - np.arange(len(ticks)) / float(per_tick)).max())
 
 
-def frame_rate(ticks: np.ndarray, tick: Fraction, lasts: np.ndarray, drawn: bool) -> float:
+def frame_rate(ticks: np.ndarray, tick: Fraction, lasts: np.ndarray, drawn: bool = False) -> float:
     """The mean rate; where coarse ticks (1 ms, 10 ms) blur a round or an NTSC rate, that rate.
 
     Of pictures that are drawn one by one, where they are shown for different times, the usual one of them.

@@ -22,16 +22,17 @@ from bivdiff.errors import InputError, quoted_name
 from bivdiff.media import ffmpeg
 from bivdiff.media.archives import MAX_TEXT, UnusableArchiveError, opened_zip
 from bivdiff.media.colours import HDR, coded_in, filters_of
+from bivdiff.media.drawn import pace_of, times_of
 from bivdiff.media.heads import Head
 from bivdiff.media.kinds import HEAD, PICTURES, kind_of
-from bivdiff.media.source import STILL_FPS, Limits, Source, check_limits, damaged
+from bivdiff.media.source import Limits, Source, check_limits, damaged
 from bivdiff.media.writing import MAX_FPS
 
 SEQUENCE_FPS = 8.0
 """The rate of a clip of single pictures where nobody says another."""
 
-TIMED_FRAMES = 16
-"""Frames of an AVIF that are decoded to learn its pace."""
+ANIMATED = ("WEBP", "AVIF")
+"""Kinds of pictures that may be many, one after the other in time."""
 
 _CODED = 2**16  # first bytes of a file, in which it says how its colours are meant
 _PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -103,16 +104,20 @@ def open_picture(path: Path, container: str, limits: Limits) -> Source | None:
             return None
         with opened_picture(file, name, container, limits) as picture:
             upright = ImageOps.exif_transpose(picture)
-            seconds, fps = _times(file, picture, container)
+            count = getattr(picture, "n_frames", 1) if container in ANIMATED else 1
+            pace = pace_of(*times_of(file, container, count), name)
             alpha, mode = picture.has_transparency_data, picture.mode
             colour, meant, notes = _meaning(file, picture, name)
-    still = len(seconds) == 1
-    check_limits(name, seconds, upright.width * upright.height, limits)
+    still = count == 1
+    check_limits(name, pace.seconds, upright.width * upright.height, limits)
     return Animation(
         path=path, kind=f"{container} {'picture' if still else 'animation'}", container=container, limits=limits,
-        width=upright.width, height=upright.height, seconds=seconds, fps=STILL_FPS if still else fps, counted=True,
-        timed=not still, colour=colour, notes=notes,
-        facts={"colour": meant, "pixels": mode, "transparency": "possible" if alpha else "none"},
+        width=upright.width, height=upright.height, seconds=pace.seconds, slack=pace.slack, fps=pace.fps, counted=True,
+        timed=not still, colour=colour, notes=(*notes, *pace.notes),
+        facts={
+            "colour": meant, "pixels": mode, "transparency": "possible" if alpha else "none",
+            **({} if still else {"pace": pace.pace}),
+        },
     )  # fmt: skip
 
 
@@ -345,40 +350,6 @@ def _without_texts(file: IO[bytes], limits: Limits) -> IO[bytes]:
         kept.write(file.read(end - start))
     kept.seek(0)
     return kept
-
-
-def _times(file: IO[bytes], picture: Image.Image, container: str) -> tuple[np.ndarray, float]:
-    """When each picture of an animation is shown, in seconds, and the usual rate; of a still, at once."""
-    count = getattr(picture, "n_frames", 1) if container in {"WEBP", "AVIF"} else 1
-    if count == 1:
-        return np.zeros(1), STILL_FPS
-    if container == "WEBP":
-        lasts = _webp_milliseconds(file)
-    else:
-        lasts = []
-        for index in range(min(count, TIMED_FRAMES)):
-            picture.seek(index)
-            picture.load()
-            lasts.append(picture.info.get("duration", 0))
-        picture.seek(0)
-    known = sorted(lasting for lasting in lasts if lasting > 0)
-    usual = known[(len(known) - 1) // 2] / 1000 if known else 0.1
-    held = [*lasts, *[0] * (count - len(lasts))][:count]
-    seconds = np.cumsum([0.0, *(lasting / 1000 if lasting > 0 else usual for lasting in held)])[:-1]
-    return seconds, 1 / usual
-
-
-def _webp_milliseconds(file: IO[bytes]) -> list[int]:
-    """How long each picture of an animated WebP is shown."""
-    size, start, lasts = file.seek(0, 2), 12, []
-    while start + 8 <= size:
-        file.seek(start)
-        header = file.read(8 + 15)
-        length = int.from_bytes(header[4:8], "little")
-        if header[:4] == b"ANMF" and len(header) == 23:
-            lasts.append(int.from_bytes(header[20:23], "little"))
-        start += 8 + length + length % 2
-    return lasts
 
 
 def _meaning(file: IO[bytes], picture: Image.Image, name: str) -> tuple[str, str, tuple[str, ...]]:

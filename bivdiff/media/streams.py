@@ -23,6 +23,7 @@ import numpy as np
 from bivdiff.errors import quoted_name
 from bivdiff.media import ffmpeg
 from bivdiff.media.colours import HDR, filters_of, matrix_of
+from bivdiff.media.drawn import DRAWN, Pace, pace_of
 from bivdiff.media.ffmpeg import SCALER_FLAGS
 from bivdiff.media.heads import Head, head_of
 from bivdiff.media.packets import Scan, frame_rate, is_even, is_paced, read_packets
@@ -35,9 +36,6 @@ SEEK_MARGIN = 20.0
 SHORTEST_JUMP = 1.0
 """Seconds below which nothing is gained, and ffmpeg seeks to the last key frame of some AVI files."""
 
-DRAWN = ("gif", "apng")
-"""Containers of pictures that are drawn one by one: a long hold is a title or a pause, not many frames."""
-
 _INDEXED = ("mov", "matroska", "avi", "gif", "apng")
 _KINDS = {
     "mov": "mp4 or mov", "matroska": "mkv or webm", "mpegts": "transport stream", "mpeg": "MPEG program stream",
@@ -49,7 +47,7 @@ _KINDS = {
 class Stream(Source):
     """A video.
 
-    `container`: ffmpeg's name of it. `late`: seconds by which the decoder shows a frame later than its packet says.
+    `container`: ffmpeg's name of it. `clock`: `(N,)`, when ffmpeg shows each frame, in seconds. `late`: seconds by which the decoder shows a frame later than its packet says.
     `reordered`: seconds by which a frame may be decoded before it is shown: ffmpeg seeks by the time of decoding.
     `decoder`: which one to use, or empty for ffmpeg's choice. `weave`: filters that make whole frames of fields.
     `colour`: filters that bring colours to sRGB, or nothing where ffmpeg does. `matrix`: what to take for the matrix
@@ -58,6 +56,7 @@ class Stream(Source):
 
     container: str
     limits: Limits
+    clock: np.ndarray
     late: float = 0.0
     reordered: float = 0.0
     decoder: str = ""
@@ -80,7 +79,7 @@ class Stream(Source):
         command = ffmpeg.reading_command(self.path, self.container, self.limits.pixels)
         where = command.index("-i")
         # Between two frames, so that no rounding of a time decides which of them comes first.
-        middles = (self.seconds[1:] + self.seconds[:-1]) / 2
+        middles = (self.clock[1:] + self.clock[:-1]) / 2
         edges = np.concatenate([[-math.inf], middles, [math.inf]])
         # The times of frames stay those of the scan, wherever ffmpeg begins.
         command[where:where] = ["-copyts", "-start_at_zero"]
@@ -92,7 +91,7 @@ class Stream(Source):
             command[where:where] = ["-c:v", self.decoder]
         matrix = f":in_color_matrix={self.matrix}" if self.matrix else ""
         filters = [
-            self.weave, f"select='{_selection(wanted, edges, self.seconds)}'", self.colour,
+            self.weave, f"select='{_selection(wanted, edges, self.clock)}'", self.colour,
             f"scale=w='clip(iw*sar,1,{MAX_SIDE})':h=ih:flags={SCALER_FLAGS}{matrix}",
             f"format={'rgba64be' if deep else 'rgba'}",
         ]  # fmt: skip
@@ -110,9 +109,10 @@ def open_stream(path: Path, container: str, limits: Limits) -> Stream:
     check_limits(quoted_name(path), scan.ticks * float(scan.tick), scan.pixels, limits)
     head = head_of(said, path, container, limits)
     ticks, late = _as_decoded(scan, head)
-    drawn = container in DRAWN
-    fps = frame_rate(ticks, scan.tick, scan.lasts, drawn)
-    seconds = ticks * float(scan.tick)
+    drawn = _pace_of_drawn(ticks, scan, quoted_name(path)) if container in DRAWN else None
+    fps = drawn.fps if drawn else frame_rate(ticks, scan.tick, scan.lasts)
+    clock = ticks * float(scan.tick)
+    slack = 0.0 if is_even(ticks) else float(scan.tick)
     width = min(max(math.floor(head.width), 1), MAX_SIDE)
     colour, colour_words = filters_of(head, quoted_name(path))
     weave, told = "", []
@@ -121,23 +121,25 @@ def open_stream(path: Path, container: str, limits: Limits) -> Stream:
         told.append(f"{quoted_name(path)} is interlaced: whole frames were made of its fields (bwdif).")
     if head.transfer in HDR:
         told.append(f"{quoted_name(path)} is HDR ({HDR[head.transfer]}): its light was brought into the usual range.")
-    if drawn and not is_paced(ticks, scan.tick, fps):
-        told.append(
-            f"The pictures of {quoted_name(path)} are shown for different times. They are taken one after the other, "
-            f"as they were drawn, at {fps:.3g} a second."
-        )
+    told += drawn.notes if drawn else ()
     return Stream(
         path=path, container=container, kind=f"{_KINDS.get(container, container)}, {scan.codec}",
-        width=width, height=head.height, seconds=seconds, slack=0.0 if is_even(ticks) else float(scan.tick),
-        fps=fps, counted=drawn or is_even(ticks), notes=tuple(told),
+        width=width, height=head.height, seconds=drawn.seconds if drawn else clock, clock=clock,
+        slack=drawn.slack if drawn else slack, fps=fps, counted=bool(drawn) or is_even(ticks), notes=tuple(told),
         facts={
             "colour": colour_words, "pixels": head.pixel_format,
             "fields": "interlaced" if head.fields else "whole frames",
-            "pace": "even" if is_paced(ticks, scan.tick, fps) else "variable",
+            "pace": drawn.pace if drawn else "even" if is_paced(ticks, scan.tick, fps) else "variable",
         },
         limits=limits, late=late, reordered=2 * late + scan.reordered * float(scan.tick), decoder=scan.decoder,
         weave=weave, colour=colour, matrix=matrix_of(head),
     )  # fmt: skip
+
+
+def _pace_of_drawn(ticks: np.ndarray, scan: Scan, name: str) -> Pace:
+    """How pictures follow each other; the last is shown for as long as it says, or else as the one before."""
+    lasts = np.diff(ticks).tolist()
+    return pace_of([*lasts, int(scan.lasts[-1]) if scan.lasts[-1] > 0 else (lasts or [0])[-1]], scan.tick, name)
 
 
 def _as_decoded(scan: Scan, head: Head) -> tuple[np.ndarray, float]:
