@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import struct
 import zipfile
 from pathlib import Path
 
@@ -75,6 +76,85 @@ def test_an_animation_has_all_its_pictures(tmp_path: Path, kind: str) -> None:
     info = probe(path)
     assert (info.num_frames, info.fps) == (12, pytest.approx(25))
     assert numbers(read_clip(path, start=0.12, stride=2, num_frames=4).frames) == [3, 5, 7, 9]
+
+
+# TIFF and BMP
+
+
+def tiff(path: Path, pictures: list[Image.Image], **options: object) -> Path:
+    pictures[0].save(path, "TIFF", save_all=True, append_images=pictures[1:], **options)
+    return path
+
+
+@pytest.mark.parametrize("compression", [None, "packbits", "tiff_lzw", "tiff_adobe_deflate"])
+def test_pages_of_one_size_are_a_clip_without_a_rate(tmp_path: Path, compression: str | None) -> None:
+    path = tiff(tmp_path / "stack", [Image.fromarray(frame) for frame in counting_frames(9)], compression=compression)
+    clip = read_clip(path, num_frames=4, stride=2, start=0.125)
+    assert numbers(clip.frames) == [1, 3, 5, 7]
+    assert (probe(path).fps, read_clip(path, fps=24).fps) == (8, 24)
+    other = tiff(tmp_path / "other.tif", [Image.new("RGB", (8, side), (200, 30, 30)) for side in (8, 4, 2)])
+    shown = read_clip(other, num_frames=1)
+    assert (shown.frames == (200, 30, 30)).all()
+    assert shown.notes == ('"other.tif" has pages of different sizes, which are no clip: the first of them is used.',)
+
+
+def test_tiffs_and_bmps_are_pictures_in_all_their_depths(tmp_path: Path) -> None:
+    picture = smooth_frames(1)[0]
+    for name, options in {"a.bmp": {}, "a.tif": {}, "big.tif": {"big_tiff": True}}.items():
+        Image.fromarray(picture).save(tmp_path / name, **options)
+        assert np.array_equal(read_clip(tmp_path / name, num_frames=1).frames[0], picture)
+    grey = np.linspace(0, 65535, 64).astype(np.uint16).reshape(1, 64).repeat(4, axis=0)
+    for kind in (np.uint16, ">u2", np.int32):
+        Image.fromarray(grey.astype(kind)).save(tmp_path / "grey.tif")
+        assert np.array_equal(read_clip(tmp_path / "grey.tif", num_frames=1).frames[0, ..., 1], grey >> 8)
+    for kind in ("tif", "bmp"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        for number, frame in enumerate(counting_frames(12)):
+            Image.fromarray(frame).save(folder / f"{number}.{kind}")
+        assert numbers(read_clip(folder, num_frames=12).frames) == list(range(12))
+
+
+def strange_tiff(path: Path, kind: str) -> Path:
+    picture = Image.new("RGB", (16, 16))
+    tags = {"dng": {50706: b"\1\4\0\0"}, "nef": {254: 1}, "tiles": {65000: 2**17, 65001: 2**17}}.get(kind, {})
+    if kind == "fractions":
+        picture = Image.fromarray(np.zeros((4, 4), np.float32))
+    picture.convert("1" if kind == "fax" else picture.mode).save(
+        path, "TIFF", tiffinfo=tags, compression="group4" if kind == "fax" else None
+    )
+    content = bytearray(path.read_bytes())
+    if kind == "cr2":
+        content[4:8], table = len(content).to_bytes(4, "little"), content[8:]
+        content[8:] = b"CR" + content[10:] + table
+    elif kind == "tiles":
+        for given, meant in ((65000, 322), (65001, 323)):
+            content = content.replace(struct.pack("<HH", given, 4), struct.pack("<HH", meant, 4))
+    elif kind == "cut":
+        del content[len(content) // 2 :]
+    elif kind == "many":  # a table that has no end
+        content = bytearray(b"II*\0" + (8).to_bytes(4, "little") + b"\xff\xff" + b"\0" * 12 * 0xFFFF)
+    elif kind == "no width":
+        content = content.replace(struct.pack("<H", 256), struct.pack("<H", 65000))
+    elif kind == "numbers":  # of which there are no such many
+        place = int.from_bytes(content[4:8], "little")
+        content[place + 2 + 4 : place + 2 + 8] = (2**28).to_bytes(4, "little")
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("dng", "camera's raw file"), ("nef", "camera's raw file"), ("cr2", "camera's raw file"),
+        ("tiles", "megapixels"), ("fractions", "fractions for its levels"), ("fax", "compression 'group4'"),
+        ("cut", "could not be decoded"), ("many", "could not be decoded"), ("numbers", "could not be decoded"),
+        ("no width", "could not be decoded"),
+    ],
+)  # fmt: skip
+def test_a_tiff_that_is_no_safe_picture_is_refused(tmp_path: Path, kind: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        read_clip(strange_tiff(tmp_path / f"{kind}.tif", kind), num_frames=1)
 
 
 # Many pictures

@@ -52,8 +52,8 @@ def pace_of(lasts: Sequence[int], tick: Fraction, name: str) -> Pace:
     if quick.any():
         which = "The pictures" if quick.all() else f"{int(quick.sum())} of the pictures"
         notes.append(
-            f"{which} of {name} are to be shown for a hundredth of a second or less, as it says itself. As in browsers, "
-            "each of these is shown for a tenth."
+            f"{which} of {name} are to be shown for a hundredth of a second or less, as it says itself. As in "
+            "browsers, each of these is shown for a tenth."
         )
     if not even:
         notes.append(

@@ -6,11 +6,11 @@ HEAD = 4096  # bytes of a file that tell its kind
 
 KNOWN_KINDS = (
     "mp4, m4v, mov, 3gp, webm, mkv, avi, gif, apng, ts, mts, m2ts, mpg, mpeg, flv, ogv, wmv, png, jpg, webp, avif, "
-    "heic, and a zip of pictures"
+    "heic, tif, bmp, and a zip of pictures"
 )
 """In the words by which people know them."""
 
-PICTURES = ("PNG", "JPEG", "WEBP", "AVIF", "HEIF")
+PICTURES = ("PNG", "JPEG", "WEBP", "AVIF", "HEIF", "TIFF", "BMP")
 """What Pillow reads, by its names."""
 
 ZIP = "zip"
@@ -26,10 +26,12 @@ _SIGNATURES: dict[str, tuple[tuple[int, bytes], ...]] = {
     "mov": tuple((4, kind) for kind in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")),
     "PNG": ((0, b"\x89PNG\r\n\x1a\n"),),
     "JPEG": ((0, b"\xff\xd8\xff"),),
+    "TIFF": tuple((0, start) for start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
     ZIP: ((0, b"PK\x03\x04"), (0, b"PK\x05\x06")),
 }
 """First bytes of what is read, by the name ffmpeg (or, for pictures, Pillow) has for it."""
 
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes of the second header of a BMP
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"mif2", b"msf1"}
 
@@ -41,6 +43,8 @@ def kind_of(head: bytes) -> str | None:
             return _picture_in_boxes(head) or container if container == "mov" else container
     if head[:4] == b"RIFF":
         return {b"AVI ": "avi", b"WEBP": "WEBP"}.get(head[8:12])
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
     if _is_transport_stream(head):
         return "mpegts"
     return "mpeg" if _PACK in head else None  # a program stream that was cut anywhere

@@ -6,6 +6,7 @@ import fnmatch
 import io
 import json
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -22,10 +23,11 @@ from bivdiff.errors import InputError, quoted_name
 from bivdiff.media import ffmpeg
 from bivdiff.media.archives import MAX_TEXT, UnusableArchiveError, opened_zip
 from bivdiff.media.colours import HDR, coded_in, filters_of
-from bivdiff.media.drawn import pace_of, times_of
+from bivdiff.media.drawn import Pace, pace_of, times_of
 from bivdiff.media.heads import Head
 from bivdiff.media.kinds import HEAD, PICTURES, kind_of
-from bivdiff.media.source import Limits, Source, check_limits, damaged
+from bivdiff.media.source import STILL_FPS, Limits, Source, check_limits, damaged
+from bivdiff.media.tiffs import check_directories, check_page, pages_of
 from bivdiff.media.writing import MAX_FPS
 
 SEQUENCE_FPS = 8.0
@@ -39,6 +41,12 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _UNREADABLE = (KeyError, ValueError, RuntimeError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 """What Python's reader of zips raises where one is damaged."""
+
+_UNDECODABLE = (
+    OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, SyntaxError, RuntimeError, struct.error,
+    zlib.error,
+)  # fmt: skip
+"""What Pillow raises where a picture is damaged, which depends on what is damaged."""
 
 _NUMBERED = re.compile(r"%(0\d+)?d")
 
@@ -103,22 +111,35 @@ def open_picture(path: Path, container: str, limits: Limits) -> Source | None:
         if container == "PNG" and _png_parts(file)[0]:
             return None
         with opened_picture(file, name, container, limits) as picture:
+            count, pace = _paced(file, picture, container, name, limits)
             upright = ImageOps.exif_transpose(picture)
-            count = getattr(picture, "n_frames", 1) if container in ANIMATED else 1
-            pace = pace_of(*times_of(file, container, count), name)
             alpha, mode = picture.has_transparency_data, picture.mode
             colour, meant, notes = _meaning(file, picture, name)
     still = count == 1
+    kind = "picture" if still else "animation" if container in ANIMATED else "of several pages"
     check_limits(name, pace.seconds, upright.width * upright.height, limits)
     return Animation(
-        path=path, kind=f"{container} {'picture' if still else 'animation'}", container=container, limits=limits,
+        path=path, kind=f"{container} {kind}", container=container, limits=limits,
         width=upright.width, height=upright.height, seconds=pace.seconds, slack=pace.slack, fps=pace.fps, counted=True,
-        timed=not still, colour=colour, notes=(*notes, *pace.notes),
+        timed=container in ANIMATED and not still, colour=colour, notes=(*notes, *pace.notes),
         facts={
             "colour": meant, "pixels": mode, "transparency": "possible" if alpha else "none",
             **({} if still else {"pace": pace.pace}),
         },
     )  # fmt: skip
+
+
+def _paced(file: IO[bytes], picture: Image.Image, container: str, name: str, limits: Limits) -> tuple[int, Pace]:
+    """How many pictures of a file are a clip, and how they follow each other."""
+    notes: tuple[str, ...] = ()
+    if container == "TIFF":
+        count, notes = pages_of(picture, name, limits)
+    else:
+        count = getattr(picture, "n_frames", 1) if container in ANIMATED else 1
+    if container in ANIMATED:
+        return count, pace_of(*times_of(file, container, count), name)
+    fps = STILL_FPS if count == 1 else SEQUENCE_FPS
+    return count, Pace(np.arange(count) / fps, 0.0, fps, "even", notes)
 
 
 def is_pattern(path: Path) -> bool:
@@ -297,15 +318,20 @@ def opened_picture(file: IO[bytes], name: str, kind: str, limits: Limits) -> Ite
     if kind == "HEIF":
         _learn_heif()
     try:
+        if kind == "TIFF":
+            check_directories(file)
+            file.seek(0)
         with Image.open(_without_texts(file, limits) if kind == "PNG" else file, formats=[kind]) as picture:
             if picture.width * picture.height > limits.pixels:
                 raise Image.DecompressionBombError
+            if kind == "TIFF":
+                check_page(picture, name, limits)
             yield picture
     except Image.DecompressionBombError as error:
         raise InputError(
             f"{name} has more than the {limits.pixels / 1e6:.1f} megapixels that are accepted. Shrink it and try again."
         ) from error
-    except (OSError, ValueError, SyntaxError, EOFError, RuntimeError, zlib.error) as error:
+    except _UNDECODABLE as error:
         raise damaged(name) from error
 
 
@@ -369,9 +395,14 @@ def _pixels(picture: Image.Image, colour: str = "") -> np.ndarray:
     upright = _in_srgb(ImageOps.exif_transpose(picture))
     if upright.mode.startswith("I"):
         # Pillow would clip 16-bit greys at 255 instead of scaling them.
-        upright = Image.fromarray((np.asarray(upright).astype(np.uint16) >> 8).astype(np.uint8))
+        upright = Image.fromarray((_sixteen_bits(upright) >> 8).astype(np.uint8))
     rgba = np.asarray(upright.convert("RGBA"))
     return np.dstack([ffmpeg.filtered(rgba[..., :3], colour), rgba[..., 3]]) if colour else rgba
+
+
+def _sixteen_bits(picture: Image.Image) -> np.ndarray:
+    """Greys of any number of bits, of which those beyond 16 are cut off."""
+    return np.asarray(picture).clip(0, 65535).astype(np.uint16)
 
 
 def _in_srgb(picture: Image.Image) -> Image.Image:
@@ -391,7 +422,7 @@ def _levels(picture: Image.Image) -> np.ndarray:
     """RGBA, uint16, upright, in the file's own levels; where all colours of a palette are one, its numbers."""
     upright = ImageOps.exif_transpose(picture)
     if upright.mode.startswith("I"):
-        grey = np.asarray(upright).astype(np.uint16)
+        grey = _sixteen_bits(upright)
         return np.dstack([grey, grey, grey, np.full_like(grey, 65535)])
     if upright.mode == "P" and "transparency" not in upright.info:
         numbers = np.asarray(upright)

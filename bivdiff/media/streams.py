@@ -47,9 +47,10 @@ _KINDS = {
 class Stream(Source):
     """A video.
 
-    `container`: ffmpeg's name of it. `clock`: `(N,)`, when ffmpeg shows each frame, in seconds. `late`: seconds by which the decoder shows a frame later than its packet says.
-    `reordered`: seconds by which a frame may be decoded before it is shown: ffmpeg seeks by the time of decoding.
-    `decoder`: which one to use, or empty for ffmpeg's choice. `weave`: filters that make whole frames of fields.
+    `container`: ffmpeg's name of it. `clock`: `(N,)`, when ffmpeg shows each frame, in seconds. `late`: seconds by
+    which the decoder shows a frame later than its packet says. `reordered`: seconds by which a frame may be decoded
+    before it is shown: ffmpeg seeks by the time of decoding. `decoder`: which one to use, or empty for ffmpeg's choice.
+    `weave`: filters that make whole frames of fields.
     `colour`: filters that bring colours to sRGB, or nothing where ffmpeg does. `matrix`: what to take for the matrix
     of colours where the file does not say.
     """
