@@ -74,7 +74,8 @@ def pages_of(picture: Any, name: str, limits: Limits) -> tuple[int, tuple[str, .
     Raises:
         InputError, Image.DecompressionBombError: see `check_page`.
     """
-    size, count, notes = picture.size, 1, ()
+    size, count = picture.size, 1
+    notes: tuple[str, ...] = ()
     while not notes:
         try:
             picture.seek(count)
