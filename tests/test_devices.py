@@ -204,6 +204,33 @@ def test_fields_are_made_whole_frames_and_it_is_said(tmp_path: Path, name: str, 
     assert set(np.diff(places)) <= {7, 8, 9}
 
 
+def woven(frames: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Frames with the lower fields of others."""
+    made = frames.copy()
+    made[:, 1::2] = others[:, 1::2]
+    return made
+
+
+@pytest.mark.parametrize("name", ["camcorder.mts", "no-flag.mp4"])
+def test_fields_are_found_where_they_begin_late_and_in_films_for_tv(tmp_path: Path, name: str) -> None:
+    """Two in five frames of a film that TV has stretched from 24 frames to 30 are woven of two of its own."""
+    fields = bar(220)
+    late = np.concatenate([fields[:120:2], woven(fields[120::2], fields[121::2])])
+    first, second, third, fourth = (fields[:200:2][number::4] for number in range(4))
+    stretched = [first, second, woven(second, third), woven(third, fourth), fourth]
+    film = np.stack(stretched, 1).reshape(-1, *fields.shape[1:])
+    for content in (late, film):
+        path = encode(tmp_path / name, content, "25", "-pix_fmt", "yuv420p", *INTERLACED[name])
+        clip = read_clip(path, num_frames=len(content))
+        assert comb(clip.frames) < 2
+        assert clip.notes == (f'"{name}" is interlaced: whole frames were made of its fields (bwdif).',)
+        places = [np.flatnonzero(frame[:, :, 0].mean(0) > 127)[0] for frame in clip.frames]
+        assert set(np.diff(places) % 152) <= {0, 7, 8, 9, 12}  # at most the field where they begin is lost
+    late_again = encode(tmp_path / name, late, "25", "-pix_fmt", "yuv420p", *INTERLACED[name])
+    assert read_clip(late_again, num_frames=16).notes == ()
+    assert read_clip(late_again, start=3).notes != ()
+
+
 @pytest.mark.parametrize("content", ["bar", "counting", "smooth", "stripes", "noise"])
 def test_whole_frames_are_left_as_they_are(tmp_path: Path, content: str) -> None:
     rows, times = np.arange(HEIGHT)[None, :, None, None], np.arange(30)[:, None, None, None]

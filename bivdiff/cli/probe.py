@@ -36,6 +36,7 @@ def probe_command(args: argparse.Namespace, _: Settings) -> dict[str, Any]:
     source = open_source(args.file, LIMITS)
     count = len(source.seconds)
     looked_at = np.unique(np.linspace(0, count - 1, LOOKED_AT).astype(int))
+    source = source.used(looked_at.tolist())
     finder, alphas = MarkingFinder(), []
     for frame in source.frames(looked_at.tolist(), deep=True):
         finder.add(frame)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,14 +17,19 @@ from bivdiff.media.source import Limits, damaged
 HEAD_FRAMES = 24
 """Frames decoded to see how a stream is to be read."""
 
-LOOK = (
-    *ffmpeg.PICTURES_ONLY, "-vf", "showinfo=checksum=0,idet,metadata=print",  # idet sets the flags that showinfo shows
-    "-fps_mode", "passthrough", "-frames:v", str(HEAD_FRAMES), "-f", "null", "-",
-)  # fmt: skip
-"""What makes ffmpeg say what `head_of` reads."""
+LOOK = ("showinfo=checksum=0", "idet", "metadata=print")  # idet sets the flags that showinfo shows
+"""Filters that make ffmpeg say what `head_of` reads."""
 
-_COMB = 0.5
-"""Levels by which lines of combed frames differ more from their neighbours than from the lines after these."""
+
+def looking(filters: Sequence[str] = LOOK) -> list[str]:
+    """What makes ffmpeg decode the first frames for filters that look at them, and put out none."""
+    pictures = ["-vf", ",".join(filters), "-fps_mode", "passthrough", "-frames:v", str(HEAD_FRAMES)]
+    return [*ffmpeg.PICTURES_ONLY, *pictures, "-f", "null", "-"]
+
+
+_COMB, _COMBED = 0.5, 0.2
+"""Levels by which lines of combed frames differ more from their neighbours than from the lines after these, and the
+share of frames that must be combed: of films that TV has stretched it is two in five."""
 
 
 # At the start of a line, where no text that a file carries can stand.
@@ -73,10 +78,7 @@ def head_of(said: str, path: Path, container: str, limits: Limits) -> Head:
     times = [int(frame[0]) * scale for frame in frames if frame[0] != "NOPTS"]
     _, pixel_format, across, down, width, height, _ = frames[0]
     square = int(across) / int(down) if int(across) and int(down) else 1.0
-    found = {name: float(count) for name, count in _FIELDS.findall(said)}  # of each the last, which is the sum
-    fields = _fields([frame[6] for frame in frames], found)
-    if fields in {"tff", "bff"} and not _is_combed(path, container, len(frames), limits):
-        fields = ""
+    fields = _fields([frame[6] for frame in frames], said, ffmpeg.reading_command(path, container, limits.pixels))
     matrix, primaries, transfer = colours[0]
     return Head(
         np.array(times), math.floor(int(width) * square), int(height), pixel_format, matrix, primaries, transfer,
@@ -84,30 +86,45 @@ def head_of(said: str, path: Path, container: str, limits: Limits) -> Head:
     )  # fmt: skip
 
 
-def _fields(flags: Sequence[str], found: Mapping[str, float]) -> str:
-    """Whether frames are woven of two fields, as `Head.fields` says it, from the file's flags and from its pictures.
+def fields_of(command: Sequence[str], chosen: str) -> str:
+    """Whether frames are woven of two fields, as `Head.fields` says it.
+
+    Args:
+        command: the start of one, up to its input.
+        chosen: a filter that leaves out the frames before those that are meant.
+    """
+    loud = ["info" if part == "fatal" else part for part in command]
+    _, said = ffmpeg.heard([*loud, *looking([chosen, *LOOK])])
+    return _fields([frame[6] for frame in _FRAME.findall(said)], said, command, chosen)
+
+
+def _fields(flags: Sequence[str], said: str, command: Sequence[str], chosen: str = "null") -> str:
+    """From the frames' own flags, what ffmpeg has found, and where there is no flag the frames, read again.
 
     A flag alone is not enough: recorders put whole frames into interlaced streams. Nor is one needed: a file that was
     encoded again may have lost it. But ffmpeg takes some movements for fields, so without a flag the frames must be
-    combed, too.
+    combed, too. Whole frames may stand between: in a film for TV, or where an old recording begins.
     """
+    found = {name: float(count) for name, count in _FIELDS.findall(said)}  # of each the last, which is the sum
     woven, whole = {name: found.get(name, 0.0) for name in ("tff", "bff")}, found.get("progressive", 0.0)
     seen = sum(woven.values())
+    if seen < whole or not seen:
+        return ""
     if sum(flag in "TB" for flag in flags) * 2 > len(flags):
-        return "auto" if seen >= whole else ""
-    return max(woven, key=lambda name: woven[name]) if seen >= len(flags) / 3 and not whole else ""
+        return "auto"
+    return max(woven, key=lambda name: woven[name]) if seen >= len(flags) / 3 and _are_combed(command, chosen) else ""
 
 
-def _is_combed(path: Path, container: str, count: int, limits: Limits) -> bool:
-    """Whether lines of the first frames differ more from the next ones than from those after them."""
-    command = ffmpeg.reading_command(path, container, limits.pixels)
-    command += [*ffmpeg.PICTURES_ONLY, "-vf", "format=rgba", "-fps_mode", "passthrough", "-frames:v", str(count)]
-    near = far = 0.0
-    with ffmpeg.streaming([*command, "-c:v", "pam", "-f", "image2pipe", "-"]) as output:
+def _are_combed(command: Sequence[str], chosen: str) -> bool:
+    """Whether, in enough of them, lines differ more from the next ones than from those after them."""
+    *pictures, _, _, _ = looking([chosen, "format=rgba"])
+    combs = []
+    with ffmpeg.streaming([*command, *pictures, "-c:v", "pam", "-f", "image2pipe", "-"]) as output:
         while (frame := ffmpeg.read_picture(output)) is not None:
             lines = frame[..., 1].astype(np.int16)
             if len(lines) < 5:
                 return False
-            near += float(np.abs(lines[1:-3] - 2 * lines[2:-2] + lines[3:-1]).mean()) / count
-            far += float(np.abs(lines[:-4] - 2 * lines[2:-2] + lines[4:]).mean()) / count
-    return near > far + _COMB
+            near = np.abs(lines[1:-3] - 2 * lines[2:-2] + lines[3:-1]).mean()
+            far = np.abs(lines[:-4] - 2 * lines[2:-2] + lines[4:]).mean()
+            combs.append(near > far + _COMB)
+    return bool(combs) and float(np.mean(combs)) >= _COMBED

@@ -10,7 +10,7 @@ import numpy as np
 
 from bivdiff.errors import InputError, quoted_name
 from bivdiff.media import ffmpeg
-from bivdiff.media.heads import LOOK, has_looked
+from bivdiff.media.heads import has_looked, looking
 from bivdiff.media.source import STILL_FPS, Limits, damaged
 
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # ffmpeg's own decoders of these drop transparency
@@ -43,7 +43,7 @@ def read_packets(path: Path, container: str, limits: Limits) -> tuple[Scan, str]
     command = ffmpeg.reading_command(path, container, limits.pixels, talkative=True)
     count = str(limits.source_frames + 1)
     packets_out = [*ffmpeg.PICTURES_ONLY, "-c", "copy", "-frames:v", count, "-f", "framecrc", "-"]
-    put_out, said = ffmpeg.heard([*command, *packets_out, *LOOK])
+    put_out, said = ffmpeg.heard([*command, *packets_out, *looking()])
     if not has_looked(said):
         # The packets alone tell whether there is no picture, or a larger one than ffmpeg may decode.
         put_out, said = ffmpeg.heard([*command, *packets_out])

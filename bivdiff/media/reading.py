@@ -159,6 +159,7 @@ def _read(
         _check_amount(source, wanted, num_frames, limits)
     first = _checked_first(source, start, stride, num_frames)
     indices = source.indices(first, stride, num_frames)
+    source = source.used(indices.tolist())
     count, frames = 0, np.empty((0,), np.uint8)
     with closing(source.frames(indices.tolist())) as decoded:
         for frame in decoded:

@@ -78,6 +78,10 @@ class Source(ABC):
             deep: in 16 bits, uint16, with the levels of the file itself, instead of uint8 in sRGB.
         """
 
+    def used(self, _: Sequence[int]) -> Source:
+        """The source as it is to be read where frames of these numbers, which ascend, are used."""
+        return self
+
     @property
     def name(self) -> str:
         """The file's name, fit for a sentence."""

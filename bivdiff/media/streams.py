@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +25,16 @@ from bivdiff.media import ffmpeg
 from bivdiff.media.colours import HDR, filters_of, matrix_of
 from bivdiff.media.drawn import DRAWN, Pace, pace_of
 from bivdiff.media.ffmpeg import SCALER_FLAGS
-from bivdiff.media.heads import Head, head_of
+from bivdiff.media.heads import HEAD_FRAMES, Head, fields_of, head_of
 from bivdiff.media.packets import Scan, frame_rate, is_even, is_paced, read_packets
 from bivdiff.media.source import Limits, Source, check_limits
 from bivdiff.pixels.fitting import MAX_SIDE
 
 SEEK_MARGIN = 20.0
 """Seconds by which to jump short in a container without an index, where ffmpeg may land on a key frame too late."""
+
+LOOKS = 3
+"""Places in the part of a video that is used where fields are looked for: its start, its middle and its end."""
 
 SHORTEST_JUMP = 1.0
 """Seconds below which nothing is gained, and ffmpeg seeks to the last key frame of some AVI files."""
@@ -76,28 +79,64 @@ class Stream(Source):
                 for _ in range(count):
                     yield frame
 
-    def _command(self, wanted: np.ndarray, deep: bool) -> list[str]:
+    def used(self, indices: Sequence[int]) -> Stream:
+        """See `Source.used`: fields may begin behind what was looked at when the file was opened."""
+        if self.weave or max(indices) < HEAD_FRAMES:
+            return self
+        places = np.linspace(min(indices), max(min(indices), max(indices) - HEAD_FRAMES), LOOKS).astype(int)
+        found = (
+            fields_of(self._seeking(int(place)), f"select='gte(t,{self._before(int(place)):.6f})'")
+            for place in np.unique(places[places > 0])
+        )
+        fields = next(filter(None, found), "")
+        if not fields:
+            return self
+        return replace(
+            self, weave=_weave(fields), notes=(*self.notes, _woven(self.name)),
+            facts={**self.facts, "fields": "interlaced"},
+        )  # fmt: skip
+
+    def _seeking(self, first: int) -> list[str]:
+        """The start of a command that reads from shortly before a frame on."""
         command = ffmpeg.reading_command(self.path, self.container, self.limits.pixels)
         where = command.index("-i")
-        # Between two frames, so that no rounding of a time decides which of them comes first.
-        middles = (self.clock[1:] + self.clock[:-1]) / 2
-        edges = np.concatenate([[-math.inf], middles, [math.inf]])
         # The times of frames stay those of the scan, wherever ffmpeg begins.
         command[where:where] = ["-copyts", "-start_at_zero"]
-        if wanted[0] > 0:
+        if first > 0:
             margin = self.reordered + (0.0 if self.container in _INDEXED else SEEK_MARGIN)
-            jump = float(middles[wanted[0] - 1]) - margin
+            jump = self._before(first) - margin
             command[where:where] = ["-ss", f"{jump:.6f}"] if jump > SHORTEST_JUMP else []
         if self.decoder:
             command[where:where] = ["-c:v", self.decoder]
+        return command
+
+    def _before(self, index: int) -> float:
+        """A time between a frame and the one before, so that no rounding decides which of them comes first."""
+        return float(self.clock[index - 1] + self.clock[index]) / 2
+
+    def _command(self, wanted: np.ndarray, deep: bool) -> list[str]:
+        # Between two frames, so that no rounding of a time decides which of them comes first.
+        middles = (self.clock[1:] + self.clock[:-1]) / 2
+        edges = np.concatenate([[-math.inf], middles, [math.inf]])
         matrix = f":in_color_matrix={self.matrix}" if self.matrix else ""
         filters = [
             self.weave, f"select='{_selection(wanted, edges, self.clock)}'", self.colour,
             f"scale=w='clip(iw*sar,1,{MAX_SIDE})':h=ih:flags={SCALER_FLAGS}{matrix}",
             f"format={'rgba64be' if deep else 'rgba'}",
         ]  # fmt: skip
-        command += [*ffmpeg.PICTURES_ONLY, "-vf", ",".join(filter(None, filters)), "-fps_mode", "passthrough"]
-        return [*command, "-frames:v", str(len(wanted)), "-c:v", "pam", "-f", "image2pipe", "-"]
+        command = [*self._seeking(int(wanted[0])), *ffmpeg.PICTURES_ONLY, "-vf", ",".join(filter(None, filters))]
+        return [
+            *command,
+            "-fps_mode",
+            "passthrough",
+            "-frames:v",
+            str(len(wanted)),
+            "-c:v",
+            "pam",
+            "-f",
+            "image2pipe",
+            "-",
+        ]
 
 
 def open_stream(path: Path, container: str, limits: Limits) -> Stream:
@@ -118,8 +157,8 @@ def open_stream(path: Path, container: str, limits: Limits) -> Stream:
     colour, colour_words = filters_of(head, quoted_name(path))
     weave, told = "", []
     if head.fields:
-        weave = f"bwdif=mode=send_frame:parity={head.fields}:deint=all"
-        told.append(f"{quoted_name(path)} is interlaced: whole frames were made of its fields (bwdif).")
+        weave = _weave(head.fields)
+        told.append(_woven(quoted_name(path)))
     if head.transfer in HDR:
         told.append(f"{quoted_name(path)} is HDR ({HDR[head.transfer]}): its light was brought into the usual range.")
     told += drawn.notes if drawn else ()
@@ -135,6 +174,15 @@ def open_stream(path: Path, container: str, limits: Limits) -> Stream:
         limits=limits, late=late, reordered=2 * late + scan.reordered * float(scan.tick), decoder=scan.decoder,
         weave=weave, colour=colour, matrix=matrix_of(head),
     )  # fmt: skip
+
+
+def _weave(fields: str) -> str:
+    """The filter that makes whole frames of fields, of which the first is the top one, "tff", or the other."""
+    return f"bwdif=mode=send_frame:parity={fields}:deint=all"
+
+
+def _woven(name: str) -> str:
+    return f"{name} is interlaced: whole frames were made of its fields (bwdif)."
 
 
 def _pace_of_drawn(ticks: np.ndarray, scan: Scan, name: str) -> Pace:
