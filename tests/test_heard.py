@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -17,10 +18,14 @@ from bivdiff.bridge.reuse import StageCache
 from bivdiff.bridge.session import enter
 from bivdiff.catalog.components import components_of
 from bivdiff.catalog.families import FAMILIES
+from bivdiff.catalog.own import with_own_unet
 from bivdiff.catalog.own_catalog import read_catalog
 from bivdiff.catalog.prompt_syntax import Piece, pieces_of, plain_prompt, read_as_letters
 from bivdiff.catalog.requests import default_request
 from bivdiff.errors import InputError, ModelUnavailableError
+from bivdiff.models import hub
+from bivdiff.models.loaders import load_component
+from bivdiff.settings import Settings
 from bivdiff.toybox import networks
 
 LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
@@ -41,9 +46,9 @@ def lora(tmp_path):
 def own_unet(tmp_path):
     """Makes a folder with a U-Net of so many channels, of other weights than the usual one's."""
 
-    def make(channels):
+    def make(channels, folder="unet"):
         torch.manual_seed(5)
-        networks.build_unet(channels).save_pretrained(tmp_path / str(channels) / "unet")
+        networks.build_unet(channels).save_pretrained(tmp_path / str(channels) / folder)
         return str(tmp_path / str(channels))
 
     return make
@@ -70,6 +75,23 @@ def test_a_checkpoint_of_ones_own_makes_the_frames(task_request, manager, own_un
     usual, own = (framewise_frames(each, manager) for each in (replace(request, image_checkpoint=""), request))
     assert not np.array_equal(usual, own)
     assert components_of(request).unet == components_of(replace(request, image_checkpoint="")).unet
+
+
+def test_a_unet_that_was_saved_by_itself_is_found_without_a_folder_around_it(task_request, own_unet):
+    """As `save_pretrained` of a U-Net leaves it; in a folder of a whole model, only its own folder counts."""
+    request, settings = task_request("inpaint", "inpainting"), Settings(device="cpu")
+    read = []
+    for folder in ("unet", "."):
+        family = with_own_unet(FAMILIES["toybox"], replace(request, image_checkpoint=own_unet(9, folder)))
+        (spec,) = family.networks["inpainting"].values()
+        assert hub.choose_files([f"{folder}/config.json".removeprefix("./"),
+                                 f"{folder}/diffusion_pytorch_model.safetensors".removeprefix("./")], spec)  # fmt: skip
+        root = hub.find(spec, settings)
+        read.append(load_component(hub.source_of(spec, root, settings, torch.float32)).state_dict())
+        shutil.rmtree(root)
+    assert all(torch.equal(weight, read[1][name]) for name, weight in read[0].items())
+    whole = ["model_index.json", "config.json", "diffusion_pytorch_model.safetensors"]
+    assert not hub.choose_files(whole, spec)
 
 
 @pytest.mark.parametrize(("asked", "channels"), zip(OWN, (9, 4), strict=True), ids=str)

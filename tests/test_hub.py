@@ -202,7 +202,7 @@ def test_what_is_incomplete_is_not_chosen():
     assert choose_files([f"unet/{DIFFUSERS}.safetensors"], UNET) == []
     assert choose_files(["unet/config.json", f"unet/{DIFFUSERS}.ema.safetensors"], UNET) == []
     assert choose_files(["unet/config.json", "unet/model.safetensors"], UNET) == []
-    assert choose_files(["config.json", f"{DIFFUSERS}.safetensors"], UNET) == []
+    assert choose_files(["config.json", f"{DIFFUSERS}.safetensors", "model_index.json"], UNET) == []
     assert choose_files(["tokenizer/vocab.json", "tokenizer/tokenizer_config.json"], TOKENS) == []
     assert choose_files(["tokenizer/tokenizer.json"], TOKENS) == ["tokenizer/tokenizer.json"]
 

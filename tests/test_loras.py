@@ -254,6 +254,7 @@ STRANGE = {
     "a control LoRA": ({"lora_controlnet": torch.ones(1), "time_embed.0.up": torch.ones(2, 2)}, "a control LoRA"),
     "a ControlNet": ({"control_model.zero_convs.0.0.weight": torch.ones(2)}, "it is a ControlNet"),
     "a textual inversion": ({"emb_params": torch.ones(1, 24)}, "it is a textual inversion"),
+    "a word with its vectors": ({"<my-style>": torch.ones(2, 24)}, "it is a textual inversion"),
     "a checkpoint": ({"model.diffusion_model.out.0.weight": torch.ones(2)}, "it is a whole checkpoint"),
     "an unknown layout": ({"layers.weight": torch.ones(2)}, "'layers.weight' is of no kind of LoRA"),
     "nothing": ({}, "holds no weights"),

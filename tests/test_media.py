@@ -417,7 +417,7 @@ def test_no_process_and_no_frame_is_left_behind(counting: Path, monkeypatch: pyt
     monkeypatch.setattr(subprocess, "Popen", Recorded)
     monkeypatch.setattr("bivdiff.media.reading.fit_frames", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        read_clip(counting, num_frames=40, size=(8, 8))
+        read_clip(counting, num_frames=24, size=(8, 8))
     assert len(started) == 2  # for packets and first frames, and for all frames
     assert all(process.returncode is not None for process in started)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bivdiff.errors import ModelUnavailableError
+from bivdiff.models.weight_files import kind_of
 
 
 def widen_tokenizer(tokenizer: Any, embeddings: Sequence[Path]) -> Any:
@@ -91,7 +92,8 @@ def _read_embedding(path: Path) -> tuple[str, Tensor]:
         elif len(state) == 1:
             word, vectors = next(iter(state.items()))
         else:
-            raise ValueError(f"it holds {len(state)} entries, and none is known.")
+            kind = kind_of(state)
+            raise ValueError(f"it is {kind}." if kind else f"it holds {len(state)} entries, and none is known.")
         if word in {None, "emb_params"}:
             word = path.stem
         return word, torch.atleast_2d(vectors.detach())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ Report = Callable[[int, int], None]
 
 ADDITION = "addition"
 """The kind of component that a LoRA or a textual inversion is."""
+_CONFIG = "config.json"
 _PEFT_CONFIG = "adapter_config.json"
 _USUAL_LORA = "pytorch_lora_weights.safetensors"
 
@@ -48,7 +50,7 @@ def choose_files(names: Sequence[str], spec: ModelSpec) -> list[str]:
         Those of `names` that it needs; none if what it needs is not all there. Safetensors go before pickles, then the
         component's variant before plain weights before float16.
     """
-    start = f"{spec.folder}/" if spec.folder else ""
+    start = f"{spec.folder}/" if spec.folder and not _lies_alone(spec, names) else ""
     inside = {name.removeprefix(start) for name in names if name.startswith(start)}
     return [start + name for name in _choose(inside, spec)]
 
@@ -57,7 +59,7 @@ def weights_of(spec: ModelSpec, root: Path) -> Weights:
     """Which of the weights under `root`, as `find` gives it, are to be read."""
     if root.is_file():
         return Weights(None, use_safetensors=True)
-    return _choose_weights(_names(root / spec.folder, spec), spec)[1]
+    return _choose_weights(_names(_folder_of(spec, root), spec), spec)[1]
 
 
 def source_of(spec: ModelSpec, root: Path, settings: Settings, dtype: torch.dtype, base: Any = None) -> Source:
@@ -73,7 +75,8 @@ def source_of(spec: ModelSpec, root: Path, settings: Settings, dtype: torch.dtyp
     Raises:
         ModelUnavailableError: an addition is not there, and cannot be downloaded.
     """
-    return Source(spec, root, weights_of(spec, root), dtype, base, pull_additions(spec, settings))
+    placed = replace(spec, folder="") if root.is_dir() and _folder_of(spec, root) == root else spec
+    return Source(placed, root, weights_of(spec, root), dtype, base, pull_additions(spec, settings))
 
 
 def find(spec: ModelSpec, settings: Settings) -> Path | None:
@@ -91,8 +94,20 @@ def files_of(spec: ModelSpec, root: Path) -> list[Path]:
     """The files that a component is read from, under `root` as `find` gives it; empty where they are not all there."""
     if root.is_file():
         return [root] if spec.kind == ADDITION or (KINDS[spec.kind].alone and root.suffix in WEIGHT_FILES) else []
-    folder = root / spec.folder
+    folder = _folder_of(spec, root)
     return [folder / name for name in _choose(_names(folder, spec), spec)]
+
+
+def _folder_of(spec: ModelSpec, root: Path) -> Path:
+    """Where under `root` a component's files lie."""
+    inside = root / spec.folder
+    return inside if inside.is_dir() or not _lies_alone(spec, [path.name for path in root.iterdir()]) else root
+
+
+def _lies_alone(spec: ModelSpec, names: Collection[str]) -> bool:
+    """Whether these are the files of a U-Net that was saved by itself, as its `save_pretrained` does."""
+    inside = any(name == spec.folder or name.startswith(f"{spec.folder}/") for name in names)
+    return spec.kind == "unet" and _CONFIG in names and INDEX not in names and not inside
 
 
 def bytes_on_disk(spec: ModelSpec, root: Path) -> int:
@@ -184,7 +199,7 @@ def _choose(inside: set[str], spec: ModelSpec) -> list[str]:
     weights, _ = _choose_weights(inside, spec)
     if KINDS[spec.kind].holds == "pipeline":
         return _choose_pipeline(inside, weights)
-    return ["config.json", *weights] if weights and "config.json" in inside else []
+    return [_CONFIG, *weights] if weights and _CONFIG in inside else []
 
 
 def _choose_pipeline(inside: set[str], weights: list[str]) -> list[str]:
@@ -327,7 +342,7 @@ def _lacks(spec: ModelSpec) -> str:
         if spec.file:
             return f"holds no file '{spec.place.removeprefix(f'{spec.repo}/')}'."
         return "does not hold exactly one file of weights. Name the one you mean, as in owner/name/file.safetensors."
-    weights = f"config.json, and all of {_stem(spec, 'safetensors')}.safetensors or {_stem(spec, 'bin')}.bin,"
+    weights = f"{_CONFIG}, and all of {_stem(spec, 'safetensors')}.safetensors or {_stem(spec, 'bin')}.bin,"
     others = {
         "tokenizer": f"{_FAST_TOKENIZER}, or {' and '.join(_VOCABULARY)}", "schedule": _SCHEDULER,
         "pipeline": f"{INDEX}, and the weights of every folder with a config.json,",

@@ -82,7 +82,9 @@ def read_weights(path: Path, start: str = "") -> dict[str, Tensor]:
 
 def kind_of(names: Collection[str]) -> str:
     """What a file is that has weights of these names, in words; empty where nobody knows."""
-    return next((kind for sign, kind in _KINDS if any(re.search(sign, name) for name in names)), "")
+    found = next((kind for sign, kind in _KINDS if any(re.search(sign, name) for name in names)), "")
+    # A word with its vectors, as diffusers saves it, has nothing else to be known by.
+    return found or ("a textual inversion" if len(names) == 1 and "." not in next(iter(names)) else "")
 
 
 def _unpickled(path: Path, device: str) -> dict[str, Tensor]:
