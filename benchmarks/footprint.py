@@ -27,7 +27,7 @@ from bivdiff.catalog.specs import ModelSpec, VideoModel
 from bivdiff.models.architectures import SD15_UNET, build_empty
 from bivdiff.models.loaders import KINDS, architecture_of, encoding_of, footprint_of
 from bivdiff.models.loaders.kind import Footprint
-from bivdiff.models.loaders.wan import TEXT_LENGTH
+from bivdiff.models.loaders.t5 import LENGTHS
 from bivdiff.types import ATTENTION_LABELS, FrameAttention
 
 FRAME_ATTENTIONS: tuple[FrameAttention, ...] = tuple(ATTENTION_LABELS)
@@ -201,11 +201,11 @@ def clips_of(video: VideoModel) -> Iterator[tuple[str, Callable[[], nn.Module], 
     vae = cast(ModelSpec, video.vae)
     transformer, coder = (architecture_of(spec).config for spec in (video.unet, vae))
     channels, side = transformer["in_channels"], 8 * SIZE // coder.get("scale_factor_spatial", 8)
+    length, width = LENGTHS[video.text_encoder.kind], architecture_of(video.text_encoder).config["d_model"]
     yield (
-        video.unet.key, built(video.unet), lambda network, *given: network(*given),
+        video.unet.key, built(video.unet), cast("Callable[..., Any]", KINDS[video.unet.kind].call),
         lambda batch: (
-            torch.empty(batch, channels, LATENTS, side, side), torch.empty(batch),
-            torch.empty(batch, TEXT_LENGTH, transformer["text_dim"]),
+            torch.empty(batch, channels, LATENTS, side, side), torch.tensor(1.0), torch.empty(batch, length, width),
         ), LATENTS,
     )  # fmt: skip
     frames = 1 + (CODED - 1) * video.group

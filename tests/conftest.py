@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from browser import find_browser
+from own_latents import OWN, lay_out
 from paper import PAPER_BRIDGE, TWO_STEPS
 
 from bivdiff.catalog.requests import default_request
@@ -51,6 +52,35 @@ def settings(toybox_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> S
 @pytest.fixture(scope="session")
 def manager(settings: Settings) -> ModelManager:
     return ModelManager(settings)
+
+
+@pytest.fixture(scope="session")
+def _laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    return lay_out(tmp_path_factory.mktemp("hub"), OWN)
+
+
+@pytest.fixture
+def own_hub(_laid_out: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hub library's cache, with all small video models that have latents of their own."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(_laid_out))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return _laid_out
+
+
+@pytest.fixture(scope="session")
+def _kept() -> list[ModelManager]:
+    return []
+
+
+@pytest.fixture
+def own_manager(own_hub: Path, _kept: list[ModelManager]) -> ModelManager:  # noqa: ARG001 - where the files are
+    """A manager for these, one for all tests: each component is read once."""
+    if not _kept:
+        _kept.append(ModelManager(Settings(device="cpu")))
+    return _kept[0]
 
 
 @pytest.fixture(scope="session")

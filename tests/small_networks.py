@@ -15,6 +15,7 @@ from bivdiff.toybox.networks import build_tokenizer
 VOCABULARY = len(build_tokenizer())  # as the real text encoders', it has as many words as their tokenizer
 WIDTHS = [16, 32, 32, 32]  # four levels, as Stable Diffusion has
 TEXT_WIDTHS = {768: 24, 1024: 40}
+_T5 = {"vocab_size": VOCABULARY, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2}
 SMALL = {
     "AutoencoderKL": {"block_out_channels": [8, 8, 16, 16], "layers_per_block": 1},
     "CLIPTextModel": {
@@ -33,9 +34,13 @@ SMALL = {
         "num_layers": 2,
     },
     "AutoencoderKLWan": {"base_dim": 4, "decoder_base_dim": 4, "num_res_blocks": 1, "dim_mult": [1, 1, 1, 1]},
-    "UMT5EncoderModel": {
-        "vocab_size": VOCABULARY, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2,
+    "UMT5EncoderModel": _T5,
+    "T5EncoderModel": _T5,
+    "CogVideoXTransformer3DModel": {
+        "num_attention_heads": 2, "attention_head_dim": 16, "time_embed_dim": 8, "text_embed_dim": 16, "num_layers": 2,
+        "sample_width": 12, "sample_height": 8, "sample_frames": 9,
     },
+    "AutoencoderKLCogVideoX": {"block_out_channels": [8, 8, 8, 16], "layers_per_block": 1, "norm_num_groups": 4},
 }  # fmt: skip
 
 

@@ -36,9 +36,12 @@ PUBLISHED = {
     "wan 5b": (VIDEO["wan2.2-5b"].unet, 4_999_787_712),
     "wan 2.1's autoencoder": (VIDEO["wan2.1-1.3b"].vae, 126_892_531),
     "wan 2.2's autoencoder": (VIDEO["wan2.2-5b"].vae, 704_688_668),
+    "cogvideox 2b": (VIDEO["cogvideox-2b"].unet, 1_693_783_872),
+    "cogvideox 5b": (VIDEO["cogvideox-5b"].unet, 5_570_283_072),
+    "cogvideox's autoencoder": (VIDEO["cogvideox-2b"].vae, 215_583_907),
     "depth anything": (SD15.annotators["depth"], 24_785_089),
 }
-WITHOUT_WEIGHTS = {"tokenizer", "scheduler", "t5_tokenizer", "flow_scheduler"}
+WITHOUT_WEIGHTS = {"tokenizer", "scheduler", "t5_tokenizer", "flow_scheduler", "cogvideox_scheduler"}
 HEADERS = 1.003  # a file of weights is its numbers and the names of their tensors
 
 
@@ -78,7 +81,8 @@ def test_the_toybox_is_not_taken_for_stable_diffusion():
 def test_text_encoders_are_of_the_width_that_their_networks_read():
     for video in VIDEO.values():
         network, words = (architecture_of(part).config for part in (video.unet.base or video.unet, video.text_encoder))
-        read = network["cross_attention_dim" if "cross_attention_dim" in network else "text_dim"]
+        names = ("cross_attention_dim", "text_dim", "text_embed_dim")
+        read = next(network[name] for name in names if name in network)
         assert words["hidden_size" if "hidden_size" in words else "d_model"] == read
 
 

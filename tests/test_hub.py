@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import threading
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -55,9 +56,19 @@ WAN = [
     *(f"tokenizer/{name}" for name in
       ("special_tokens_map.json", "spiece.model", "tokenizer.json", "tokenizer_config.json")),
 ]  # fmt: skip
+COGVIDEOX = [
+    ".gitattributes", "LICENSE", "README.md", "model_index.json", "configuration.json",
+    "scheduler/scheduler_config.json", *shards("text_encoder", "model", 2),
+    "text_encoder/model.safetensors.index.fp16.json", "transformer/config.json",
+    *folder("vae", DIFFUSERS, PLAIN[:1]),
+    *(f"tokenizer/{name}" for name in
+      ("added_tokens.json", "special_tokens_map.json", "spiece.model", "tokenizer_config.json")),
+]  # fmt: skip
 BOTH = ("model.safetensors", "pytorch_model.bin")
 REPOSITORIES = {
     "Wan-AI/": WAN,
+    "THUDM/CogVideoX-2b": [*COGVIDEOX, f"transformer/{DIFFUSERS}.safetensors"],
+    "THUDM/CogVideoX-5b": [*COGVIDEOX, *shards("transformer", DIFFUSERS, 2)[1:]],
     "stable-diffusion-v1-5/stable-diffusion-v1-5": pipeline(
         (*PLAIN, *FP16, "non_ema.safetensors", "non_ema.bin"),
         (*BOTH, "model.fp16.safetensors", "pytorch_model.fp16.bin"), "v1-5-pruned.ckpt", "v1-5-pruned.safetensors",
@@ -361,6 +372,26 @@ def test_what_is_pulled_arrives_and_is_asked_for_once(served, settings):
     asked = list(served.asked)
     assert pull(UNET, settings) == root
     assert served.asked == asked
+
+
+@pytest.mark.parametrize(
+    ("part", "config", "said"),
+    [
+        ("unet", {"_class_name": "LTXVideoTransformer3DModel"}, "says that it is a LTXVideoTransformer3DModel"),
+        ("unet", {"_class_name": "CogVideoXTransformer3DModel", "patch_size_t": 2}, "has 2 for patch_size_t"),
+        ("unet", {"in_channels": 32, "out_channels": 16}, "reads 32 channels and makes 16.*a picture or a mask"),
+        ("text_encoder", {"model_type": "umt5"}, "is a 'umt5', and a 't5' is needed"),
+        ("vae", {"_class_name": "AutoencoderKLWan"}, "a AutoencoderKLCogVideoX is needed"),
+    ],
+)
+def test_a_component_that_says_it_is_another_is_refused_before_its_weights_are_fetched(
+    served, settings, part, config, said
+):
+    spec = replace(getattr(FAMILIES["sd15"].video_models["cogvideox-5b"], part), repo="owner/name")
+    chosen = choose_files(files_of("THUDM/CogVideoX-5b"), spec)
+    served.files = dict.fromkeys(chosen, b"") | {f"{spec.folder}/config.json": json.dumps(config).encode()}
+    assert re.search(said, refusal(spec, settings))
+    assert not any("safetensors" in line for line in served.asked)
 
 
 def test_other_parts_of_the_repository_join_what_is_there(served, settings):

@@ -17,6 +17,7 @@ from bivdiff.bridge.paths import Path
 from bivdiff.bridge.prompts import encode_prompt
 from bivdiff.bridge.spaces import LatentSpace, PictureSpace
 from bivdiff.catalog.components import Components
+from bivdiff.catalog.prompt_syntax import plain_prompt
 from bivdiff.models.video import VideoDenoiser
 from bivdiff.models.words import Prompt
 
@@ -53,8 +54,11 @@ class LoadedModels:
 
     def embed_for_video(self, prompt: str) -> Prompt:
         """`(1, L, D)`, or a bundle of that, as the video model reads it."""
-        with self.running(self.video.text_encoder):
-            return (self.video.read or encode_prompt)(self.video.tokenizer, self.video.text_encoder, prompt)
+        video = self.video
+        with self.running(video.text_encoder):
+            if video.read is not None:
+                return video.read(video.tokenizer, video.text_encoder, plain_prompt(prompt))
+            return encode_prompt(video.tokenizer, video.text_encoder, prompt)
 
     def encode(self, frames: np.ndarray) -> Tensor:
         """Scaled latents `(1, C, F, h, w)`, as the image models see them. Change none: the last are kept."""

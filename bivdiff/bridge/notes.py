@@ -8,9 +8,10 @@ from typing import Any
 from bivdiff.bridge.prompts import cut_off, smoothing_prompt
 from bivdiff.catalog.components import Components
 from bivdiff.catalog.families import models_for
-from bivdiff.catalog.prompt_syntax import read_as_letters
+from bivdiff.catalog.prompt_syntax import is_weighed, read_as_letters
 from bivdiff.models import hub
 from bivdiff.models.embeddings import word_pattern, words_of
+from bivdiff.models.loaders import KINDS
 from bivdiff.models.loras import note_on
 from bivdiff.settings import Settings
 from bivdiff.types import GenerationRequest
@@ -35,10 +36,17 @@ def notes_on(request: GenerationRequest, parts: Components[Any], settings: Setti
         yield f"The prompt is longer than the model reads; this end was ignored: '{lost[0][:120]}'."
     if letters := next(filter(None, map(read_as_letters, request.prompts)), ""):
         yield f"In the prompt, '{letters}' is read as letters: words are weighed as in (red:1.4), and in no other way."
+    if _reads_no_weights(request) and (word := next(filter(is_weighed, by_video_model), "")):
+        yield f"The video model reads no weights of words, so in '{word[:120]}' all weigh alike for it."
     yield from _notes_on_words(request, parts)
     family = models_for(request)
     files = hub.pull_additions(family.unet, settings)
     yield from filter(None, (note_on(files[name]) for name, _ in family.unet.loras))
+
+
+def _reads_no_weights(request: GenerationRequest) -> bool:
+    text_encoder = models_for(request).video_models[request.video_model].text_encoder
+    return KINDS[text_encoder.kind].read is not None
 
 
 def _notes_on_words(request: GenerationRequest, parts: Components[Any]) -> Iterator[str]:

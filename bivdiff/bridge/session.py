@@ -27,7 +27,7 @@ from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.models import hub
 from bivdiff.models.estimate import activation_bytes
 from bivdiff.models.identity import identity_of, numerics_of
-from bivdiff.models.loaders import KINDS
+from bivdiff.models.loaders import KINDS, check_config
 from bivdiff.models.loaders.pipelines import INDEX, check_index
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.metering import StageMeter
@@ -95,10 +95,10 @@ def entering(
     """
     yield StepEvent("load", 0, 1, "Loading the models")
     needed = components_of(request).every
-    _look_into_pipelines(needed, manager.settings)
+    _look_into_configs(needed, manager.settings)
     if to_fetch := manager.missing(needed):
         _look_into_files(needed, manager.settings)  # one that is of no use should not cost a download first
-    to_fetch.sort(key=lambda spec: KINDS[spec.kind].holds != "pipeline")  # it may turn out to be of no use
+    to_fetch.sort(key=lambda spec: KINDS[spec.kind].holds not in {"pipeline", "schedule"})  # may be of no use
     for spec, done, total in pulling_all(to_fetch, manager.settings):
         arrived = f"Downloading '{spec.repo}': {say_bytes(done)} of {say_bytes(total)}"
         yield StepEvent("load", int(100 * done / max(1, total)), 100, arrived)
@@ -120,12 +120,14 @@ def _look_into_files(specs: Iterable[ModelSpec], settings: Settings) -> None:
             contents_of(root)
 
 
-def _look_into_pipelines(specs: Iterable[ModelSpec], settings: Settings) -> None:
-    """Refuse a pipeline that is there and cannot be used, before anything else is fetched or loaded."""
+def _look_into_configs(specs: Iterable[ModelSpec], settings: Settings) -> None:
+    """Refuse what is there and says of itself that it cannot be used, before anything else is fetched or loaded."""
     for spec in specs:
-        root = hub.find(spec, settings) if KINDS[spec.kind].holds == "pipeline" else None
-        if root is not None:
+        root = hub.find(spec, settings)
+        if root is not None and KINDS[spec.kind].holds == "pipeline":
             check_index(root / INDEX, spec.kind)
+        elif root is not None:
+            check_config(spec, root)
 
 
 def enter(request: GenerationRequest, manager: ModelManager, cache: StageCache, exits: ExitStack) -> Session:

@@ -101,16 +101,24 @@ def _by_factor(vae: Any) -> Normalisation:
 
 
 class Codec(NamedTuple):
-    """What differs between autoencoders of clips: how latents are normalised, and frames in each group."""
+    """What differs between autoencoders of clips.
+
+    Attributes:
+        normalisation: of their latents.
+        group: frames of each latent after the first.
+        together: latents after the first that are decoded together: a clip's number of them is a multiple.
+    """
 
     normalisation: Callable[[Any], Normalisation]
     group: Callable[[Any], int]
+    together: int = 1
 
 
 CODECS: Mapping[str, Codec] = {
     "AutoencoderKLWan": Codec(_by_config, lambda vae: vae.config.scale_factor_temporal),
     "AutoencoderKLLTXVideo": Codec(_by_buffers, lambda vae: vae.temporal_compression_ratio),
-    "AutoencoderKLCogVideoX": Codec(_by_factor, lambda vae: int(vae.config.temporal_compression_ratio)),
+    # Of an even number of latents it makes a group of the first one, too.
+    "AutoencoderKLCogVideoX": Codec(_by_factor, lambda vae: int(vae.config.temporal_compression_ratio), together=2),
 }
 """By the class of the autoencoder."""
 
@@ -157,7 +165,7 @@ class ClipSpace:
 
     def length(self, num_frames: int) -> int:
         """See `LatentSpace`."""
-        return latents_of(num_frames, self.group)
+        return latents_of(num_frames, self.group, self.group * CODECS[type(self.vae).__name__].together)
 
     def holes(self, masks: np.ndarray, like: Tensor) -> Tensor:
         """As in `LatentSpace`: a latent is a hole where any pixel of its group is one."""
@@ -171,7 +179,7 @@ class ClipSpace:
         return Normalisation(*(part.to(like.device) if isinstance(part, Tensor) else part for part in found))
 
     def _padded(self, frames: np.ndarray) -> np.ndarray:
-        """With the last frame repeated until the last group is full."""
+        """With the last frame repeated until there are whole latents enough."""
         missing = 1 + (self.length(len(frames)) - 1) * self.group - len(frames)
         return np.concatenate([frames, np.repeat(frames[-1:], missing, 0)]) if missing else frames
 

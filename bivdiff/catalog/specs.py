@@ -82,6 +82,8 @@ class VideoModel:
         unet, text_encoder, tokenizer, scheduler, vae: its components.
         group: frames of each of its latents after the first; 1 where every frame has one. Above 1 its latents are of
             a space of its own, and its `vae` encodes as well.
+        unit: its clips are one frame and a multiple of so many more, which its autoencoder takes together; 0 where
+            that is a group.
         multiple: its sides are to be multiples of so many pixels.
     """
 
@@ -91,6 +93,7 @@ class VideoModel:
     scheduler: ModelSpec
     vae: ModelSpec | None = None
     group: int = 1
+    unit: int = 0
     multiple: int = 8
 
     @property
@@ -111,12 +114,12 @@ class VideoModel:
 
     def latents_of(self, num_frames: int) -> int:
         """How many latents so many frames take."""
-        return latents_of(num_frames, self.group)
+        return latents_of(num_frames, self.group, self.unit or self.group)
 
 
-def latents_of(num_frames: int, group: int) -> int:
-    """How many latents so many frames take: one for the first frame, and one for every group that is begun."""
-    return 1 + -(-(num_frames - 1) // group)
+def latents_of(num_frames: int, group: int, unit: int) -> int:
+    """How many latents so many frames take: one for the first frame, and those of every unit that is begun."""
+    return 1 + -(-(num_frames - 1) // unit) * (unit // group)
 
 
 @dataclass(frozen=True)

@@ -104,10 +104,28 @@ WAN_22_VAE: dict[str, Any] = {
     "out_channels": 12, "scale_factor_spatial": 16, "latents_mean": [0.0] * 48, "latents_std": [1.0] * 48,
 }  # fmt: skip
 """What Wan 2.2's has otherwise; its statistics are in its files."""
-UMT5_XXL: dict[str, Any] = {
-    "vocab_size": 256384, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64,
+COGVIDEOX_2B: dict[str, Any] = {
+    "num_attention_heads": 30, "attention_head_dim": 64, "in_channels": 16, "out_channels": 16, "time_embed_dim": 512,
+    "text_embed_dim": 4096, "num_layers": 30, "sample_width": 90, "sample_height": 60, "sample_frames": 49,
+    "patch_size": 2, "temporal_compression_ratio": 4, "max_text_seq_length": 226,
+    "use_rotary_positional_embeddings": False,
+}  # fmt: skip
+COGVIDEOX_VAE: dict[str, Any] = {
+    "block_out_channels": [128, 256, 256, 512], "latent_channels": 16, "layers_per_block": 3, "norm_num_groups": 32,
+    "temporal_compression_ratio": 4, "scaling_factor": 1.15258426,
+}  # fmt: skip
+COGVIDEOX_LEVELS: dict[str, Any] = {
+    "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False,
+    "prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "snr_shift_scale": 3.0,
+    "timestep_spacing": "trailing",
+}  # fmt: skip
+"""Those of the 2B; the 5B's are not shifted."""
+T5_XXL: dict[str, Any] = {
+    "vocab_size": 32128, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64,
     "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False,
 }  # fmt: skip
+"""Version 1.1."""
+UMT5_XXL: dict[str, Any] = {**T5_XXL, "vocab_size": 256384}
 
 
 class Architecture(NamedTuple):
@@ -132,6 +150,10 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
         "num_attention_heads": 24, "ffn_dim": 14336, "num_layers": 30, "in_channels": 48, "out_channels": 48,
     },
     "wan2.2-5b/vae": WAN_22_VAE,
+    "cogvideox-5b/transformer": {
+        "num_attention_heads": 48, "num_layers": 42, "use_rotary_positional_embeddings": True,
+    },
+    "cogvideox-5b/vae": {"scaling_factor": 0.7},
 }  # fmt: skip
 """What an entry has otherwise than most of its kind, by its key."""
 

@@ -11,7 +11,7 @@ from itertools import product
 
 import numpy as np
 
-from bivdiff.catalog.bridging import Inversion
+from bivdiff.catalog.bridging import Inversion, steps_walked
 from bivdiff.catalog.components import components_of
 from bivdiff.catalog.families import models_for
 from bivdiff.models.cost import Walk, smoothing_walk, walks_of
@@ -27,7 +27,7 @@ LOOKING_WORK: Mapping[FrameAttention, float] = {"none": 1, "first": 1.15, "previ
 """Operations of a U-Net whose frames see each other, times those of one whose do not (benchmarks/footprint.py)."""
 SLACK = 1.4
 LAYER_BYTES = 0.25e9  # what group offloading has on the device of a network at once, the next layer included
-PREVIEWS = 4  # decoded clips in each of the two denoising stages
+PREVIEWS = 4  # of each of the two denoising stages, about
 LIBRARIES = 1.2e9  # host memory of a process that has loaded torch, diffusers and transformers, and nothing else
 HELD_CLIPS = 4
 """Clips that a run has whole on the host beside its control maps: the source, the image model's frames, the result, and
@@ -139,10 +139,12 @@ def operations(request: GenerationRequest, inversions: Collection[Inversion] | N
     video = family.video_models[request.video_model]
     coder = family.vae if video.vae is None or video.shares_space else video.vae
     coded = video.latents_of(frames)
-    clips = 1 + (0 if family.preview else PREVIEWS)
     first = {
-        "framewise": clips * frames * footprint_of(family.vae).gflop, "inversion": coded * encoding_of(coder).gflop,
-        "smoothing": (clips if video.shares_space else 1 + PREVIEWS) * coded * footprint_of(coder).gflop,
+        "framewise": _decoded(request.num_inference_steps, family.preview) * frames * footprint_of(family.vae).gflop,
+        "inversion": coded * encoding_of(coder).gflop,
+        "smoothing": footprint_of(coder).gflop * coded * _decoded(
+            steps_walked(request.num_smoothing_steps, request.start_level), family.preview and video.shares_space
+        ),
     }  # fmt: skip
     work: dict[Stage, float] = {}
     for walk in walks_of(request, inversions):
@@ -152,6 +154,11 @@ def operations(request: GenerationRequest, inversions: Collection[Inversion] | N
             cost *= LOOKING_WORK[request.frame_attention]
         work[walk.stage] = work.get(walk.stage, first[walk.stage]) + cost
     return {stage: share * gflop for stage, gflop in work.items()}
+
+
+def _decoded(num_steps: int, preview: object) -> int:
+    """Clips that a stage of so many steps decodes: its last, and its previews where nothing cheaper shows latents."""
+    return 1 if preview else 1 + (num_steps - 1) // max(1, num_steps // PREVIEWS)
 
 
 def estimate(request: GenerationRequest, manager: ModelManager, policy: OffloadPolicy | None = None) -> Estimate:

@@ -16,9 +16,10 @@ from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
 from bivdiff.catalog.specs import SAFETENSORS, TOYBOX_REPO, WEIGHT_FILES, ModelSpec
 from bivdiff.errors import ModelUnavailableError
-from bivdiff.models.loaders import KINDS
+from bivdiff.models.loaders import CONFIG, KINDS, check_config
 from bivdiff.models.loaders.kind import Source, Weights
 from bivdiff.models.loaders.pipelines import INDEX, check_index
+from bivdiff.models.loaders.schedules import SCHEDULER
 from bivdiff.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,15 +29,14 @@ Report = Callable[[int, int], None]
 
 ADDITION = "addition"
 """The kind of component that a LoRA or a textual inversion is."""
-_CONFIG = "config.json"
 _PEFT_CONFIG = "adapter_config.json"
 _USUAL_LORA = "pytorch_lora_weights.safetensors"
 
 # A set of files is complete when its last one is there: so an interrupted download never passes for a whole one.
 _TOKENIZER_EXTRAS = ("special_tokens_map.json", "added_tokens.json", "tokenizer_config.json")
 _VOCABULARY = ("vocab.json", "merges.txt")
+_PIECES = "spiece.model"
 _FAST_TOKENIZER = "tokenizer.json"
-_SCHEDULER = "scheduler_config.json"
 
 
 def choose_files(names: Sequence[str], spec: ModelSpec) -> list[str]:
@@ -107,7 +107,7 @@ def _folder_of(spec: ModelSpec, root: Path) -> Path:
 def _lies_alone(spec: ModelSpec, names: Collection[str]) -> bool:
     """Whether these are the files of a U-Net that was saved by itself, as its `save_pretrained` does."""
     inside = any(name == spec.folder or name.startswith(f"{spec.folder}/") for name in names)
-    return spec.kind == "unet" and _CONFIG in names and INDEX not in names and not inside
+    return spec.kind == "unet" and CONFIG in names and INDEX not in names and not inside
 
 
 def bytes_on_disk(spec: ModelSpec, root: Path) -> int:
@@ -192,14 +192,14 @@ def _choose(inside: set[str], spec: ModelSpec) -> list[str]:
     if spec.kind == ADDITION:
         return _choose_addition(inside)
     if KINDS[spec.kind].holds == "tokenizer":
-        chosen = [name for name in (*_TOKENIZER_EXTRAS, *_VOCABULARY, _FAST_TOKENIZER) if name in inside]
-        return chosen if _FAST_TOKENIZER in inside or inside.issuperset(_VOCABULARY) else []
+        chosen = [name for name in (*_TOKENIZER_EXTRAS, *_VOCABULARY, _PIECES, _FAST_TOKENIZER) if name in inside]
+        return chosen if inside.intersection((_FAST_TOKENIZER, _PIECES)) or inside.issuperset(_VOCABULARY) else []
     if KINDS[spec.kind].holds == "schedule":
-        return [_SCHEDULER] if _SCHEDULER in inside else []
+        return [SCHEDULER] if SCHEDULER in inside else []
     weights, _ = _choose_weights(inside, spec)
     if KINDS[spec.kind].holds == "pipeline":
         return _choose_pipeline(inside, weights)
-    return [_CONFIG, *weights] if weights and _CONFIG in inside else []
+    return [CONFIG, *weights] if weights and CONFIG in inside else []
 
 
 def _choose_pipeline(inside: set[str], weights: list[str]) -> list[str]:
@@ -342,10 +342,10 @@ def _lacks(spec: ModelSpec) -> str:
         if spec.file:
             return f"holds no file '{spec.place.removeprefix(f'{spec.repo}/')}'."
         return "does not hold exactly one file of weights. Name the one you mean, as in owner/name/file.safetensors."
-    weights = f"{_CONFIG}, and all of {_stem(spec, 'safetensors')}.safetensors or {_stem(spec, 'bin')}.bin,"
+    weights = f"{CONFIG}, and all of {_stem(spec, 'safetensors')}.safetensors or {_stem(spec, 'bin')}.bin,"
     others = {
-        "tokenizer": f"{_FAST_TOKENIZER}, or {' and '.join(_VOCABULARY)}", "schedule": _SCHEDULER,
-        "pipeline": f"{INDEX}, and the weights of every folder with a config.json,",
+        "tokenizer": f"{_FAST_TOKENIZER}, {_PIECES}, or {' and '.join(_VOCABULARY)}", "schedule": SCHEDULER,
+        "pipeline": f"{INDEX}, and the weights of every folder with a {CONFIG},",
     }  # fmt: skip
     place = f"its folder '{spec.folder}'" if spec.folder else "it"
     needed = spec.file or others.get(KINDS[spec.kind].holds, weights)
@@ -377,6 +377,8 @@ def _download(spec: ModelSpec, sizes: dict[str, int], report: Report) -> None:
         report(finished, total)
         if name.rpartition("/")[2] == INDEX:
             check_index(Path(path), spec.kind)
+        if name in (f"{spec.folder}/{CONFIG}", f"{spec.folder}/{SCHEDULER}"):  # before the weights
+            check_config(spec, Path(path).parents[spec.folder.count("/") + 1])
 
 
 def _bar(finished: int, size: int, total: int, report: Report) -> type[tqdm]:

@@ -261,9 +261,9 @@ class ModelManager:
         """The dtype of a component's weights: an autoencoder needs more digits than bfloat16 has."""
         if KINDS[spec.kind].precise:
             return torch.float32
-        if KINDS[spec.kind].holds == "pipeline" and self.dtype == torch.float16:
+        if KINDS[spec.kind].wide and self.dtype == torch.float16:
             return torch.bfloat16  # what today's transformers were trained in, and overflow without
-        if spec.kind == "vae" and self.dtype == torch.bfloat16:
+        if KINDS[spec.kind].codes and self.dtype == torch.bfloat16:
             return torch.float16 if self.device.type == "cuda" else torch.float32
         return self.dtype
 

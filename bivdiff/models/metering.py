@@ -73,11 +73,19 @@ class StageMeter:
         if self._depth == 0:
             self.forward_seconds += time.perf_counter() - self._entered
 
-    def _count(self, _: nn.Module, inputs: tuple[torch.Tensor, ...], named: dict[str, Any]) -> None:
+    def _count(self, network: nn.Module, inputs: tuple[torch.Tensor, ...], named: dict[str, Any]) -> None:
         sample = inputs[0] if inputs else named["hidden_states"]  # as diffusers' pipelines call transformers
-        frames = len(sample) * (sample.shape[2] if sample.ndim == 5 else 1)
+        frames = len(sample) * _frames_of_each(network, sample)
         if self._stage is not None:
             self.evaluations[self._stage] = self.evaluations.get(self._stage, 0) + frames
+
+
+def _frames_of_each(network: nn.Module, sample: torch.Tensor) -> int:
+    """Frames of each clip that a network is shown, wherever it reads them; 1 of pictures."""
+    if sample.ndim != 5:
+        return 1
+    channels = getattr(getattr(network, "config", None), "in_channels", sample.shape[1])
+    return int(sample.shape[2] if sample.shape[1] == channels else sample.shape[1])
 
 
 def peak_memory_bytes(meter: StageMeter) -> int:

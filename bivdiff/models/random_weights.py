@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bivdiff.catalog.specs import ModelSpec
-from bivdiff.models.architectures import build_empty
+from bivdiff.models.architectures import COGVIDEOX_LEVELS, build_empty
 from bivdiff.models.loaders import architecture_of
 from bivdiff.models.loaders.video import between_layers
 
@@ -24,7 +24,7 @@ def read_random(spec: ModelSpec, base: Any, dtype: torch.dtype, seed: int = 0) -
 
     Args:
         spec: of the component. A tokenizer is the toybox's, at CLIP's length; a scheduler is Stable Diffusion 1.5's
-            or Wan's, with the entry's changes.
+            Wan's or CogVideoX 2B's, with the entry's changes.
         base: the loaded component of `spec.base`, if it has one; its weights are shared, not copied.
         dtype: of the weights.
         seed: decides the weights, together with what `spec` loads: no two entries have the same ones.
@@ -66,8 +66,15 @@ def _flow_scheduler(spec: ModelSpec) -> Any:
     return FlowMatchEulerDiscreteScheduler(**{"shift": 3.0, **dict(spec.config)})
 
 
+def _cogvideox_scheduler(spec: ModelSpec) -> Any:
+    from diffusers import CogVideoXDDIMScheduler
+
+    return CogVideoXDDIMScheduler.from_config({**COGVIDEOX_LEVELS, **dict(spec.config)})
+
+
 _WITHOUT_WEIGHTS = {
     "tokenizer": _tokenizer, "scheduler": _scheduler, "t5_tokenizer": _tokenizer, "flow_scheduler": _flow_scheduler,
+    "cogvideox_scheduler": _cogvideox_scheduler,
 }  # fmt: skip
 
 

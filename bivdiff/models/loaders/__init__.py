@@ -5,31 +5,72 @@ Not here: where the files lie and how they are fetched (see models/hub), and who
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 from bivdiff.catalog.specs import TOYBOX_REPO, ModelSpec
 from bivdiff.errors import BIVDiffError, InputError, ModelUnavailableError
 from bivdiff.models.architectures import CHANGES, Architecture
-from bivdiff.models.loaders import annotators, control, pipelines, scoring, stable_diffusion, video, wan
+from bivdiff.models.loaders import (
+    annotators,
+    cogvideox,
+    control,
+    pipelines,
+    schedules,
+    scoring,
+    stable_diffusion,
+    t5,
+    video,
+    wan,
+)
 from bivdiff.models.loaders.foreign import check_configs
 from bivdiff.models.loaders.kind import Footprint, Kind, Source
 
+CONFIG = "config.json"
 KINDS: Mapping[str, Kind] = {
-    **stable_diffusion.KINDS, **control.KINDS, **pipelines.KINDS, **video.KINDS, **wan.KINDS, **annotators.KINDS,
-    **scoring.KINDS,
+    **stable_diffusion.KINDS, **control.KINDS, **pipelines.KINDS, **video.KINDS, **wan.KINDS, **cogvideox.KINDS,
+    **t5.KINDS, **schedules.KINDS, **annotators.KINDS, **scoring.KINDS,
 }  # fmt: skip
+_FOOTPRINTS: Mapping[str, Footprint] = {**wan.FOOTPRINTS, **cogvideox.FOOTPRINTS}
 
 
 def footprint_of(spec: ModelSpec) -> Footprint:
     """Of one evaluation of an entry of the catalog: its own where it is of another size than most of its kind."""
-    return wan.FOOTPRINTS.get(spec.key, KINDS[spec.kind].footprint)
+    return _FOOTPRINTS.get(spec.key, KINDS[spec.kind].footprint)
 
 
 def encoding_of(spec: ModelSpec) -> Footprint:
     """Of an autoencoder's other half."""
     return wan.ENCODINGS.get(spec.key, KINDS[spec.kind].encoding)
+
+
+def check_config(spec: ModelSpec, root: Path) -> None:
+    """Refuse a component whose config says that it is another, whatever of its weights is there.
+
+    Args:
+        spec: the component.
+        root: of the folder that its config lies in, in its repository's layout.
+
+    Raises:
+        ModelUnavailableError: it does.
+    """
+    kind = KINDS[spec.kind]
+    if kind.check is None:
+        return
+    try:
+        path = root / spec.folder / (schedules.SCHEDULER if kind.holds == "schedule" else CONFIG)
+        config = {**json.loads(path.read_text("utf-8")), **dict(spec.config)}
+    except (OSError, ValueError, TypeError):
+        return  # whoever loads the component says what is wrong with it
+    try:
+        kind.check(config)
+    except ValueError as error:
+        raise ModelUnavailableError(
+            f"The model '{spec.place}' cannot be used as {spec.kind}: {error} Choose another repository or folder."
+        ) from error
 
 
 def load_component(source: Source) -> Any:
@@ -48,6 +89,7 @@ def load_component(source: Source) -> Any:
     )  # fmt: skip
     spec = source.spec
     kind = KINDS[spec.kind]
+    check_config(spec, source.root)
     check_configs(source, of_all_folders=kind.holds == "pipeline")
     try:
         component = kind.load(source)

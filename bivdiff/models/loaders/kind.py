@@ -72,6 +72,7 @@ _NOTHING = Footprint(0, 0)
 Load = Callable[[Source], Any]
 Call = Callable[[Any, "Tensor", "Tensor", Any], "Tensor"]
 Read = Callable[[Any, Any, str], "Prompt"]
+Check = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,8 @@ class Kind:
     Attributes:
         title: in words, for lists.
         load: reads one on the CPU; imports its library no earlier.
+        check: refuses the config of what is no such component by a ValueError; asked before its weights are fetched
+            or read, since another's may go by the same names.
         holds: what its files hold: a schedule or a tokenizer has no weights, a pipeline has all of that in folders.
         by_transformers: whether its weights bear the names that transformers gives them; else they are diffusers'.
         architecture: the shape of the real networks of this kind, where it is known.
@@ -92,6 +95,7 @@ class Kind:
         alone: whether it can lie in one file of weights, without a config (see models/single_file).
         codes: of an autoencoder: what its latents are of.
         precise: whether its weights are kept in full precision.
+        wide: whether its numbers overflow float16, so that it is computed in bfloat16 there.
         call: how a video model is asked: `(network, latents, timestep, prompt_embeds)` to what it predicts.
         read: how a text encoder that is not asked as an image model's makes words of a prompt:
             `(tokenizer, text encoder, prompt)`.
@@ -102,6 +106,7 @@ class Kind:
 
     title: str
     load: Load
+    check: Check | None = None
     holds: Literal["weights", "schedule", "tokenizer", "pipeline"] = "weights"
     by_transformers: bool = False
     architecture: Architecture | None = None
@@ -112,6 +117,7 @@ class Kind:
     alone: bool = False
     codes: Literal["", "pictures", "clips"] = ""
     precise: bool = False
+    wide: bool = False
     call: Call | None = None
     read: Read | None = None
     asks_twice_first: bool = False
@@ -130,6 +136,47 @@ def or_single_file(load: Load) -> Load:
         return read_part(path, cast("PartName", source.spec.kind)).to(source.dtype)
 
     return load_either
+
+
+def is_a(class_name: str, **wanted: Any) -> Check:
+    """Refuses a config that names another class, or has another value where one is wanted; none is as good as it."""
+
+    def check(config: Mapping[str, Any]) -> None:
+        named = config.get("_class_name", class_name)
+        if named != class_name:
+            raise ValueError(f"Its config says that it is a {named}, and a {class_name} is needed.")
+        for name, value in wanted.items():
+            if config.get(name, value) != value:
+                raise ValueError(f"Its config has {config[name]!r} for {name}, and only {value!r} can be used here.")
+
+    return check
+
+
+def is_of_text(class_name: str, **wanted: Any) -> Check:
+    """As `is_a`, of a video model: it also refuses one that reads a picture or a mask beside the clip."""
+    check = is_a(class_name, **wanted)
+
+    def check_channels(config: Mapping[str, Any]) -> None:
+        check(config)
+        read, made = config.get("in_channels"), config.get("out_channels")
+        if read and made and read != made:
+            raise ValueError(
+                f"It reads {read} channels and makes {made}: it wants a picture or a mask beside the clip. Take "
+                "the one of its family that is told by words alone."
+            )
+
+    return check_channels
+
+
+def is_of_model(model_type: str) -> Check:
+    """Refuses a config of another model of transformers."""
+
+    def check(config: Mapping[str, Any]) -> None:
+        named = config.get("model_type", model_type)
+        if named != model_type:
+            raise ValueError(f"Its config says that it is a '{named}', and a '{model_type}' is needed.")
+
+    return check
 
 
 def diffusers_loader(class_name: str) -> Load:

@@ -99,7 +99,11 @@ _FOOTPRINT = Footprint(1589, 41.3e6)  # of SDXL's U-Net: what is inside another 
 
 KINDS = {
     kind: Kind(
-        title=f"pipeline that {_DOES[use]}", load=partial(_load, use=use), holds="pipeline", footprint=_FOOTPRINT
+        title=f"pipeline that {_DOES[use]}",
+        load=partial(_load, use=use),
+        holds="pipeline",
+        wide=True,
+        footprint=_FOOTPRINT,
     )
     for kind, use in _USES.items()
 }
