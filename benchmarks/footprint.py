@@ -28,6 +28,7 @@ from bivdiff.models.architectures import SD15_UNET, build_empty
 from bivdiff.models.loaders import KINDS, architecture_of, encoding_of, footprint_of
 from bivdiff.models.loaders.kind import Footprint
 from bivdiff.models.loaders.t5 import LENGTHS
+from bivdiff.models.words import Words
 from bivdiff.types import ATTENTION_LABELS, FrameAttention
 
 FRAME_ATTENTIONS: tuple[FrameAttention, ...] = tuple(ATTENTION_LABELS)
@@ -200,10 +201,15 @@ def clips_of(video: VideoModel) -> Iterator[tuple[str, Callable[[], nn.Module], 
 
     vae = cast(ModelSpec, video.vae)
     transformer, coder = (architecture_of(spec).config for spec in (video.unet, vae))
-    channels, side = transformer["in_channels"], 8 * SIZE // coder.get("scale_factor_spatial", 8)
+    channels, side = (
+        transformer["in_channels"],
+        8
+        * SIZE
+        // next((coder[name] for name in ("scale_factor_spatial", "spatial_compression_ratio") if name in coder), 8),
+    )
     length, width = LENGTHS[video.text_encoder.kind], architecture_of(video.text_encoder).config["d_model"]
     yield (
-        video.unet.key, built(video.unet), cast("Callable[..., Any]", KINDS[video.unet.kind].call),
+        video.unet.key, built(video.unet), partial(shown, video),
         lambda batch: (
             torch.empty(batch, channels, LATENTS, side, side), torch.tensor(1.0), torch.empty(batch, length, width),
         ), LATENTS,
@@ -214,9 +220,18 @@ def clips_of(video: VideoModel) -> Iterator[tuple[str, Callable[[], nn.Module], 
         lambda batch: (torch.empty(batch, 3, frames, 8 * SIZE, 8 * SIZE),), CODED,
     )  # fmt: skip
     yield (
-        f"{vae.key}, decode", built(vae), lambda network, latents: network.decode(latents),
-        lambda batch: (torch.empty(batch, channels, CODED, side, side),), CODED,
+        f"{vae.key}, decode", built(vae), lambda network, *latents: network.decode(*latents),
+        lambda batch: (
+            torch.empty(batch, channels, CODED, side, side),
+            *([torch.empty(batch)] if coder.get("timestep_conditioning") else []),
+        ), CODED,
     )  # fmt: skip
+
+
+def shown(video: VideoModel, network: nn.Module, latents: Tensor, timestep: Tensor, states: Tensor) -> Any:
+    """Evaluate a video model's network on latents, with the words as it reads them."""
+    words = Words(states, states[..., 0]) if video.text_encoder.kind == "ltx_text_encoder" else states
+    return cast("Callable[..., Any]", KINDS[video.unet.kind].call)(network, latents, timestep, words)
 
 
 def in_use(kind: str) -> Footprint:

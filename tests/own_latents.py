@@ -18,7 +18,6 @@ from bivdiff.catalog.families import family_named
 from bivdiff.catalog.requests import default_request
 from bivdiff.catalog.specs import ModelSpec
 from bivdiff.models.architectures import COGVIDEOX_LEVELS
-from bivdiff.models.loaders.t5 import LENGTHS
 from bivdiff.toybox import networks
 
 SD15 = family_named("sd15")
@@ -70,7 +69,7 @@ def snapshot_of(hub: Path, name: str) -> Path:
 def save(spec: ModelSpec, folder: Path, name: str) -> None:
     """Write a component's files as its repository has them."""
     if spec.kind == "t5_tokenizer":
-        save_pieces(folder, LENGTHS[OWN[name].text_encoder.kind])
+        save_pieces(folder)
     elif spec.kind == "tokenizer":
         networks.build_tokenizer().save_pretrained(folder)
     elif spec.kind == "scheduler":
@@ -81,12 +80,12 @@ def save(spec: ModelSpec, folder: Path, name: str) -> None:
         small_network(spec).save_pretrained(folder, variant=spec.variant or None)
 
 
-def save_pieces(folder: Path, length: int) -> None:
+def save_pieces(folder: Path) -> None:
     """A tokenizer as T5's is released: the pieces of words alone, in no format that is read without converting it."""
     folder.mkdir(parents=True)
     (folder / "spiece.model").write_bytes(_pieces())
     (folder / "tokenizer_config.json").write_text(
-        f'{{"tokenizer_class": "T5Tokenizer", "model_max_length": {length}, "extra_ids": 0}}'
+        '{"tokenizer_class": "T5Tokenizer", "model_max_length": 128, "extra_ids": 0}'
     )
 
 

@@ -40,6 +40,14 @@ SMALL = {
         "num_attention_heads": 2, "attention_head_dim": 16, "time_embed_dim": 8, "text_embed_dim": 16, "num_layers": 2,
         "sample_width": 12, "sample_height": 8, "sample_frames": 9,
     },
+    "LTXVideoTransformer3DModel": {
+        "num_attention_heads": 2, "attention_head_dim": 16, "cross_attention_dim": 32, "in_channels": 8,
+        "out_channels": 8, "num_layers": 2, "caption_channels": 16,
+    },
+    "AutoencoderKLLTXVideo": {
+        "latent_channels": 8, "block_out_channels": [8, 16, 32, 64, 128], "layers_per_block": [1] * 5,
+        "decoder_block_out_channels": [8, 16, 32], "decoder_layers_per_block": [1] * 4,
+    },
     "AutoencoderKLCogVideoX": {"block_out_channels": [8, 8, 8, 16], "layers_per_block": 1, "norm_num_groups": 4},
 }  # fmt: skip
 

@@ -39,6 +39,8 @@ PUBLISHED = {
     "cogvideox 2b": (VIDEO["cogvideox-2b"].unet, 1_693_783_872),
     "cogvideox 5b": (VIDEO["cogvideox-5b"].unet, 5_570_283_072),
     "cogvideox's autoencoder": (VIDEO["cogvideox-2b"].vae, 215_583_907),
+    "ltx": (VIDEO["ltx-0.9.5"].unet, 1_923_385_472),
+    "ltx's autoencoder": (VIDEO["ltx-0.9.5"].vae, 1_246_913_522),
     "depth anything": (SD15.annotators["depth"], 24_785_089),
 }
 WITHOUT_WEIGHTS = {"tokenizer", "scheduler", "t5_tokenizer", "flow_scheduler", "cogvideox_scheduler"}
@@ -81,7 +83,7 @@ def test_the_toybox_is_not_taken_for_stable_diffusion():
 def test_text_encoders_are_of_the_width_that_their_networks_read():
     for video in VIDEO.values():
         network, words = (architecture_of(part).config for part in (video.unet.base or video.unet, video.text_encoder))
-        names = ("cross_attention_dim", "text_dim", "text_embed_dim")
+        names = ("cross_attention_dim", "text_dim", "text_embed_dim", "caption_channels")
         read = next(network[name] for name in names if name in network)
         assert words["hidden_size" if "hidden_size" in words else "d_model"] == read
 

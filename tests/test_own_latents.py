@@ -35,9 +35,10 @@ CLASSES = {
     "cogvideox": [
         "CogVideoXTransformer3DModel", "T5EncoderModel", "CogVideoXDDIMScheduler", "AutoencoderKLCogVideoX",
     ],
+    "ltx": ["LTXVideoTransformer3DModel", "T5EncoderModel", "FlowMatchEulerDiscreteScheduler", "AutoencoderKLLTXVideo"],
 }  # fmt: skip
 """Of network, text encoder, schedule and autoencoder, by how the name of a model begins."""
-LATENTS = {"wan": 2, "cogvideox": 3}
+LATENTS = {"wan": 2, "cogvideox": 3, "ltx": 2}
 """That four frames take: CogVideoX decodes those after the first in pairs."""
 
 
@@ -91,7 +92,7 @@ def test_what_is_known_around_a_mask_is_kept(own_manager, source_frames, name):
     assert not np.array_equal(made[masks > 0], source_frames[masks > 0])
 
 
-@pytest.mark.parametrize("name", ["wan2.1-1.3b", "cogvideox-5b"])
+@pytest.mark.parametrize("name", ["wan2.1-1.3b", "cogvideox-5b", "ltx-0.9.5"])
 def test_what_a_run_computes_is_what_was_estimated(own_manager, name, monkeypatch):
     """With the small networks' own footprints in the place of the real ones': within a quarter."""
     frames, model = world.render(world.sample_scene(3), 64, 64, 9).frames, OWN[name]
@@ -132,6 +133,19 @@ def test_weights_of_words_are_told_where_the_video_model_reads_none(own_manager,
         assert torch.equal(plain, weighed)
         (note,) = notes_on(request, session.models.parts, own_manager.settings)
     assert note == "The video model reads no weights of words, so in 'a (blue:1.4) cube' all weigh alike for it."
+
+
+@pytest.mark.parametrize(("name", "length"), [("wan2.1-1.3b", 512), ("cogvideox-2b", 226), ("ltx-0.9.5", 256)])
+def test_the_end_of_a_prompt_that_is_not_read_is_told(own_manager, source_frames, name, length):
+    """By what the model reads, whatever its tokenizer says of itself."""
+    words = "a " * (length - 1)
+    for more, said in (("", []), ("cube", ["this end was ignored: 'cube'"])):
+        request = replace(request_for(source_frames, name), prompt=(words + more).strip())
+        with ExitStack() as exits, torch.inference_mode():
+            session = enter(resolved(request), own_manager, StageCache(), exits)
+            found = list(notes_on(request, session.models.parts, own_manager.settings))
+        assert len(found) == len(said)
+        assert all(part in note for part, note in zip(said, found, strict=True))
 
 
 @pytest.mark.parametrize("name", OWN)

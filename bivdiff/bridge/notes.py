@@ -12,6 +12,7 @@ from bivdiff.catalog.prompt_syntax import is_weighed, read_as_letters
 from bivdiff.models import hub
 from bivdiff.models.embeddings import word_pattern, words_of
 from bivdiff.models.loaders import KINDS
+from bivdiff.models.loaders.t5 import LENGTHS
 from bivdiff.models.loras import note_on
 from bivdiff.settings import Settings
 from bivdiff.types import GenerationRequest
@@ -27,26 +28,22 @@ def notes_on(request: GenerationRequest, parts: Components[Any], settings: Setti
     """
     by_image_model = (request.prompt, request.source_prompt, request.negative_prompt) if parts.with_base else ()
     by_video_model = (smoothing_prompt(request), request.inversion_prompt, request.negative_prompt)
+    reader = models_for(request).video_models[request.video_model].text_encoder.kind
     ends = [
         *(cut_off(parts.tokenizer, text) for text in by_image_model),
-        *(cut_off(parts.video_tokenizer, text) for text in by_video_model),
+        *(cut_off(parts.video_tokenizer, text, LENGTHS.get(reader)) for text in by_video_model),
     ]
     lost = [end for end in ends if end]
     if lost:
         yield f"The prompt is longer than the model reads; this end was ignored: '{lost[0][:120]}'."
     if letters := next(filter(None, map(read_as_letters, request.prompts)), ""):
         yield f"In the prompt, '{letters}' is read as letters: words are weighed as in (red:1.4), and in no other way."
-    if _reads_no_weights(request) and (word := next(filter(is_weighed, by_video_model), "")):
+    if KINDS[reader].read is not None and (word := next(filter(is_weighed, by_video_model), "")):
         yield f"The video model reads no weights of words, so in '{word[:120]}' all weigh alike for it."
     yield from _notes_on_words(request, parts)
     family = models_for(request)
     files = hub.pull_additions(family.unet, settings)
     yield from filter(None, (note_on(files[name]) for name, _ in family.unet.loras))
-
-
-def _reads_no_weights(request: GenerationRequest) -> bool:
-    text_encoder = models_for(request).video_models[request.video_model].text_encoder
-    return KINDS[text_encoder.kind].read is not None
 
 
 def _notes_on_words(request: GenerationRequest, parts: Components[Any]) -> Iterator[str]:

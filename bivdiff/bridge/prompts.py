@@ -39,13 +39,14 @@ def _encode_weighed(tokenizer: Any, text_encoder: Any, prompt: str) -> Tensor:
     )  # fmt: skip
 
 
-def cut_off(tokenizer: Any, prompt: str) -> str:
-    """The end of a prompt that does not fit the text encoder; empty when all of it does."""
+def cut_off(tokenizer: Any, prompt: str, length: int | None = None) -> str:
+    """The end of a prompt beyond so many tokens, or those that the tokenizer says are read; empty without one."""
+    length = length or tokenizer.model_max_length
     words = spell_out(plain_prompt(prompt), tokenizer)
     ids = tokenizer(words, verbose=False).input_ids  # else it warns that it was not asked to cut
-    if len(ids) <= tokenizer.model_max_length:
+    if len(ids) <= length:
         return ""
-    return tokenizer.decode(ids[tokenizer.model_max_length - 1 : -1], skip_special_tokens=True)
+    return tokenizer.decode(ids[length - 1 : -1], skip_special_tokens=True)
 
 
 def smoothing_prompt(request: GenerationRequest) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
@@ -13,6 +14,7 @@ from bivdiff.catalog.specs import Family, ModelSpec, VideoModel
 from bivdiff.errors import InputError
 from bivdiff.types import PRIOR_LABELS, GenerationRequest
 
+_DISTILLED = re.compile(r"(?:^|[-_. ])(?:distilled|lightning|turbo|causvid|lcm)(?:$|[-_. ])", re.IGNORECASE)
 Part = TypeVar("Part")
 Loaded = TypeVar("Loaded")
 
@@ -104,8 +106,13 @@ def _with_base(request: GenerationRequest, video: VideoModel) -> bool:
 
 def _check_video(request: GenerationRequest, video: VideoModel) -> None:
     """Refuse what a video model with latents of its own cannot do, before anything is fetched for it."""
-    name = request.video_model
-    if not video.shares_space and "image" in inversions_of(request):
+    name, inversions = request.video_model, inversions_of(request)
+    if _is_distilled(video.unet) and not {"frame", "video"}.isdisjoint(inversions):
+        raise InputError(
+            f"The video model '{name}' ({video.unet.repo}) is distilled, as its name says: it leaps to a clip in a few "
+            "steps, and no noise is found by walking back from one. Take the model that it was distilled from."
+        )
+    if not video.shares_space and "image" in inversions:
         raise InputError(
             f"The paper's frame noise, '{PRIOR_LABELS['image']}', is found in the image model's latents, and the video "
             f"model '{name}' has others. Choose '{PRIOR_LABELS['video']}' or '{PRIOR_LABELS['mean']}' "
@@ -118,6 +125,11 @@ def _check_video(request: GenerationRequest, video: VideoModel) -> None:
             f"The sides of the video model '{name}' are multiples of {video.multiple} pixels, and the clip has "
             f"{width}x{height}. Take {wide}x{high}."
         )
+
+
+def _is_distilled(spec: ModelSpec) -> bool:
+    """Whether a network's name says so; nothing else in its files does."""
+    return _DISTILLED.search(f"{spec.repo.rpartition('/')[2]} {spec.file}") is not None
 
 
 def _networks(request: GenerationRequest, family: Family) -> tuple[ModelSpec, ...]:

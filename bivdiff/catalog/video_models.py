@@ -67,6 +67,11 @@ _COGVIDEOX = _Make(
     vae="cogvideox_vae", words=_T5_XXL, widths=(2, 2, 2), group=4, unit=8,
     checked="id, files, licence and schedule; bytes from the number of parameters",
 )  # fmt: skip
+_LTX = _Make(
+    transformer="ltx_transformer", text_encoder="ltx_text_encoder", scheduler="flow_scheduler", vae="ltx_vae",
+    words=_T5_XXL, widths=(2, 4, 2), group=8,
+    checked="id, configs and schedule; bytes from the number of parameters, as wide as those of 0.9.1 and 0.9.7 are",
+)  # fmt: skip
 
 WITH_LATENTS_OF_THEIR_OWN: Mapping[str, VideoModel] = {
     "wan2.1-1.3b": _WAN.model(
@@ -84,5 +89,9 @@ WITH_LATENTS_OF_THEIR_OWN: Mapping[str, VideoModel] = {
     "cogvideox-5b": _COGVIDEOX.model(
         "cogvideox-5b", "THUDM/CogVideoX-5b", (5_570_283_072, 215_583_907), (720, 480), 49, 16,
         "cogvideox-license (commercial use must be registered)",
+    ),
+    "ltx-0.9.5": _LTX.model(
+        "ltx-0.9.5", "Lightricks/LTX-Video-0.9.5", (1_923_385_472, 1_246_913_522), (704, 512), 161, 32,
+        "LTX-Video's own (read it before commercial use)",
     ),
 }  # fmt: skip

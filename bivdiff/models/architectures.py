@@ -114,6 +114,20 @@ COGVIDEOX_VAE: dict[str, Any] = {
     "block_out_channels": [128, 256, 256, 512], "latent_channels": 16, "layers_per_block": 3, "norm_num_groups": 32,
     "temporal_compression_ratio": 4, "scaling_factor": 1.15258426,
 }  # fmt: skip
+LTX_2B: dict[str, Any] = {
+    "num_attention_heads": 32, "attention_head_dim": 64, "in_channels": 128, "out_channels": 128, "num_layers": 28,
+    "caption_channels": 4096,
+}  # fmt: skip
+LTX_VAE: dict[str, Any] = {
+    "latent_channels": 128, "block_out_channels": [128, 256, 512, 1024, 2048], "layers_per_block": [4, 6, 6, 2, 2],
+    "down_block_types": ["LTXVideo095DownBlock3D"] * 4, "spatio_temporal_scaling": [True] * 4,
+    "downsample_type": ["spatial", "temporal", "spatiotemporal", "spatiotemporal"],
+    "decoder_block_out_channels": [256, 512, 1024], "decoder_layers_per_block": [5, 5, 5, 5],
+    "decoder_spatio_temporal_scaling": [True] * 3, "decoder_inject_noise": [False] * 4,
+    "upsample_residual": [True] * 3, "upsample_factor": [2, 2, 2], "timestep_conditioning": True,
+    "spatial_compression_ratio": 32, "temporal_compression_ratio": 8,
+}  # fmt: skip
+"""Of version 0.9.5; its statistics are in its files."""
 COGVIDEOX_LEVELS: dict[str, Any] = {
     "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False,
     "prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "snr_shift_scale": 3.0,

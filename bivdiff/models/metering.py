@@ -75,7 +75,7 @@ class StageMeter:
 
     def _count(self, network: nn.Module, inputs: tuple[torch.Tensor, ...], named: dict[str, Any]) -> None:
         sample = inputs[0] if inputs else named["hidden_states"]  # as diffusers' pipelines call transformers
-        frames = len(sample) * _frames_of_each(network, sample)
+        frames = len(sample) * named.get("num_frames", _frames_of_each(network, sample))
         if self._stage is not None:
             self.evaluations[self._stage] = self.evaluations.get(self._stage, 0) + frames
 

@@ -18,6 +18,7 @@ from bivdiff.models.loaders import (
     annotators,
     cogvideox,
     control,
+    ltx,
     pipelines,
     schedules,
     scoring,
@@ -32,7 +33,7 @@ from bivdiff.models.loaders.kind import Footprint, Kind, Source
 CONFIG = "config.json"
 KINDS: Mapping[str, Kind] = {
     **stable_diffusion.KINDS, **control.KINDS, **pipelines.KINDS, **video.KINDS, **wan.KINDS, **cogvideox.KINDS,
-    **t5.KINDS, **schedules.KINDS, **annotators.KINDS, **scoring.KINDS,
+    **ltx.KINDS, **t5.KINDS, **schedules.KINDS, **annotators.KINDS, **scoring.KINDS,
 }  # fmt: skip
 _FOOTPRINTS: Mapping[str, Footprint] = {**wan.FOOTPRINTS, **cogvideox.FOOTPRINTS}
 

@@ -146,7 +146,7 @@ def is_a(class_name: str, **wanted: Any) -> Check:
         if named != class_name:
             raise ValueError(f"Its config says that it is a {named}, and a {class_name} is needed.")
         for name, value in wanted.items():
-            if config.get(name, value) != value:
+            if config.get(name) not in (None, value):
                 raise ValueError(f"Its config has {config[name]!r} for {name}, and only {value!r} can be used here.")
 
     return check

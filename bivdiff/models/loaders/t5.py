@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from bivdiff.models.words import Words
 
-LENGTHS = {"umt5_encoder": 512, "cogvideox_text_encoder": 226, "ltx_text_encoder": 128}
+LENGTHS = {"umt5_encoder": 512, "cogvideox_text_encoder": 226, "ltx_text_encoder": 256}
 """Tokens that a prompt is filled up to, by the kind of text encoder."""
 
 
@@ -40,11 +40,12 @@ def _read_filled(tokenizer: Any, text_encoder: Any, prompt: str) -> Tensor:
 
 
 def _read_masked(tokenizer: Any, text_encoder: Any, prompt: str) -> Words:
-    """States `(1, L, D)` of a prompt's tokens and of what fills them up, and a mask that LTX is given of the tokens."""
+    """States `(1, L, D)` of a prompt's tokens, and the mask of the tokens that LTX is given: behind them is nothing."""
     from bivdiff.models.words import Words
 
     tokens = _tokens(tokenizer, text_encoder, prompt, "ltx_text_encoder")
-    return Words(text_encoder(tokens.input_ids).last_hidden_state, tokens.attention_mask)
+    states = text_encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
+    return Words(states, tokens.attention_mask)
 
 
 def _tokenizer(source: Source) -> Any:
