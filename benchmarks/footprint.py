@@ -243,13 +243,19 @@ def in_use(kind: str) -> Footprint:
     return {"encode": KINDS["vae"].encoding, "decode": KINDS["vae"].footprint}.get(name) or KINDS[name].footprint
 
 
+def holds_clip(kind: str) -> bool:
+    """Whether a line is of an autoencoder that computes with whole clips."""
+    return any(spec.key == kind.partition(", ")[0] and KINDS[spec.kind].holds_clip for spec in SD15.components)
+
+
 def main() -> None:
     """Print a line for each network: what was found, and what the estimates take."""
     logging.set_verbosity_error()  # casting as a whole is what is meant here
     print("| network | Gflop | MB live | Gflop in use | MB in use |\n| --- | --- | --- | --- | --- |")
     for kind, build, call, inputs, frames in networks():
         network = build()
-        at_once = 1 if frames == CODED else frames  # an autoencoder of clips holds what it has coded
+        # Autoencoders of clips hold what they have coded, or a part of it at a time.
+        at_once = 1 if frames == CODED and not holds_clip(kind) else frames
         work, held = gflop(network, call, inputs) / frames, live_bytes(build(), call, inputs) / at_once / 1e6
         used = in_use(kind)
         expected = used.gflop + frames * used.attention

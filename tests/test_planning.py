@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bivdiff.bridge.pipeline import last, run
+from bivdiff.catalog.components import components_of
 from bivdiff.catalog.families import FAMILIES
 from bivdiff.catalog.requests import default_request
 from bivdiff.compare.planning import expected_of_all, fitted_for_all
@@ -153,6 +154,28 @@ def test_the_size_changes_last_and_all_pictures_with_it(source_frames):
     np.testing.assert_allclose(smaller.frames.mean((1, 2)), frames.mean((1, 2)), atol=1)
     assert with_size(request, 1) is request
     assert with_size(smaller, 0.5) is None
+
+
+@pytest.mark.parametrize(("video_model", "size"), [("wan2.1-1.3b", (624, 352)), ("ltx-0.9.5", (640, 352))])
+def test_a_smaller_size_is_one_that_the_video_model_can_be_given(video_model, size):
+    frames = np.zeros((2, 480, 832, 3), np.uint8)
+    request = default_request("smooth", "sd15", frames, "a cube", video_model=video_model)
+    smaller = with_size(request, 0.75)
+    assert smaller.frames.shape[2:0:-1] == size
+    components_of(smaller)
+
+
+def test_an_autoencoder_that_holds_the_whole_clip_is_reckoned_so(tmp_path):
+    """LTX-Video's; the others go through a clip part by part."""
+    manager = manager_of(24, tmp_path)
+
+    def coding(video_model, num_frames):
+        frames = np.zeros((num_frames, 512, 512, 3), np.uint8)
+        request = default_request("smooth", "sd15", frames, "a cube", video_model=video_model, window=9)
+        return estimating._coding_bytes(request, manager)
+
+    assert coding("ltx-0.9.5", 17) == pytest.approx(3 * coding("ltx-0.9.5", 1), rel=1e-6)
+    assert coding("cogvideox-2b", 17) == coding("cogvideox-2b", 9)
 
 
 def test_where_nothing_else_helps_the_picture_gets_smaller_and_that_is_told(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from bivdiff.catalog.bridging import Inversion, steps_walked
 from bivdiff.catalog.components import components_of
 from bivdiff.catalog.families import models_for
 from bivdiff.models.cost import Walk, smoothing_walk, walks_of
-from bivdiff.models.loaders import encoding_of, footprint_of
+from bivdiff.models.loaders import KINDS, encoding_of, footprint_of
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.placement import OffloadPolicy
 from bivdiff.pixels.fitting import fit_frames
@@ -83,9 +83,10 @@ def _coding_bytes(request: GenerationRequest, manager: ModelManager) -> int:
     pictures = 1 if manager.slices else min(frames, request.frame_batch_size)
     video = family.video_models[request.video_model]
     own = 0.0
-    if video.vae is not None and not video.shares_space:  # which goes through a clip group by group
+    if video.vae is not None and not video.shares_space:
         own = max(footprint_of(video.vae).activations, encoding_of(video.vae).activations)
         own *= manager.dtype_of(video.vae).itemsize / 2
+        own *= video.latents_of(frames) if KINDS[video.vae.kind].holds_clip else 1
     of_pictures = manager.dtype_of(family.vae).itemsize / 2 * pictures * footprint_of(family.vae).activations
     return int(SLACK * pixels / 512**2 * max(own, of_pictures))
 
@@ -241,7 +242,8 @@ def with_size(request: GenerationRequest, share: float) -> GenerationRequest | N
     """The request with its pictures brought to a share of their sides; None where they would be too small."""
     if share == 1:
         return request
-    width, height = (round(side * share / 8) * 8 for side in request.frames.shape[2:0:-1])
+    multiple = models_for(request).video_models[request.video_model].multiple
+    width, height = (round(side * share / multiple) * multiple for side in request.frames.shape[2:0:-1])
     if min(width, height) < SMALLEST_SIDE:
         return None
 

@@ -94,6 +94,8 @@ class Kind:
         encoding: of an autoencoder's other half.
         alone: whether it can lie in one file of weights, without a config (see models/single_file).
         codes: of an autoencoder: what its latents are of.
+        holds_clip: of an autoencoder of clips: whether it computes with the whole clip at once, not part by part; the
+            bytes of its footprints are of each latent then.
         precise: whether its weights are kept in full precision.
         wide: whether its numbers overflow float16, so that it is computed in bfloat16 there.
         call: how a video model is asked: `(network, latents, timestep, prompt_embeds)` to what it predicts.
@@ -116,6 +118,7 @@ class Kind:
     encoding: Footprint = _NOTHING
     alone: bool = False
     codes: Literal["", "pictures", "clips"] = ""
+    holds_clip: bool = False
     precise: bool = False
     wide: bool = False
     call: Call | None = None

@@ -38,17 +38,18 @@ def _coordinates(latents: Tensor) -> Tensor:
     return torch.stack([seconds, down * SIDE, across * SIDE]).flatten(1).expand(len(latents), -1, -1)
 
 
+# Footprints by `benchmarks/footprint.py`: of the transformer at five and thirteen latents, the autoencoder at three.
 KINDS = {
     "ltx_transformer": Kind(
         title="video model", load=diffusers_loader("LTXVideoTransformer3DModel"),
         check=is_of_text("LTXVideoTransformer3DModel", patch_size=1, patch_size_t=1),
         architecture=Architecture("diffusers", "LTXVideoTransformer3DModel", LTX_2B), in_every_step=True, wide=True,
-        footprint=Footprint(1, 1e6, 1), call=_call,
+        footprint=Footprint(892, 17.0e6, 13.1), call=_call,
     ),
     "ltx_vae": Kind(
         title="autoencoder of clips", load=diffusers_loader("AutoencoderKLLTXVideo"),
         check=is_a("AutoencoderKLLTXVideo", spatial_compression_ratio=SIDE, temporal_compression_ratio=GROUP),
-        architecture=Architecture("diffusers", "AutoencoderKLLTXVideo", LTX_VAE), codes="clips",
-        footprint=Footprint(1, 1e6), encoding=Footprint(1, 1e6),
+        architecture=Architecture("diffusers", "AutoencoderKLLTXVideo", LTX_VAE), codes="clips", holds_clip=True,
+        footprint=Footprint(2004, 148.9e6), encoding=Footprint(4588, 166.4e6),
     ),
 }  # fmt: skip
