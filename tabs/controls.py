@@ -40,8 +40,8 @@ FIRST = next(iter(TASKS))  # its tab is the one that the page opens with
 VIDEO_LABELS = {
     "zeroscope": "ZeroScope v2", "modelscope": "ModelScope 1.7b", "animatediff-v1-5-3": "AnimateDiff v1.5.3",
     "animatediff-v1-5-2": "AnimateDiff v1.5.2", "vidrd": "VidRD (the paper's)", "wan2.1-1.3b": "Wan 2.1, 1.3B",
-    "wan2.1-14b": "Wan 2.1, 14B", "wan2.2-5b": "Wan 2.2, 5B", "cogvideox-2b": "CogVideoX, 2B",
-    "cogvideox-5b": "CogVideoX, 5B", "ltx-0.9.5": "LTX-Video 0.9.5, 2B",
+    "wan2.1-14b": "Wan 2.1, 14B", "wan2.2-5b": "Wan 2.2, 5B", "wan2.2-a14b": "Wan 2.2, A14B",
+    "cogvideox-2b": "CogVideoX, 2B", "cogvideox-5b": "CogVideoX, 5B", "ltx-0.9.5": "LTX-Video 0.9.5, 2B",
 }  # fmt: skip
 MOST_STEPS = 600  # that a slider can tell apart
 RESTORED = (

@@ -76,6 +76,10 @@ def save(spec: ModelSpec, folder: Path, name: str) -> None:
         networks.build_scheduler().save_pretrained(folder)
     elif "scheduler" in spec.kind:
         next(scheduler for start, scheduler in SCHEDULERS.items() if name.startswith(start)).save_pretrained(folder)
+    elif spec.also:
+        made = small_network(spec)
+        for network, name_of_folder in zip((made.high, made.low), (spec.folder, *spec.also), strict=True):
+            network.save_pretrained(folder.parent / name_of_folder)
     else:
         small_network(spec).save_pretrained(folder, variant=spec.variant or None)
 

@@ -15,6 +15,9 @@ from bivdiff.toybox.networks import build_tokenizer
 VOCABULARY = len(build_tokenizer())  # as the real text encoders', it has as many words as their tokenizer
 WIDTHS = [16, 32, 32, 32]  # four levels, as Stable Diffusion has
 TEXT_WIDTHS = {768: 24, 1024: 40}
+_WAN = {
+    "num_attention_heads": 2, "attention_head_dim": 12, "text_dim": 16, "freq_dim": 16, "ffn_dim": 32, "num_layers": 2
+}  # fmt: skip
 _T5 = {"vocab_size": VOCABULARY, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2}
 SMALL = {
     "AutoencoderKL": {"block_out_channels": [8, 8, 16, 16], "layers_per_block": 1},
@@ -29,10 +32,8 @@ SMALL = {
     "UNet3DConditionModel": {"attention_head_dim": 8},
     "MotionAdapter": {"motion_layers_per_block": 1, "motion_norm_num_groups": 8},
     "VidRDUNet": {"attention_head_dim": [2, 4, 4, 4]},
-    "WanTransformer3DModel": {
-        "num_attention_heads": 2, "attention_head_dim": 12, "text_dim": 16, "freq_dim": 16, "ffn_dim": 32,
-        "num_layers": 2,
-    },
+    "WanTransformer3DModel": _WAN,
+    "WanExperts": _WAN,
     "AutoencoderKLWan": {"base_dim": 4, "decoder_base_dim": 4, "num_res_blocks": 1, "dim_mult": [1, 1, 1, 1]},
     "UMT5EncoderModel": _T5,
     "T5EncoderModel": _T5,

@@ -33,6 +33,7 @@ PUBLISHED = {
     "vidrd's text encoder": (VIDEO["vidrd"].text_encoder, 340_387_840),
     "wan 1.3b": (VIDEO["wan2.1-1.3b"].unet, 1_418_996_800),
     "wan 14b": (VIDEO["wan2.1-14b"].unet, 14_288_491_584),
+    "wan a14b": (VIDEO["wan2.2-a14b"].unet, 2 * 14_288_491_584),
     "wan 5b": (VIDEO["wan2.2-5b"].unet, 4_999_787_712),
     "wan 2.1's autoencoder": (VIDEO["wan2.1-1.3b"].vae, 126_892_531),
     "wan 2.2's autoencoder": (VIDEO["wan2.2-5b"].vae, 704_688_668),

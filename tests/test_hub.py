@@ -66,6 +66,7 @@ COGVIDEOX = [
 ]  # fmt: skip
 BOTH = ("model.safetensors", "pytorch_model.bin")
 REPOSITORIES = {
+    "Wan-AI/Wan2.2-T2V-A14B": [*WAN, *shards("transformer_2", DIFFUSERS, 12)],
     "Wan-AI/": WAN,
     "THUDM/CogVideoX-2b": [*COGVIDEOX, f"transformer/{DIFFUSERS}.safetensors"],
     "THUDM/CogVideoX-5b": [*COGVIDEOX, *shards("transformer", DIFFUSERS, 2)[1:]],
@@ -219,6 +220,20 @@ def test_what_is_incomplete_is_not_chosen():
     assert choose_files(["config.json", f"{DIFFUSERS}.safetensors", "model_index.json"], UNET) == []
     assert choose_files(["tokenizer/vocab.json", "tokenizer/tokenizer_config.json"], TOKENS) == []
     assert choose_files(["tokenizer/tokenizer.json"], TOKENS) == ["tokenizer/tokenizer.json"]
+
+
+def test_a_component_of_two_folders_is_there_when_both_are(settings):
+    spec = FAMILIES["sd15"].video_models["wan2.2-a14b"].unet
+    names = choose_files(files_of(spec.repo), spec)
+    assert [name for name in names if "config" in name] == ["transformer/config.json", "transformer_2/config.json"]
+    assert len(names) == 4 + 14
+    root = lay_out_cache(spec.repo, names)
+    assert find(spec, settings) == root
+    assert bytes_on_disk(spec, root) == 64 * len(names)
+    for missing in (names[1], names[-1]):
+        assert choose_files([name for name in names if name != missing], spec) == []
+    (root / names[-1]).unlink()
+    assert find(spec, settings) is None
 
 
 def test_an_interrupted_download_does_not_pass_for_a_whole_one():

@@ -31,6 +31,7 @@ from bivdiff.toybox import world
 from bivdiff.types import GenerationResult
 
 CLASSES = {
+    "wan2.2-a14b": ["WanExperts", "UMT5EncoderModel", "FlowMatchEulerDiscreteScheduler", "AutoencoderKLWan"],
     "wan": ["WanTransformer3DModel", "UMT5EncoderModel", "FlowMatchEulerDiscreteScheduler", "AutoencoderKLWan"],
     "cogvideox": [
         "CogVideoXTransformer3DModel", "T5EncoderModel", "CogVideoXDDIMScheduler", "AutoencoderKLCogVideoX",

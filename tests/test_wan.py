@@ -68,3 +68,28 @@ def test_a_clip_of_a_clip(parts, source_frames):
     start = scheduler.add_noise(clean, noise, scheduler.timesteps[2:3])
     ours = walked(models, start, scheduler, 5, 4.0, part=slice(2, None))
     assert torch.allclose(ours, theirs, atol=SAME_MATHS)
+
+
+def test_each_of_two_networks_has_its_levels(own_manager, source_frames):
+    """Where a boundary is crossed on the way, the clip is that of the pipeline with both."""
+    with torch.inference_mode(), own_manager.hold(*OWN["wan2.2-a14b"].components):
+        with ExitStack() as exits:
+            request = resolved(request_for(source_frames, "wan2.2-a14b"))
+            models = enter(request, own_manager, StageCache(), exits).models
+        both, noise = models.video.unet, torch.randn(1, 16, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+        asked = []
+        for name in ("high", "low"):
+            getattr(both, name).register_forward_pre_hook(lambda *_, name=name: asked.append(name))
+        ours = walked(models, noise, UniPCMultistepScheduler.from_config(UNIPC.config), 4, 1.0)
+        assert asked == ["high", "high", "low", "low"]
+        theirs = WanPipeline(
+            tokenizer=models.video.tokenizer, text_encoder=models.video.text_encoder, vae=models.parts.video_vae,
+            transformer=both.high, transformer_2=both.low, boundary_ratio=0.875,
+            scheduler=UniPCMultistepScheduler.from_config(UNIPC.config),
+        )(
+            prompt="a blue cube", height=64, width=64, num_frames=5, num_inference_steps=4, guidance_scale=1.0,
+            latents=noise, output_type="latent",
+        ).frames  # fmt: skip
+        for network in (both.high, both.low):
+            network._forward_pre_hooks.clear()
+    assert torch.allclose(ours, theirs, atol=SAME_MATHS)

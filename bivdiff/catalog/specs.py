@@ -24,6 +24,7 @@ class ModelSpec:
         repo: repository on the model hub, or a folder of that name in the models folder; empty for what ships with
             the app. For a checkpoint of one's own also the path of a folder or of a file of weights.
         folder: its place in there; empty for the root.
+        also: other folders in there that hold a part of it each, in the same form.
         file: the one file it is read from, where it is not a folder in diffusers' layout.
         revision: branch, tag or commit of the repository.
         variant: of the weights, such as "fp16": the files that bear it in their name.
@@ -43,6 +44,7 @@ class ModelSpec:
     kind: str
     repo: str = TOYBOX_REPO
     folder: str = ""
+    also: tuple[str, ...] = ()
     file: str = ""
     revision: str = "main"
     variant: str = ""
@@ -70,7 +72,7 @@ class ModelSpec:
         parts = [self.kind, self.place, self.revision, self.variant]
         parts += [f"{name}={value}" for name, value in self.config]
         parts += [f"{path}*{scale:g}" for path, scale in self.loras]
-        parts += [*self.embeddings, self.base.load_id if self.base else ""]
+        parts += [*self.also, *self.embeddings, self.base.load_id if self.base else ""]
         return "|".join(parts)
 
 

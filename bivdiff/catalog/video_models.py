@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bivdiff.catalog.specs import ModelSpec, VideoModel
@@ -15,6 +15,7 @@ class _Make:
 
     Attributes:
         transformer, text_encoder, scheduler, vae: their kinds of components.
+        also: folders of further networks, each as large as the first; see `ModelSpec`.
         words: numbers in the weights of the text encoder.
         widths: bytes of each number in the files of transformer, text encoder and autoencoder.
         group, unit: as in `VideoModel`.
@@ -22,6 +23,7 @@ class _Make:
     """
 
     transformer: str
+    also: tuple[str, ...] = ()
     text_encoder: str
     scheduler: str
     vae: str
@@ -35,7 +37,7 @@ class _Make:
         self, name: str, repo: str, numbers: tuple[int, int], size: tuple[int, int], num_frames: int, multiple: int,
         licence: str = "apache-2.0",
     ) -> VideoModel:  # fmt: skip
-        """A model whose repository holds all of it; `numbers` are in the weights of transformer and autoencoder."""
+        """A model whose repository holds all of it; `numbers` are in the weights of a transformer and the autoencoder."""
 
         def part(role: str, kind: str, folder: str, count: int = 0, width: int = 2, **more: Any) -> ModelSpec:
             return ModelSpec(
@@ -44,9 +46,10 @@ class _Make:
             )  # fmt: skip
 
         of_transformer, of_words, of_vae = self.widths
+        networks = (1 + len(self.also)) * numbers[0]
         return VideoModel(
             unet=part(
-                "transformer", self.transformer, "transformer", numbers[0], of_transformer, size=size,
+                "transformer", self.transformer, "transformer", networks, of_transformer, also=self.also, size=size,
                 num_frames=num_frames,
             ),
             text_encoder=part("text-encoder", self.text_encoder, "text_encoder", self.words, of_words),
@@ -62,6 +65,7 @@ _WAN = _Make(
     words=5_680_910_336, widths=(4, 2, 4), group=4,
     checked="id, layout and licence; bytes from the number of parameters; not its files",
 )  # fmt: skip
+_WAN_EXPERTS = replace(_WAN, transformer="wan_experts", also=("transformer_2",))
 _COGVIDEOX = _Make(
     transformer="cogvideox_transformer", text_encoder="cogvideox_text_encoder", scheduler="cogvideox_scheduler",
     vae="cogvideox_vae", words=_T5_XXL, widths=(2, 2, 2), group=4, unit=8,
@@ -82,6 +86,9 @@ WITH_LATENTS_OF_THEIR_OWN: Mapping[str, VideoModel] = {
     ),
     "wan2.2-5b": _WAN.model(
         "wan2.2-5b", "Wan-AI/Wan2.2-TI2V-5B-Diffusers", (4_999_787_712, 704_688_668), (1280, 704), 121, 32
+    ),
+    "wan2.2-a14b": _WAN_EXPERTS.model(
+        "wan2.2-a14b", "Wan-AI/Wan2.2-T2V-A14B-Diffusers", (14_288_491_584, 126_892_531), (832, 480), 81, 16
     ),
     "cogvideox-2b": _COGVIDEOX.model(
         "cogvideox-2b", "THUDM/CogVideoX-2b", (1_693_783_872, 215_583_907), (720, 480), 49, 16

@@ -94,6 +94,8 @@ WAN_1_3B: dict[str, Any] = {
     "patch_size": [1, 2, 2], "num_attention_heads": 12, "attention_head_dim": 128, "in_channels": 16,
     "out_channels": 16, "text_dim": 4096, "freq_dim": 256, "ffn_dim": 8960, "num_layers": 30,
 }  # fmt: skip
+WAN_14B: dict[str, Any] = {"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40}
+"""What the larger one has otherwise."""
 WAN_VAE: dict[str, Any] = {
     "base_dim": 96, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2,
     "temperal_downsample": [False, True, True],
@@ -159,7 +161,7 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     "sd15/zeroscope-text-encoder": CLIP_VIT_H,
     "sd15/modelscope-text-encoder": CLIP_VIT_H,
     "sd15/animatediff-v1-5-2": {"use_motion_mid_block": True},
-    "wan2.1-14b/transformer": {"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40},
+    "wan2.1-14b/transformer": WAN_14B,
     "wan2.2-5b/transformer": {
         "num_attention_heads": 24, "ffn_dim": 14336, "num_layers": 30, "in_channels": 48, "out_channels": 48,
     },

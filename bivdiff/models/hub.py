@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from json import JSONDecodeError
 from pathlib import Path
@@ -50,9 +50,19 @@ def choose_files(names: Sequence[str], spec: ModelSpec) -> list[str]:
         Those of `names` that it needs; none if what it needs is not all there. Safetensors go before pickles, then the
         component's variant before plain weights before float16.
     """
-    start = f"{spec.folder}/" if spec.folder and not _lies_alone(spec, names) else ""
-    inside = {name.removeprefix(start) for name in names if name.startswith(start)}
-    return [start + name for name in _choose(inside, spec)]
+    chosen: list[str] = []
+    for part in _parts(spec):
+        start = f"{part.folder}/" if part.folder and not _lies_alone(part, names) else ""
+        found = _choose({name.removeprefix(start) for name in names if name.startswith(start)}, part)
+        if not found:
+            return []
+        chosen += [start + name for name in found]
+    return chosen
+
+
+def _parts(spec: ModelSpec) -> list[ModelSpec]:
+    """A component once for each folder that holds a part of it."""
+    return [spec, *(replace(spec, folder=folder) for folder in spec.also)]
 
 
 def weights_of(spec: ModelSpec, root: Path) -> Weights:
@@ -94,8 +104,14 @@ def files_of(spec: ModelSpec, root: Path) -> list[Path]:
     """The files that a component is read from, under `root` as `find` gives it; empty where they are not all there."""
     if root.is_file():
         return [root] if spec.kind == ADDITION or (KINDS[spec.kind].alone and root.suffix in WEIGHT_FILES) else []
-    folder = _folder_of(spec, root)
-    return [folder / name for name in _choose(_names(folder, spec), spec)]
+    chosen: list[Path] = []
+    for part in _parts(spec):
+        folder = _folder_of(part, root)
+        found = _choose(_names(folder, part), part)
+        if not found:
+            return []
+        chosen += [folder / name for name in found]
+    return chosen
 
 
 def _folder_of(spec: ModelSpec, root: Path) -> Path:
@@ -377,7 +393,7 @@ def _download(spec: ModelSpec, sizes: dict[str, int], report: Report) -> None:
         report(finished, total)
         if name.rpartition("/")[2] == INDEX:
             check_index(Path(path), spec.kind)
-        if name in (f"{spec.folder}/{CONFIG}", f"{spec.folder}/{SCHEDULER}"):  # before the weights
+        if spec.folder and name in (f"{spec.folder}/{CONFIG}", f"{spec.folder}/{SCHEDULER}"):  # before the weights
             check_config(spec, Path(path).parents[spec.folder.count("/") + 1])
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -61,17 +62,19 @@ def check_config(spec: ModelSpec, root: Path) -> None:
     kind = KINDS[spec.kind]
     if kind.check is None:
         return
-    try:
-        path = root / spec.folder / (schedules.SCHEDULER if kind.holds == "schedule" else CONFIG)
-        config = {**json.loads(path.read_text("utf-8")), **dict(spec.config)}
-    except (OSError, ValueError, TypeError):
-        return  # whoever loads the component says what is wrong with it
-    try:
-        kind.check(config)
-    except ValueError as error:
-        raise ModelUnavailableError(
-            f"The model '{spec.place}' cannot be used as {spec.kind}: {error} Choose another repository or folder."
-        ) from error
+    for folder in (spec.folder, *spec.also):
+        try:
+            path = root / folder / (schedules.SCHEDULER if kind.holds == "schedule" else CONFIG)
+            config = {**json.loads(path.read_text("utf-8")), **dict(spec.config)}
+        except (OSError, ValueError, TypeError):
+            continue  # whoever loads the component says what is wrong with it
+        try:
+            kind.check(config)
+        except ValueError as error:
+            raise ModelUnavailableError(
+                f"The model '{spec.repo}/{folder}' cannot be used as {spec.kind}: {error} Choose another repository or "
+                "folder."
+            ) from error
 
 
 def load_component(source: Source) -> Any:
@@ -91,7 +94,9 @@ def load_component(source: Source) -> Any:
     spec = source.spec
     kind = KINDS[spec.kind]
     check_config(spec, source.root)
-    check_configs(source, of_all_folders=kind.holds == "pipeline")
+    for folder in (spec.folder, *spec.also):
+        part = source._replace(spec=replace(spec, folder=folder))
+        check_configs(part, of_all_folders=kind.holds == "pipeline")
     try:
         component = kind.load(source)
     except BIVDiffError:
