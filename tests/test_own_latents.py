@@ -20,6 +20,8 @@ from bivdiff.bridge.pipeline import last, resolved, run
 from bivdiff.bridge.reuse import StageCache
 from bivdiff.bridge.session import enter
 from bivdiff.bridge.spaces import ClipSpace
+from bivdiff.catalog.families import FAMILIES
+from bivdiff.catalog.own_catalog import read_catalog
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.models import estimate
 from bivdiff.models.cost import evaluations_of
@@ -157,6 +159,15 @@ def test_the_memory_of_weights_is_known_before_they_are_read(own_manager, name):
         modules = [part for part in components if isinstance(part, torch.nn.Module)]
         found = [sum(weight.nbytes for weight in module.parameters()) for module in modules]
     assert [count for count in expected if count] == found
+
+
+def test_one_of_your_own_is_all_of_its_own_repository(tmp_path):
+    catalog = tmp_path / "catalog.toml"
+    catalog.write_text('[families.sd15.video_models.mine]\nlike = "wan2.2-a14b"\nrepo = "owner/name"\n')
+    mine = read_catalog(catalog, FAMILIES)["sd15"].video_models["mine"]
+    assert {spec.repo for spec in mine.components} == {"owner/name"}
+    assert (mine.unet.folder, *mine.unet.also, mine.vae.folder) == ("transformer", "transformer_2", "vae")
+    assert (mine.group, mine.multiple) == (4, 16)
 
 
 class TestBadInput:

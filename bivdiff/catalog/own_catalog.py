@@ -178,19 +178,17 @@ def _video(key: str, table: Video, family: Family) -> VideoModel:
         )
     model = family.video_models[table.like]
     old = model.unet
-    inherited = {name: getattr(old, name) for name in ("folder", "file", "size", "num_frames", "max_frames")}
+    inherited = {name: getattr(old, name) for name in ("folder", "also", "file", "size", "num_frames", "max_frames")}
     unet = table.spec(key, old.kind, **inherited)
     if old.base is not None:
         return replace(model, unet=replace(unet, base=old.base))
+    # What it took from elsewhere, its like takes from there, too.
+    found = {name: getattr(model, name) for name in ("text_encoder", "tokenizer", "scheduler", "vae")}
     parts = {
         name: replace(
-            getattr(model, name),
-            key=f"{key}-{name}",
-            repo=unet.repo,
-            revision=unet.revision,
-            file=unet.file if getattr(model, name).file else "",
+            part, key=f"{key}-{name}", repo=unet.repo, revision=unet.revision, file=unet.file if part.file else ""
         )
-        for name in ("text_encoder", "tokenizer", "scheduler")
-        if getattr(model, name).repo == old.repo  # what it took from elsewhere, its like takes from there, too
+        for name, part in found.items()
+        if part is not None and part.repo == old.repo
     }
     return replace(model, unet=unet, **parts)

@@ -37,7 +37,7 @@ class _Make:
         self, name: str, repo: str, numbers: tuple[int, int], size: tuple[int, int], num_frames: int, multiple: int,
         licence: str = "apache-2.0",
     ) -> VideoModel:  # fmt: skip
-        """A model whose repository holds all of it; `numbers` are in the weights of a transformer and the autoencoder."""
+        """A model whose repository holds all of it; `numbers` are in the weights of transformer and autoencoder."""
 
         def part(role: str, kind: str, folder: str, count: int = 0, width: int = 2, **more: Any) -> ModelSpec:
             return ModelSpec(
