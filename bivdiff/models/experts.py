@@ -18,6 +18,9 @@ class WanExperts(nn.Module):
         config: as of a WanTransformer3DModel.
     """
 
+    high: Any
+    low: Any
+
     def __init__(self, high: nn.Module | None = None, low: nn.Module | None = None, **config: Any) -> None:
         super().__init__()
         self.high = high or WanTransformer3DModel(**config)
@@ -30,7 +33,8 @@ class WanExperts(nn.Module):
 
     def forward(self, latents: Tensor, timestep: Tensor, prompt_embeds: Tensor) -> Any:
         """As a WanTransformer3DModel's, at a timestep that all of a batch have in common."""
-        return (self.high if float(timestep[0]) >= BOUNDARY else self.low)(latents, timestep, prompt_embeds)
+        network = self.high if float(timestep[0]) >= BOUNDARY else self.low
+        return network(latents, timestep, prompt_embeds)
 
     def enable_layerwise_casting(self, **options: Any) -> None:
         """As a WanTransformer3DModel's."""
