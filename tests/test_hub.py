@@ -71,7 +71,7 @@ REPOSITORIES = {
     "THUDM/CogVideoX-2b": [*COGVIDEOX, f"transformer/{DIFFUSERS}.safetensors"],
     "THUDM/CogVideoX-5b": [*COGVIDEOX, *shards("transformer", DIFFUSERS, 2)[1:]],
     "Lightricks/LTX-Video-0.9.5": [
-        *COGVIDEOX, f"transformer/{DIFFUSERS}.safetensors", *shards("text_encoder", "model", 4)[1:]
+        *COGVIDEOX, f"transformer/{DIFFUSERS}.safetensors", *shards("text_encoder", "model", 4)[2:]
     ],
     "stable-diffusion-v1-5/stable-diffusion-v1-5": pipeline(
         (*PLAIN, *FP16, "non_ema.safetensors", "non_ema.bin"),
