@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import pickle
 import socket
 import threading
@@ -24,8 +25,10 @@ from fake_run import FakeRun, Hold, fake_context
 
 from bivdiff.catalog.requests import default_request
 from bivdiff.errors import InputError
-from bivdiff.media import carried
+from bivdiff.media import carried, effort
 from bivdiff.settings import Settings
+from bivdiff.studio import limits
+from bivdiff.studio.limits import reading_seconds
 from bivdiff.toybox.clips import load_index
 from tabs import guard
 from tabs.page import build_page, launch_options
@@ -214,6 +217,20 @@ def test_no_dropped_file_is_more_than_its_data(client, kind):
     assert words in error_in(told)
     assert "<b>" not in told
     assert not Path("/tmp/strangers-were-here").exists()  # noqa: S108
+
+
+def test_a_clip_that_takes_long_to_decode_holds_its_turn_for_so_long_and_no_longer(client, studio):
+    with studio[1].decoding():
+        assert effort.left() == reading_seconds(studio[1].settings) < 60
+        with studio[1].decoding():
+            effort.took(5)
+        assert effort.left() < 55
+    with fake_context(FakeRun()).decoding():  # who sits at the machine may wait for as long as it takes
+        assert effort.left() == math.inf
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits, "READING", -limits.READING_A_FRAME * VISITORS_FRAMES + 1e-6)
+        told = call(client, "smooth_source", visitor=EVE, video=upload(client, SAMPLE.read_bytes(), "a.mp4"))
+        assert "seconds of a processor" in told
 
 
 def test_a_clip_that_is_too_large_is_refused_before_it_is_decoded(studio, monkeypatch):
