@@ -305,6 +305,24 @@ def test_what_is_too_much_is_refused_with_a_sentence_wherever_it_is_asked(client
     assert guard.FAILED not in told
 
 
+NO_VALUES = ([1], {"a": 1}, "x", True, -1, 1e308, "<b>", "9" * 5000, None)
+TAKE_ANYTHING = (
+    ("smooth_source", "sample"), ("smooth_source", "num_frames"), ("smooth_source", "restored"),
+    ("smooth_estimate", "mixing_ratio"), ("control_map", "control_type"), ("outpaint_canvas", "left"),
+    ("outpaint_canvas", "aspect"), ("smooth_preset_save", "name"), ("history_list", "task"), ("history_list", "search"),
+    ("job_action", "action"), ("film", "shape"), ("link", "on"), ("compare", "ratios"), ("models_list", "family"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "field"), TAKE_ANYTHING)
+def test_no_value_ends_without_a_word(client, name, field):
+    for value in NO_VALUES:
+        told = call(client, name, **{field: value})
+        assert '"error": null' not in told, value
+        assert guard.FAILED not in told, value
+        assert not told.startswith("5"), (value, told)
+
+
 def _until(condition) -> None:
     ended = time.monotonic() + PATIENCE
     while not condition():

@@ -197,7 +197,7 @@ def read_sound(path: str | Path, *, start: float = 0.0, seconds: float, limits: 
 
 def sound_of(source: Source, start: float, seconds: float) -> Sound | None:
     """As `read_sound`, of a source that is open."""
-    if not isinstance(source, Stream):
+    if not isinstance(source, Stream) or not source.heard:
         return None
     command = ffmpeg.reading_command(source.path, source.container, source.limits.pixels)
     shown = float(source.seconds[max(source.index_at(start), 0)]) - source.late

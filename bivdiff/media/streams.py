@@ -60,6 +60,7 @@ class Stream(Source):
     `weave`: filters that make whole frames of fields.
     `colour`: filters that bring colours to sRGB, or nothing where ffmpeg does. `matrix`: what to take for the matrix
     of colours where the file does not say. `keys`: `(K,)`, about when frames are shown that need no others, in seconds.
+    `heard`: whether there may be sound.
     """
 
     container: str
@@ -71,6 +72,7 @@ class Stream(Source):
     weave: str = ""
     colour: str = ""
     matrix: str = ""
+    heard: bool = True
     keys: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def frames(self, indices: Sequence[int], deep: bool = False) -> Generator[np.ndarray, None, None]:
@@ -186,7 +188,7 @@ def open_stream(path: Path, container: str, limits: Limits) -> Stream:
         },
         limits=limits, late=late, reordered=2 * late + scan.reordered * float(scan.tick), decoder=scan.decoder,
         weave=weave, colour=colour, matrix=matrix_of(head),
-        keys=np.zeros(0) if drawn else scan.keys * float(scan.tick) + late,
+        heard=": Audio: " in said, keys=np.zeros(0) if drawn else scan.keys * float(scan.tick) + late,
     )  # fmt: skip
 
 
