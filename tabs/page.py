@@ -170,13 +170,14 @@ def launch_options(
     most = next(bound for bound in map(parse_bytes, bounds) if bound is not None)
     door = door or Door(pages=tuple(FAMILIES))
     published = [] if runs is None else [Middleware(PublishedResults, runs=runs, root=root)]
+    head = page_head(sample_script(load_index()))
     introduced = Middleware(Introduced, root=root)
     return {
         "theme": theme(),
-        "head": page_head(sample_script(load_index())),
+        "head": head,
         "max_file_size": LIMITS.file_bytes,
         "app_kwargs": {
-            "middleware": [Middleware(Guard, door=door, most_uploads=most), *published, introduced],
+            "middleware": [Middleware(Guard, door=door, most_uploads=most, head=head), *published, introduced],
             "routes": [Route("/", answer_head, methods=["HEAD"])],
             "lifespan": kept_clean,
         },

@@ -93,6 +93,15 @@ def test_a_visit_that_uses_everything_calls_only_what_is_served(chromium, addres
     expect(page.locator("#history-drop input[type=file]")).to_have_count(1)  # there is room for another
     assert wrong == []
 
+    # Scripts that do not stand in the page as it came run neither in an element nor as one
+    put = "() => document.body.insertAdjacentHTML('beforeend', '<img src=data: onerror=\"window.ran = 1\">')"
+    page.evaluate(put)
+    page.evaluate("() => document.head.append(Object.assign(document.createElement('script'), {text: 'ran = 1'}))")
+    page.wait_for_timeout(200)
+    assert page.evaluate("() => window.ran") is None
+    assert any("Content Security Policy" in text for text in wrong)
+    wrong.clear()
+
     # Gradio's own list of the actions
     page.locator("footer button", has_text="API").click()
     page.wait_for_selector("text=API documentation")
