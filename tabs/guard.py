@@ -24,7 +24,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tabs import uploads
-from tabs.door import ACTIONS, API, FILE, LINKS, STREAMS, UPLOAD, Door, host_name
+from tabs.door import ACTIONS, API, FILE, LINKS, STREAMS, UPLOAD, Door, host_name, is_loopback
+from tabs.visitors import network_of
 
 MOST_BODY = 16 * 2**20  # bytes of a request that is no upload: a painted mask is the largest part of one
 MOST_BODIES = 16 * MOST_BODY  # of all that are being read: they are in memory
@@ -146,12 +147,12 @@ class Guard:
         """Pass an upload on as long as there is room for it."""
         headers = Headers(scope=scope)
         visit.parts = uploads.Parts(headers.get("content-type", "").encode("latin-1"))
-        await run_in_threadpool(self._room.enter, visit)
+        await run_in_threadpool(self._room.enter, visit, place_of(scope))
 
         def look(data: bytes) -> None:
-            if not self._room.takes(visit, len(data)):
-                visit.refused = _sentence(507, uploads.FULL)
-                raise MultiPartException(uploads.FULL)
+            if why := self._room.takes(visit, len(data)):
+                visit.refused = _sentence(507, why)
+                raise MultiPartException(why)
             try:
                 visit.parts.look(data)  # type: ignore[union-attr]
             except MultiPartException as error:
@@ -169,13 +170,13 @@ class Guard:
 
         try:
             said = headers.get("content-length", "")
-            if said.isdecimal() and not self._room.holds(int(said)):
-                visit.refused = _sentence(507, uploads.FULL)
+            if said.isdecimal() and (why := self._room.lacks(visit, int(said))):
+                visit.refused = _sentence(507, why)
                 await self._answer(visit, scope, receive, send)
             else:
                 await self._pass_on(visit, scope, coming, send, receive)
         finally:
-            self._room.leave(visit)
+            self._room.leave(visit, stays=visit.over and visit.refused is None)
 
     async def _post(self, visit: _Visit, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what is no upload as long as it is small."""
@@ -279,6 +280,12 @@ def client_of(scope: Scope) -> tuple[str, int] | None:
             if ipaddress.ip_address(place).is_global:
                 return place, 0
     return (said[-1], 0) if said else scope.get("client")
+
+
+def place_of(scope: Scope) -> str:
+    """The place that a request comes from, which others may share; empty for this machine's own."""
+    host = (scope.get("client") or ("",))[0]
+    return "" if not host or is_loopback(host) else network_of(host)
 
 
 def shown(text: str) -> str:

@@ -305,7 +305,8 @@ def test_a_tabs_settings_are_taken_over_and_a_chosen_cells_go_back(context):
         "num_smoothing_steps": gr.Slider(1, 50), "seed": gr.Number(), "random_seed": gr.Checkbox(),
     }  # fmt: skip
     tab = task_tab.TaskTab("control", control.read_job, controls, None)
-    taken, summary, ratios, tabs, other, values, task = compare.take_over(context, tab, VALUES | {"mixing_ratio": 0.3})
+    taken, summary, ratios, tabs, other, values, by = compare.take_over(context, tab, VALUES | {"mixing_ratio": 0.3})
+    assert taken.task == by == "control"
     assert (other["value"], values["visible"]) == ("", False)
     assert ratios == "0, 0.25, 0.3, 0.5, 0.75, 1"
     assert taken.values["num_smoothing_steps"] == 7

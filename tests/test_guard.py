@@ -169,6 +169,35 @@ def test_a_large_upload_is_refused_before_it_comes_and_its_sender_reads_why(addr
     assert (answer.status_code, "no room" in answer.text) == (507, True)
 
 
+def test_one_address_cannot_fill_the_room_for_all(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    room = uploads.Room(1000)
+
+    def send(place: str, count: int, stays: bool = True) -> str:
+        upload = object()
+        room.enter(upload, place)
+        why = room.takes(upload, count)
+        if not why and stays:
+            (tmp_path / f"{len(list(tmp_path.iterdir()))}").write_bytes(bytes(count))
+        room.leave(upload, stays=not why and stays)
+        monkeypatch.setattr(room, "_measured", -uploads.MEASURED_SECONDS)
+        return why
+
+    assert [send("eve", 100) for _ in range(5)] == [""] * 5  # nobody else wants it
+    assert "stays for others" in send("eve", 100)
+    assert send("ada", 200, stays=False) == send("ada", 200) == ""
+    assert "stays for others" in send("ada", 60)
+    assert send("", 100) == ""  # who sits at the machine has all of it
+    assert "no room for more uploads now" in send("", 300)
+    hour = time.time() + uploads.KEPT_SECONDS + 3600
+    monkeypatch.setattr(uploads.time, "time", lambda: hour)
+    send("", 0)
+    assert send("eve", 100) == ""  # what it had sent is gone by now
+    scope = {"client": ("2001:db8::1:2", 1)}
+    assert guard.place_of(scope) == guard.place_of({"client": ("2001:db8::9", 1)}) != ""
+    assert guard.place_of({"client": ("127.0.0.1", 1)}) == guard.place_of({}) == ""
+
+
 def test_what_old_processes_left_is_swept_by_its_age_whatever_made_it(tmp_path):
     young, old = (tmp_path / name for name in ("tmpyoung", "tmpold"))
     deep = tmp_path / "0123abcd" / "clip.mp4"
