@@ -15,7 +15,7 @@ import httpx
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 120  # seconds that the app may take to start, and an answer to come
+PATIENCE = 300  # seconds that the app may take to start, and an answer to come
 
 
 @contextmanager
