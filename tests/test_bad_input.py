@@ -28,6 +28,7 @@ import pytest
 import torch
 from clips import HEIGHT, LOSSY, WIDTH, counting_frames, encode, error, ffmpeg, numbers, smooth_frames
 from fake_run import FakeRun, fake_context
+from gradio import route_utils
 from gradio.utils import get_upload_folder
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -860,3 +861,4 @@ def test_gradio_reads_inputs_where_refusals_are_told():
     assert inspect.iscoroutinefunction(gr.Blocks.preprocess_data), changed
     assert "await self.preprocess_data(" in inspect.getsource(gr.Blocks.process_api), changed
     assert "data_model" in inspect.getsource(gr.Blocks.preprocess_data), changed
+    assert "app.get_blocks().process_api(" in inspect.getsource(route_utils.call_process_api), changed
