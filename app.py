@@ -86,7 +86,7 @@ def serve_until_told(page: Blocks, context: AppContext) -> int:
     from gradio.tunneling import CURRENT_TUNNELS
 
     for tunnel in CURRENT_TUNNELS:
-        tunnel.kill()
+        tunnel.kill()  # type: ignore[no-untyped-call]
     page.close(verbose=False)
     context.jobs.close(WRITTEN_WITHIN)
     return status

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fake_run import PATIENCE
 
 from bivdiff.batch import driver
 from bivdiff.cli import main as cli
@@ -80,7 +79,9 @@ def test_a_batch_that_is_interrupted_says_how_to_go_on(interrupted, monkeypatch,
 SERVED = """
 import os, sys
 from pathlib import Path
+import fake_run
 from fake_run import FakeRun, Hold, fake_context
+fake_run.PATIENCE = 600
 import app
 from tabs import smooth, task_tab
 from tabs.page import build_page, launch_options
@@ -101,6 +102,7 @@ os._exit(app.serve_until_told(page, context))
 """
 
 
+@pytest.mark.timeout(600)  # it starts the app, on a busy machine too
 def test_the_app_ends_at_once_and_its_history_is_whole(tmp_path):
     environment = {**os.environ, "PYTHONPATH": f"{TESTS}:{TESTS.parent}", "GRADIO_TEMP_DIR": str(tmp_path / "uploads")}
     command = [sys.executable, "-c", SERVED, str(tmp_path / "history"), ADA]
@@ -108,7 +110,7 @@ def test_the_app_ends_at_once_and_its_history_is_whole(tmp_path):
     with subprocess.Popen(command, env=environment, **pipes) as app:
         assert app.stdout.readline() == "ready\n", app.stderr.read()
         app.send_signal(signal.SIGTERM)  # as services and containers are ended; Ctrl+C goes the same way
-        _, said = app.communicate(timeout=PATIENCE)
+        _, said = app.communicate()
     assert app.returncode == 128 + signal.SIGTERM
     assert said == "Stopped. Runs that were not finished are in the history, and can be made again from there.\n"
     runs = Runs(replace(Settings(), history_folder=tmp_path / "history"))
