@@ -108,9 +108,7 @@ def clip_controls(task: str, visitor: gr.Textbox, sample_clips: str = "file") ->
         lambda run_id: gr.update(visible=bool(run_id)), earlier, told, show_progress="hidden", queue=False,
         api_visibility="private",
     )  # fmt: skip
-    limits = LIMITS
-    length = f"{limits.seconds / 3600:g} hours, {limits.source_frames:,} frames"
-    bounds = f"or a zip of pictures, up to {limits.file_bytes // 2**30} GB, {length}, 8K"
+    most = f"up to {LIMITS.file_bytes // 2**30} GB, {LIMITS.seconds / 3600:g} hours, 8K"
     return {
         "sample": sample_strip(
             sample_clips,
@@ -118,7 +116,7 @@ def clip_controls(task: str, visitor: gr.Textbox, sample_clips: str = "file") ->
             elem_id=f"{task}-samples",
             elem_classes="bd-strip",
         ),
-        "video": upload(f"Or a clip of your own {bounds}", elem_id=f"{task}-video"),
+        "video": upload(f"Or a clip of your own, or a zip of pictures ({most})", elem_id=f"{task}-video"),
         "restored": earlier,
         "visitor": visitor,
     }

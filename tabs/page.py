@@ -65,7 +65,7 @@ def build_page(context: AppContext) -> gr.Blocks:
         _fill(replace(context, family=first), page)
     for name in others:
         before = set(page.fns)
-        with page.route(_short(name), f"/{name}"):
+        with page.route(family_named(name).title, f"/{name}"):
             _fill(replace(context, family=name), page)
         for number in set(page.fns) - before:
             _name_for(page.fns[number], name)
@@ -78,7 +78,7 @@ def build_page(context: AppContext) -> gr.Blocks:
 def _fill(context: AppContext, page: gr.Blocks) -> None:
     """One family's page: the header, a tab for each task, the comparison, and the models."""
     if len(context.families) > 1:
-        Navbar(main_page_name=_short(context.families[0]))
+        Navbar(main_page_name=family_named(context.families[0]).title)
     gr.HTML(page_header(context.family, context.families[0]), elem_id="header", apply_default_css=False)
     hero(hero_clip(), elem_id="hero")
     visitor = gr.Textbox("", visible="hidden", label="Visitor", elem_id="visitor")
@@ -121,11 +121,6 @@ def rerun(context: AppContext, run_id: str, visitor: str) -> str:
     else:
         task_tab.submit(there, run.task, job, owner)
     return "It waits for its turn; its tab shows how far it is."
-
-
-def _short(name: str) -> str:
-    """A family's title without what is said of it."""
-    return family_named(name).title.partition(":")[0]
 
 
 def _name_for(event: Any, name: str) -> None:

@@ -150,7 +150,7 @@ SCORED_NOW = {
     ("prompt2prompt", (0.5, "image", "linear", 1.0),
      f"{KEEPS}; towards 1 it is smoother, and colours drift. The paper takes 0.25 for Prompt2Prompt.", 0.25),
     ("inpainting", (0.1, "mean", "linear", 1.0),
-     f"{KEEPS}; higher is calmer; at a high start level motion smears.", None),
+     f"{KEEPS}; higher is calmer, and may smear what moves.", None),
     ("given", (1.0, "image", "linear", 1.0), f"{KEEPS}; towards 1 it is smoother, and colours drift.", None),
 ])  # fmt: skip
 def test_the_ratios_line_and_mark_are_those_of_the_chosen_noise(model, bridge, line, paper):
