@@ -178,7 +178,6 @@ class TestCapped:
             weights[part] += weight
         assert torch.allclose(capped(frame, clip, window=8), total / weights, atol=1e-5)
 
-
     def test_at_ratio_1_the_bound_still_counts(self):
         clip, frame = torch.randn(1, 4, 8, 6, 6), 3 * torch.randn(1, 4, 8, 6, 6)
         assert torch.allclose(mix_noise(clip, frame, 1.0, "capped"), capped(frame, clip))
