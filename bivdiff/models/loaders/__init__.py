@@ -12,9 +12,9 @@ from typing import Any
 from bivdiff.catalog.specs import TOYBOX_REPO, ModelSpec
 from bivdiff.errors import BIVDiffError, InputError, ModelUnavailableError
 from bivdiff.models.architectures import CHANGES, Architecture
-from bivdiff.models.loaders import annotators, control, pipelines, scoring, stable_diffusion, video, wan
+from bivdiff.models.loaders import annotators, control, pipelines, scoring, stable_diffusion, toybox, video, wan
 from bivdiff.models.loaders.foreign import check_configs
-from bivdiff.models.loaders.kind import Footprint, Kind, Source
+from bivdiff.models.loaders.kind import NOTHING, Footprint, Kind, Source
 
 KINDS: Mapping[str, Kind] = {
     **stable_diffusion.KINDS, **control.KINDS, **pipelines.KINDS, **video.KINDS, **wan.KINDS, **annotators.KINDS,
@@ -24,11 +24,15 @@ KINDS: Mapping[str, Kind] = {
 
 def footprint_of(spec: ModelSpec) -> Footprint:
     """Of one evaluation of an entry of the catalog: its own where it is of another size than most of its kind."""
+    if spec.repo == TOYBOX_REPO:
+        return toybox.FOOTPRINTS.get(spec.kind, NOTHING)
     return wan.FOOTPRINTS.get(spec.key, KINDS[spec.kind].footprint)
 
 
 def encoding_of(spec: ModelSpec) -> Footprint:
     """Of an autoencoder's other half."""
+    if spec.repo == TOYBOX_REPO:
+        return toybox.ENCODINGS.get(spec.kind, NOTHING)
     return wan.ENCODINGS.get(spec.key, KINDS[spec.kind].encoding)
 
 
