@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
+import signal
 import sys
 import threading
 from dataclasses import replace
@@ -23,14 +25,16 @@ from tabs.serving import (
 )
 
 if TYPE_CHECKING:
+    from gradio import Blocks
+
     from tabs.context import AppContext
 
 WARM_UP_AFTER = 5.0  # seconds
 WRITTEN_WITHIN = 60.0  # seconds that the files of what is made have, where the app is interrupted
 
 
-def main() -> None:
-    """Serve the page until it is interrupted."""
+def main() -> int:
+    """Serve the page until it is interrupted; returns the exit status."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     given = build_parser().parse_args()
     try:
@@ -63,8 +67,29 @@ def main() -> None:
     warming = threading.Timer(WARM_UP_AFTER, start_up, [context])
     warming.daemon = True
     warming.start()
-    page.block_thread()  # until it is interrupted
+    return serve_until_told(page, context)
+
+
+def serve_until_told(page: Blocks, context: AppContext) -> int:
+    """Wait for Ctrl+C, or for what ends services and containers, and close the studio; returns the exit status.
+
+    The files of what has been made are written; what is being made is not waited for, and the next start of the studio
+    marks it in the history as interrupted.
+    """
+    told: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda number, _: told.put(number))
+    status = 128 + told.get()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda *_: os._exit(status))  # who says it twice does not want to wait
+    sys.stderr.write("Stopped. Runs that were not finished are in the history, and can be made again from there.\n")
+    from gradio.tunneling import CURRENT_TUNNELS
+
+    for tunnel in CURRENT_TUNNELS:
+        tunnel.kill()  # type: ignore[no-untyped-call]
+    page.close(verbose=False)
     context.jobs.close(WRITTEN_WITHIN)
+    return status
 
 
 def start_up(context: AppContext) -> None:
@@ -84,4 +109,10 @@ def log_stages() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        ended = main()
+    except KeyboardInterrupt:  # before anything was served
+        ended = 128 + signal.SIGINT
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(ended)  # what is being made would hold up a usual end, or fail in the middle of it

@@ -23,12 +23,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bivdiff.bridge.attention import FrameLooks
 from bivdiff.catalog.families import FAMILIES
-from bivdiff.catalog.specs import ModelSpec, VideoModel
+from bivdiff.catalog.specs import TOYBOX_REPO, Family, ModelSpec, VideoModel
 from bivdiff.models.architectures import SD15_UNET, build_empty
 from bivdiff.models.loaders import KINDS, architecture_of, encoding_of, footprint_of
 from bivdiff.models.loaders.kind import Footprint
 from bivdiff.models.loaders.t5 import LENGTHS
 from bivdiff.models.words import Words
+from bivdiff.toybox import networks as toybox
 from bivdiff.types import ATTENTION_LABELS, FrameAttention
 
 FRAME_ATTENTIONS: tuple[FrameAttention, ...] = tuple(ATTENTION_LABELS)
@@ -42,8 +43,16 @@ SDXL_UNET: dict[str, Any] = {
 }  # fmt: skip
 """As published: what a pipeline of one's own is reckoned as, since what is in it is not known."""
 LATENTS, CODED = 5, 3  # of clips that are compressed in time: what a transformer sees, and what an autoencoder codes
-SD15 = FAMILIES["sd15"]
+SD15, TOYBOX = FAMILIES["sd15"], FAMILIES["toybox"]
+TOYBOX_NETWORKS: dict[str, Callable[[], Any]] = {
+    "vae": toybox.build_vae, "unet": toybox.build_unet, "t2i_adapter": toybox.build_t2i_adapter,
+    "controlnet": lambda: toybox.build_controlnet(toybox.build_unet()), "video_unet": toybox.build_video_unet,
+    "wan_vae": toybox.build_flow_vae, "wan_transformer": toybox.build_flow_transformer,
+}  # fmt: skip
+"""By kind."""
 Inputs = Callable[[int], tuple[Tensor, ...]]
+Row = tuple[str, Callable[[], nn.Module], Callable[..., Any], Inputs, int]
+"""Kind or key, builder, call, inputs and frames of a network."""
 
 
 class Live(TorchDispatchMode):
@@ -132,22 +141,38 @@ def pictures_of_sdxl(batch: int) -> tuple[Tensor, ...]:
     return latents, torch.tensor(1.0), words, torch.empty(batch, 1280), torch.empty(batch, 6)
 
 
-def networks() -> Iterator[tuple[str, Callable[[], nn.Module], Callable[..., Any], Inputs, int]]:
-    """Kind, builder, call, inputs and frames of each network."""
+def built(spec: ModelSpec) -> Callable[[], nn.Module]:
+    """What builds an entry of the catalog without its weights."""
 
-    def built(spec: Any) -> Callable[[], nn.Module]:
-        return lambda: build_empty(architecture_of(spec)).half()
+    def build() -> nn.Module:
+        if spec.repo == TOYBOX_REPO:
+            with torch.device("meta"):
+                made: nn.Module = TOYBOX_NETWORKS[spec.kind]()
+            return made.half()
+        return build_empty(architecture_of(spec)).half().to("meta")
 
-    def picture(batch: int) -> tuple[Tensor, ...]:
-        return torch.empty(batch, 4, SIZE, SIZE), torch.tensor(1.0), torch.empty(batch, TEXT, 768)
+    return build
 
-    def clip(width: int, copies: int = 1) -> Inputs:
-        return lambda batch: (
-            torch.empty(batch, 4, FRAMES, SIZE, SIZE), torch.tensor(1.0), torch.empty(batch * copies, TEXT, width),
-        )  # fmt: skip
 
-    def forward(network: nn.Module, *given: Tensor) -> Any:
-        return network(*given)
+def forward(network: nn.Module, *given: Tensor) -> Any:
+    """Evaluate a network."""
+    return network(*given)
+
+
+def picture(width: int, length: int = TEXT) -> Inputs:
+    """What a U-Net of pictures reads, words of so many numbers among it."""
+    return lambda batch: (torch.empty(batch, 4, SIZE, SIZE), torch.tensor(1.0), torch.empty(batch, length, width))
+
+
+def clip(width: int, length: int = TEXT, copies: int = 1) -> Inputs:
+    """What a U-Net of clips reads; `copies` of the words for each."""
+    return lambda batch: (
+        torch.empty(batch, 4, FRAMES, SIZE, SIZE), torch.tensor(1.0), torch.empty(batch * copies, length, width),
+    )  # fmt: skip
+
+
+def networks() -> Iterator[Row]:
+    """Every network whose footprint the estimates know."""
 
     def looking(attention: FrameAttention, network: nn.Module, *given: Tensor) -> None:
         with FrameLooks(attention, FRAMES).put_into(network):
@@ -160,54 +185,66 @@ def networks() -> Iterator[tuple[str, Callable[[], nn.Module], Callable[..., Any
         with torch.device("meta"):
             return UNetMotionModel(**same, motion_max_seq_length=32, use_motion_mid_block=True).half()
 
-    pixels = 8 * SIZE
     videos = SD15.video_models
-
-    yield "unet", built(SD15.unet), forward, picture, 1
+    yield from pictures_of(SD15, "", 768, TEXT)
     yield "edit_pipeline", sdxl, of_sdxl, pictures_of_sdxl, 1
     for attention in FRAME_ATTENTIONS[1:]:
         yield (
             f"unet, {FRAMES} frames that see: {attention}", built(SD15.unet), partial(looking, attention),
-            lambda batch: picture(batch * FRAMES), FRAMES,
+            lambda batch: picture(768)(batch * FRAMES), FRAMES,
         )  # fmt: skip
-    yield (
-        "controlnet", built(SD15.networks["controlnet"]["canny"]), forward,
-        lambda batch: (*picture(batch), torch.empty(batch, 3, pixels, pixels)), 1,
-    )  # fmt: skip
-    yield (
-        "t2i_adapter", built(SD15.networks["t2i-adapter"]["depth"]), forward,
-        lambda batch: (torch.empty(batch, 3, pixels, pixels),), 1,
-    )  # fmt: skip
     yield "video_unet", built(videos["zeroscope"].unet), forward, clip(1024), FRAMES
-    yield "motion_unet", motion, forward, clip(768, FRAMES), FRAMES
+    yield "motion_unet", motion, forward, clip(768, copies=FRAMES), FRAMES
     yield "vidrd_unet", built(videos["vidrd"].unet), forward, clip(1024), FRAMES
-    for name in (name for name, video in videos.items() if not video.shares_space):
-        yield from clips_of(videos[name])
+    for video in videos.values():
+        if not video.shares_space:
+            yield from clips_of(video, LENGTHS[video.text_encoder.kind])
+    yield from networks_of_the_toybox()
+
+
+def networks_of_the_toybox() -> Iterator[Row]:
+    """On as many pixels as the real ones."""
+    yield from pictures_of(TOYBOX, "toybox/", toybox.TEXT_WIDTH, toybox.TEXT_LENGTH)
+    for video in TOYBOX.video_models.values():
+        if video.shares_space:
+            yield video.unet.key, built(video.unet), forward, clip(toybox.TEXT_WIDTH, toybox.TEXT_LENGTH), FRAMES
+        else:
+            yield from clips_of(video, toybox.TEXT_LENGTH)
+
+
+def pictures_of(family: Family, place: str, width: int, length: int) -> Iterator[Row]:
+    """What makes a family's pictures; `place` goes before the kinds."""
+    pixels = 8 * SIZE
+    yield f"{place}unet", built(family.unet), forward, picture(width, length), 1
     yield (
-        "encode", built(SD15.vae), lambda vae, frames: vae.encode(frames),
+        f"{place}controlnet", built(family.networks["controlnet"]["canny"]), forward,
+        lambda batch: (*picture(width, length)(batch), torch.empty(batch, 3, pixels, pixels)), 1,
+    )  # fmt: skip
+    yield (
+        f"{place}t2i_adapter", built(family.networks["t2i-adapter"]["depth"]), forward,
         lambda batch: (torch.empty(batch, 3, pixels, pixels),), 1,
     )  # fmt: skip
     yield (
-        "decode", built(SD15.vae), lambda vae, latents: vae.decode(latents),
+        f"{place}vae, encode", built(family.vae), lambda vae, frames: vae.encode(frames),
+        lambda batch: (torch.empty(batch, 3, pixels, pixels),), 1,
+    )  # fmt: skip
+    yield (
+        f"{place}vae, decode", built(family.vae), lambda vae, latents: vae.decode(latents),
         lambda batch: (torch.empty(batch, 4, SIZE, SIZE),), 1,
     )  # fmt: skip
 
 
-def clips_of(video: VideoModel) -> Iterator[tuple[str, Callable[[], nn.Module], Callable[..., Any], Inputs, int]]:
-    """As `networks`, of a video model whose latents are its own: transformer, and both halves of the autoencoder."""
-
-    def built(spec: ModelSpec) -> Callable[[], nn.Module]:
-        return lambda: build_empty(architecture_of(spec)).half().to("meta")
-
+def clips_of(video: VideoModel, length: int) -> Iterator[Row]:
+    """A video model whose latents are its own: transformer, told so many words, and both halves of the autoencoder."""
     vae = cast(ModelSpec, video.vae)
-    transformer, coder = (architecture_of(spec).config for spec in (video.unet, vae))
-    channels, side = (
-        transformer["in_channels"],
-        8
-        * SIZE
-        // next((coder[name] for name in ("scale_factor_spatial", "spatial_compression_ratio") if name in coder), 8),
+    transformer, coder = (cast(Any, built(spec)()).config for spec in (video.unet, vae))
+    per_latent = next(
+        (coder[name] for name in ("scale_factor_spatial", "spatial_compression_ratio") if name in coder), 8
     )
-    length, width = LENGTHS[video.text_encoder.kind], architecture_of(video.text_encoder).config["d_model"]
+    channels, side = transformer["in_channels"], 8 * SIZE // (per_latent or 8)
+    width = next(
+        transformer[name] for name in ("text_dim", "text_embed_dim", "caption_channels") if name in transformer
+    )
     yield (
         video.unet.key, built(video.unet), partial(shown, video),
         lambda batch: (
@@ -234,13 +271,14 @@ def shown(video: VideoModel, network: nn.Module, latents: Tensor, timestep: Tens
     return cast("Callable[..., Any]", KINDS[video.unet.kind].call)(network, latents, timestep, words)
 
 
-def in_use(kind: str) -> Footprint:
+def in_use(name: str) -> Footprint:
     """What the estimates take of a line."""
-    name, _, half = kind.partition(", ")
-    specs = {spec.key: spec for spec in SD15.components}
-    if name in specs:
-        return encoding_of(specs[name]) if half == "encode" else footprint_of(specs[name])
-    return {"encode": KINDS["vae"].encoding, "decode": KINDS["vae"].footprint}.get(name) or KINDS[name].footprint
+    kind, _, half = name.partition(", ")
+    specs = {spec.key: spec for family in (SD15, TOYBOX) for spec in family.components}
+    specs |= {f"toybox/{spec.kind}": spec for spec in TOYBOX.components if spec.repo == TOYBOX_REPO}
+    if kind in specs:
+        return encoding_of(specs[kind]) if half == "encode" else footprint_of(specs[kind])
+    return KINDS[kind].encoding if half == "encode" else KINDS[kind].footprint
 
 
 def holds_clip(kind: str) -> bool:

@@ -4,10 +4,11 @@
     python benchmarks/long.py borders --frames 64 --windows 8 16
 
 `memory` runs the command line in a process of its own for each length, and gives the highest memory that it had, what
-the estimate said, and how many bytes each further frame took beside those of its pixels. `borders` holds background
-flicker and warp error between two frames where a window begins or ends against those between all others; the frames
-that the image model made alone know no windows, and show what the same places are without them. `--overlaps` tries
-other weights of the overlap. All figures come as JSON.
+the estimate said, and how many bytes each further frame took beside those of its pixels. `borders` bridges a flickering
+clip twice, the second time a quarter of a window later, so that of the same two frames one run has a window begin or
+end between them and the other has none: background flicker and warp error of the first are held against those of the
+second. (Against the other frames of one run they would tell how things move there.) `--overlaps` tries other weights
+of the overlap. All figures come as JSON.
 """
 
 from __future__ import annotations
@@ -42,15 +43,20 @@ from bivdiff.models.windows import windows_of
 from bivdiff.pixels import metrics
 from bivdiff.settings import Settings
 from bivdiff.toybox import world
+from bivdiff.toybox.flicker import flickering
 
 ROOT = Path(__file__).resolve().parent.parent
 RENDERED = 48  # frames of a scene, played there and back where a clip is longer
-PLACES = ("borders", "inside")
 STEPS = ("num_inference_steps", "num_inversion_steps", "num_smoothing_steps")
+BRIDGES: Mapping[str, Mapping[str, Any]] = {
+    "mean": {}, "capped": {"frame_prior": "video", "mixing_rule": "capped"},
+}  # fmt: skip
+"""What the blend draws the clip's noise towards: the toybox's own bridge, and the one of the video model's own view."""
 OVERLAPS: Mapping[str, Callable[[int], torch.Tensor]] = {
-    "tent": windows._tent,
+    "hann": windows._weights,
+    "tent": lambda window: torch.minimum(torch.arange(window) + 1, window - torch.arange(window)).float(),
+    "triangle": lambda window: torch.minimum(torch.arange(window) + 0.5, window - torch.arange(window) - 0.5),
     "even": torch.ones,
-    "smooth": lambda window: torch.sin(torch.pi * (torch.arange(window) + 0.5) / window).square(),
 }
 """Weights of a window's frames, where windows overlap."""
 
@@ -68,8 +74,8 @@ def main() -> int:
     borders.add_argument("--windows", type=int, nargs="+", default=[8, 16])
     borders.add_argument("--scenes", type=int, default=3)
     borders.add_argument("--steps", type=int, default=10)
-    borders.add_argument("--ratio", type=float, nargs="+", help="mixing ratios; the task's own where none is given")
-    borders.add_argument("--overlaps", nargs="+", choices=OVERLAPS, default=["tent"])
+    borders.add_argument("--bridges", nargs="+", choices=BRIDGES, default=list(BRIDGES))
+    borders.add_argument("--overlaps", nargs="+", choices=OVERLAPS, default=["hann"])
     args = parser.parse_args()
     report = memory_of(args) if args.part == "memory" else borders_of(args)
     print(json.dumps({"load": os.getloadavg()[0], "cores": os.cpu_count(), **report}, indent=2))
@@ -123,54 +129,70 @@ def _measured(source: Path, count: int, args: argparse.Namespace) -> dict[str, A
 
 
 def borders_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Scores between frames where windows meet, times those between all other frames."""
-    manager, sums = ModelManager(Settings(device="cpu")), {}
-    for number in range(args.scenes):
-        scene, cache = world.evaluation_scene(number), StageCache(4)
-        truth = world.render(scene, 128, 128, args.frames).frames
-        request = default_request("control", "toybox", truth, scene.caption, seed=number)
-        request = replace(request, **dict.fromkeys(STEPS, args.steps))
-        for window in args.windows:
+    """Scores between two frames where windows meet, times those of the same two where none does."""
+    manager, found = ModelManager(Settings(device="cpu")), []
+    for window in args.windows:
+        for bridge in args.bridges:
             for overlap in args.overlaps:
-                for ratio in args.ratio or [request.mixing_ratio]:
-                    with _overlapping(overlap):
-                        made = last(run(replace(request, window=window, mixing_ratio=ratio), manager, cache))
-                    for name, frames in (("bridged", made.frames), ("framewise", made.framewise_frames)):
-                        scores = sums.setdefault((window, overlap, ratio, name), {})
-                        _add(scores, frames, truth, window)
-                    print(number, window, overlap, ratio, file=sys.stderr, flush=True)
-    told = [
-        {"window": window, "overlap": overlap, "mixing_ratio": ratio, "clip": name, **_told(scores)}
-        for (window, overlap, ratio, name), scores in sums.items()
-    ]
-    return {"frames": args.frames, "scenes": args.scenes, "steps": args.steps, "clips": told}
+                met: dict[str, list[tuple[float, float]]] = {"flicker": [], "warp_error": []}
+                with _overlapping(overlap):
+                    for number in range(args.scenes):
+                        _compare(met, number, window, BRIDGES[bridge], manager, args)
+                        print(window, bridge, overlap, number, file=sys.stderr, flush=True)
+                found.append({"window": window, "bridge": bridge, "overlap": overlap, **_told(met)})
+    return {"frames": args.frames, "scenes": args.scenes, "steps": args.steps, "found": found}
 
 
 @contextmanager
 def _overlapping(name: str) -> Iterator[None]:
-    usual = windows._tent
-    windows._tent = OVERLAPS[name]
+    usual = windows._weights
+    windows._weights = OVERLAPS[name]
     try:
         yield
     finally:
-        windows._tent = usual
+        windows._weights = usual
 
 
-def _add(scores: dict[str, list[float]], frames: np.ndarray, truth: np.ndarray, window: int) -> None:
-    """Add the scores of each two frames that follow each other, by whether a window begins or ends between them."""
-    spans = windows_of(len(frames), window)
-    meeting = {place for span in spans for place in (span.start, span.stop)} - {0, len(frames)}
-    for later in range(1, len(frames)):
-        where, two = PLACES[later not in meeting], slice(later - 1, later + 1)
+def _compare(
+    met: dict[str, list[tuple[float, float]]], number: int, window: int, bridge: Mapping[str, Any],
+    manager: ModelManager, args: argparse.Namespace,
+) -> None:  # fmt: skip
+    """Add each score of each two frames, with a border between them and without."""
+    later = window // 4
+    scene = world.evaluation_scene(number)
+    truth = world.render(scene, 128, 128, args.frames + later).frames
+    given = flickering(truth, number)
+    runs = []
+    for start in (0, later):
+        part = slice(start, start + args.frames)
+        request = default_request("smooth", "toybox", given[part], scene.caption, seed=number)
+        request = replace(request, window=window, **dict.fromkeys(STEPS, args.steps), **bridge)
+        spans = windows_of(args.frames, window)
+        meeting = {start + place for span in spans for place in (span.start, span.stop)}
+        runs.append((start, last(run(request, manager, StageCache(1))).frames, meeting))
+    whole = range(later + window, args.frames - window)  # where the ends of the clip tell in neither run
+    for place in whole:
+        at = [place in meeting for _, _, meeting in runs]
+        if sum(at) != 1:
+            continue
+        two = slice(place - 1, place + 1)
         for name, score in (("flicker", metrics.background_flicker), ("warp_error", metrics.warp_error)):
-            scores.setdefault(f"{name} {where}", []).append(score(frames[two], truth[two]))
+            scores = [score(frames[place - 1 - start : place + 1 - start], truth[two]) for start, frames, _ in runs]
+            if not np.isnan(scores).any():
+                met[name].append((scores[at.index(True)], scores[at.index(False)]))
 
 
-def _told(scores: Mapping[str, list[float]]) -> dict[str, float]:
-    means = {name: float(np.nanmean(values)) for name, values in scores.items()}
-    told = {name: round(mean, 4) for name, mean in means.items()}
-    for name in ("flicker", "warp_error"):
-        told[f"{name} borders over inside"] = round(means[f"{name} borders"] / means[f"{name} inside"], 3)
+def _told(met: Mapping[str, list[tuple[float, float]]]) -> dict[str, float]:
+    told: dict[str, float] = {}
+    for name, pairs in met.items():
+        border, inside = np.mean(pairs, axis=0)
+        resampled = np.random.default_rng(0).choice(len(pairs), (1000, len(pairs)))
+        sums = np.array(pairs)[resampled].sum(1)
+        told |= {
+            f"{name} borders": round(float(border), 4), f"{name} inside": round(float(inside), 4),
+            f"{name} borders over inside": round(float(border / inside), 3),
+            f"{name} standard error": round(float((sums[:, 0] / sums[:, 1]).std()), 3),
+        }  # fmt: skip
     return told
 
 

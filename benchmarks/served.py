@@ -15,7 +15,7 @@ import httpx
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 120  # seconds that the app may take to start, and an answer to come
+PATIENCE = 300  # seconds that the app may take to start, and an answer to come
 
 
 @contextmanager
@@ -33,18 +33,18 @@ def serving(folder: Path, *arguments: str, **variables: str) -> Iterator[tuple[s
     with (folder / "log").open("wb") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as app:
         try:
             address = f"http://127.0.0.1:{port}/"
-            _await(address, app)
+            _await(address, app, folder / "log")
             yield address, psutil.Process(app.pid)
         finally:
             app.terminate()
 
 
-def _await(address: str, app: subprocess.Popen[bytes]) -> None:
+def _await(address: str, app: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until the app answers, and its libraries are there."""
     ended = time.monotonic() + PATIENCE
     while not _answers(address):
         if time.monotonic() > ended or app.poll() is not None:
-            raise SystemExit("The app did not start. Start it by hand to see why: python app.py")
+            raise SystemExit(f"The app did not start. It says:\n{log.read_text()[-2000:]}")
         time.sleep(0.5)
     time.sleep(20)  # it imports the models' libraries some seconds after its start
 

@@ -25,6 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--family", choices=FAMILIES, default="toybox")
+    parser.add_argument("--video-model", help="of the family (default: its first)")
     parser.add_argument("--clips", type=int, default=24)
     parser.add_argument("--first-scene", type=int, default=0)
     args = parser.parse_args()
@@ -38,7 +39,10 @@ def main() -> int:
         for label, changes in ways(task, args.family):
             report(f"{TASKS[task].title}: {label}")
             try:
-                scores = evaluate(task, args.family, args.clips, args.first_scene, manager, report, **changes)
+                scores = evaluate(
+                    task, args.family, args.clips, args.first_scene, manager, report,
+                    **{**changes, "video_model": args.video_model},
+                )  # fmt: skip
             except BIVDiffError as error:
                 report(f"error: {error}")
                 failed = True

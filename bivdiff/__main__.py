@@ -2,7 +2,11 @@
 
 import sys
 
-from bivdiff.cli.main import main
-
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        from bivdiff.cli.main import main
+
+        status = main()
+    except KeyboardInterrupt:  # before the command has begun
+        status = 130
+    sys.exit(status)

@@ -23,6 +23,10 @@ class CancelledError(BIVDiffError):
     """The user stopped the job."""
 
 
+class StoppedError(CancelledError):
+    """The user interrupted the program; the message says what it leaves behind."""
+
+
 def quoted_name(path: Path) -> str:
     """The file's name, fit for a sentence: no folders of this machine, nothing unprintable, not too long."""
     name = "".join(letter if letter.isprintable() else "?" for letter in path.name)

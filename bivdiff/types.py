@@ -30,7 +30,7 @@ PRIOR_LABELS: Mapping[FramePrior, str] = {
 RATIO_EFFECTS: Mapping[FramePrior, str] = {
     "image": "towards 1 it is smoother, and colours drift",
     "video": "towards 1 it is calmer, colours stay, and fast motion suffers last",
-    "mean": "higher is calmer; at a high start level motion smears",
+    "mean": "higher is calmer, and may smear what moves",
 }  # fmt: skip
 FRAME_PRIORS: tuple[FramePrior, ...] = tuple(PRIOR_LABELS)
 SAMPLER_LABELS: Mapping[Sampler, str] = {

@@ -59,6 +59,16 @@ OTHERS: Mapping[str, Sequence[float]] = {
 }  # fmt: skip
 
 
+FORGOTTEN = (
+    "This window has been open for so long that the studio has forgotten what was to be compared. The tab “{}” still "
+    "has it: press “Compare” there."
+)
+NOTHING_MADE = (
+    "There is nothing to use yet, or this window has been open for so long that the studio has forgotten it. Press "
+    "“Compare” first, or choose an earlier comparison in the history."
+)
+
+
 class Pending(NamedTuple):
     """What is to be compared: what a task's tab holds. Its clip is read when the comparison is asked for.
 
@@ -87,6 +97,8 @@ PLACE = Place(NAME, ComparisonView, partial(idle_panel, next(iter(TASKS))))
 def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[TaskTab], page: PageParts) -> None:
     """Lay the tab out and connect it with the tabs of the tasks. Call it inside a `gr.Tab` of the page."""
     pending, made = gr.State(None), gr.State(None)
+    # The browser's own note of which task's settings it has given, which outlasts what a session keeps.
+    taken = gr.Textbox("", visible=False, label="Taken over from", info="Leave it empty")
     with shared.columns(), shared.card():
         shared.heading(1, "What to compare")
         shared.remark(ABOUT)
@@ -130,9 +142,9 @@ def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[TaskTab], page
             )
         findings = gr.HTML(what_to_see, elem_id=f"{NAME}-findings", elem_classes="bd-findings", apply_default_css=False)
         figure_panel(context, made, page.visitor, NAME)
-    given = [pending, ratios, other, values, page.visitor]
+    given = [pending, ratios, other, values, page.visitor, taken]
     shown = [panel, player, findings, download, made, stop, page.queue]
-    _wire(context, task_tabs, [pending, summary, ratios, tabs, other, values], given, shown)
+    _wire(context, task_tabs, [pending, summary, ratios, tabs, other, values, taken], given, shown)
     start.click(
         partial(compare, context, readers_of(task_tabs)), given, shown, api_name=NAME, trigger_mode="multiple",
         **WATCHING, js=SHOW_RESULT % (NAME, given.index(page.visitor)),
@@ -157,7 +169,7 @@ def _wire(
         )  # fmt: skip
         taken.success(
             partial(compare, context, readers_of(task_tabs)), list(given), list(shown), api_visibility="private",
-            trigger_mode="multiple", js=SHOW_RESULT % (NAME, len(given) - 1), **WATCHING,
+            trigger_mode="multiple", js=SHOW_RESULT % (NAME, len(given) - 2), **WATCHING,
         )  # fmt: skip
 
 
@@ -190,7 +202,7 @@ def take_over(context: AppContext, tab: TaskTab, values: Values) -> tuple[Any, .
     told = ", ".join(f"{ratio:g}" for ratio in sorted(ratios))
     alone = gr.update(value=""), gr.update(visible=False, value=[])
     pending = Pending(tab.task, dict(values))
-    return pending, say_pending(context, tab.task, request), told, gr.update(selected=NAME), *alone
+    return pending, say_pending(context, tab.task, request), told, gr.update(selected=NAME), *alone, tab.task
 
 
 def readers_of(task_tabs: Sequence[TaskTab]) -> Mapping[str, ReadJob]:
@@ -226,7 +238,7 @@ def send_back(
     """
     chosen = (shown or {}).get("chosen")
     if not made:
-        raise refusal("There is nothing to use yet. Press “Compare” first.")
+        raise refusal(NOTHING_MADE)
     place = -1 if chosen is None else chosen - made["before"]
     if not 0 <= place < len(made["cells"]) or made["cells"][place] is None:
         raise refusal("No clip is chosen. Click the one that you want to use.")
@@ -323,6 +335,7 @@ def compare(
     other: str,
     values: str | Sequence[Any],
     visitor: str = "",
+    taken: str = "",
 ) -> Iterator[ComparisonView]:
     """Make a clip for each value, and show it when it is ready. Whoever leaves the page leaves the comparison as it is.
 
@@ -332,12 +345,15 @@ def compare(
         pending: what has come from a task's tab, if anything has.
         ratios, other, values: see `axes_of`.
         visitor: who asks.
+        taken: the task whose settings the page has handed over, if it has; they must be there still.
 
     Yields:
         What to show, step by step.
     """
 
     def submitted(owner: str) -> Job[ComparisonBoard]:
+        if pending is None and taken:
+            raise InputError(FORGOTTEN.format(TASKS[taken].title if taken in TASKS else taken))
         axes = axes_of(ratios, other, values)
         task, submission = (
             _first(context) if pending is None else (pending.task, readers[pending.task](context, pending.values))

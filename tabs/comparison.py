@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import logging
+import secrets
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from bivdiff.bridge.inputs import same_frames
 from bivdiff.catalog.bridging import inversions_of
@@ -148,7 +151,7 @@ class ComparisonBoard:
         self._now: StepEvent | None = None
         self._note, self.message, self.findings, self.why = "", "", "", ""
         self._marks: dict[str, Any] = {}
-        self._in_history = False
+        self._in_history, self._kept = False, False  # how it ended, and with its files
         self.files: Mapping[str, Path] = {}
         self.state: State = "queued"
         self.version = 0
@@ -201,6 +204,8 @@ class ComparisonBoard:
         self._marks = {"recommended": result.recommended.index, "paper": paper_cell(result.request, result.cells)}
         self.why = result.recommended.why
         self._note = (self._write_files(result, state, why) if self.run_id else NOT_KEPT) or self._note
+        if not self.files:
+            self.files = self._files_beside(result)
         self._find(result)
 
     def _find(self, result: SweepResult) -> None:
@@ -220,7 +225,6 @@ class ComparisonBoard:
 
         try:
             files = export(self._runs.folder(self.run_id), result, self._fps)
-            self.files = files
             scores, frames = dict(result.best.scores), result.best.frames
             self._runs.finish_comparison(
                 self.run_id, result.request, files, scores, frames, state=state, message=why
@@ -228,8 +232,20 @@ class ComparisonBoard:
         except BIVDiffError as error:
             self._end_in_history("failed" if state == "done" else state, sentence(error))
             return sentence(error)
-        self._in_history = True
+        self.files, self._in_history, self._kept = files, True, True
         return ""
+
+    def _files_beside(self, result: SweepResult) -> Mapping[str, Path]:
+        """The files where the history could not keep them, for a day; none where they cannot be written here either."""
+        with importing():
+            from bivdiff.compare.export import export
+
+        folder = Path(get_upload_folder()) / secrets.token_hex(16)
+        try:
+            return export(folder, result, self._fps)
+        except BIVDiffError:
+            shutil.rmtree(folder, ignore_errors=True)
+            return {}
 
     def _end_in_history(self, state: State, message: str) -> None:
         self._runs.end(self.run_id, state, message)
@@ -252,7 +268,7 @@ class ComparisonBoard:
 
     def shown(self) -> dict[str, Any]:
         """The clips, what can be sent back of them, what they say, and their files."""
-        downloads, zipped = film_buttons(self.run_id) if self.files else [], self.files.get("zip")
+        downloads, zipped = film_buttons(self.run_id) if self._kept else [], self.files.get("zip")
         return {
             "player": comparison_value(
                 self._cells, self._fps, **self._marks, befores=self._befores.clips, downloads=downloads

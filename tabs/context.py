@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +16,7 @@ from bivdiff.catalog.families import FAMILIES
 from bivdiff.catalog.own import check_may_manage, parse_list
 from bivdiff.errors import InputError
 from bivdiff.late import importing
+from bivdiff.media import effort
 from bivdiff.models.inventory import IN_MEMORY, Entry, find_spec
 from bivdiff.models.inventory import inventory as list_models
 from bivdiff.settings import Settings
@@ -23,6 +24,7 @@ from bivdiff.studio import zerogpu
 from bivdiff.studio.crew import Crew, CrewMaker, CrewModels, check_on_disk, memory_words, pull_one
 from bivdiff.studio.history.runs import Runs
 from bivdiff.studio.jobs import Jobs
+from bivdiff.studio.limits import reading_seconds
 from bivdiff.studio.maker import Events, Maker
 from bivdiff.studio.turns import Gate
 from bivdiff.toybox.clips import SampleClip, load_index
@@ -153,12 +155,14 @@ class AppContext:
     decoders: Gate = field(default_factory=lambda: Gate(DECODERS))
     watches: dict[tuple[str, ...], threading.Lock] = field(default_factory=dict)
 
-    def decoding(self) -> AbstractContextManager[None]:
-        """Wait until it is the turn of who asks to read files, and have it: in fair turns, and few at a time.
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Wait until it is the turn of who asks to read files, and have it: in fair turns, few at a time, and not long.
 
         Not to be held while something is yielded to the page, which may come back in another thread.
         """
-        return self.decoders.enter(asker())
+        with self.decoders.enter(asker()), effort.bounded(reading_seconds(self.settings)):
+            yield
 
     @classmethod
     def from_settings(cls, settings: Settings) -> AppContext:

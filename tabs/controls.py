@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import product
 from typing import Any, NamedTuple, cast
 
 import gradio as gr
@@ -43,6 +44,9 @@ VIDEO_LABELS = {
     "wan2.1-14b": "Wan 2.1, 14B", "wan2.2-5b": "Wan 2.2, 5B", "wan2.2-a14b": "Wan 2.2, A14B",
     "cogvideox-2b": "CogVideoX, 2B", "cogvideox-5b": "CogVideoX, 5B", "ltx-0.9.5": "LTX-Video 0.9.5, 2B",
 }  # fmt: skip
+FOLLOWING = (*BRIDGE, "num_inversion_steps", "num_smoothing_steps", "smoothing_guidance_scale")
+"""Settings that depend on the models that are chosen."""
+QUICK: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 MOST_STEPS = 600  # that a slider can tell apart
 RESTORED = (
     "An earlier run is restored: its clip, its mask and its control maps are used as they were. Choose a clip to go on "
@@ -52,9 +56,11 @@ RESTORED = (
 INSTRUCTION_WORDS = "make turn paint color colour remove delete erase the it into floor"
 
 
-def defaults_of(context: AppContext, task: str, image_model: str | None = None) -> GenerationRequest:
-    """The values that a task's controls start with: those of one of its image models, the first unless it is named."""
-    return blank_request(task, context.family, image_model)
+def defaults_of(
+    context: AppContext, task: str, image_model: str | None = None, video_model: str | None = None
+) -> GenerationRequest:
+    """The values that a task's controls start with: those of its models, the first ones unless they are named."""
+    return blank_request(task, context.family, image_model, video_model)
 
 
 # Parts of a tab
@@ -109,9 +115,7 @@ def clip_controls(task: str, visitor: gr.Textbox, sample_clips: str = "file") ->
         lambda run_id: gr.update(visible=bool(run_id)), earlier, told, show_progress="hidden", queue=False,
         api_visibility="private",
     )  # fmt: skip
-    limits = LIMITS
-    length = f"{limits.seconds / 3600:g} hours, {limits.source_frames:,} frames"
-    bounds = f"or a zip of pictures, up to {limits.file_bytes // 2**30} GB, {length}, 8K"
+    most = f"up to {LIMITS.file_bytes // 2**30} GB, {LIMITS.seconds / 3600:g} hours, 8K"
     return {
         "sample": sample_strip(
             sample_clips,
@@ -119,7 +123,7 @@ def clip_controls(task: str, visitor: gr.Textbox, sample_clips: str = "file") ->
             elem_id=f"{task}-samples",
             elem_classes="bd-strip",
         ),
-        "video": upload(f"Or a clip of your own {bounds}", elem_id=f"{task}-video"),
+        "video": upload(f"Or a clip of your own, or a zip of pictures ({most})", elem_id=f"{task}-video"),
         "restored": earlier,
         "visitor": visitor,
     }
@@ -307,30 +311,59 @@ def bridge_controls(
 def _wire_bridge(
     context: AppContext, task: str, controls: Controls, scale: gr.HTML, image_model: gr.Radio | None
 ) -> None:
-    """Keep the ratio's info line and the paper's mark on its scale true, and let the bridge follow the image model."""
-    quick: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+    """Keep the ratio's info line and the paper's mark on its scale true."""
     parts = [controls[name] for name in BRIDGE]
     watched: list[Any] = [image_model, *parts]
     told: Callable[..., Any] = say_ratio
     if image_model is None:
         model = defaults_of(context, task).image_model
         watched, told = parts, lambda name, *now: say_ratio(name, model, *now)
-    else:  # only where the user chooses another: what is restored keeps its bridge
-        image_model.input(lambda model, *now: follow_bridge(context, task, model, *now), watched, parts, **quick)
     # Not where the ratio itself moves: what is told of it depends on the others.
     others = [part.change for part in watched if part is not parts[0]]
-    gr.on(others, partial(told, task), watched, [parts[0], scale], trigger_mode="always_last", **quick)
-    if "video_model" in controls:
-        led = [controls["frame_prior"], controls["mixing_rule"]]
-        controls["video_model"].input(partial(follow_video, context), [controls["video_model"], *led], led, **quick)
+    gr.on(others, partial(told, task), watched, [parts[0], scale], trigger_mode="always_last", **QUICK)
 
 
-def follow_video(context: AppContext, video_model: str, frame_prior: str, mixing_rule: str) -> list[Any]:
-    """Frame noise and rule for another video model: the image model's noise is none of latents that are not its own."""
-    video = family_named(context.family).video_models.get(video_model)
-    if video is None or video.shares_space or frame_prior != "image":
-        return [frame_prior, mixing_rule]
-    return [APART["frame_prior"], APART["mixing_rule"]]
+def wire_models(context: AppContext, task: str, controls: Controls) -> None:
+    """Let the settings of `FOLLOWING` follow the models that are chosen. Call it after all controls.
+
+    Only where the user chooses another: what is restored keeps its settings.
+    """
+    choices = {name: controls[name] for name in ("image_model", "video_model") if name in controls}
+    led = [controls[name] for name in FOLLOWING]
+
+    def follow(*given: Any) -> list[Any]:
+        chosen = dict(zip(choices, given, strict=False))
+        return follow_models(context, task, chosen.get("image_model"), chosen.get("video_model"), *given[len(chosen) :])
+
+    for choice in choices.values():
+        choice.input(follow, [*choices.values(), *led], led, **QUICK)
+
+
+def follow_models(
+    context: AppContext, task: str, image_model: str | None, video_model: str | None, *now: Any
+) -> list[Any]:
+    """The values of `FOLLOWING` for the models that are chosen: their defaults, and what the user has chosen stays.
+
+    Ratio, noise and rule are one choice, since a ratio means something else with another noise; each of the others is
+    one. A choice is the user's own where no models of the task have it as their default; but the image model's noise is
+    none of latents that are not its own.
+    """
+    videos = family_named(context.family).video_models
+    models = TASKS[task].every_image_model
+    image_model, video_model = image_model or models[0], video_model or next(iter(videos))
+    if image_model not in models or video_model not in videos:
+        return [gr.skip() for _ in FOLLOWING]
+    usual = {
+        chosen: [getattr(defaults_of(context, task, *chosen), name) for name in FOLLOWING]
+        for chosen in product(models, videos)
+    }
+    given, followed = list(now), []
+    for part in (slice(0, 3), *(slice(place, place + 1) for place in range(3, len(FOLLOWING)))):
+        is_usual = given[part] in [each[part] for each in usual.values()]
+        followed += usual[image_model, video_model][part] if is_usual else given[part]
+    if followed[1] == "image" and not videos[video_model].shares_space:
+        followed[1:3] = [APART["frame_prior"], APART["mixing_rule"]]
+    return followed
 
 
 def say_ratio(task: str, image_model: str, *bridge: Any) -> tuple[Any, Any]:
@@ -374,23 +407,6 @@ def paper_words(image_model: str, chosen: Mapping[str, Any]) -> str:
     # With another noise the ratio means something else.
     same = chosen["frame_prior"] == paper["frame_prior"]
     return f"The paper takes {model.paper_ratio:g} for {name}." if same else ""
-
-
-def follow_bridge(context: AppContext, task: str, image_model: str, *now: Any) -> list[Any]:
-    """The values of `BRIDGE` for another image model: its defaults, and what the user has chosen stays.
-
-    Ratio, noise and rule are one choice, since a ratio means something else with another noise; the start level is
-    another. A choice is the user's own where none of the task's image models has it as its default.
-    """
-    models = TASKS[task].every_image_model
-    if image_model not in models:
-        return [gr.skip() for _ in BRIDGE]
-    usual = {model: [getattr(defaults_of(context, task, model), name) for name in BRIDGE] for model in models}
-    given, followed = list(now), []
-    for part in (slice(0, 3), slice(3, 4)):
-        is_usual = given[part] in [each[part] for each in usual.values()]
-        followed += usual[image_model][part] if is_usual else given[part]
-    return followed
 
 
 SAMPLING = ("sampler", "guided_share")

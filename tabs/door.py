@@ -20,7 +20,7 @@ STREAMS = rf"{API}/(queue/data|call/(v2/)?{NAME}/{NAME})"
 READ = (
     "/", "/config/?", r"/theme\.css", r"/(static|assets|svelte)/.+", r"/favicon\.ico", r"/robots\.txt",
     r"/manifest\.json", f"/pwa_icon(/{NAME})?", "/logout", f"{API}/login_check/?", f"{API}/info/?",
-    f"{API}/startup-events", f"{API}/heartbeat/{NAME}", STREAMS,
+    f"{API}/startup-events", f"{API}/heartbeat/{NAME}", f"{API}/app_id", STREAMS,
     f"{API}/upload_progress", f"{FILE}.+",
     f"{LINKS}.*",
 )  # fmt: skip

@@ -76,5 +76,8 @@ def make_chosen(
         gr.Error: nothing was made yet, or the choice cannot be met.
     """
     if not made:
-        raise InputError("There is nothing to make a figure of yet. Press “Compare” first.")
+        raise InputError(
+            "There is nothing to make a figure of yet, or this window has been open for so long that the studio has "
+            "forgotten it. Press “Compare” first, or choose an earlier comparison in the history."
+        )
     return make_paper(context, made["run_id"], frames, rows, zoom, column, visitor)

@@ -10,8 +10,11 @@ import errno
 import ipaddress
 import logging
 import re
+import secrets
+from base64 import b64encode
 from contextlib import suppress
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
@@ -21,7 +24,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tabs import uploads
-from tabs.door import ACTIONS, API, FILE, LINKS, STREAMS, UPLOAD, Door, host_name
+from tabs.door import ACTIONS, API, FILE, LINKS, STREAMS, UPLOAD, Door, host_name, is_loopback
+from tabs.visitors import network_of
 
 MOST_BODY = 16 * 2**20  # bytes of a request that is no upload: a painted mask is the largest part of one
 MOST_BODIES = 16 * MOST_BODY  # of all that are being read: they are in memory
@@ -46,9 +50,11 @@ UNREADABLE = (
 DISK_FULL = "The studio's disk is full. Nothing of yours is lost; try again later, or tell the owner to make room."
 FAILED = "Something failed that should not have. Nothing of yours is lost; try again, or look into the server's log."
 
-# Gradio's page has inline scripts and styles, and makes functions of the widgets' scripts; all else is of this origin.
+# Scripts that stand in the page itself are known by a word that is another for each answer, or by their digest: what a
+# text brings with it, an element's `onerror` for one, never runs. Gradio makes functions of the widgets' scripts, which
+# is what 'unsafe-eval' is needed for, and writes styles into the page. All else is of this origin.
 CONTENT = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "default-src 'self'; script-src 'self' 'unsafe-eval' {scripts}; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
     "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
 )
@@ -60,6 +66,9 @@ CONTENT_OF_LINKS = (
 )
 # A visitor's file that is opened by itself runs nothing, and is no page of this origin.
 CONTENT_OF_FILES = "default-src 'none'; media-src 'self'; img-src 'self'; style-src 'unsafe-inline'; sandbox"
+
+NONCE = "bivdiff.nonce"
+"""Where a request has the word by which the scripts of its page are known; see `Introduced`, which writes it there."""
 
 OF_A_PROXY = (b"x-forwarded-host", b"x-gradio-server")
 
@@ -90,10 +99,11 @@ class Guard:
         app: what it stands in front of.
         door: who may come in, and by which way.
         most_uploads: bytes that uploads may take together.
+        head: what the page adds to its head by itself, whose scripts may run.
     """
 
-    def __init__(self, app: ASGIApp, door: Door, most_uploads: int) -> None:
-        self._app, self._door = app, door
+    def __init__(self, app: ASGIApp, door: Door, most_uploads: int, head: str = "") -> None:
+        self._app, self._door, self._digests = app, door, digests_of(head)
         self._room = uploads.Room(most_uploads)
         self._bodies = 0
 
@@ -104,7 +114,8 @@ class Guard:
                 await self._app(scope, receive, send)
             return
         path = path_of(scope)
-        dressed = self._dressed(send, path)
+        scope[NONCE] = secrets.token_urlsafe(16)
+        dressed = self._dressed(send, path, scope[NONCE])
         if refused := self._refusal(scope, path):
             await refused(scope, receive, dressed)
             return
@@ -136,12 +147,12 @@ class Guard:
         """Pass an upload on as long as there is room for it."""
         headers = Headers(scope=scope)
         visit.parts = uploads.Parts(headers.get("content-type", "").encode("latin-1"))
-        await run_in_threadpool(self._room.enter, visit)
+        await run_in_threadpool(self._room.enter, visit, place_of(scope))
 
         def look(data: bytes) -> None:
-            if not self._room.takes(visit, len(data)):
-                visit.refused = _sentence(507, uploads.FULL)
-                raise MultiPartException(uploads.FULL)
+            if why := self._room.takes(visit, len(data)):
+                visit.refused = _sentence(507, why)
+                raise MultiPartException(why)
             try:
                 visit.parts.look(data)  # type: ignore[union-attr]
             except MultiPartException as error:
@@ -159,13 +170,13 @@ class Guard:
 
         try:
             said = headers.get("content-length", "")
-            if said.isdecimal() and not self._room.holds(int(said)):
-                visit.refused = _sentence(507, uploads.FULL)
+            if said.isdecimal() and (why := self._room.lacks(visit, int(said))):
+                visit.refused = _sentence(507, why)
                 await self._answer(visit, scope, receive, send)
             else:
                 await self._pass_on(visit, scope, coming, send, receive)
         finally:
-            self._room.leave(visit)
+            self._room.leave(visit, stays=visit.over and visit.refused is None)
 
     async def _post(self, visit: _Visit, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what is no upload as long as it is small."""
@@ -226,9 +237,9 @@ class Guard:
         if visit.refused is not None:
             await visit.refused(scope, receive, send)
 
-    def _dressed(self, send: Send, path: str) -> Send:
+    def _dressed(self, send: Send, path: str, nonce: str) -> Send:
         """`send` with the headers that say what a browser may do with an answer."""
-        content = CONTENT + OF_A_SPACE * self._door.on_space
+        content = CONTENT.format(scripts=f"'nonce-{nonce}'{self._digests}") + OF_A_SPACE * self._door.on_space
         if path.startswith(FILE):
             content = CONTENT_OF_FILES
         elif path.startswith(LINKS):
@@ -243,6 +254,12 @@ class Guard:
             await send(message)
 
         return dressed
+
+
+def digests_of(head: str) -> str:
+    """The scripts in a piece of HTML, each as a source that a Content-Security-Policy allows."""
+    digests = (sha256(script.encode()).digest() for script in re.findall(r"<script>(.*?)</script>", head, re.DOTALL))
+    return "".join(f" 'sha256-{b64encode(digest).decode()}'" for digest in digests)
 
 
 def path_of(scope: Scope) -> str:
@@ -263,6 +280,12 @@ def client_of(scope: Scope) -> tuple[str, int] | None:
             if ipaddress.ip_address(place).is_global:
                 return place, 0
     return (said[-1], 0) if said else scope.get("client")
+
+
+def place_of(scope: Scope) -> str:
+    """The place that a request comes from, which others may share; empty for this machine's own."""
+    host = (scope.get("client") or ("",))[0]
+    return "" if not host or is_loopback(host) else network_of(host)
 
 
 def shown(text: str) -> str:

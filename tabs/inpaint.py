@@ -76,6 +76,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
                 controls |= shared.advanced_controls(context, defaults, image_model=image_model)
                 controls |= keep_control(defaults.preserve_known)
             preset_controls(context, TASK, controls)
+            shared.wire_models(context, TASK, controls)
         view = shared.see(context, TASK)
     built = add_result(context, read_job, TASK, controls, buttons, view, page.queue, tab)
     own = ["mask_source", "boxes", "color", "tolerance", "mask_video", "polarity", "grow"]

@@ -1,4 +1,7 @@
-"""What is shown of the studio where its address is posted: a title, a sentence and a picture, in the page's head."""
+"""What the studio writes into its pages: what is shown where its address is posted, and which scripts may run.
+
+The first is a title, a sentence and a picture, in the page's head.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import re
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tabs.guard import NONCE
 from tabs.links import STUDIO_CARD, TITLE, public_address, tags
 
 SAYS = "Image diffusion models make videos, without training: frame by frame they flicker, bridged they do not."
@@ -18,6 +22,8 @@ _FIRST = re.compile(rb"<head[^>]*>")
 
 class Introduced:
     """Middleware that writes what introduces the studio into the head of its pages, and takes out what does not.
+
+    It also marks the scripts that stand there, so that a browser runs these and no others (see guard).
 
     Args:
         app: gives the pages.
@@ -42,6 +48,7 @@ class Introduced:
                 parts.append(message.get("body", b""))
                 if not message.get("more_body"):
                     page = _with_tags(b"".join(parts), public_address(scope, self._root))
+                    page = page.replace(b"<script", b'<script nonce="%s"' % scope.get(NONCE, "").encode())
                     MutableHeaders(raw=held[0]["headers"])["content-length"] = str(len(page))
                     await send(held[0])
                     await send({"type": "http.response.body", "body": page})

@@ -55,6 +55,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
                 controls["feather"] = shared.setting("feather", defaults.feather)
                 controls |= keep_control(defaults.preserve_known)
             preset_controls(context, TASK, controls)
+            shared.wire_models(context, TASK, controls)
         view = shared.see(context, TASK)
     built = add_result(context, read_job, TASK, controls, buttons, view, page.queue, tab)
     watched = ["start", "stride", "num_frames", "fps", "extend_by", *SIDES, "aspect"]

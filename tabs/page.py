@@ -65,7 +65,7 @@ def build_page(context: AppContext) -> gr.Blocks:
         _fill(replace(context, family=first), page)
     for name in others:
         before = set(page.fns)
-        with page.route(_short(name), f"/{name}"):
+        with page.route(family_named(name).title, f"/{name}"):
             _fill(replace(context, family=name), page)
         for number in set(page.fns) - before:
             _name_for(page.fns[number], name)
@@ -78,7 +78,7 @@ def build_page(context: AppContext) -> gr.Blocks:
 def _fill(context: AppContext, page: gr.Blocks) -> None:
     """One family's page: the header, a tab for each task, the comparison, and the models."""
     if len(context.families) > 1:
-        Navbar(main_page_name=_short(context.families[0]))
+        Navbar(main_page_name=family_named(context.families[0]).title)
     gr.HTML(page_header(context.family, context.families[0]), elem_id="header", apply_default_css=False)
     hero(hero_clip(), elem_id="hero")
     visitor = gr.Textbox("", visible="hidden", label="Visitor", elem_id="visitor")
@@ -123,11 +123,6 @@ def rerun(context: AppContext, run_id: str, visitor: str) -> str:
     return "It waits for its turn; its tab shows how far it is."
 
 
-def _short(name: str) -> str:
-    """A family's title without what is said of it."""
-    return family_named(name).title.partition(":")[0]
-
-
 def _name_for(event: Any, name: str) -> None:
     """Give an endpoint the family's name in front, where Gradio has put a number behind."""
     if isinstance(event.api_name, str):
@@ -170,13 +165,14 @@ def launch_options(
     most = next(bound for bound in map(parse_bytes, bounds) if bound is not None)
     door = door or Door(pages=tuple(FAMILIES))
     published = [] if runs is None else [Middleware(PublishedResults, runs=runs, root=root)]
+    head = page_head(sample_script(load_index()))
     introduced = Middleware(Introduced, root=root)
     return {
         "theme": theme(),
-        "head": page_head(sample_script(load_index())),
+        "head": head,
         "max_file_size": LIMITS.file_bytes,
         "app_kwargs": {
-            "middleware": [Middleware(Guard, door=door, most_uploads=most), *published, introduced],
+            "middleware": [Middleware(Guard, door=door, most_uploads=most, head=head), *published, introduced],
             "routes": [Route("/", answer_head, methods=["HEAD"])],
             "lifespan": kept_clean,
         },

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder, is_in_or_equal
 
-from tabs.failures import refusal
+from tabs.failures import refusal, sentence
 
 NOT_UPLOADED = (
     "Only files that were uploaded to this page are read: neither paths of the server nor addresses are followed. "
@@ -18,10 +18,21 @@ NOT_UPLOADED = (
 
 
 def tell_refusals(page: gr.Blocks) -> None:
-    """Let every endpoint answer what it cannot take with a sentence, and fetch nothing from elsewhere."""
+    """Let every endpoint answer what it cannot take or do with a sentence, and fetch nothing from elsewhere."""
     # Gradio documents no door between a request and its components: `validator` of an event comes after they have read
-    # it. So this one method of Gradio 6.31 is replaced, which a test holds to be what it was.
+    # it. So these two methods of Gradio 6.31 are replaced, which a test holds to be what they were.
     page.preprocess_data = partial(_read_inputs, page.preprocess_data)  # type: ignore[method-assign]
+    page.process_api = partial(_carry_out, page.process_api)  # type: ignore[method-assign]
+
+
+async def _carry_out(carry_out: Callable[..., Awaitable[Any]], *given: Any, **named: Any) -> Any:
+    """Gradio's own way of an event, with a sentence for whatever fails in it: it would tell clients nothing at all."""
+    try:
+        return await carry_out(*given, **named)
+    except gr.Error:
+        raise
+    except Exception as error:  # noqa: BLE001 - `sentence` logs what is not meant for users
+        raise refusal(sentence(error)) from None
 
 
 async def _read_inputs(
@@ -36,7 +47,9 @@ async def _read_inputs(
         for field, given in zip(event.inputs, inputs, strict=False):
             now = state[field._id] if state is not None and field._id in state else field
             if not _takes(now, given):
-                told = f"“{now.label}” takes {_wanted(now)}, not {given!r:.60}. Change it and try again."
+                choosing = "Choose again, or reload the page where it has been open for long"
+                how = choosing if getattr(now, "choices", None) else "Change it"
+                told = f"“{now.label}” takes {_wanted(now)}, not {given!r:.60}. {how}, and try again."
                 raise refusal(told) from error
         raise
 

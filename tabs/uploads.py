@@ -7,6 +7,7 @@ import os
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,12 +24,17 @@ from tabs.failures import refusal
 KEPT_SECONDS = 24 * 3600.0
 SWEEP_SECONDS = 3600.0
 MOST_FILES = 8  # of one request: a field of the page takes one
+SCARCE, SHARE = 0.5, 0.25  # of the room: once so much is taken, a place that has sent so much in a day sends no more
 MEASURED_SECONDS = 10.0  # after which the folder is looked through again, although something is on its way
 FIELD = b"files"
 
 FULL = (
     "The studio has no room for more uploads now. They are deleted within a day: try again later, or use a sample clip."
     " The owner can give them more room with BIVDIFF_UPLOADS_SIZE."
+)
+SHARED = (
+    "The studio has no room for more uploads from where you are now, so that some stays for others. They are deleted "
+    "within a day: try again later, or use a sample clip."
 )
 TOO_MANY = f"One upload may hold {MOST_FILES} files. Send them one after the other."
 WRONG_FIELD = "An upload holds files only, each in a field named “files”. Send it so, as multipart/form-data."
@@ -66,9 +72,16 @@ class Room:
         self._lock = threading.Lock()
         self._kept, self._measured = 0, -MEASURED_SECONDS
         self._coming: dict[object, int] = {}
+        self._places: dict[object, str] = {}
+        self._sent: Counter[tuple[int, str]] = Counter()  # by hour and place
 
-    def enter(self, upload: object) -> None:
-        """Begin an upload; looks through the folder, so call it where that may take a moment."""
+    def enter(self, upload: object, place: str = "") -> None:
+        """Begin an upload; looks through the folder, so call it where that may take a moment.
+
+        Args:
+            upload: any object.
+            place: from where it comes; one without a name has no share, but all.
+        """
         with self._lock:
             known = self._coming and time.monotonic() - self._measured < MEASURED_SECONDS
         # What is on its way lies in the folder already.
@@ -78,27 +91,46 @@ class Room:
                 self._kept = max(lying - sum(self._coming.values()), 0)
                 self._measured = time.monotonic()
             self._coming[upload] = 0
+            self._places[upload] = place
 
-    def takes(self, upload: object, count: int) -> bool:
-        """Note that so many more bytes of an upload have come, unless there is no room for them."""
+    def takes(self, upload: object, count: int) -> str:
+        """Note that so many more bytes of an upload have come, or say why there is no room for them."""
         with self._lock:
-            if not self._fits(count):
-                return False
-            self._coming[upload] += count
-            return True
+            if not (why := self._lacks(upload, count)):
+                self._coming[upload] += count
+            return why
 
-    def holds(self, count: int) -> bool:
-        """Whether there is room for so many more bytes."""
+    def lacks(self, upload: object, count: int) -> str:
+        """Why there is no room for so many more bytes of an upload; empty where there is."""
         with self._lock:
-            return self._fits(count)
+            return self._lacks(upload, count)
 
-    def _fits(self, count: int) -> bool:
-        return self._kept + sum(self._coming.values()) + count <= self._most
+    def _lacks(self, upload: object, count: int) -> str:
+        taken = self._kept + sum(self._coming.values()) + count
+        if taken > self._most:
+            return FULL
+        place = self._places[upload]
+        if not place or taken <= SCARCE * self._most:
+            return ""
+        coming = sum(size for other, size in self._coming.items() if self._places[other] == place)
+        sent = sum(size for (_, other), size in self._sent.items() if other == place)
+        return SHARED if sent + coming + count > SHARE * self._most else ""
 
-    def leave(self, upload: object) -> None:
-        """End an upload, however it ended; what came of it counts until the folder is looked through again."""
+    def leave(self, upload: object, stays: bool = True) -> None:
+        """End an upload; what came of it counts until the folder is looked through again.
+
+        Args:
+            upload: see `enter`.
+            stays: whether a file came of it, which is kept for a day.
+        """
+        now = int(time.time() // 3600)
         with self._lock:
-            self._kept += self._coming.pop(upload)
+            size, place = self._coming.pop(upload), self._places.pop(upload)
+            self._kept += size
+            if place and stays:
+                self._sent[now, place] += size
+            for key in [key for key in self._sent if key[0] < now - KEPT_SECONDS // 3600]:
+                del self._sent[key]
 
 
 class Parts:

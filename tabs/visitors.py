@@ -50,11 +50,14 @@ def address_of(request: Any, username: str | None) -> str:
     """As `address_of_visitor`, of a request and who signed in."""
     if username:
         return f"user {username}"
-    if getattr(request, "client", None) is None:
-        return ""
+    return "" if getattr(request, "client", None) is None else network_of(request.client.host)
+
+
+def network_of(host: str) -> str:
+    """The address of a host, or where it is one of version 6 that of its network."""
     try:
-        address = ipaddress.ip_address(request.client.host)
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return str(request.client.host)
+        return host
     mapped = getattr(address, "ipv4_mapped", None) or address
     return str(ipaddress.ip_network((mapped, 64), strict=False) if mapped.version == 6 else mapped)

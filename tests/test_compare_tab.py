@@ -292,6 +292,20 @@ def test_what_cannot_be_written_is_told_and_not_left_running(context, pending, m
     assert (kept.state, kept.message) == ("failed", "The disk is full. Make room.")
 
 
+@pytest.mark.parametrize("fails", ["begin", "finish_comparison"])
+def test_a_comparison_that_the_history_cannot_keep_has_its_files_all_the_same(context, pending, monkeypatch, fails):
+    def locked(*_, **__):
+        raise InputError("The history is locked. Try again later.")
+
+    monkeypatch.setattr(context.runs, fails, locked)
+    *_, last = comparison(context, pending, "0, 1", "", "")
+    assert ("could not keep" if fails == "begin" else "is locked") in last["panel"]["detail"]
+    assert len([tile for tile in last["player"]["tiles"] if tile["sheet"]]) >= 3
+    with zipfile.ZipFile(last["download"]["value"]) as archive:
+        assert {"grid.mp4", "scores.csv"} <= set(archive.namelist())
+    assert last["player"]["downloads"] == []  # a film is made of what the history has
+
+
 def test_without_a_tabs_settings_the_first_sample_is_compared(context):
     views = comparison(context, None, "0,1", "", "")
     kept = context.runs.get(views[-1]["made"]["run_id"], "a" * 32)
@@ -305,7 +319,8 @@ def test_a_tabs_settings_are_taken_over_and_a_chosen_cells_go_back(context):
         "num_smoothing_steps": gr.Slider(1, 50), "seed": gr.Number(), "random_seed": gr.Checkbox(),
     }  # fmt: skip
     tab = task_tab.TaskTab("control", control.read_job, controls, None)
-    taken, summary, ratios, tabs, other, values = compare.take_over(context, tab, VALUES | {"mixing_ratio": 0.3})
+    taken, summary, ratios, tabs, other, values, by = compare.take_over(context, tab, VALUES | {"mixing_ratio": 0.3})
+    assert taken.task == by == "control"
     assert (other["value"], values["visible"]) == ("", False)
     assert ratios == "0, 0.25, 0.3, 0.5, 0.75, 1"
     assert taken.values["num_smoothing_steps"] == 7

@@ -415,9 +415,10 @@ def test_the_command_writes_what_it_tells_and_starts_from_what_is_kept(compare, 
 
 
 @pytest.mark.parametrize(
-    ("stop", "told"), [(KeyboardInterrupt, "Stopped."), (lambda: BIVDiffError("The numbers ran over."), "ran over.")]
+    ("stop", "told", "exit_status"),
+    [(KeyboardInterrupt, "Stopped.", 130), (lambda: BIVDiffError("The numbers ran over."), "ran over.", 1)],
 )
-def test_what_was_ready_when_it_was_stopped_is_written(compare, tmp_path, monkeypatch, stop, told):
+def test_what_was_ready_when_it_was_stopped_is_written(compare, tmp_path, monkeypatch, stop, told, exit_status):
     whole, made = sweeping.smooth_clips, []
 
     def stopped_at_the_third(*given):
@@ -428,7 +429,7 @@ def test_what_was_ready_when_it_was_stopped_is_written(compare, tmp_path, monkey
 
     monkeypatch.setattr(sweeping, "smooth_clips", stopped_at_the_third)
     status, _, err = compare("--task", "smooth", "--mixing-ratios", "0,0.5,1")
-    assert status == 1
+    assert status == exit_status
     assert f"{told} The 2 of 3 clips that were ready are in '{tmp_path / 'out'}'." in err
     written = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert [cell["values"]["mixing_ratio"] for cell in written["cells"]] == [0.0, 1.0]

@@ -25,7 +25,7 @@ from fake_run import FakeRun, fake_context
 from gradio.state_holder import SessionState, StateHolder
 
 from bivdiff.settings import Settings
-from tabs import guard, serving, sessions, uploads
+from tabs import compare, guard, serving, sessions, uploads
 from tabs.door import Door
 from tabs.page import build_page, launch_options
 from tabs.weights import bytes_in
@@ -169,6 +169,35 @@ def test_a_large_upload_is_refused_before_it_comes_and_its_sender_reads_why(addr
     assert (answer.status_code, "no room" in answer.text) == (507, True)
 
 
+def test_one_address_cannot_fill_the_room_for_all(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    room = uploads.Room(1000)
+
+    def send(place: str, count: int, stays: bool = True) -> str:
+        upload = object()
+        room.enter(upload, place)
+        why = room.takes(upload, count)
+        if not why and stays:
+            (tmp_path / f"{len(list(tmp_path.iterdir()))}").write_bytes(bytes(count))
+        room.leave(upload, stays=not why and stays)
+        monkeypatch.setattr(room, "_measured", -uploads.MEASURED_SECONDS)
+        return why
+
+    assert [send("eve", 100) for _ in range(5)] == [""] * 5  # nobody else wants it
+    assert "stays for others" in send("eve", 100)
+    assert send("ada", 200, stays=False) == send("ada", 200) == ""
+    assert "stays for others" in send("ada", 60)
+    assert send("", 100) == ""  # who sits at the machine has all of it
+    assert "no room for more uploads now" in send("", 300)
+    hour = time.time() + uploads.KEPT_SECONDS + 3600
+    monkeypatch.setattr(uploads.time, "time", lambda: hour)
+    send("", 0)
+    assert send("eve", 100) == ""  # what it had sent is gone by now
+    scope = {"client": ("2001:db8::1:2", 1)}
+    assert guard.place_of(scope) == guard.place_of({"client": ("2001:db8::9", 1)}) != ""
+    assert guard.place_of({"client": ("127.0.0.1", 1)}) == guard.place_of({}) == ""
+
+
 def test_what_old_processes_left_is_swept_by_its_age_whatever_made_it(tmp_path):
     young, old = (tmp_path / name for name in ("tmpyoung", "tmpold"))
     deep = tmp_path / "0123abcd" / "clip.mp4"
@@ -219,7 +248,7 @@ SHUT = (
     ("POST", "gradio_api/process_recording"), ("GET", "gradio_api/deep_link?session_hash=a"), ("GET", "monitoring"),
     ("GET", "monitoring/summary"), ("GET", "gradio_api/vibe-code"), ("POST", "gradio_api/vibe-edit"),
     ("GET", "gradio_api/openapi.json"), ("GET", "docs"), ("GET", "redoc"), ("GET", "openapi.json"),
-    ("GET", "gradio_api/token"), ("GET", "gradio_api/app_id"), ("GET", "gradio_api/dev/reload"),
+    ("GET", "gradio_api/token"), ("GET", "gradio_api/dev/reload"),
     ("POST", "gradio_api/component_server"), ("GET", "gradio_api/proxy=https://a.hf.space/"),
     ("POST", "gradio_api/stream/a"), ("GET", "gradio_api/runs"), ("POST", "gradio_api/run-history/connect"),
     ("GET", "gradio_api/queue/status"), ("GET", "custom_component/a/client/component/b"), ("PUT", ""),
@@ -451,9 +480,20 @@ def test_what_windows_keep_is_bounded_for_one_and_for_all(monkeypatch):
 def test_a_tabs_settings_that_wait_to_be_compared_have_no_clip():
     page = build_page(fake_context(FakeRun()))
     event = next(each for each in page.fns.values() if each.api_name == "smooth_compare")
-    pending = event.fn(*[getattr(part, "value", None) for part in event.inputs])[0]
-    assert pending.task == "smooth"
+    pending, *_, taken = event.fn(*[getattr(part, "value", None) for part in event.inputs])
+    assert pending.task == taken == "smooth"
     assert bytes_in(pending) < 20_000
+
+
+def test_a_window_that_was_forgotten_compares_nothing_else_and_says_what_to_do():
+    run = FakeRun()
+    context = fake_context(run)
+    shown = list(compare.compare(context, {}, None, "0,1", "", [], "ada" * 8, taken="smooth"))
+    assert "forgotten what was to be compared" in shown[-1].panel["headline"] + shown[-1].panel["detail"]
+    assert "“Your own frames” still has it" in shown[-1].panel["headline"] + shown[-1].panel["detail"]
+    assert context.jobs.of("ada" * 8) == []
+    with pytest.raises(gr.Error, match="the studio has forgotten it"):
+        compare.send_back(context, [], {"chosen": 1}, None, "")
 
 
 def test_gradio_keeps_sessions_and_reads_files_as_it_did():

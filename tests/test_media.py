@@ -21,6 +21,8 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 
 from bivdiff.errors import InputError
+from bivdiff.media import effort, streams
+from bivdiff.media import ffmpeg as media_ffmpeg
 from bivdiff.media.reading import probe, read_clip, read_sound
 from bivdiff.media.source import Limits
 from bivdiff.media.writing import write_gif, write_mp4, write_png_zip
@@ -54,6 +56,42 @@ CONTAINERS = {
     "wmv": ["-q:v", "2"],
     "apng": [],
 }
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "avi", "ts", "flv"])
+def test_what_lies_between_frames_that_are_far_apart_is_not_decoded(tmp_path, monkeypatch, kind):
+    usual = ["-bf", "2", "-pix_fmt", "yuv420p"] if kind in ("mp4", "mkv") else ["-q:v", "2"]
+    often, rare = [*usual, "-g", "4"], [*usual, "-g", "600", "-sc_threshold", "0" if "-bf" in usual else "1000000000"]
+    begun, start = [], media_ffmpeg.streaming
+    for options, parts in ((often, 3), (rare, 1)):
+        path = encode(tmp_path / f"long{parts}.{kind}", counting_frames(60), "1/2", *options)
+        with monkeypatch.context() as patch:
+            patch.setattr(streams, "WORTH_A_JUMP", math.inf)
+            whole = numbers(read_clip(path, start=4, num_frames=41).frames)
+        with monkeypatch.context() as patch:
+            patch.setattr(media_ffmpeg, "streaming", lambda command: begun.append(command) or start(command))
+            assert numbers(read_clip(path, start=4, stride=20, num_frames=3).frames) == whole[::20]
+            assert len(begun) == parts
+            assert numbers(read_clip(path, start=4, num_frames=8).frames) == whole[:8]
+            assert len(begun) == parts + 1
+        begun.clear()
+
+
+def test_what_decoding_may_take_is_bounded_in_all_and_told(tmp_path, counting):
+    moving = tmp_path / "moving.webp"
+    first, *others = map(Image.fromarray, counting_frames(40))
+    first.save(moving, save_all=True, append_images=others, duration=100, lossless=True)
+    for path in (counting, moving):
+        read_clip(path, stride=5)
+        with effort.bounded(1e-6), pytest.raises(InputError, match=r"more than the .* seconds .* Take fewer frames"):
+            read_clip(path, stride=5)
+    with effort.bounded(100), effort.bounded(1e-6):  # the one that holds already stays
+        read_clip(counting)
+        assert 90 < effort.left() < 100
+        effort.took(effort.left() - 2.5)
+        command = media_ffmpeg.reading_command(counting, "mov", 10**6)
+        assert command[command.index("-timelimit") + 1] == "3"
+    assert effort.left() == math.inf
 
 
 @pytest.mark.parametrize("kind", CONTAINERS)

@@ -168,16 +168,15 @@ class TestCapped:
         assert torch.allclose(capped(frame, clip), torch.cat(alone), atol=1e-5)
 
     def test_a_long_clip_is_bound_window_by_window(self):
-        clip, frame = torch.randn(1, 4, 12, 6, 6), 2 * torch.randn(1, 4, 12, 6, 6)
+        clip, frame = torch.randn(1, 4, 16, 6, 6), 2 * torch.randn(1, 4, 16, 6, 6)
         clip[:, :, :4] *= 0.1  # calm at its beginning only
-        made = capped(frame, clip, window=8)
-        first, last = capped(frame[:, :, :8], clip[:, :, :8]), capped(frame[:, :, 4:], clip[:, :, 4:])
-        assert torch.allclose(made[:, :, :4], first[:, :, :4], atol=1e-5)
-        assert torch.allclose(made[:, :, 8:], last[:, :, 4:], atol=1e-5)
-        falls = torch.tensor([4.0, 3, 2, 1]).view(-1, 1, 1)  # weights of a frame in the window that it leaves
-        rises = torch.tensor([1.0, 2, 3, 4]).view(-1, 1, 1)
-        between = (falls * first[:, :, 4:] + rises * last[:, :, :4]) / 5
-        assert torch.allclose(made[:, :, 4:8], between, atol=1e-5)
+        total, weights = torch.zeros_like(clip), torch.zeros(16, 1, 1)
+        for start in (0, 4, 8):
+            part = slice(start, start + 8)
+            weight = (0.5 - 0.5 * torch.cos(2 * torch.pi * (torch.arange(8) + 0.5) / 8)).view(-1, 1, 1)
+            total[:, :, part] += weight * capped(frame[:, :, part], clip[:, :, part])
+            weights[part] += weight
+        assert torch.allclose(capped(frame, clip, window=8), total / weights, atol=1e-5)
 
     def test_at_ratio_1_the_bound_still_counts(self):
         clip, frame = torch.randn(1, 4, 8, 6, 6), 3 * torch.randn(1, 4, 8, 6, 6)
@@ -232,7 +231,7 @@ class TestBlend:
     def test_the_mean_of_a_long_clip_is_that_of_its_windows(self):
         noise = torch.arange(12.0).view(1, 1, 12, 1, 1).expand(1, 4, 12, 6, 6)
         made = mean_noise(noise, window=8)[0, 0, :, 0, 0]
-        assert made[:4].tolist() == [3.5] * 4
-        assert made[8:].tolist() == [7.5] * 4
-        between = [(3.5 * (4 - place) + 7.5 * (1 + place)) / 5 for place in range(4)]
-        assert made[4:8].tolist() == pytest.approx(between)
+        assert made[:4].tolist() == pytest.approx([3.5] * 4)
+        assert made[8:].tolist() == pytest.approx([7.5] * 4)
+        shares = [0.0381, 0.3087, 0.6913, 0.9619]  # of the later window: (1 - cos(2 pi (place + 0.5) / 8)) / 2
+        assert made[4:8].tolist() == pytest.approx([3.5 + 4 * share for share in shares], abs=1e-3)

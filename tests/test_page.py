@@ -618,6 +618,11 @@ def test_the_first_screen_holds_generate_and_a_before_and_after_that_moves(open_
         assert 0 <= top < bottom <= viewport["height"], selector
     top, bottom = page.evaluate(BOX, "#hero .bd-hero")
     assert bottom - top <= 240
+    for part in (".bd-hero-stage", ".bd-hero-strips", ".bd-hero-told"):  # none stands over its card
+        first, last = page.evaluate(BOX, f"#hero {part}")
+        assert top < first < last < bottom, part
+    first, last = page.evaluate(BOX, "#control-ratio-scale .bd-ratio-ends")
+    assert last - first < 30  # in one line
     assert page.evaluate(MOVES, "#hero .bd-hero-stage canvas") >= 3
     top, _ = page.evaluate(BOX, "#control-player .bdp-tile:first-child canvas")
     assert top < viewport["height"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import pickle
 import socket
 import threading
@@ -24,8 +25,10 @@ from fake_run import FakeRun, Hold, fake_context
 
 from bivdiff.catalog.requests import default_request
 from bivdiff.errors import InputError
-from bivdiff.media import carried
+from bivdiff.media import carried, effort
 from bivdiff.settings import Settings
+from bivdiff.studio import limits
+from bivdiff.studio.limits import reading_seconds
 from bivdiff.toybox.clips import load_index
 from tabs import guard
 from tabs.page import build_page, launch_options
@@ -216,6 +219,20 @@ def test_no_dropped_file_is_more_than_its_data(client, kind):
     assert not Path("/tmp/strangers-were-here").exists()  # noqa: S108
 
 
+def test_a_clip_that_takes_long_to_decode_holds_its_turn_for_so_long_and_no_longer(client, studio):
+    with studio[1].decoding():
+        assert effort.left() == reading_seconds(studio[1].settings) < 60
+        with studio[1].decoding():
+            effort.took(5)
+        assert effort.left() < 55
+    with fake_context(FakeRun()).decoding():  # who sits at the machine may wait for as long as it takes
+        assert effort.left() == math.inf
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits, "READING", -limits.READING_A_FRAME * VISITORS_FRAMES + 1e-6)
+        told = call(client, "smooth_source", visitor=EVE, video=upload(client, SAMPLE.read_bytes(), "a.mp4"))
+        assert "seconds of a processor" in told
+
+
 def test_a_clip_that_is_too_large_is_refused_before_it_is_decoded(studio, monkeypatch):
     monkeypatch.setattr(carried, "_clip", lambda *_: pytest.fail("it was decoded"))
     large = studio[3] / "large.zip"
@@ -286,6 +303,24 @@ def test_what_is_too_much_is_refused_with_a_sentence_wherever_it_is_asked(client
         assert len(studio[2].requests) == before
     assert '"error": null' not in told
     assert guard.FAILED not in told
+
+
+NO_VALUES = ([1], {"a": 1}, "x", True, -1, 1e308, "<b>", "9" * 5000, None)
+TAKE_ANYTHING = (
+    ("smooth_source", "sample"), ("smooth_source", "num_frames"), ("smooth_source", "restored"),
+    ("smooth_estimate", "mixing_ratio"), ("control_map", "control_type"), ("outpaint_canvas", "left"),
+    ("outpaint_canvas", "aspect"), ("smooth_preset_save", "name"), ("history_list", "task"), ("history_list", "search"),
+    ("job_action", "action"), ("film", "shape"), ("link", "on"), ("compare", "ratios"), ("models_list", "family"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "field"), TAKE_ANYTHING)
+def test_no_value_ends_without_a_word(client, name, field):
+    for value in NO_VALUES:
+        told = call(client, name, **{field: value})
+        assert '"error": null' not in told, value
+        assert guard.FAILED not in told, value
+        assert not told.startswith("5"), (value, told)
 
 
 def _until(condition) -> None:

@@ -16,7 +16,7 @@ from pages import LABELS
 from PIL import Image
 
 from bivdiff.catalog.families import family_named
-from bivdiff.catalog.image_models import BRIDGE, IMAGE_MODELS
+from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
 from bivdiff.media.reading import read_clip
@@ -150,7 +150,7 @@ SCORED_NOW = {
     ("prompt2prompt", (0.5, "image", "linear", 1.0),
      f"{KEEPS}; towards 1 it is smoother, and colours drift. The paper takes 0.25 for Prompt2Prompt.", 0.25),
     ("inpainting", (0.1, "mean", "linear", 1.0),
-     f"{KEEPS}; higher is calmer; at a high start level motion smears.", None),
+     f"{KEEPS}; higher is calmer, and may smear what moves.", None),
     ("given", (1.0, "image", "linear", 1.0), f"{KEEPS}; towards 1 it is smoother, and colours drift.", None),
 ])  # fmt: skip
 def test_the_ratios_line_and_mark_are_those_of_the_chosen_noise(model, bridge, line, paper):
@@ -160,21 +160,26 @@ def test_the_ratios_line_and_mark_are_those_of_the_chosen_noise(model, bridge, l
     assert scale == {"task": "control", "paper": paper}
 
 
-def test_a_bridge_follows_another_image_model_unless_it_is_the_users_own(context, monkeypatch):
-    presets_of = {"controlnet": (0.5, "video", "capped", 0.6), "t2i-adapter": (0.25, "image", "linear", 1.0)}
+def test_settings_follow_another_image_model_unless_they_are_the_users_own(context, monkeypatch):
+    presets_of = {
+        "controlnet": (0.5, "video", "capped", 0.6, 10, 10, 1.0),
+        "t2i-adapter": (0.25, "image", "linear", 1.0, 20, 30, 6.0),
+    }  # fmt: skip
 
-    def defaults(_, task, image_model=None):
-        assert task == "control"
-        return SimpleNamespace(**dict(zip(BRIDGE, presets_of[image_model], strict=True)))
+    def defaults(_, task, image_model, video_model):
+        assert (task, video_model in family_named("toybox").video_models) == ("control", True)
+        return SimpleNamespace(**dict(zip(controls.FOLLOWING, presets_of[image_model], strict=True)))
 
     monkeypatch.setattr(controls, "defaults_of", defaults)
-    follow = partial(controls.follow_bridge, context, "control", "t2i-adapter")
-    assert follow(*presets_of["controlnet"]) == [0.25, "image", "linear", 1.0]
-    # The ratio was chosen for this noise and this rule, so they stay together; the level is another choice.
-    assert follow(0.8, "video", "capped", 0.6) == [0.8, "video", "capped", 1.0]
-    assert follow(0.5, "mean", "capped", 0.6) == [0.5, "mean", "capped", 1.0]
-    assert follow(0.5, "video", "capped", 0.3) == [0.25, "image", "linear", 0.3]
-    assert all("value" not in each for each in controls.follow_bridge(context, "control", "given", 1, 2, 3, 4))
+    follow = partial(controls.follow_models, context, "control", "t2i-adapter", "toybox-video")
+    assert follow(*presets_of["controlnet"]) == [0.25, "image", "linear", 1.0, 20, 30, 6.0]
+    # The ratio was chosen for this noise and this rule, so they stay together; each of the others is a choice.
+    assert follow(0.8, "video", "capped", 0.6, 7, 10, 1.0) == [0.8, "video", "capped", 1.0, 7, 30, 6.0]
+    assert follow(0.5, "mean", "capped", 0.6, 10, 10, 2.5) == [0.5, "mean", "capped", 1.0, 20, 30, 2.5]
+    assert follow(0.5, "video", "capped", 0.3, 10, 9, 1.0) == [0.25, "image", "linear", 0.3, 20, 9, 6.0]
+    for unknown in (("given", "toybox-video"), ("controlnet", "sora")):
+        found = controls.follow_models(context, "control", *unknown, *presets_of["controlnet"])
+        assert all("value" not in each for each in found)
 
 
 def test_what_an_image_model_does_not_read_is_hidden():

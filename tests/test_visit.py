@@ -30,6 +30,9 @@ ASKED_IN_VAIN = {("GET", "/monitoring/summary")}
 """What Gradio's own list of the actions asks for, and does without."""
 
 
+DOT = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
@@ -92,6 +95,17 @@ def test_a_visit_that_uses_everything_calls_only_what_is_served(chromium, addres
     assert page.locator("#trap").count() == 0
     expect(page.locator("#history-drop input[type=file]")).to_have_count(1)  # there is room for another
     assert wrong == []
+
+    # Scripts that do not stand in the page as it came run neither in an element nor as one
+    for put, refused in (
+        (f"document.body.insertAdjacentHTML('beforeend', '<img src=\"{DOT}\" onload=\"ran = 1\">')", "script-src-attr"),
+        ("document.head.append(Object.assign(document.createElement('script'), {text: 'ran = 1'}))", "script-src-elem"),
+    ):
+        told = "(told) => document.addEventListener('securitypolicyviolation', told, {once: true})"
+        what = f"() => new Promise({told}).then((it) => it.effectiveDirective)"
+        assert page.evaluate(what.replace("() =>", f"() => {{ setTimeout(() => {put}); return", 1) + "}") == refused
+    assert page.evaluate("() => window.ran") is None
+    wrong.clear()
 
     # Gradio's own list of the actions
     page.locator("footer button", has_text="API").click()

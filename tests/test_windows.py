@@ -41,7 +41,10 @@ def test_what_does_not_depend_on_the_window_is_not_changed_by_it():
 
 
 def test_a_frame_takes_most_from_the_window_whose_middle_is_near():
-    """Windows 0 to 7 and 4 to 11 predict their own number; between them the prediction goes over without a jump."""
+    """Windows 0 to 7 and 4 to 11 predict their own number; between them the prediction goes over without a jump.
+
+    It changes least where one begins or ends.
+    """
     starts = []
 
     def predict(part, *_):
@@ -53,8 +56,8 @@ def test_a_frame_takes_most_from_the_window_whose_middle_is_near():
     assert starts == [0, 4]
     assert torch.equal(made[:4], torch.zeros(4))
     assert torch.equal(made[8:], torch.ones(4))
-    assert (made.diff() >= 0).all()
-    assert made.diff().max() < 0.35
+    shares = torch.tensor([0.0381, 0.3087, 0.6913, 0.9619])  # (1 - cos(2 pi (place + 0.5) / 8)) / 2
+    assert torch.allclose(made[4:8], shares, atol=1e-4)
 
 
 def test_the_window_of_a_request_decides(request_of, manager, source_frames):

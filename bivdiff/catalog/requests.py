@@ -58,18 +58,21 @@ def preset_of(name: str, task: str, image_model: str, family_name: str) -> dict[
     return {**settings_of(task, image_model, family_name), **presets[name], **of_the_paper}
 
 
-def blank_request(task: str, family_name: str, image_model: str | None = None) -> GenerationRequest:
+def blank_request(
+    task: str, family_name: str, image_model: str | None = None, video_model: str | None = None
+) -> GenerationRequest:
     """The settings that a task starts with, before there is a clip or a word: nothing that could be run.
 
     Args:
         task: key of `TASKS`.
         family_name: key of `FAMILIES`.
         image_model: one of the task's; None is its first.
+        video_model: one of the family's; None is its first.
 
     Raises:
-        InputError: there is no such task, family or image model.
+        InputError: there is no such task, family, image model or video model.
     """
-    return _request(task, family_name, _NO_FRAMES, "", {} if image_model is None else {"image_model": image_model})
+    return _request(task, family_name, _NO_FRAMES, "", {"image_model": image_model, "video_model": video_model})
 
 
 def default_request(task: str, family_name: str, frames: np.ndarray, prompt: str, **changes: Any) -> GenerationRequest:

@@ -22,7 +22,7 @@ from bivdiff.cli.arguments import as_path
 from bivdiff.cli.flags import add_request_flags, add_source_flags
 from bivdiff.cli.joblist import Refused, colliding, read_jobs
 from bivdiff.cli.output import Progress, hide_bars_of_libraries, note
-from bivdiff.errors import BIVDiffError, CancelledError, InputError
+from bivdiff.errors import BIVDiffError, InputError, StoppedError
 from bivdiff.settings import Settings
 from bivdiff.types import StepEvent
 from bivdiff.workers.crew import EXECUTORS, workers_of
@@ -78,7 +78,7 @@ def batch_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any
         write_report(folder.path, _in_order(listed, outcomes))
         if stopped:
             done = sum(folder.is_whole(each) for each in outcomes)
-            raise CancelledError(
+            raise StoppedError(
                 f"Stopped. {done} of {len(listed)} clips are in '{args.output}'. Call the same to go on."
             )
         return _report(args.output, listed, todo, outcomes, batch, time.monotonic() - began)

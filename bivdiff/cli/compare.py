@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from bivdiff.cli.flags import add_force_flag, add_request_flags, add_source_flag
 from bivdiff.cli.output import Progress, note
 from bivdiff.cli.planning import checked_plan, manager_of
 from bivdiff.compare.axes import check_axes, read_values
-from bivdiff.errors import BIVDiffError, CancelledError, InputError
+from bivdiff.errors import BIVDiffError, CancelledError, InputError, StoppedError
 from bivdiff.fields import table
 from bivdiff.settings import Settings
 from bivdiff.studio.form import SourceForm, read_form
@@ -53,7 +54,7 @@ def add_compare_command(commands: Any) -> None:
 def compare_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     """Make a clip for each value of a setting, and write what shows and scores them."""
     from bivdiff.bridge.store import StageStore
-    from bivdiff.compare.export import export, file_names
+    from bivdiff.compare.export import file_names
     from bivdiff.compare.sweep import last, result_of, sweep
     from bivdiff.compare.tables import report
     from bivdiff.toybox.truths import truth_of
@@ -73,12 +74,30 @@ def compare_command(args: argparse.Namespace, settings: Settings) -> dict[str, A
         if not cells:
             raise
         stopped = result_of(request, axes, cells)
-        export(args.output, stopped, fps)
-        why = "Stopped." if isinstance(error, KeyboardInterrupt) else str(error)
+        _exported(args.output, stopped, fps)
         ready = f"The {len(cells)} of {stopped.size} clips that were ready are in '{args.output}'."
-        raise CancelledError(f"{why} {ready}") from None
-    paths = {name: str(path) for name, path in export(args.output, result, fps).items()}
+        if isinstance(error, KeyboardInterrupt):
+            raise StoppedError(f"Stopped. {ready}") from None
+        raise CancelledError(f"{error} {ready}") from None
+    paths = {name: str(path) for name, path in _exported(args.output, result, fps).items()}
     return {**report(result), "estimate": found, "fps": fps, "paths": paths}
+
+
+def _exported(folder: Path, result: SweepResult, fps: float) -> Mapping[str, Path]:
+    """The files of a comparison, once they are written.
+
+    Raises:
+        StoppedError: it was interrupted meanwhile.
+    """
+    from bivdiff.compare.export import export
+
+    try:
+        return export(folder, result, fps)
+    except KeyboardInterrupt:
+        raise StoppedError(
+            f"Stopped while the files were written. Those in '{folder}' are whole, and others are missing: call the "
+            "same with --force to have them all."
+        ) from None
 
 
 def _followed_cells(

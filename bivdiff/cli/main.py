@@ -8,8 +8,10 @@ from dataclasses import replace
 from bivdiff.catalog.families import extend
 from bivdiff.cli.output import print_report
 from bivdiff.cli.parser import build_parser
-from bivdiff.errors import BIVDiffError
+from bivdiff.errors import BIVDiffError, StoppedError
 from bivdiff.settings import Settings
+
+INTERRUPTED = 130  # the exit status of what Ctrl+C has ended
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,11 +24,14 @@ def main(arguments: list[str] | None = None) -> int:
         if args.device:
             settings = replace(settings, device=args.device)
         report = args.carry_out(args, settings)
+    except StoppedError as error:
+        print(error, file=sys.stderr)
+        return INTERRUPTED
     except BIVDiffError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("error: Stopped. Nothing was written.", file=sys.stderr)
-        return 1
+        print("Stopped. Nothing was written.", file=sys.stderr)
+        return INTERRUPTED
     print_report(report, args.json, args.as_text)
     return 1 if report.get("wrong") else 0

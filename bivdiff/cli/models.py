@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bivdiff.catalog.families import FAMILIES
 from bivdiff.cli.output import Progress, hide_bars_of_libraries, note
-from bivdiff.errors import CancelledError
+from bivdiff.errors import StoppedError
 from bivdiff.settings import Settings
 from bivdiff.units import say_bytes
 
@@ -82,7 +82,7 @@ def _pull(entry: Entry, settings: Settings) -> int:
             for done, total in pulling(entry.spec, settings):
                 progress.show(entry.key, f"{entry.key}:", done, total)
     except KeyboardInterrupt:
-        raise CancelledError("Stopped. What has arrived is kept for the next time.") from None
+        raise StoppedError("Stopped. What has arrived is kept for the next time.") from None
     return total
 
 

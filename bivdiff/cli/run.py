@@ -14,7 +14,7 @@ from bivdiff.cli.filling import form_of, note_unread, targets_of
 from bivdiff.cli.flags import add_force_flag, add_request_flags, add_source_flags, help_of
 from bivdiff.cli.output import Progress, note
 from bivdiff.cli.planning import checked_plan, manager_of
-from bivdiff.errors import InputError
+from bivdiff.errors import InputError, StoppedError
 from bivdiff.fields import table
 from bivdiff.media.carried import carry, pack, settings_of
 from bivdiff.media.film import SHAPES, FilmOptions
@@ -69,13 +69,18 @@ def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     request, found = checked_plan(request, manager, args.fit_memory)
     result = last(_followed(run(request, manager)))
     files = {name: _settled(name, path, targets.at_last(path)) for name, path in files.items()}
-    write_outputs(files, result, fps, sound)
-    if film_file is not None:
-        heard = sound if film_options.speed == 1 else None
-        film = film_of(result.request, result.framewise_frames, result.frames, fps, film_options, heard)
-        files["film"] = _settled("film", film_file, targets.at_last(film_file))
-        used = settings_of(replace(request, seed=result.seed), fps)
-        write_film(files["film"], film, carry(used, pack(request)))
+    written: list[Path] = []
+    try:
+        write_outputs(files, result, fps, sound, written.append)
+        if film_file is not None:
+            heard = sound if film_options.speed == 1 else None
+            film = film_of(result.request, result.framewise_frames, result.frames, fps, film_options, heard)
+            files["film"] = _settled("film", film_file, targets.at_last(film_file))
+            used = settings_of(replace(request, seed=result.seed), fps)
+            write_film(files["film"], film, carry(used, pack(request)))
+    except KeyboardInterrupt:
+        whole = ", ".join(f"'{path}'" for path in written) or "None"
+        raise StoppedError(f"Stopped while the files were written. Whole and there: {whole}.") from None
     paths = {name: str(path) for name, path in files.items()}
     return {**report_of(result), "estimate": found, "fps": fps, "paths": paths}
 

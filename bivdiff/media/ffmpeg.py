@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import errno
 import math
+import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,8 +22,10 @@ from typing import IO, cast
 import numpy as np
 from imageio_ffmpeg import get_ffmpeg_exe
 
+from bivdiff.media import effort
+
 CPU_SECONDS = 600
-"""Processor time after which ffmpeg gives up on a file, so that a malicious one cannot occupy the machine."""
+"""Processor time after which ffmpeg gives up on a file; what strangers send has less (see effort)."""
 
 MAX_MESSAGES = 2**24
 """Bytes of what ffmpeg says that are listened to."""
@@ -37,7 +41,8 @@ SCALER_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 
 def reading_command(path: Path, container: str, max_pixels: int, talkative: bool = False) -> list[str]:
     """The start of every ffmpeg command that reads: nothing guessed, no other file, no address, bounded work."""
-    bounds = ["-timelimit", str(CPU_SECONDS), "-max_pixels", str(max_pixels)]
+    seconds = math.ceil(min(max(effort.left(), 1.0), CPU_SECONDS))
+    bounds = ["-timelimit", str(seconds), "-max_pixels", str(max_pixels)]
     # Only fatal messages, unless they are asked for: a damaged file can make ffmpeg print without end.
     level = "info" if talkative else "fatal"
     start = [get_ffmpeg_exe(), "-nostdin", "-nostats", "-hide_banner", "-loglevel", level, *bounds]
@@ -46,19 +51,32 @@ def reading_command(path: Path, container: str, max_pixels: int, talkative: bool
     return [*start, *reader, "-i", f"file:{path.absolute()}"]
 
 
-def run(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
-    """What a command that reads nothing from its input has put out, whether or not it succeeded."""
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+def run(command: Sequence[str]) -> bytes:
+    """What a command that reads nothing from its input has put out, whether or not it succeeded.
+
+    Raises:
+        InputError: a file took more than it may (see effort).
+    """
+    with streaming(command) as output:
+        put_out = output.read()
+    effort.check()
+    return put_out
 
 
 def heard(command: Sequence[str]) -> tuple[bytes, str]:
-    """What a command has put out, and what it said of it, of that at most `MAX_MESSAGES` bytes."""
+    """What a command has put out, and what it said of it, of that at most `MAX_MESSAGES` bytes.
+
+    Raises:
+        InputError: a file took more than it may (see effort).
+    """
     with tempfile.TemporaryFile() as output:
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE) as process:
             messages = cast("IO[bytes]", process.stderr)
             said = messages.read(MAX_MESSAGES)
             while messages.read(2**20):
                 pass  # what is not read would hold the command up
+            _await(process)
+        effort.check()
         output.seek(0)
         return output.read(), said.decode("utf-8", "replace")
 
@@ -66,7 +84,7 @@ def heard(command: Sequence[str]) -> tuple[bytes, str]:
 @cache
 def filters() -> frozenset[str]:
     """The names of the filters that this ffmpeg has."""
-    listed = run([get_ffmpeg_exe(), "-hide_banner", "-loglevel", "fatal", "-filters"]).stdout.decode("ascii", "replace")
+    listed = run([get_ffmpeg_exe(), "-hide_banner", "-loglevel", "fatal", "-filters"]).decode("ascii", "replace")
     return frozenset(fields[1] for line in listed.splitlines() if len(fields := line.split()) > 2)
 
 
@@ -78,7 +96,15 @@ def streaming(command: Sequence[str]) -> Iterator[IO[bytes]]:
         try:
             yield cast("IO[bytes]", process.stdout)
         finally:
-            process.kill()
+            os.kill(process.pid, signal.SIGKILL)  # not by its own method, which may take its end from `_await`
+            _await(process)
+
+
+def _await(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a command has ended, and note the processor time that it took."""
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    effort.took(used.ru_utime + used.ru_stime)
 
 
 def read_picture(stream: IO[bytes]) -> np.ndarray | None:

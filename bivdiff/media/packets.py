@@ -24,11 +24,13 @@ _DISCARDED = 4  # only there for others to be decoded: what a phone leaves befor
 class Scan(NamedTuple):
     """What the packets say.
 
-    `ticks`: when each is shown, ascending. `timed`: whether the first of them says so. `lasts`: ticks of each.
+    `ticks`: when each is shown, ascending. `keys`: when those are that need no others. `timed`: whether the first of
+    them says so. `lasts`: ticks of each.
     `reordered`: ticks by which one is decoded before it is shown, at most.
     """
 
     ticks: np.ndarray
+    keys: np.ndarray
     tick: Fraction
     lasts: np.ndarray
     timed: bool
@@ -53,7 +55,7 @@ def read_packets(path: Path, container: str, limits: Limits) -> tuple[Scan, str]
             raise damaged(quoted_name(path))
         raise InputError(f"{quoted_name(path)} has no picture, only sound or text. Choose a file with a video in it.")
     header: dict[str, str] = {}
-    rows: list[tuple[int, int, int]] = []
+    rows: list[tuple[int, int, int, bool]] = []
     has_side_data = begun = False
     # Up to the last line break: ffmpeg may have been stopped within a line.
     for line in put_out.decode("ascii", "replace").rpartition("\n")[0].splitlines():
@@ -67,7 +69,7 @@ def read_packets(path: Path, container: str, limits: Limits) -> tuple[Scan, str]
             if flags & _KEY and not begun:
                 begun, rows = True, []  # what stands before the first key frame cannot be decoded
             if not flags & _DISCARDED:
-                rows.append((int(fields[1]), int(fields[2]), int(fields[3])))
+                rows.append((int(fields[1]), int(fields[2]), int(fields[3]), bool(flags & _KEY)))
     if not rows or "dimensions 0" not in header:
         raise damaged(quoted_name(path))
     if header["dimensions 0"] == "0x0":
@@ -78,8 +80,10 @@ def read_packets(path: Path, container: str, limits: Limits) -> tuple[Scan, str]
     packets = np.array(rows, np.int64)
     stated = packets[:, 1] != _NO_TIMESTAMP
     codec = header.get("codec_id 0", "")
+    shown = _display_ticks(packets[:, :3])
     found = Scan(
-        ticks=_display_ticks(packets),
+        ticks=np.unique(shown),
+        keys=np.unique(shown[packets[:, 3] > 0]),
         tick=Fraction(header["tb 0"]),
         lasts=packets[:, 2],
         timed=bool(stated[0]),
@@ -98,14 +102,14 @@ def _flags(extras: list[str]) -> int:
 
 
 def _display_ticks(rows: np.ndarray) -> np.ndarray:
-    """Times of display from rows of (decoding time, display time, duration), ascending, each once."""
+    """Times of display from rows of (decoding time, display time, duration)."""
     decoded, shown, lasts = rows.T
     if (shown == _NO_TIMESTAMP).any():
         # MPEG program streams time only some pictures. The first is a key frame: its times tell the delay, unless
         # pictures that are shown before it follow it, whose times of decoding and display are the same.
         delay = 0 if shown[0] == _NO_TIMESTAMP else shown[0] - decoded[0]
         shown = decoded + (min(delay, lasts[0]) if (shown == decoded).any() else delay)
-    return np.unique(shown)
+    return shown
 
 
 def is_even(ticks: np.ndarray) -> bool:

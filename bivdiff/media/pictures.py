@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from bivdiff.errors import InputError, quoted_name
-from bivdiff.media import ffmpeg
+from bivdiff.media import effort, ffmpeg
 from bivdiff.media.archives import MAX_TEXT, UnusableArchiveError, opened_zip
 from bivdiff.media.colours import HDR, coded_in, filters_of
 from bivdiff.media.drawn import Pace, pace_of, times_of
@@ -62,10 +62,19 @@ class Animation(Source):
     def frames(self, indices: Sequence[int], deep: bool = False) -> Generator[np.ndarray, None, None]:
         """See `Source.frames`."""
         with self.path.open("rb") as file, opened_picture(file, self.name, self.container, self.limits) as picture:
+            place = 0
             for index in indices:
-                if len(self.seconds) > 1:
-                    picture.seek(int(index))
-                yield _levels(picture) if deep else _pixels(picture, self.colour)
+                # Pillow would decode all that lies between at one go.
+                for step in range(place, int(index)) if self.container in ANIMATED else ():
+                    with effort.counted():
+                        picture.seek(step)
+                        picture.load()
+                place = int(index)
+                with effort.counted():
+                    if len(self.seconds) > 1:
+                        picture.seek(place)
+                    frame = _levels(picture) if deep else _pixels(picture, self.colour)
+                yield frame
 
 
 class _Entry(NamedTuple):
@@ -87,7 +96,7 @@ class PictureClip(Source):
         """See `Source.frames`."""
         for index in indices:
             name = f"{self.entries[index].name} in {self.name}"
-            with _opened_entry(self.entries[index], name, self.limits) as (_, _, picture):
+            with effort.counted(), _opened_entry(self.entries[index], name, self.limits) as (_, _, picture):
                 frame = _levels(picture) if deep else _pixels(picture, self.colour)
             if frame.shape[:2] != (self.height, self.width):
                 raise InputError(

@@ -197,7 +197,7 @@ def read_sound(path: str | Path, *, start: float = 0.0, seconds: float, limits: 
 
 def sound_of(source: Source, start: float, seconds: float) -> Sound | None:
     """As `read_sound`, of a source that is open."""
-    if not isinstance(source, Stream):
+    if not isinstance(source, Stream) or not source.heard:
         return None
     command = ffmpeg.reading_command(source.path, source.container, source.limits.pixels)
     shown = float(source.seconds[max(source.index_at(start), 0)]) - source.late
@@ -205,8 +205,8 @@ def sound_of(source: Source, start: float, seconds: float) -> Sound | None:
     command[where:where] = ["-ss", f"{max(shown, 0.0):.6f}"]
     lasts = f"{min(seconds, source.limits.seconds):.6f}"
     command += ["-map", "0:a:0", "-t", lasts, "-ac", "2", "-ar", str(SAMPLE_RATE), "-f", "s16le", "-"]
-    done = ffmpeg.run(command)
-    samples = np.frombuffer(done.stdout[: len(done.stdout) // 4 * 4], "<i2").reshape(-1, 2)
+    heard = ffmpeg.run(command)
+    samples = np.frombuffer(heard[: len(heard) // 4 * 4], "<i2").reshape(-1, 2)
     return Sound(samples) if len(samples) else None
 
 

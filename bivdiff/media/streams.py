@@ -5,7 +5,8 @@
    are decoded. They tell what a decoder makes of those times: containers without times of display (AVI) are shown later
    than they say, and a recording that was cut begins with frames that cannot be decoded. They tell, too, how colours
    are meant, and whether a frame is woven of two fields.
-2. ffmpeg seeks to the first frame asked for, and hands over only the frames that are used, one at a time.
+2. ffmpeg seeks to the first frame asked for, and hands over only the frames that are used, one at a time. Where a film
+   goes on for long between two of them, it seeks once more.
 
 moviepy's reader can restrict neither the container nor the protocol, repeats the last frame where a file ends early,
 and lets a damaged file block on an unread pipe; therefore the ffmpeg that it ships with is called directly.
@@ -15,13 +16,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from bivdiff.errors import quoted_name
-from bivdiff.media import ffmpeg
+from bivdiff.media import effort, ffmpeg
 from bivdiff.media.colours import HDR, filters_of, matrix_of
 from bivdiff.media.drawn import DRAWN, Pace, pace_of
 from bivdiff.media.ffmpeg import SCALER_FLAGS
@@ -39,6 +40,9 @@ LOOKS = 3
 SHORTEST_JUMP = 1.0
 """Seconds below which nothing is gained, and ffmpeg seeks to the last key frame of some AVI files."""
 
+WORTH_A_JUMP = 5.0
+"""Seconds of a film that are decoded sooner than ffmpeg is started once more."""
+
 _INDEXED = ("mov", "matroska", "avi", "gif", "apng")
 _KINDS = {
     "mov": "mp4 or mov", "matroska": "mkv or webm", "mpegts": "transport stream", "mpeg": "MPEG program stream",
@@ -55,7 +59,8 @@ class Stream(Source):
     before it is shown: ffmpeg seeks by the time of decoding. `decoder`: which one to use, or empty for ffmpeg's choice.
     `weave`: filters that make whole frames of fields.
     `colour`: filters that bring colours to sRGB, or nothing where ffmpeg does. `matrix`: what to take for the matrix
-    of colours where the file does not say.
+    of colours where the file does not say. `keys`: `(K,)`, about when frames are shown that need no others, in seconds.
+    `heard`: whether there may be sound.
     """
 
     container: str
@@ -67,17 +72,38 @@ class Stream(Source):
     weave: str = ""
     colour: str = ""
     matrix: str = ""
+    heard: bool = True
+    keys: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def frames(self, indices: Sequence[int], deep: bool = False) -> Generator[np.ndarray, None, None]:
         """See `Source.frames`."""
         wanted, times = np.unique(np.asarray(indices, int), return_counts=True)
-        with ffmpeg.streaming(self._command(wanted, deep)) as output:
-            for count in times:
-                frame = ffmpeg.read_picture(output)
-                if frame is None:
-                    return
-                for _ in range(count):
-                    yield frame
+        coming = iter(times)
+        for part in self._parts(wanted):
+            given = 0
+            with ffmpeg.streaming(self._command(part, deep)) as output:
+                while given < len(part) and (frame := ffmpeg.read_picture(output)) is not None:
+                    given += 1
+                    for _ in range(next(coming)):
+                        yield frame
+            effort.check()
+            if given < len(part):
+                return
+
+    def _parts(self, wanted: np.ndarray) -> list[np.ndarray]:
+        """The wanted frames in parts, so that ffmpeg decodes nothing of what lies between two of them."""
+        if not len(self.keys):
+            return [wanted]
+        shown = self.clock[wanted]
+        # From there on ffmpeg would begin for the frame that is next.
+        begins = np.searchsorted(self.keys, shown[1:] - self._margin, side="right") - 1
+        skipped = np.where(begins >= 0, self.keys[begins], -math.inf) - shown[:-1]
+        return np.split(wanted, np.flatnonzero(skipped > WORTH_A_JUMP) + 1)
+
+    @property
+    def _margin(self) -> float:
+        """Seconds by which to jump short of a frame, so as to land before it."""
+        return self.reordered + (0.0 if self.container in _INDEXED else SEEK_MARGIN)
 
     def used(self, indices: Sequence[int]) -> Stream:
         """See `Source.used`: fields may begin behind what was looked at when the file was opened."""
@@ -103,8 +129,7 @@ class Stream(Source):
         # The times of frames stay those of the scan, wherever ffmpeg begins.
         command[where:where] = ["-copyts", "-start_at_zero"]
         if first > 0:
-            margin = self.reordered + (0.0 if self.container in _INDEXED else SEEK_MARGIN)
-            jump = self._before(first) - margin
+            jump = self._before(first) - self._margin
             command[where:where] = ["-ss", f"{jump:.6f}"] if jump > SHORTEST_JUMP else []
         if self.decoder:
             command[where:where] = ["-c:v", self.decoder]
@@ -125,18 +150,8 @@ class Stream(Source):
             f"format={'rgba64be' if deep else 'rgba'}",
         ]  # fmt: skip
         command = [*self._seeking(int(wanted[0])), *ffmpeg.PICTURES_ONLY, "-vf", ",".join(filter(None, filters))]
-        return [
-            *command,
-            "-fps_mode",
-            "passthrough",
-            "-frames:v",
-            str(len(wanted)),
-            "-c:v",
-            "pam",
-            "-f",
-            "image2pipe",
-            "-",
-        ]
+        command += ["-fps_mode", "passthrough", "-frames:v", str(len(wanted))]
+        return [*command, "-c:v", "pam", "-f", "image2pipe", "-"]
 
 
 def open_stream(path: Path, container: str, limits: Limits) -> Stream:
@@ -173,6 +188,7 @@ def open_stream(path: Path, container: str, limits: Limits) -> Stream:
         },
         limits=limits, late=late, reordered=2 * late + scan.reordered * float(scan.tick), decoder=scan.decoder,
         weave=weave, colour=colour, matrix=matrix_of(head),
+        heard=": Audio: " in said, keys=np.zeros(0) if drawn else scan.keys * float(scan.tick) + late,
     )  # fmt: skip
 
 

@@ -22,13 +22,12 @@ from bivdiff.pixels.fitting import fit_frames
 from bivdiff.types import FrameAttention, GenerationRequest, Stage
 from bivdiff.units import say_bytes, say_seconds
 
-TOYBOX_WORK = 1 / 75  # of the operations of the real networks on as many pixels
 LOOKING_WORK: Mapping[FrameAttention, float] = {"none": 1, "first": 1.15, "previous": 1.15, "both": 1.31}
 """Operations of a U-Net whose frames see each other, times those of one whose do not (benchmarks/footprint.py)."""
 SLACK = 1.4
 LAYER_BYTES = 0.25e9  # what group offloading has on the device of a network at once, the next layer included
 PREVIEWS = 4  # of each of the two denoising stages, about
-LIBRARIES = 1.2e9  # host memory of a process that has loaded torch, diffusers and transformers, and nothing else
+LIBRARIES = 1e9  # host memory of a process that computes with torch, diffusers and transformers, its models not counted
 HELD_CLIPS = 4
 """Clips that a run has whole on the host beside its control maps: the source, the image model's frames, the result, and
 the source once more as the pictures that the files carry. Measured by benchmarks/long.py."""
@@ -136,7 +135,7 @@ def operations(request: GenerationRequest, inversions: Collection[Inversion] | N
     """
     family = models_for(request)
     frames, height, width = request.frames.shape[:3]
-    share = height * width / 512**2 * (1 if family.unet.repo else TOYBOX_WORK)
+    share = height * width / 512**2
     video = family.video_models[request.video_model]
     coder = family.vae if video.vae is None or video.shares_space else video.vae
     coded = video.latents_of(frames)

@@ -7,6 +7,7 @@ import binascii
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from bivdiff.media.writing import MAX_FPS
 from bivdiff.pixels import masks as making
 from bivdiff.pixels.canvas import Plan, parse_size, plan_canvas
 from bivdiff.pixels.tracking import track
+from bivdiff.settings import ASSETS
 from bivdiff.types import Control, GenerationRequest
 
 PNG = "data:image/png;base64,"
@@ -30,6 +32,9 @@ MAX_PAINT_CHARACTERS = 4 * 2**20
 SOURCE_KINDS = "Any video, animation or picture; or many pictures: a zip, a folder, a pattern such as 'frames/*.png'"
 LINES = ("canny", "lineart", "lineart-anime", "mlsd", "scribble", "sketch", "softedge")
 """Control types whose maps are white lines on black."""
+
+SAMPLES = ASSETS / "clips"
+KEPT_SAMPLES, KEPT_BYTES = 32, 2**20  # decoded clips that stay in memory, and how large one is at most
 
 NEARLY_ALL, NEARLY_NOTHING = 0.95, 0.005
 """Shares of a picture that are made anew so seldom that it is told."""
@@ -241,9 +246,26 @@ def request_of(form: Form, found: Pictures, earlier: GenerationRequest | None = 
 def read_source(source: SourceForm, family: str) -> Clip:
     """The part of the source clip that is used, at the size that the form or else the family says.
 
+    A small part of a sample, with which everybody begins, is decoded once.
+
     Raises:
         InputError: the clip or the size cannot be used.
     """
+    models = family_named(family)
+    width, height = parse_size(source.size) if source.size else models.size
+    count = models.num_frames if source.num_frames is None else source.num_frames
+    if SAMPLES not in source.video.parents or not isinstance(count, int) or 3 * width * height * count > KEPT_BYTES:
+        return _read_source(source, family)
+    clip = _read_sample(source, family)
+    return clip._replace(frames=clip.frames.copy())
+
+
+@lru_cache(maxsize=KEPT_SAMPLES)
+def _read_sample(source: SourceForm, family: str) -> Clip:
+    return _read_source(source, family)
+
+
+def _read_source(source: SourceForm, family: str) -> Clip:
     models = family_named(family)
     size = parse_size(source.size) if source.size else models.size
     return read_clip(

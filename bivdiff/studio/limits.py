@@ -10,6 +10,7 @@ from bivdiff.settings import Settings
 from bivdiff.studio.zerogpu import MOST_SECONDS, on_zerogpu
 from bivdiff.types import GenerationRequest
 
+READING, READING_A_FRAME = 10.0, 0.75  # seconds of a processor, of which one has a turn and a frame has more
 FRAME_PIXELS = 2**19
 """Of a frame, where a clip has as many as are allowed: more than any family's models make."""
 
@@ -83,6 +84,11 @@ def sound_seconds(settings: Settings) -> float:
     It is whole in memory, and a few frames that are spread over a long film play as long as that.
     """
     return settings.max_frames or math.inf
+
+
+def reading_seconds(settings: Settings) -> float:
+    """Seconds of a processor that decoding what a visitor sent may take, for each thing that is asked of it."""
+    return READING + READING_A_FRAME * settings.max_frames if settings.max_frames else math.inf
 
 
 def _jobs(count: int) -> str:

@@ -58,7 +58,10 @@ def output_files(output: Path, request: GenerationRequest) -> dict[str, Path]:
     return {"result": output, **{name: output.with_stem(f"{output.stem}-{name}") for name in names}}
 
 
-def write_outputs(files: Mapping[str, Path], result: GenerationResult, fps: float, sound: Sound | None = None) -> None:
+def write_outputs(
+    files: Mapping[str, Path], result: GenerationResult, fps: float, sound: Sound | None = None,
+    tell: Callable[[Path], object] = lambda _: None,
+) -> None:  # fmt: skip
     """Write what a run made, each file with the settings and the pictures of its run.
 
     Args:
@@ -66,6 +69,7 @@ def write_outputs(files: Mapping[str, Path], result: GenerationResult, fps: floa
         result: what was made.
         fps: playback rate.
         sound: of the source, for the result where it is an mp4.
+        tell: is given each file that is whole.
 
     Raises:
         InputError: one cannot be written.
@@ -82,6 +86,7 @@ def write_outputs(files: Mapping[str, Path], result: GenerationResult, fps: floa
             write_mp4(path, clips[name], fps, carried, sound)
         else:
             writer_of(path)(path, clips[name], fps, carried)
+        tell(path)
 
 
 def report_of(result: GenerationResult) -> dict[str, Any]:

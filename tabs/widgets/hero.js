@@ -4,8 +4,7 @@
 const { button, make, part, stillness } = window.bdStudio;
 const root = element.querySelector(".bd-hero");
 const { framewise, bridged, flicker, fps, sample } = props.value;
-const SIDES = [["framewise", "Image model alone", framewise], ["bridged", "Bridged", bridged]];
-const SHORT = { framewise: "Alone", bridged: "Bridged" };
+const SIDES = [["framewise", "Frame by frame", framewise], ["bridged", "Bridged", bridged]];
 const PERIOD = 7; // seconds that the line takes to wander there and back
 const less = Math.round(100 * (1 - flicker[1] / flicker[0]));
 
@@ -17,22 +16,23 @@ const picture = part(stage, "canvas");
 picture.width = framewise.width;
 picture.height = framewise.height;
 picture.setAttribute("role", "img");
-picture.setAttribute("aria-label", "The same clip twice: left of a wandering line by the image model alone, which flickers, right of it bridged");
+picture.setAttribute("aria-label", "The same clip twice: left of a wandering line frame by frame, which flickers, right of it bridged");
 const line = part(stage, "div", "bd-hero-line");
-for (const [key] of SIDES) part(stage, "span", `bd-hero-name is-${key}`, SHORT[key]);
+for (const [key, name] of SIDES) part(stage, "span", `bd-hero-name is-${key}`, name);
 
 const strips = part(root, "div", "bd-hero-strips");
 const told = part(root, "div", "bd-hero-told");
 const figure = part(told, "p", "bd-hero-figure");
 part(figure, "strong", "", `−${less}%`);
 part(figure, "span", "", "flicker at rest");
+part(told, "p", "bd-hero-what", "How much colours change where nothing moves (of 255):");
 const bars = part(told, "dl", "bd-hero-bars");
 SIDES.forEach(([key, name], index) => {
   const pair = part(bars, "div", `is-${key}`);
   part(pair, "dt", "", name);
   const bar = part(pair, "dd");
   bar.style.setProperty("--share", `${100 * flicker[index] / flicker[0]}%`);
-  bar.textContent = `${flicker[index].toFixed(1)} levels`;
+  part(bar, "span", "", flicker[index].toFixed(1));
 });
 const does = part(told, "div", "bd-hero-does");
 does.append(

@@ -25,11 +25,12 @@ from bivdiff.models.loaders import (
     scoring,
     stable_diffusion,
     t5,
+    toybox,
     video,
     wan,
 )
 from bivdiff.models.loaders.foreign import check_configs
-from bivdiff.models.loaders.kind import Footprint, Kind, Source
+from bivdiff.models.loaders.kind import NOTHING, Footprint, Kind, Source
 
 CONFIG = "config.json"
 KINDS: Mapping[str, Kind] = {
@@ -41,11 +42,15 @@ _FOOTPRINTS: Mapping[str, Footprint] = {**wan.FOOTPRINTS, **cogvideox.FOOTPRINTS
 
 def footprint_of(spec: ModelSpec) -> Footprint:
     """Of one evaluation of an entry of the catalog: its own where it is of another size than most of its kind."""
+    if spec.repo == TOYBOX_REPO:
+        return toybox.FOOTPRINTS.get(spec.kind, NOTHING)
     return _FOOTPRINTS.get(spec.key, KINDS[spec.kind].footprint)
 
 
 def encoding_of(spec: ModelSpec) -> Footprint:
     """Of an autoencoder's other half."""
+    if spec.repo == TOYBOX_REPO:
+        return toybox.ENCODINGS.get(spec.kind, NOTHING)
     return wan.ENCODINGS.get(spec.key, KINDS[spec.kind].encoding)
 
 

@@ -68,7 +68,7 @@ class Footprint(NamedTuple):
     attention: float = 0
 
 
-_NOTHING = Footprint(0, 0)
+NOTHING = Footprint(0, 0)
 Load = Callable[[Source], Any]
 Call = Callable[[Any, "Tensor", "Tensor", Any], "Tensor"]
 Read = Callable[[Any, Any, str], "Prompt"]
@@ -114,8 +114,8 @@ class Kind:
     architecture: Architecture | None = None
     prefix: str = ""
     in_every_step: bool = False
-    footprint: Footprint = _NOTHING
-    encoding: Footprint = _NOTHING
+    footprint: Footprint = NOTHING
+    encoding: Footprint = NOTHING
     alone: bool = False
     codes: Literal["", "pictures", "clips"] = ""
     holds_clip: bool = False

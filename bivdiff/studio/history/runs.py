@@ -23,6 +23,7 @@ import numpy as np
 
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
+from bivdiff.late import importing
 from bivdiff.media import carried
 from bivdiff.media.film import FilmOptions
 from bivdiff.media.reading import probe, read_clip, read_sound
@@ -418,8 +419,9 @@ class Runs:
             InputError: the run is not there or not the owner's, has no result, the choice cannot be met, or the files
                 cannot be written.
         """
-        from bivdiff.compare.paper import material_of, write_paper
-        from bivdiff.studio.papers import material_of_run
+        with importing():
+            from bivdiff.compare.paper import material_of, write_paper
+            from bivdiff.studio.papers import material_of_run
 
         run = self._with_result(run_id, owner, "A figure")
         if run.kind == "comparison":
@@ -440,7 +442,8 @@ class Runs:
         Raises:
             InputError: they are not all there.
         """
-        from bivdiff.compare.stored import read_comparison
+        with importing():
+            from bivdiff.compare.stored import read_comparison
 
         request, _ = self.job(run.id, run.owner)
         count = len(request.frames)
