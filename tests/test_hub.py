@@ -571,4 +571,4 @@ def test_the_state_of_every_component_is_known_at_once(settings):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "iterdir", lambda path: read.append(path) or original(path))
         assert all(find(spec, settings) for spec in COMPONENTS)
-    assert len(read) <= 3 * len(COMPONENTS)
+    assert len(read) <= 3 * sum(1 + len(spec.also) for spec in COMPONENTS)
