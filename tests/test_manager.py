@@ -485,7 +485,7 @@ class TestWholeRuns:
         for _ in range(2):
             assert np.array_equal(last(run(_request(source_frames), manager)).frames, reference)
 
-    @pytest.mark.parametrize(("policy", "memory", "leaner"), [("model", "20MB", "group"), ("none", "115MB", "model")])
+    @pytest.mark.parametrize(("policy", "memory", "leaner"), [("model", "20MB", "group"), ("none", "70MB", "model")])
     def test_a_run_that_does_not_fit_goes_on_with_a_leaner_policy_and_says_so(
         self, settings, source_frames, reference, policy, memory, leaner
     ):
