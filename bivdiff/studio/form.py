@@ -256,12 +256,13 @@ def read_source(source: SourceForm, family: str) -> Clip:
     count = models.num_frames if source.num_frames is None else source.num_frames
     if SAMPLES not in source.video.parents or not isinstance(count, int) or 3 * width * height * count > KEPT_BYTES:
         return _read_source(source, family)
-    clip = _read_sample(source, family)
+    clip = read_sample(source, family)
     return clip._replace(frames=clip.frames.copy())
 
 
 @lru_cache(maxsize=KEPT_SAMPLES)
-def _read_sample(source: SourceForm, family: str) -> Clip:
+def read_sample(source: SourceForm, family: str) -> Clip:
+    """The part of a sample clip that a request starts from, decoded once; its frames are not to be changed."""
     return _read_source(source, family)
 
 
