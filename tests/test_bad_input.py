@@ -620,14 +620,14 @@ def test_values_that_cannot_be_used_end_the_command_with_a_sentence(random_toybo
 
 def test_a_folder_that_may_not_be_written_to_is_told_before_anything_runs(random_toybox, capsys, tmp_path, monkeypatch):
     """Whatever the rights of who runs the tests, the system is made to refuse."""
-    writes = targets.tempfile.TemporaryFile
+    writes = targets.tempfile.TemporaryDirectory
 
     def refuses(*given, **options):
         if options.get("dir") == tmp_path:
             raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
         return writes(*given, **options)
 
-    monkeypatch.setattr(targets.tempfile, "TemporaryFile", refuses)
+    monkeypatch.setattr(targets.tempfile, "TemporaryDirectory", refuses)
     assert cli.main([*random_toybox, "--output", str(tmp_path / "out.mp4")]) == 1
     err = capsys.readouterr().err
     assert "may not be written to: Permission denied. Choose another" in err
