@@ -93,9 +93,9 @@ def test_an_unknown_family_is_told_at_once():
 
 
 def test_the_real_doors_fit_a_request_or_say_that_it_does_not(settings, request_of):
-    context = AppContext.from_settings(replace(settings, host_memory="100MB"))
+    context = AppContext.from_settings(replace(settings, host_memory="60MB"))
     events = context.run(request_of(), False)
-    with pytest.raises(OutOfMemoryError, match=r"beside its libraries.*100 MB.*Fit to my memory"):
+    with pytest.raises(OutOfMemoryError, match=r"beside its libraries.*60 MB.*Fit to my memory"):
         next(events)
     roomy = AppContext.from_settings(settings)
     first = next(roomy.run(request_of(), True))

@@ -95,10 +95,10 @@ WITH_LATENTS_OF_THEIR_OWN: Mapping[str, VideoModel] = {
     ),
     "cogvideox-5b": _COGVIDEOX.model(
         "cogvideox-5b", "THUDM/CogVideoX-5b", (5_570_283_072, 215_583_907), (720, 480), 49, 16,
-        "cogvideox-license (commercial use must be registered)",
+        "cogvideox (register to sell)",
     ),
     "ltx-0.9.5": _LTX.model(
         "ltx-0.9.5", "Lightricks/LTX-Video-0.9.5", (1_923_385_472, 1_246_913_522), (704, 512), 161, 32,
-        "LTX-Video's own (read it before commercial use)",
+        "ltx-video (read it to sell)",
     ),
 }  # fmt: skip
