@@ -16,6 +16,7 @@ from PIL import Image
 from bivdiff.media import carried, ffmpeg
 from bivdiff.media.sheets import sprite_sheet
 from bivdiff.pixels import metrics
+from bivdiff.studio.form import read_sample
 from bivdiff.toybox.truths import _places_of_samples
 from tabs import control, task_tab
 from tabs.widgets import player
@@ -64,12 +65,13 @@ def test_one_click_does_nothing_twice(counts, monkeypatch):
         return sprite_sheet(frames, **options)
 
     monkeypatch.setattr(player, "sprite_sheet", noted)
+    read_sample.cache_clear()
     *_, last = task_tab.generate(context, control.read_job, "control", VALUES)
     assert last.panel["state"] == "done"
     assert {name: counts[name] for name in ("scan", "decode", "sound", "encode")} == {
         "scan": 1,  # the times of the source's frames
         "decode": 1,  # its frames
-        "sound": 1,  # and what goes with them: only this shows that there is none
+        "sound": 0,  # what the file says of itself shows that it has none
         "encode": 4,  # the files: bridged, frame by frame and the map as mp4, bridged as GIF
     }
     assert counts["pack"] == 1  # when the run begins; the files take the archive from the disk
