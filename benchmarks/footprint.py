@@ -238,10 +238,8 @@ def clips_of(video: VideoModel, length: int) -> Iterator[Row]:
     """A video model whose latents are its own: transformer, told so many words, and both halves of the autoencoder."""
     vae = cast(ModelSpec, video.vae)
     transformer, coder = (cast(Any, built(spec)()).config for spec in (video.unet, vae))
-    per_latent = next(
-        (coder[name] for name in ("scale_factor_spatial", "spatial_compression_ratio") if name in coder), 8
-    )
-    channels, side = transformer["in_channels"], 8 * SIZE // (per_latent or 8)
+    per_latent = coder.get("scale_factor_spatial") or coder.get("spatial_compression_ratio") or 8
+    channels, side = transformer["in_channels"], 8 * SIZE // per_latent
     width = next(
         transformer[name] for name in ("text_dim", "text_embed_dim", "caption_channels") if name in transformer
     )

@@ -32,16 +32,14 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from bivdiff.bridge.pipeline import last, run
-from bivdiff.catalog.requests import default_request
 from bivdiff.errors import BIVDiffError
+from bivdiff.evaluate.bench import Load, resized
 from bivdiff.evaluate.evaluation import case_of
-from bivdiff.models import hub
 from bivdiff.models.device import allow_compiling, free_memory
-from bivdiff.models.loaders import KINDS, load_component
+from bivdiff.models.loaders import KINDS
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.random_weights import read_random
 from bivdiff.settings import Settings
-from bivdiff.toybox import world
 from bivdiff.types import GenerationRequest, GenerationResult
 
 STEPS = ("num_inference_steps", "num_inversion_steps", "num_smoothing_steps")
@@ -109,11 +107,10 @@ def manager_of(way: Way, args: argparse.Namespace) -> ModelManager:
     manager: ModelManager
 
     def read(spec: Any, base: Any) -> Any:
-        dtype = manager.dtype_of(spec)
         if args.family == "toybox":
-            component = load_component(hub.source_of(spec, hub.pull(spec, settings), settings, dtype, base))
+            component = manager.from_disk(spec, base)
         else:
-            component = read_random(spec, base, dtype)
+            component = read_random(spec, base, manager.dtype_of(spec))
         for change in way.tune if KINDS[spec.kind].in_every_step else ():
             change(component)
         return component
@@ -124,10 +121,7 @@ def manager_of(way: Way, args: argparse.Namespace) -> ModelManager:
 
 def request_of(way: Way, args: argparse.Namespace) -> GenerationRequest:
     """What is run: the first scene of the world, steered by its edges."""
-    scene = world.evaluation_scene(0)
-    frames = world.render(scene, args.size, args.size, args.frames).frames
-    base = case_of("control", 0, args.family).request
-    request = default_request("control", args.family, frames, scene.caption, seed=1, controls=base.controls)
+    request = resized(case_of("control", 0, args.family).request, Load(args.size, args.frames))
     steps = dict.fromkeys(STEPS, args.steps)
     return replace(request, mixing_ratio=0.5, frame_batch_size=args.frames, **{**steps, **way.changes})
 

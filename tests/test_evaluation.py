@@ -5,17 +5,15 @@ The models here are random and take one step: only what is measured, and against
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 from collections import Counter
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+from scripts import script
 
 from bivdiff.catalog.families import FAMILIES, family_named
 from bivdiff.catalog.image_models import IMAGE_MODELS
@@ -39,7 +37,6 @@ OWN_SCORES = {
     "prompt2prompt": ("unedited_psnr", "reconstruction_psnr"),
     "given": (),
 }
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 
 @cache
@@ -348,13 +345,6 @@ def test_a_benchmark_times_the_first_case_of_its_task(settings, monkeypatch):
     assert asked == [(("outpaint", 0, "toybox"), {"mixing_ratio": 0.75}), *[made.request] * 3]
     assert report["stages"] == {"load": 0.1, "smoothing": 0.2}
     assert report["settings"]["task"] == "outpaint"
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_table_has_every_image_model_and_control():

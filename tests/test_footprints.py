@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
+from scripts import script
 
 from bivdiff.catalog.families import family_named
 from bivdiff.catalog.requests import default_request
@@ -14,16 +12,12 @@ from bivdiff.models.estimate import LIBRARIES, estimate
 from bivdiff.models.manager import ModelManager
 from bivdiff.settings import Settings
 
-SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "footprint.py"
 WITHIN = 0.02  # figures are kept with two or three digits
 
 
 @pytest.fixture(scope="module")
 def footprint():
-    spec = importlib.util.spec_from_file_location("footprint", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("footprint")
 
 
 def test_the_toyboxs_networks_compute_and_hold_what_is_said_of_them(footprint):

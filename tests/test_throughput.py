@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from scripts import script
 
 from bivdiff.catalog.families import family_named
 
-SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "throughput.py"
 ROUNDING = 0.05  # levels of 255, in the mean over all pixels
 
 
 @pytest.fixture(scope="module")
 def throughput():
-    spec = importlib.util.spec_from_file_location("throughput", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("throughput")
 
 
 def test_a_way_changes_no_more_than_rounding_and_its_stages_are_told(throughput):

@@ -123,10 +123,14 @@ def _look_into_files(specs: Iterable[ModelSpec], settings: Settings) -> None:
 def _look_into_configs(specs: Iterable[ModelSpec], settings: Settings) -> None:
     """Refuse what is there and says of itself that it cannot be used, before anything else is fetched or loaded."""
     for spec in specs:
-        root = hub.find(spec, settings)
-        if root is not None and KINDS[spec.kind].holds == "pipeline":
+        kind = KINDS[spec.kind]
+        is_pipeline = kind.holds == "pipeline"
+        root = hub.find(spec, settings) if is_pipeline or kind.check is not None else None
+        if root is None:
+            continue
+        if is_pipeline:
             check_index(root / INDEX, spec.kind)
-        elif root is not None:
+        else:
             check_config(spec, root)
 
 

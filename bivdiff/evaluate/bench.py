@@ -66,7 +66,7 @@ def bench(
     if runs < 0:
         raise InputError(f"A benchmark needs at least 0 runs after the first; got {runs}.")
     load = load or Load()
-    request = _resized(case_of(task, 0, family_name, **changes).request, load)
+    request = resized(case_of(task, 0, family_name, **changes).request, load)
     manager = _manager(settings, load.random_weights)
     first, seconds = _timed(request, manager)
     timed = [_timed(request, manager) for _ in range(runs)] or [(first, seconds - first.seconds["load"])]
@@ -111,7 +111,7 @@ def bench_sweep(
     if ratios < 2 or runs < 1:
         raise InputError(f"A comparison is timed with 2 ratios or more, 1 run or more; got {ratios} and {runs}.")
     load = load or Load()
-    request = replace(_resized(case_of(task, 0, family_name, **changes).request, load), mixing_ratio=0.5)
+    request = replace(resized(case_of(task, 0, family_name, **changes).request, load), mixing_ratio=0.5)
     manager = _manager(settings, load.random_weights)
     values = [number / (ratios - 1) for number in range(ratios)]
     _timed(request, manager)
@@ -150,7 +150,7 @@ def _timed_sweep(
     return result, time.perf_counter() - started
 
 
-def _resized(request: GenerationRequest, load: Load) -> GenerationRequest:
+def resized(request: GenerationRequest, load: Load) -> GenerationRequest:
     """The request with its source rendered anew, where another size or length is wanted."""
     num_frames, height, width = request.frames.shape[:3]
     wanted = load.num_frames or num_frames, load.size or height, load.size or width

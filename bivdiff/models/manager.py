@@ -76,7 +76,7 @@ class ModelManager:
     ) -> None:
         self.settings = settings
         self._probe = probe or MemoryProbe()
-        self._read = read or self._from_disk
+        self._read = read or self.from_disk
         self.device = choose_device(settings.device)
         self.dtype = choose_dtype(settings.dtype, self.device)
         self.policy = choose_policy(settings.offload, self.device)
@@ -222,7 +222,7 @@ class ModelManager:
 
     def missing(self, specs: Iterable[ModelSpec]) -> list[ModelSpec]:
         """Those of the components that are neither in memory nor, as far as they are read from there, on the disk."""
-        read_from_disk = self._read == self._from_disk
+        read_from_disk = self._read == self.from_disk
         return [spec for spec in specs if read_from_disk and self.state(spec) == "absent"]
 
     def _load(self, spec: ModelSpec) -> Loaded:
@@ -253,7 +253,8 @@ class ModelManager:
         self.budget.add(spec, entry)
         return entry
 
-    def _from_disk(self, spec: ModelSpec, base: Any) -> Any:
+    def from_disk(self, spec: ModelSpec, base: Any) -> Any:
+        """Fetch and load a component, on the CPU; `base` is the loaded one that it is built on."""
         root = hub.pull(spec, self.settings)
         return load_component(hub.source_of(spec, root, self.settings, self.dtype_of(spec), base))
 
