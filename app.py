@@ -57,6 +57,7 @@ def main() -> int:
     if warning := open_door(given, bool(serving["auth"])):
         sys.stderr.write(f"{warning}\n")
     log_stages()
+    told = end_signals()
     try:
         page.launch(prevent_thread_lock=True, **options)
     except OSError as error:  # what Gradio raises where no port is free
@@ -67,21 +68,30 @@ def main() -> int:
     warming = threading.Timer(WARM_UP_AFTER, start_up, [context])
     warming.daemon = True
     warming.start()
-    return serve_until_told(page, context)
+    return serve_until_told(page, context, told)
 
 
-def serve_until_told(page: Blocks, context: AppContext) -> int:
-    """Wait for Ctrl+C, or for what ends services and containers, and close the studio; returns the exit status.
+def end_signals() -> queue.SimpleQueue[int]:
+    """Where Ctrl+C, and what ends services and containers, is put from now on; a second ends the process at once."""
+    told: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def tell(number: int, _: object) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, lambda *_: os._exit(128 + number))  # who says it twice does not want to wait
+        told.put(number)
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, tell)
+    return told
+
+
+def serve_until_told(page: Blocks, context: AppContext, told: queue.SimpleQueue[int]) -> int:
+    """Wait for one of the `end_signals`, and close the studio; returns the exit status.
 
     The files of what has been made are written; what is being made is not waited for, and the next start of the studio
     marks it in the history as interrupted.
     """
-    told: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, lambda number, _: told.put(number))
     status = 128 + told.get()
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, lambda *_: os._exit(status))  # who says it twice does not want to wait
     sys.stderr.write("Stopped. Runs that were not finished are in the history, and can be made again from there.\n")
     from gradio.tunneling import CURRENT_TUNNELS
 

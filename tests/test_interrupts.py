@@ -88,6 +88,7 @@ from tabs.page import build_page, launch_options
 run, hold = FakeRun(), Hold("smoothing")
 context = fake_context(run, history_folder=Path(sys.argv[1]))
 page = build_page(context)
+told = app.end_signals()
 page.launch(prevent_thread_lock=True, quiet=True, **launch_options(runs=context.runs))
 values = {"sample": 0, "num_frames": 2}
 made = task_tab.submit(context, "smooth", smooth.read_job(context, values), sys.argv[2])
@@ -98,7 +99,7 @@ for number in range(2):
     task_tab.submit(context, "smooth", smooth.read_job(context, values), sys.argv[2])
 hold.reached.wait()
 print("ready", flush=True)
-os._exit(app.serve_until_told(page, context))
+os._exit(app.serve_until_told(page, context, told))
 """
 
 
