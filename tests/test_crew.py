@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import psutil
 import pytest
+import small_work
 
 from bivdiff.bridge.pipeline import last, run
 from bivdiff.catalog.components import components_of
@@ -16,6 +17,7 @@ from bivdiff.errors import InputError
 from bivdiff.settings import Settings
 from bivdiff.studio.crew import Crew
 from bivdiff.types import GenerationResult, StepEvent
+from bivdiff.workers import processes
 from bivdiff.workers.crew import parse_workers
 from bivdiff.workers.worker import WorkerLostError
 from tabs.context import AppContext
@@ -55,6 +57,20 @@ def test_who_comes_when_all_are_lent_waits():
         assert not got.is_set()
     assert got.wait(PATIENCE)
     waiting.join(PATIENCE)
+
+
+def test_a_worker_that_is_lost_is_missing_in_what_the_others_say():
+    crew = Crew(processes.process_workers(2, Settings(device="cpu")))
+    try:
+        assert crew.ask(small_work.process, only_up=True) == []
+        (lone,) = crew.made("a", small_work.process)
+        assert crew.ask(small_work.process, only_up=True) == [lone]
+        both = crew.ask(small_work.process)
+        psutil.Process(lone).kill()
+        assert [crew.ask(small_work.process, only_up=True) for _ in range(2)] == [[both[1]], [both[1]]]
+        assert crew.ask(small_work.process)[1:] == both[1:]  # the other has a new process
+    finally:
+        crew.close()
 
 
 @pytest.mark.parametrize(("text", "read"), [

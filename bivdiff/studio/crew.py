@@ -22,7 +22,7 @@ from bivdiff.settings import Settings
 from bivdiff.studio.maker import Maker
 from bivdiff.types import GenerationRequest
 from bivdiff.units import say_bytes
-from bivdiff.workers.worker import Tools, Work, Worker
+from bivdiff.workers.worker import Tools, Work, Worker, WorkerLostError
 
 if TYPE_CHECKING:
     from bivdiff.models.manager import Readout
@@ -41,7 +41,6 @@ class Crew:
         self.workers = tuple(workers)
         self._changed = threading.Condition()
         self._free: list[tuple[Worker, Hashable]] = [(worker, None) for worker in workers]  # the longest free first
-        self._up: set[Worker] = set()  # those that have done something, and so have a process
 
     @contextmanager
     def lent(self, need: Hashable) -> Iterator[Worker]:
@@ -50,7 +49,6 @@ class Crew:
             self._changed.wait_for(lambda: self._free)
             at = next((place for place, (_, had) in enumerate(self._free) if had == need), 0)
             worker, _ = self._free.pop(at)
-            self._up.add(worker)
         try:
             yield worker
         finally:
@@ -58,19 +56,32 @@ class Crew:
                 self._free.append((worker, need))
                 self._changed.notify()
 
+    def made(self, need: Hashable, work: Work, *given: Any) -> Generator[Any, None, None]:
+        """What a worker that is lent for it yields; see `lent` and `Worker.start`."""
+        with self.lent(need) as worker, closing(worker.start(work, *given)) as events:
+            yield from events
+
     def ask(self, work: Work, *given: Any, only_up: bool = False) -> list[Any]:
         """The last answer of each worker to something small, which it gives also while it works.
 
         Args:
             work, given: as for `Worker.start`.
-            only_up: leave out the workers that have done nothing yet: starting a process takes seconds.
+            only_up: leave out the workers that have no process, or lose it now: starting one takes seconds.
+
+        Raises:
+            WorkerLostError: one was lost that is not left out.
         """
-        asked = [worker for worker in self.workers if worker in self._up or not only_up]
         found = []
-        for worker in asked:
-            *_, answer = worker.start(work, *given)
-            found.append(answer)
-        self._up.update(asked)
+        for worker in self.workers:
+            if only_up and not worker.is_up:
+                continue
+            try:
+                *_, answer = worker.start(work, *given)
+            except WorkerLostError:
+                if not only_up:
+                    raise
+            else:
+                found.append(answer)
         return found
 
     def start_up(self) -> str:
@@ -95,13 +106,13 @@ class CrewMaker:
 
     def run(self, request: GenerationRequest, to_fit: bool) -> Generator[Any, None, None]:
         """See `Maker`."""
-        return self._made(_run, request, request, to_fit)
+        return self._made(_run, request, to_fit)
 
     def sweep(
         self, request: GenerationRequest, axes: Mapping[str, Sequence[Any]], to_fit: bool
     ) -> Generator[Any, None, None]:
         """See `Maker`."""
-        return self._made(_sweep, request, request, dict(axes), to_fit)
+        return self._made(_sweep, request, dict(axes), to_fit)
 
     def expected(self, request: GenerationRequest) -> str:
         """See `Maker`; the first worker is asked."""
@@ -111,15 +122,14 @@ class CrewMaker:
     def control_maps(self, request: GenerationRequest) -> tuple[np.ndarray, ...]:
         """See `Maker`; where a model draws them, by a worker that is free."""
         if any(map(models_for(request).annotator, request.controls)):
-            (maps,) = self._made(_control_maps, request, request)
+            (maps,) = self._made(_control_maps, request)
         else:
             (maps,) = self._crew.workers[0].start(_control_maps, request)
         return maps
 
     def _made(self, work: Work, request: GenerationRequest, *given: Any) -> Generator[Any, None, None]:
         need = tuple(spec.key for spec in components_of(request).every)
-        with self._crew.lent(need) as worker, closing(worker.start(work, *given)) as events:
-            yield from events
+        return self._crew.made(need, work, request, *given)
 
 
 def _run(tools: Tools, request: GenerationRequest, to_fit: bool) -> Iterator[Any]:

@@ -36,6 +36,11 @@ class ProcessWorker:
         self._lock = threading.Lock()
         self._line: _Line | None = None
 
+    @property
+    def is_up(self) -> bool:
+        """See `Worker`."""
+        return (line := self._line) is not None and line.has_answered and not line.is_dead
+
     def start(self, work: Work, *given: Any) -> Generator[Any, None, None]:
         """See `Worker`."""
         with self._lock:
@@ -64,7 +69,7 @@ class _Line:
         self._calls: dict[int, queue.SimpleQueue[Any]] = {}
         self._numbers = itertools.count()
         self._lock = threading.Lock()
-        self.is_dead = False
+        self.has_answered = self.is_dead = False
         threading.Thread(target=self._sort, name="bivdiff-worker-line", daemon=True).start()
 
     def call(self, work: Work, given: tuple[Any, ...]) -> Generator[Any, None, None]:
@@ -106,6 +111,7 @@ class _Line:
             except (EOFError, OSError):
                 break
             with self._lock:
+                self.has_answered = True
                 coming = self._calls.get(number)
             if coming is not None:
                 coming.put(_ENDED if event is None else event[0])

@@ -73,6 +73,11 @@ class RayWorker:
         self._lock = threading.Lock()
         self._is_new = True
 
+    @property
+    def is_up(self) -> bool:
+        """See `Worker`."""
+        return not self._is_new
+
     def start(self, work: Work, *given: Any) -> Generator[Any, None, None]:
         """See `Worker`."""
         import ray

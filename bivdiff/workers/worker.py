@@ -76,6 +76,10 @@ def import_models() -> None:
 class Worker(Protocol):
     """Carries out work, one after the other; asking it something small while it works is possible too."""
 
+    @property
+    def is_up(self) -> bool:
+        """Whether its process is there and has answered, as far as is known."""
+
     def start(self, work: Work, *given: Any) -> Generator[Any, None, None]:
         """Begin work; what it yields comes as it is made.
 
@@ -96,6 +100,8 @@ class Here:
     Args:
         settings: of the process.
     """
+
+    is_up = True
 
     def __init__(self, settings: Settings) -> None:
         self.tools = Tools(settings)
