@@ -153,12 +153,14 @@ def cancel(context: AppContext, place: Place, visitor: str) -> None:
 def follow(context: AppContext, place: Place, visitor: Visitor) -> Iterator[Any]:
     """Views of the jobs of a place until none of them waits any more."""
     drawn: Any = None
+    warned: Job[Any] | None = None
     for job in watch(context, visitor, place.key(context)):
         panel, last_done = _panel_of(context, job), None
         if place.shows_last_done and job.state in ("failed", "cancelled"):
             last_done = _last_done(context, job)
             panel["detail"] = _end_words(job, last_done)
-        if job.state == "failed":
+        if job.state == "failed" and warned is not job:  # which may be so already when what was before is told
+            warned = job
             warn(job.board.message)
         shown: dict[str, Any] = {}
         if drawn != (mark := (job.id, job.state, job.board.version)):

@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from bivdiff.catalog.requests import default_request
-from bivdiff.errors import InputError
+from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.media import carried
 from bivdiff.media.reading import probe
 from bivdiff.media.writing import write_mp4, write_png
@@ -96,6 +96,19 @@ def test_a_run_that_the_history_cannot_keep_is_made_all_the_same(context, clip, 
     assert "could not keep this run" in view.panel["detail"]
     assert len(view.player["tiles"]) == 4
     assert all(tile["sheet"] for tile in view.player["tiles"])
+
+
+def test_a_failure_that_is_told_twice_is_warned_of_once(tmp_path, clip, monkeypatch):
+    failing = fake_context(FakeRun(error=ModelUnavailableError("Its files are gone.")), history_folder=tmp_path)
+    job = task_tab.submit(failing, "control", Submission(asked(clip), 8.0), OWN)
+    while job.waits:
+        failing.jobs.wait(-1, 0.1)
+    warned = []
+    monkeypatch.setattr(following, "warn", warned.append)
+    # While its files are written it is told as it was, and has failed by the time that the page looks at it.
+    monkeypatch.setattr(following, "watch", lambda *_: iter([job, job]))
+    assert len(list(following.follow(failing, task_tab.place_of("control"), visitor_of(VISITOR)))) == 2
+    assert warned == ["Its files are gone."]
 
 
 def test_what_is_refused_leaves_nothing_in_the_history(context, page, clip):
