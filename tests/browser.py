@@ -1,4 +1,4 @@
-"""The browser that the tests drive: where it is, and how it gets there (`python tests/browser.py`)."""
+"""The browsers that the tests drive: where they are, and how they get there (`python tests/browser.py`)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 NAMES = (
@@ -14,40 +15,51 @@ NAMES = (
     "google-chrome",
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 )
+FIREFOX = ("firefox-esr", "firefox", "/Applications/Firefox.app/Contents/MacOS/firefox")
 
 
 def find_browser() -> str | None:
     """The path of a Chromium or Chrome that starts, or None."""
-    candidates = [path for name in NAMES if (path := shutil.which(name))]
+    return _first_that_starts(NAMES) or _playwrights_own()
+
+
+def find_firefox() -> str | None:
+    """The path of a Firefox that starts, or None."""
+    return _first_that_starts(FIREFOX)
+
+
+def _first_that_starts(names: Sequence[str]) -> str | None:
     # A name on PATH may be a stub that only says where to get the browser, so it is asked for its version.
-    return next((path for path in candidates if _succeeds(path, "--version", quiet=True)), None) or _playwrights_own()
+    paths = [path for name in names if (path := shutil.which(name))]
+    return next((path for path in paths if _succeeds(path, "--version", quiet=True)), None)
 
 
-def install_browser() -> str:
-    """Make sure that there is a browser: the system's, or playwright's own; returns its path.
+def install_browsers() -> tuple[str, str | None]:
+    """Make sure that there is a Chromium, the system's or playwright's own, and a Firefox where apt has one.
+
+    Returns:
+        The path of each, None for a Firefox that is not to be had: the tests of it are left out then.
 
     Raises:
-        SystemExit: there is none and none could be installed; the message says what to do.
+        SystemExit: there is no Chromium and none could be installed; the message says what to do.
     """
-    for install in (lambda: None, _install_with_apt, _install_with_playwright):
-        install()
-        if path := find_browser():
-            return path
+    _install_with_apt([*([] if find_browser() else ["chromium"]), *([] if find_firefox() else ["firefox-esr"])])
+    if not find_browser():
+        _succeeds(sys.executable, "-m", "playwright", "install", "chromium")
+    if path := find_browser():
+        return path, find_firefox()
     raise SystemExit(
         "The tests need a browser, and none could be installed here. Install Chromium or Google Chrome, so that "
         "'chromium' or 'google-chrome' is on PATH, and run the tests again."
     )
 
 
-def _install_with_apt() -> None:
+def _install_with_apt(packages: Sequence[str]) -> None:
     rights = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    if shutil.which("apt-get") and _succeeds(*rights, "true"):
+    if packages and shutil.which("apt-get") and _succeeds(*rights, "true"):
         _succeeds(*rights, "apt-get", "update")
-        _succeeds(*rights, "apt-get", "install", "--yes", "--no-install-recommends", "chromium")
-
-
-def _install_with_playwright() -> None:
-    _succeeds(sys.executable, "-m", "playwright", "install", "chromium")
+        for package in packages:  # where one is not to be had, the other may be
+            _succeeds(*rights, "apt-get", "install", "--yes", "--no-install-recommends", package)
 
 
 def _playwrights_own() -> str | None:
@@ -70,4 +82,4 @@ def _succeeds(*command: str, quiet: bool = False) -> bool:
 
 
 if __name__ == "__main__":
-    print(f"The tests will use {install_browser()}")
+    print("The tests will use", " and ".join(filter(None, install_browsers())))

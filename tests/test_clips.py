@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 from itertools import combinations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bivdiff.errors import InputError
 from bivdiff.media.reading import probe, read_clip
@@ -26,7 +30,7 @@ every_clip = pytest.mark.parametrize("clip", INDEX, ids=lambda clip: clip.name)
 
 def test_the_index_lists_every_sample_and_the_folder_holds_nothing_else():
     assert [clip.name for clip in INDEX] == list(clips.SAMPLES)
-    files = {path for clip in INDEX for path in (clip.file, clip.masks, clip.depth, clip.flickering)}
+    files = {path for clip in INDEX for path in (clip.file, clip.masks, clip.depth, clip.flickering, clip.sheets)}
     assert set(clips.CLIPS_FOLDER.iterdir()) == {*files, clips.CLIPS_FOLDER / clips.INDEX}
 
 
@@ -64,6 +68,19 @@ def test_a_clip_shows_what_the_world_renders(clip):
     assert np.corrcoef(depth[near], 1 / truth.depth[near])[0, 1] > 0.99
     assert depth.max() > 240
     assert (depth[~np.isfinite(truth.depth)] < 10).mean() > 0.98  # all but what the codec smears around objects
+
+
+@every_clip
+def test_the_sheets_show_the_middle_of_each_frame(clip):
+    sheets = json.loads(clip.sheets.read_text("utf-8"))
+    assert list(sheets) == list(clips.SHOWN)
+    for name, sheet in sheets.items():
+        read = read_clip(getattr(clip, name)).frames[:, 21:-21]
+        picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet["src"].partition(",")[2]))).convert("RGB"))
+        columns, (count, height, width) = sheet["columns"], read.shape[:3]
+        assert (sheet["count"], sheet["height"], sheet["width"]) == (count, height, width)
+        tiles = picture.reshape(-1, height, columns, width, 3).swapaxes(1, 2).reshape(-1, height, width, 3)
+        assert psnr(tiles[:count], read) > LEAST_PSNR
 
 
 @every_clip

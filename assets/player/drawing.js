@@ -9,6 +9,14 @@ function place(sheet, frame) {
   return [(held % sheet.columns) * sheet.width, Math.floor(held / sheet.columns) * sheet.height];
 }
 
+// The picture of a sheet, once it can be drawn.
+async function decoded(src) {
+  const image = new Image();
+  image.src = src;
+  await image.decode();
+  return image;
+}
+
 function fit(canvas, width, height) {
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
 }
@@ -35,9 +43,7 @@ function drawDifference(canvas, tile, { against, gain }, frame) {
 
 // A map of flicker at rest, decoded from the picture that it travels as: its levels are the squares of the shades.
 async function readHeat({ src, full, high, mean }) {
-  const image = new Image();
-  image.src = src.url || src;
-  await image.decode();
+  const image = await decoded(src.url || src);
   const picture = make("canvas");
   Object.assign(picture, { width: image.naturalWidth, height: image.naturalHeight });
   const pen = picture.getContext("2d", { willReadFrequently: true });

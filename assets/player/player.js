@@ -335,5 +335,5 @@ function mountPlayer(root, data, options = {}) {
 }
 
 window.bdStudio = {
-  mountPlayer, make, part, icon, title, button, tool, press, write, clamp, stillness,
+  mountPlayer, decoded, place, drawFrame, make, part, icon, title, button, tool, press, write, clamp, stillness,
 };

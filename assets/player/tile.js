@@ -122,11 +122,8 @@ class Tile {
 
   // Until the new sheet is there the old one stays, so that nothing blinks.
   async decode(source, sheet) {
-    const image = new Image();
-    image.src = source;
     try {
-      await image.decode();
-      const bitmap = await createImageBitmap(image);
+      const bitmap = await createImageBitmap(await decoded(source));
       if (this.source === source) this.take(sheet, bitmap);
       else bitmap.close();
     } catch {

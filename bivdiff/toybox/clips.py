@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bivdiff.errors import InputError
+from bivdiff.media.sheets import sprite_sheet
 from bivdiff.media.writing import write_mp4
 from bivdiff.settings import ASSETS
 from bivdiff.toybox import data, world
@@ -19,6 +20,7 @@ from bivdiff.toybox.world import Scene, Solid
 CLIPS_FOLDER = ASSETS / "clips"
 SIZE = 128
 INDEX = "index.json"
+SHEET_QUALITY = 80
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class SampleClip:
         masks: the moving object, mp4: white inside, black outside, to be read with a threshold at 128.
         depth: the control maps of its depth, mp4: near is white.
         flickering: the clip, mp4, each of whose frames flickers on its own: what there is to be smoothed.
+        sheets: of the clips in `SHOWN`, what a page shows of them before any is read, json by name.
     """
 
     name: str
@@ -73,9 +76,11 @@ class SampleClip:
     masks: Path
     depth: Path
     flickering: Path
+    sheets: Path
 
 
-_FILES = ("file", "masks", "depth", "flickering")
+SHOWN = ("file", "flickering")
+_FILES = ("file", "masks", "depth", "flickering", "sheets")
 
 
 # Pairs of colour and shape that training leaves out (`world.HELD_OUT`) would make a poor first impression.
@@ -194,7 +199,7 @@ def load_index(folder: Path = CLIPS_FOLDER) -> tuple[SampleClip, ...]:
 
 
 def write_clips(folder: Path = CLIPS_FOLDER) -> None:
-    """Render every sample into `folder`, with its masks, depth and flicker, and the index.
+    """Render every sample into `folder`, with its masks, depth, flicker and sheets, and the index.
 
     The same code gives the same bytes.
     """
@@ -217,13 +222,23 @@ def _write(folder: Path, name: str, sample: Sample, seed: int) -> SampleClip:
         masks=folder / f"{stem}-masks.mp4",
         depth=folder / f"{stem}-depth.mp4",
         flickering=folder / f"{stem}-flickering.mp4",
+        sheets=folder / f"{stem}-sheets.json",
     )
     depth = np.rint(data.depth_maps(data.inverse_depth(rendering.depth))).astype(np.uint8)
-    write_mp4(clip.file, rendering.frames, world.FPS)
-    write_mp4(clip.flickering, flickering(rendering.frames, seed), world.FPS)
+    frames = {"file": rendering.frames, "flickering": flickering(rendering.frames, seed)}
+    for field in SHOWN:
+        write_mp4(getattr(clip, field), frames[field], world.FPS)
+    sheets = {field: sprite_sheet(_middle(frames[field]), lossless=False, quality=SHEET_QUALITY) for field in SHOWN}
+    clip.sheets.write_text(json.dumps(sheets) + "\n", "utf-8")
     for file, maps in ((clip.masks, rendering.masks[0]), (clip.depth, depth)):
         write_mp4(file, np.repeat(maps[..., None], 3, axis=-1), world.FPS)
     return clip
+
+
+def _middle(frames: np.ndarray) -> np.ndarray:
+    """What a strip shows of a clip: the middle two thirds of its height."""
+    cut = frames.shape[1] // 6
+    return frames[:, cut:-cut]
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,7 +1,7 @@
 // A clip of one's own as a film strip: what it holds, what is used of it, and how it is cut to shape.
 // Given by Gradio: element, props, watch, trigger. All text from the server is set as text, never as markup.
 
-const { button, make, part } = window.bdStudio;
+const { button, decoded, drawFrame, make, part } = window.bdStudio;
 const root = element.querySelector(".bd-footage");
 const ask = (asked) => {
   props.value = { ...props.value, asked };
@@ -10,17 +10,13 @@ const ask = (asked) => {
 
 function strip({ thumbs, kept, bars, seconds, used }) {
   const row = make("div", "bd-footage-strip");
-  const image = make("img");
-  image.src = thumbs.src;
-  const draw = () => {
+  const draw = (image) => {
     for (let index = 0; index < thumbs.count; index += 1) {
       const at = (index / thumbs.count) * seconds;
       const one = button("bd-footage-frame", "", () => ask({ start: Math.round(10 * at) / 10 }));
       one.setAttribute("aria-label", `Start at ${at.toFixed(1)} s`);
       const canvas = part(one, "canvas");
-      [canvas.width, canvas.height] = [thumbs.width, thumbs.height];
-      const place = [(index % thumbs.columns) * thumbs.width, Math.floor(index / thumbs.columns) * thumbs.height];
-      canvas.getContext("2d").drawImage(image, ...place, thumbs.width, thumbs.height, 0, 0, thumbs.width, thumbs.height);
+      drawFrame(canvas, thumbs, image, index);
       const within = at < used[1] && at + seconds / thumbs.count > used[0];
       one.classList.toggle("is-used", within);
       if (kept) {
@@ -33,7 +29,7 @@ function strip({ thumbs, kept, bars, seconds, used }) {
       row.append(one);
     }
   };
-  image.decode().then(draw, () => row.remove());
+  decoded(thumbs.src).then(draw, () => row.remove());
   return row;
 }
 

@@ -1,7 +1,7 @@
 // The first thing a visitor sees: one clip frame by frame and bridged, with a line that wanders between the two.
 // Given by Gradio: element, props.
 
-const { button, make, part, stillness } = window.bdStudio;
+const { button, decoded, part, place, stillness } = window.bdStudio;
 const root = element.querySelector(".bd-hero");
 const { framewise, bridged, flicker, fps, sample } = props.value;
 const SIDES = [["framewise", "Frame by frame", framewise], ["bridged", "Bridged", bridged]];
@@ -43,17 +43,6 @@ const away = button("bd-hero-away", "×", () => window.bdHero(false));
 away.setAttribute("aria-label", "Put this away");
 root.append(away);
 
-async function picturesOf(sheet) {
-  const image = new Image();
-  image.src = sheet.src;
-  await image.decode();
-  return image;
-}
-
-function place(sheet, frame) {
-  return [(frame % sheet.columns) * sheet.width, Math.floor(frame / sheet.columns) * sheet.height, sheet.width, sheet.height];
-}
-
 function strip(key, name, sheet, image) {
   const row = part(strips, "div", `bd-hero-strip is-${key}`);
   part(row, "span", "", name);
@@ -63,25 +52,26 @@ function strip(key, name, sheet, image) {
   canvas.setAttribute("aria-hidden", "true");
   const context = canvas.getContext("2d");
   for (let frame = 0; frame < sheet.count; frame += 1) {
-    context.drawImage(image, ...place(sheet, frame), frame * sheet.width, 0, sheet.width, sheet.height);
+    const { width, height } = sheet;
+    context.drawImage(image, ...place(sheet, frame), width, height, frame * width, 0, width, height);
   }
 }
 
 function draw(images, frame, share) {
   const context = picture.getContext("2d");
   const { width, height } = framewise;
-  context.drawImage(images[1], ...place(bridged, frame), 0, 0, width, height);
+  context.drawImage(images[1], ...place(bridged, frame), width, height, 0, 0, width, height);
   context.save();
   context.beginPath();
   context.rect(0, 0, share * width, height);
   context.clip();
-  context.drawImage(images[0], ...place(framewise, frame), 0, 0, width, height);
+  context.drawImage(images[0], ...place(framewise, frame), width, height, 0, 0, width, height);
   context.restore();
   line.style.left = `${100 * share}%`;
 }
 
 async function start() {
-  const images = await Promise.all(SIDES.map(([, , sheet]) => picturesOf(sheet)));
+  const images = await Promise.all(SIDES.map(([, , sheet]) => decoded(sheet.src)));
   SIDES.forEach(([key, name, sheet], index) => strip(key, name, sheet, images[index]));
   draw(images, 0, 0.5);
   const begun = performance.now();

@@ -1,7 +1,8 @@
 // The strip of sample clips: buttons that play while pointed at or focused; choosing one triggers "pick".
+// The clips are sheets and no videos: fifty video elements take seconds to load, and not every browser has H.264.
 // Given by Gradio: element, props, watch, trigger.
 
-const { button, make, part, press, stillness } = window.bdStudio;
+const { button, decoded, drawFrame, part, press, stillness } = window.bdStudio;
 const root = element.querySelector(".bd-samples");
 root.setAttribute("role", "group");
 root.setAttribute("aria-label", "Sample clips");
@@ -14,28 +15,33 @@ window.bdSampleClips[field].forEach((sample, index) => {
     trigger("pick");
     update();
   });
-  const picture = part(chooser, "canvas");
-  const clip = make("video");
+  const canvas = part(chooser, "canvas");
   part(chooser, "span", "", sample.name);
   chooser.title = sample.caption;
   chooser.dataset.index = index;
   chooser.setAttribute("aria-label", `${sample.name}: ${sample.caption}`);
-  picture.setAttribute("aria-hidden", "true");
+  canvas.setAttribute("aria-hidden", "true");
 
-  // The clip is drawn on a canvas: browsers forget the picture of a video element that does not play.
-  const draw = () => picture.getContext("2d").drawImage(clip, 0, 0);
-  const follow = () => { draw(); if (!clip.paused) requestAnimationFrame(follow); };
-  clip.addEventListener("loadeddata", () => {
-    picture.width = clip.videoWidth;
-    picture.height = clip.videoHeight;
-    draw();
-  });
-  clip.addEventListener("seeked", draw);
-  clip.addEventListener("play", follow);
-  Object.assign(clip, { muted: true, loop: true, playsInline: true, preload: "auto", src: sample.clip });
+  const { sheet, fps } = sample;
+  const draw = (frame) => sample.picture.then((picture) => drawFrame(canvas, sheet, picture, frame));
+  sample.picture ??= decoded(sheet.src); // once for all strips
+  draw(0);
 
-  const start = () => stillness.matches || clip.play().catch(() => {});
-  const stop = () => { clip.pause(); clip.currentTime = 0; };
+  let playing = 0; // the frame that the browser was asked to call back for
+  const start = () => {
+    if (stillness.matches || playing) return;
+    const begun = performance.now();
+    const tick = (now) => {
+      draw(Math.floor(Math.max(0, now - begun) / 1000 * fps) % sheet.count);
+      playing = requestAnimationFrame(tick);
+    };
+    playing = requestAnimationFrame(tick);
+  };
+  const stop = () => {
+    cancelAnimationFrame(playing);
+    playing = 0;
+    draw(0);
+  };
   for (const event of ["mouseenter", "focus"]) chooser.addEventListener(event, start);
   for (const event of ["mouseleave", "blur"]) chooser.addEventListener(event, stop);
   root.append(chooser);

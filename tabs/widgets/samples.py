@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from bivdiff.toybox.clips import SampleClip
+from bivdiff.toybox import world
+from bivdiff.toybox.clips import SHOWN, SampleClip
 from tabs.widgets.component import Widget
-
-FIELDS = ("file", "flickering")
-"""Those of a sample that strips show."""
 
 
 def sample_strip(field: str = "file", **options: Any) -> Widget:
     """The sample clips as buttons. Its value is the index of the chosen one, -1 for none; choosing triggers `pick`.
 
     Args:
-        field: of `FIELDS`, the clips that this strip shows; the page's head has them, see `sample_script`.
+        field: of `clips.SHOWN`, the clips that this strip shows; the page's head has them, see `sample_script`.
         options: of the component.
     """
     about = "index of a sample clip, read where no video is given"
@@ -28,15 +24,14 @@ def sample_strip(field: str = "file", **options: Any) -> Widget:
 
 def sample_script(samples: Sequence[SampleClip]) -> str:
     """The script that hands the clips to all strips of a page, whichever is shown first."""
-    clips = json.dumps({field: _shown(samples, field) for field in FIELDS}).replace("</", "<\\/")
+    sheets = [json.loads(sample.sheets.read_text("utf-8")) for sample in samples]
+    shown = {
+        field: [_shown(sample) | {"sheet": sheet[field]} for sample, sheet in zip(samples, sheets, strict=True)]
+        for field in SHOWN
+    }
+    clips = json.dumps(shown).replace("</", "<\\/")
     return f"window.bdSampleClips = {clips};"
 
 
-def _shown(samples: Sequence[SampleClip], field: str) -> list[dict[str, str]]:
-    return [
-        {"name": sample.name, "caption": sample.caption, "clip": _inline(getattr(sample, field))} for sample in samples
-    ]
-
-
-def _inline(path: Path) -> str:
-    return "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()
+def _shown(sample: SampleClip) -> dict[str, Any]:
+    return {"name": sample.name, "caption": sample.caption, "fps": world.FPS}
