@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 NAMES = (
+    "chromium-headless-shell",  # half the work of the whole browser, where it is there
     "chromium",
     "chromium-browser",
     "google-chrome",
@@ -43,7 +44,10 @@ def install_browsers() -> tuple[str, str | None]:
     Raises:
         SystemExit: there is no Chromium and none could be installed; the message says what to do.
     """
-    _install_with_apt([*([] if find_browser() else ["chromium"]), *([] if find_firefox() else ["firefox-esr"])])
+    if not find_browser():
+        _install_with_apt("chromium-headless-shell", "chromium")
+    if not find_firefox():
+        _install_with_apt("firefox-esr", "firefox")
     if not find_browser():
         _succeeds(sys.executable, "-m", "playwright", "install", "chromium")
     if path := find_browser():
@@ -54,12 +58,13 @@ def install_browsers() -> tuple[str, str | None]:
     )
 
 
-def _install_with_apt(packages: Sequence[str]) -> None:
+def _install_with_apt(*packages: str) -> None:
+    """The first of these that is to be had."""
     rights = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    if packages and shutil.which("apt-get") and _succeeds(*rights, "true"):
+    install = (*rights, "apt-get", "install", "--yes", "--no-install-recommends")
+    if shutil.which("apt-get") and _succeeds(*rights, "true"):
         _succeeds(*rights, "apt-get", "update")
-        for package in packages:  # where one is not to be had, the other may be
-            _succeeds(*rights, "apt-get", "install", "--yes", "--no-install-recommends", package)
+        any(_succeeds(*install, package) for package in packages)
 
 
 def _playwrights_own() -> str | None:
