@@ -122,7 +122,7 @@ def measure(task: str, image_model: str, scene: int, cells: Sequence[Cell], mana
         score = _Scores(case, session.control_frames, manager)
         plain = outcome_of(blend(session))[0]
         for cell in cells:
-            own = replace(session, request=replace(request, **cell))
+            own = enter(replace(request, **cell), manager, cache, exits)  # the models of a cell are its own
             frames, blended = outcome_of(blend(own))
             (clip,) = outcome_of(smooth_clips(own, blended, 0))
             counted = evaluations_of(own.request)

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from bivdiff.studio.history.records import Run
 
 
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "prompt": ("prompt", "instruction", "source_prompt", "negative_prompt"),
+    "seed": ("random_seed", "seed"),
+    "ratio": ("mixing_ratio",),
+}
+"""What of a run may be taken alone, with the controls that hold it."""
+
+
 def restored_values(run: Run) -> dict[str, Any]:
     """What a run's settings are on its task's tab: values of controls by name.
 
@@ -47,29 +55,33 @@ def _restored_controls(controls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def controls_to_fill(task_tabs: Sequence[TaskTab]) -> list[Any]:
-    """The controls of all tabs but the visitor's token, in the order in which `fill` fills them."""
-    return [each for tab in task_tabs for name, each in tab.controls.items() if name != "visitor"]
+def controls_to_fill(task_tabs: Sequence[TaskTab], part: str = "") -> list[Any]:
+    """The controls of all tabs in the order in which `fill` fills them: those of a part, or all but the visitor's."""
+    return [tab.controls[name] for tab in task_tabs for name in _names(tab, part)]
 
 
-def fill(task_tabs: Sequence[TaskTab], filled: TaskTab, updates: Mapping[str, Any]) -> list[Any]:
+def fill(task_tabs: Sequence[TaskTab], filled: TaskTab, updates: Mapping[str, Any], part: str = "") -> list[Any]:
     """What opens a tab and fills its controls, and leaves those of the others: for the tabs, and `controls_to_fill`."""
     return [
         gr.update(selected=filled.task),
-        *(updates.get(name, gr.skip()) if tab is filled else gr.skip() for tab in task_tabs
-          for name in tab.controls if name != "visitor"),
+        *(updates.get(name, gr.skip()) if tab is filled else gr.skip()
+          for tab in task_tabs for name in _names(tab, part)),
     ]  # fmt: skip
 
 
-def updates_of(context: AppContext, tab: TaskTab, run: Run) -> tuple[dict[str, Any], list[str]]:
-    """What fills the controls of a tab so that they are as in a run.
+def _names(tab: TaskTab, part: str) -> list[str]:
+    return [name for name in tab.controls if (name in PARTS[part] if part else name != "visitor")]
+
+
+def updates_of(context: AppContext, tab: TaskTab, run: Run, part: str = "") -> tuple[dict[str, Any], list[str]]:
+    """What fills the controls of a tab so that they are as in a run: one of `PARTS`, or all of them.
 
     Returns:
         Updates by the names of the controls, and what of the run the tab cannot show, in words; what it cannot show is
         left as it is.
     """
     values = restored_values(run)
-    updates = {name: gr.update(value=value) for name, value in values.items() if name in tab.controls}
+    updates = {name: gr.update(value=values[name]) for name in _names(tab, part) if name in values}
     choices: dict[str, Sequence[Any]] = {}
     if "control_type" in values:
         for name in {"control_type", "second_control_type"} & {*updates}:
@@ -77,7 +89,8 @@ def updates_of(context: AppContext, tab: TaskTab, run: Run) -> tuple[dict[str, A
             updates[name] = gr.update(value=values[name], choices=kinds)
     reasons = {name: _beyond(tab.controls[name], values[name], choices.get(name)) for name in updates}
     unshown = [f"{tab.controls[name].label} {why}" for name, why in reasons.items() if why]
-    return {name: update for name, update in updates.items() if not reasons[name]}, unshown + _uneven_controls(run)
+    uneven = [] if part else _uneven_controls(run)
+    return {name: update for name, update in updates.items() if not reasons[name]}, unshown + uneven
 
 
 def _control_choices(context: AppContext, image_model: str, second: bool) -> Sequence[Any]:

@@ -447,6 +447,37 @@ def test_restoring_fills_one_tab_opens_it_and_says_so(laid_out, clip, monkeypatc
     assert told == ["The settings and pictures of that run are in this tab."]
 
 
+@pytest.mark.parametrize(("part", "filled"), [
+    ("prompt", {"prompt": "a blue cone", "source_prompt": "a red cube", "negative_prompt": "fog"}),
+    ("seed", {"random_seed": False, "seed": 7}), ("ratio", {"mixing_ratio": 0.3}),
+])  # fmt: skip
+def test_a_part_of_a_run_is_taken_alone(laid_out, clip, part, filled, monkeypatch):
+    context, built = laid_out
+    told = []
+    monkeypatch.setattr(gr, "Info", lambda text, **_: told.append(text))
+    changes = {"source_prompt": "a red cube", "negative_prompt": "fog", "mixing_ratio": 0.3}
+    request = asked(clip, "edit", "a blue cone", image_model="prompt2prompt", **changes)
+    run_id = context.runs.begin(request, 8.0, OWN)
+    opened, *updates = acting.recall(HistoryPage(context, built, None), part, run_id, VISITOR)
+    names = [(tab.task, name) for tab in built for name in tab.controls if name in restoring.PARTS[part]]
+    found = {key: update["value"] for key, update in zip(names, updates, strict=True) if update != gr.skip()}
+    assert opened["selected"] == "edit"
+    assert found == {("edit", name): value for name, value in filled.items()}
+    assert told == [f"The {part} of that run is in this tab. All else is as it was."]
+
+
+def test_a_part_that_a_run_has_not_or_a_tab_cannot_show_is_told(laid_out, clip):
+    context, built = laid_out
+    page = HistoryPage(context, built, None)
+    run_id = context.runs.begin(asked(clip, "edit", "make it night", seed=None), 8.0, OWN)
+    with pytest.raises(gr.Error, match="ended before it drew a seed"):
+        acting.recall(page, "seed", run_id, VISITOR)
+    _, *updates = acting.recall(page, "prompt", run_id, VISITOR)
+    assert {"value": "make it night", "__type__": "update"} in updates
+    with pytest.raises(gr.Error, match="not in your history"):
+        acting.recall(page, "prompt", "gone", VISITOR)
+
+
 def test_values_are_those_of_the_controls(context, clip):
     run_id = context.runs.begin(asked(clip, "edit", "make it night", seed=None), 8.0, OWN)
     found = restoring.restored_values(context.runs.get(run_id, OWN))

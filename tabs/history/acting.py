@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -15,7 +15,11 @@ from tabs.history.listing import listed
 from tabs.history.view import HistoryPage, HistoryView, owner_of
 from tabs.history.wording import wanted_models
 from tabs.restoring import controls_to_fill, fill, updates_of
+from tabs.task_tab import TaskTab
 from tabs.visitors import address_of_visitor, visitor_of
+
+if TYPE_CHECKING:
+    from bivdiff.studio.history.records import Run
 
 
 @telling
@@ -89,9 +93,7 @@ def restore(page: HistoryPage, run_id: str, visitor: str) -> list[Any]:
     run = page.context.runs.get(run_id or "", visitor_of(visitor).owner)
     if run.family != page.context.family:
         raise InputError(f"This run is one of '{run.family}', which has a page of its own. Restore it there.")
-    tab = next((tab for tab in page.task_tabs if tab.task == run.task), None)
-    if tab is None:
-        raise InputError(f"There is no tab for the task '{run.task}', so this run cannot be restored.")
+    tab = _tab_of(page, run)
     updates, unshown = updates_of(page.context, tab, run)
     request, trouble = request_of(page.context, run, run.owner)
     if request is None:
@@ -105,3 +107,28 @@ def restore(page: HistoryPage, run_id: str, visitor: str) -> list[Any]:
     else:
         inform("The settings and pictures of that run are in this tab.")
     return fill(page.task_tabs, tab, updates)
+
+
+@telling
+def recall(page: HistoryPage, part: str, run_id: str, visitor: str) -> list[Any]:
+    """Fill a part of the task's tab as the run has it, one of `PARTS`, leave all else there, and open that tab.
+
+    Raises:
+        gr.Error: the run is not there, or has no such thing.
+    """
+    run = page.context.runs.get(run_id or "", visitor_of(visitor).owner)
+    tab = _tab_of(page, run)
+    if part == "seed" and run.seed is None and run.settings.get("seed") is None:
+        raise InputError("This run ended before it drew a seed. Take its prompt or its ratio, or restore it.")
+    updates, unshown = updates_of(page.context, tab, run, part)
+    if unshown:
+        raise InputError(f"This tab cannot take it: {'; '.join(unshown)}.")
+    inform(f"The {part} of that run is in this tab. All else is as it was.")
+    return fill(page.task_tabs, tab, updates, part)
+
+
+def _tab_of(page: HistoryPage, run: Run) -> TaskTab:
+    tab = next((tab for tab in page.task_tabs if tab.task == run.task), None)
+    if tab is None:
+        raise InputError(f"There is no tab for the task '{run.task}', so this run cannot be restored.")
+    return tab

@@ -51,6 +51,7 @@ def details_of(page: HistoryPage, run: Run, owner: str) -> HistoryView:
         again=gr.update(interactive=ended and request is not None), delete={**button, "interactive": ended},
         keep=hidden, to_delete=nothing, settings=settings_html(page, run),
         unlink=gr.update(visible=bool(page.context.runs.link(run.id, owner))),
+        recalls=gr.update(visible=run.task in TASKS),
     )  # fmt: skip
 
 

@@ -13,12 +13,12 @@ from tabs import controls as shared
 from tabs.binding import bind
 from tabs.context import AppContext
 from tabs.films import wire_films
-from tabs.history.acting import adopt, again, arrive, delete, press_delete, restore, unlink
+from tabs.history.acting import adopt, again, arrive, delete, press_delete, recall, restore, unlink
 from tabs.history.comparing import compare
 from tabs.history.details import deletion_unasked, show
 from tabs.history.listing import ALL, PAGE, list_runs, refresh, set_favourite, show_more
 from tabs.history.view import HistoryPage, HistoryView, Rerun
-from tabs.restoring import controls_to_fill
+from tabs.restoring import PARTS, controls_to_fill
 from tabs.task_tab import TaskTab
 from tabs.visitors import LOOK_AGAIN
 from tabs.widgets.history import run_cards
@@ -109,8 +109,12 @@ def _detail_parts() -> tuple[Any, ...]:
             delete = gr.Button("Delete", elem_id=f"{NAME}-delete", min_width=110)
             keep = gr.Button("Keep it", visible=False, elem_id=f"{NAME}-keep", min_width=90)
             unlink = gr.Button("Switch its link off", visible=False, elem_id=f"{NAME}-unlink", min_width=150)
+        with gr.Row(elem_classes="bd-recalls") as recalls:
+            gr.HTML("Take only its", apply_default_css=False, padding=False)
+            for part in PARTS:
+                gr.Button(part, size="sm", elem_id=f"{NAME}-recall-{part}", min_width=76)
         settings = gr.HTML(elem_id=f"{NAME}-settings", apply_default_css=False)
-    return run_id, details, about, player, restore, again, delete, keep, gr.State(""), settings, unlink
+    return run_id, details, about, player, restore, again, delete, keep, gr.State(""), settings, unlink, recalls
 
 
 def _wire_list(page: HistoryPage, tab: gr.Tab, tabs: gr.Tabs, inputs: shared.Controls, shown: HistoryView) -> None:
@@ -169,6 +173,12 @@ def _wire_restore(page: HistoryPage, tabs: gr.Tabs, inputs: shared.Controls, sho
     """Let a run fill the controls of its task's tab."""
     outputs = [tabs, *controls_to_fill(page.task_tabs)]
     shown.restore.click(partial(restore, page), [shown.run_id, inputs["visitor"]], outputs, **SLOW, **PRIVATE)
+    for button in shown.recalls.children:
+        if isinstance(button, gr.Button):
+            button.click(
+                partial(recall, page, button.value), [shown.run_id, inputs["visitor"]],
+                [tabs, *controls_to_fill(page.task_tabs, button.value)], **SLOW, **PRIVATE,
+            )  # fmt: skip
     # Who comes from a published result finds it in the tab that made it.
     link = gr.Textbox(visible=False)
     arrived = inputs["visitor"].change(None, None, link, js="() => window.bdArrivedFrom()", **PRIVATE)

@@ -34,6 +34,7 @@ class HistoryView(NamedTuple):
     to_delete: Any = gr.skip()
     settings: Any = gr.skip()
     unlink: Any = gr.skip()
+    recalls: Any = gr.skip()
 
 
 class HistoryPage(NamedTuple):
