@@ -22,7 +22,7 @@ from bivdiff.media.writing import write_mp4, write_png
 from bivdiff.studio.jobs import Jobs
 from bivdiff.types import Control
 from tabs import compare, control, edit, following, inpaint, outpaint, restoring, smooth, task_tab
-from tabs.history import acting, comparing, details, layout, listing
+from tabs.history import acting, comparing, details, layout, listing, wording
 from tabs.history.view import HistoryPage
 from tabs.history.wording import STATE_SENTENCES
 from tabs.page import launch_options
@@ -170,6 +170,17 @@ def test_a_visitor_sees_own_runs_newest_first(context, page, clip):
     assert (cards["note"], more["visible"], cards["trouble"]) == ("2 runs", False, "")
     assert prompts(listing.list_runs(page, values(visitor=STRANGER))) == ["of somebody else"]
     assert prompts(listing.list_runs(page, values(visitor=""))) == []
+
+
+def test_a_card_says_what_tells_its_run_from_the_others(context, page, clip):
+    done(context, asked(clip, mixing_ratio=0.3))
+    context.runs.begin(asked(clip, seed=None), 8.0, OWN, kind="comparison", axes={"mixing_ratio": [0.0, 0.5]})
+    waits, made = [row["facts"] for row in listing.list_runs(page, values())[0]["rows"]]
+    assert waits == "mixing ratio 0, 0.5"
+    run = context.runs.find(OWN)[1]
+    assert made == f"ratio 0.3, seed 7, flicker {run.scores['steadiness'].removesuffix(' than frame by frame')}"
+    unmeasured = replace(run, scores={"steadiness": "not measured: one frame cannot flicker"})
+    assert wording.facts_of(unmeasured) == "ratio 0.3, seed 7"
 
 
 def test_filters_leave_what_they_name(context, page, clip):

@@ -11,7 +11,7 @@ import gradio as gr
 from tabs.binding import Values
 from tabs.failures import telling
 from tabs.history.view import HistoryPage, HistoryView, owner_of
-from tabs.history.wording import STATE_LABELS, made_with
+from tabs.history.wording import STATE_LABELS, facts_of, made_with
 from tabs.widgets.history import cards_value
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _row(run: Run) -> dict[str, Any]:
     return {
         "id": run.id, "prompt": run.prompt.strip() or "No prompt", "what": made_with(run), "created": run.created,
         "key": run.state, "state": STATE_LABELS[run.state], "seconds": f"{seconds:.1f} s" if seconds else "",
-        "favourite": run.favourite, "thumbnail": _data_address(run.thumbnail),
+        "facts": facts_of(run), "favourite": run.favourite, "thumbnail": _data_address(run.thumbnail),
     }  # fmt: skip
 
 

@@ -38,6 +38,15 @@ def made_with(run: Run) -> str:
     return f"{task}, {title_of(run.image_model)}" if known is None or known.makes_frames else task
 
 
+def facts_of(run: Run) -> str:
+    """What tells a run from its neighbours: its ratio or what it compares, its seed, and how much it flickers."""
+    compared = run.settings.get("axes")
+    varied = value_in_words("axes", compared) if compared else f"ratio {run.settings.get('mixing_ratio', 0):g}"
+    seed = "" if run.seed is None else f"seed {run.seed}"
+    told, _, beside = str(run.scores.get("steadiness", "")).partition(" than ")
+    return ", ".join(filter(None, [varied, seed, f"flicker {told}" if beside else ""]))
+
+
 def wanted_models(run: Run) -> str:
     """What a file from elsewhere would fetch and load, so that nobody runs a stranger's choice unknowingly."""
     asked = [run.settings.get(name) for name in OWN_MODELS] if run.state == "dropped" else []
@@ -57,7 +66,8 @@ def value_in_words(name: str, value: Any) -> str:
     if name == "controls":
         return "; ".join(_control_in_words(item) for item in value) or "none"
     if name == "axes":
-        return "; ".join(f"{axis.replace('_', ' ')} {', '.join(map(str, values))}" for axis, values in value.items())
+        written = {axis: ", ".join(value_in_words("", each) for each in values) for axis, values in value.items()}
+        return "; ".join(f"{axis.replace('_', ' ')} {values}" for axis, values in written.items())
     if name == "image_model":
         return title_of(str(value))
     if value is None:

@@ -44,6 +44,7 @@ function card() {
   const words = part(open, "span", "bd-past-words");
   part(words, "strong", "bd-past-prompt");
   part(words, "span", "bd-past-what");
+  part(words, "span", "bd-past-facts");
   const line = part(words, "span", "bd-past-line");
   part(line, "time", "");
   part(line, "span", "bd-past-seconds");
@@ -112,6 +113,7 @@ function fill(item, run) {
   item.dataset.id = run.id;
   set(".bd-past-prompt", run.prompt);
   set(".bd-past-what", run.what);
+  set(".bd-past-facts", run.facts);
   set(".bd-past-seconds", run.seconds);
   set(".bd-pill", run.state);
   set(".bd-past-none", run.thumbnail ? "" : "No picture");
