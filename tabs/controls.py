@@ -213,6 +213,10 @@ def _model_radio(task: str, models: Sequence[str]) -> gr.Radio:
     )
 
 
+KEPT = "bd-prompt"
+"""The class of what is typed, and is there again after a reload."""
+
+
 def prompt_box(
     context: AppContext, task: str, value: str, field: str = "prompt", label: str = "", info: str = ""
 ) -> gr.Textbox:
@@ -228,7 +232,9 @@ def prompt_box(
     words = words_of(field)
     label, info = label or words["label"], info or words["info"]
     name = re.sub(r"\W+", "-", label.lower())
-    box = gr.Textbox(value, label=label, info=info, lines=2, max_lines=6, elem_id=f"{task}-{name}")
+    box = gr.Textbox(
+        value, label=label, info=info, lines=2, max_lines=6, elem_id=f"{task}-{name}", elem_classes=KEPT
+    )  # fmt: skip
     if context.family != TOYBOX:
         return box
     hint = gr.HTML(elem_id=f"{task}-{name}-hint", elem_classes="bd-word-hint", apply_default_css=False)
@@ -243,11 +249,8 @@ def prompt_box(
 def other_prompts(defaults: GenerationRequest) -> Controls:
     """The prompts that are rarely needed."""
     with gr.Accordion("More prompts", open=False):
-        return {
-            "video_prompt": setting("video_prompt", defaults.video_prompt),
-            "negative_prompt": setting("negative_prompt", defaults.negative_prompt),
-            "inversion_prompt": setting("inversion_prompt", defaults.inversion_prompt),
-        }
+        names = ("video_prompt", "negative_prompt", "inversion_prompt")
+        return {name: setting(name, getattr(defaults, name), elem_classes=KEPT) for name in names}
 
 
 # The bridge

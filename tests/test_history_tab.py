@@ -154,6 +154,25 @@ def test_looking_anew_is_not_another_window():
     assert visitor_of(f"{VISITOR}{LOOK_AGAIN}17") == visitor_of(VISITOR)
 
 
+def test_who_comes_back_is_told_of_a_run_that_was_cut_off_as_long_as_it_is_news(context, page, clip, monkeypatch):
+    told = []
+    monkeypatch.setattr(acting, "inform", lambda text, _: told.append(text))
+    acting.tell_interrupted(page, VISITOR)
+    cut_off = context.runs.begin(asked(clip), 8.0, OWN)
+    context.runs.end(cut_off, "interrupted")
+    acting.tell_interrupted(page, STRANGER)
+    assert told == []
+    acting.tell_interrupted(page, VISITOR)
+    (sentence,) = told
+    assert sentence.startswith("The studio was stopped during your last run. It is in the History")
+    monkeypatch.setattr(acting, "NEWS_SECONDS", 0)
+    acting.tell_interrupted(page, VISITOR)
+    monkeypatch.setattr(acting, "NEWS_SECONDS", 1e9)
+    done(context, asked(clip))
+    acting.tell_interrupted(page, VISITOR)
+    assert len(told) == 1
+
+
 # The list
 
 

@@ -686,6 +686,26 @@ def test_own_words_stay_and_the_samples_are_to_be_had(open_page):
     expect(prompt).to_have_value("a red cube jumps on a pink floor at night")
 
 
+def test_what_was_typed_is_there_after_a_reload(open_page):
+    page = open_page()
+    prompt = page.locator("#control-prompt textarea")
+    prompt.fill("a green cone")
+    open_tab(page, "edit")
+    instruction = page.locator("#edit-instruction textarea")
+    instruction.fill("make the cone blue")
+    page.click('#edit-samples [data-index="1"]')
+    page.click("#edit-sample-words")  # which takes the place of what was typed
+    expect(instruction).to_have_value(load_index()[1].instruction)
+    page.reload()
+    open_page.wrong.clear()  # a page that is left breaks off what it was loading, and says so
+    shows_all(page, "edit")  # the tab is in the address
+    expect(instruction).to_have_value(load_index()[0].instruction)
+    go_to(page, TITLES["control"])
+    expect(prompt).to_have_value("a green cone")
+    with page.expect_request(lambda request: "a green cone" in (request.post_data or "")):  # the server has it too
+        page.click("#control-generate")
+
+
 def test_an_upload_says_what_of_it_is_used(open_page, tmp_path):
     frames = np.random.default_rng(0).integers(0, 255, (20, 64, 128, 3), np.uint8)
     write_mp4(tmp_path / "mine.mp4", frames, 10)

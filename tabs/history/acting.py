@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ from tabs.visitors import address_of_visitor, visitor_of
 
 if TYPE_CHECKING:
     from bivdiff.studio.history.records import Run
+
+NEWS_SECONDS = 86400.0
 
 
 @telling
@@ -81,6 +84,16 @@ def arrive(page: HistoryPage, link: str, visitor: str) -> list[Any]:
     with page.context.decoding():
         run_id = page.context.runs.copy_published(link, visitor_of(visitor).owner, address_of_visitor())
     return restore(page, run_id, visitor)
+
+
+def tell_interrupted(page: HistoryPage, visitor: str) -> None:
+    """Tell who comes back that their last run was cut off with the studio itself, for as long as that is news."""
+    newest = page.context.runs.find(visitor_of(visitor).owner, limit=1)
+    if newest and newest[0].state == "interrupted" and time.time() - newest[0].created < NEWS_SECONDS:
+        inform(
+            "The studio was stopped during your last run. It is in the History, where “Run again” goes on from the "
+            "stages that were finished.", 15,
+        )  # fmt: skip
 
 
 @telling

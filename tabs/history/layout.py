@@ -13,7 +13,7 @@ from tabs import controls as shared
 from tabs.binding import bind
 from tabs.context import AppContext
 from tabs.films import wire_films
-from tabs.history.acting import adopt, again, arrive, delete, press_delete, recall, restore, unlink
+from tabs.history.acting import adopt, again, arrive, delete, press_delete, recall, restore, tell_interrupted, unlink
 from tabs.history.comparing import compare
 from tabs.history.details import deletion_unasked, show
 from tabs.history.listing import ALL, PAGE, list_runs, refresh, set_favourite, show_more
@@ -61,6 +61,7 @@ def build(
     _wire_list(page, tab, tabs, inputs, shown)
     _wire_details(page, inputs, drop, shown)
     _wire_restore(page, tabs, inputs, shown)
+    visitor.change(partial(tell_interrupted, page), visitor, None, **SLOW, **PRIVATE)
     wire_films(context, shown.player, visitor, api_name="film")
     _add_comparison(page, cards, visitor)
 

@@ -134,6 +134,38 @@ document.addEventListener("keydown", (event) => {
   start.click();
 });
 
+// What was typed is there again after a reload, which a page does by itself where the studio was started anew.
+const BD_TYPED = `bivdiff-typed ${location.pathname}`; // each family has a page of its own
+const bdTyped = new Map(); // texts by the ids of their boxes
+const bdBoxOf = (place) => place.closest?.(".bd-prompt")?.id;
+document.addEventListener("input", ({ target }) => bdBoxOf(target) && bdTyped.set(bdBoxOf(target), target.value));
+window.addEventListener("pagehide", () => {
+  // Not what has been replaced since, by a sample's text or a restored run's.
+  const stays = ([id, text]) => document.querySelector(`#${id} textarea`)?.value === text;
+  try { sessionStorage.setItem(BD_TYPED, JSON.stringify([...bdTyped].filter(stays))); } catch { /* it is typed again */ }
+});
+const bdTypeAgain = () => {
+  let typed = [];
+  try { typed = JSON.parse(sessionStorage.getItem(BD_TYPED)) ?? []; } catch { /* nothing was kept */ }
+  const left = new Map(typed);
+  const fill = () => {
+    for (const [id, text] of left) {
+      const box = document.querySelector(`#${id} textarea`);
+      if (!box) continue; // in a tab that is not open yet
+      left.delete(id);
+      // Not before the page has written into it what it starts with.
+      setTimeout(() => {
+        box.value = text;
+        box.dispatchEvent(new Event("input", { bubbles: true }));
+      }, 300);
+    }
+    if (!left.size) seen.disconnect();
+  };
+  const seen = new MutationObserver(fill);
+  if (left.size) seen.observe(document.documentElement, { childList: true, subtree: true });
+};
+bdTypeAgain();
+
 // Once a part is filled: it may be out of sight, and whoever cannot see should hear of it.
 window.bdReveal = (id) => requestAnimationFrame(() => {
   const place = document.querySelector(`#${id}`);
