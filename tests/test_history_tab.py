@@ -677,6 +677,11 @@ def open_tab(chromium, address, owner):
     assert wrong == []
 
 
+def test_a_toast_tells_of_a_run_that_was_cut_off(open_tab, served, owner, clip):
+    served.runs.end(served.runs.begin(asked(clip), 8.0, owner), "interrupted")
+    expect(open_tab().locator(".toast-body")).to_contain_text("The studio was stopped during your last run.")
+
+
 @pytest.fixture
 def three(served, owner, clip):
     """Three finished runs, oldest first."""
