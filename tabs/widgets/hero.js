@@ -4,7 +4,10 @@
 const { button, decoded, part, place, stillness } = window.bdStudio;
 const root = element.querySelector(".bd-hero");
 const { framewise, bridged, flicker, fps, sample } = props.value;
-const SIDES = [["framewise", "Frame by frame", framewise], ["bridged", "Bridged", bridged]];
+const SIDES = [
+  ["framewise", "Frame by frame", framewise, "an image model alone"],
+  ["bridged", "Bridged", bridged, "then smoothed by a video model"],
+];
 const PERIOD = 7; // seconds that the line takes to wander there and back
 const less = Math.round(100 * (1 - flicker[1] / flicker[0]));
 
@@ -43,9 +46,9 @@ const away = button("bd-hero-away", "×", () => window.bdHero(false));
 away.setAttribute("aria-label", "Put this away");
 root.append(away);
 
-function strip(key, name, sheet, image) {
+function strip([key, name, sheet, means], image) {
   const row = part(strips, "div", `bd-hero-strip is-${key}`);
-  part(row, "span", "", name);
+  part(row, "span", "", `${name}: ${means}`);
   const canvas = part(row, "canvas");
   canvas.width = sheet.width * sheet.count;
   canvas.height = sheet.height;
@@ -72,7 +75,7 @@ function draw(images, frame, share) {
 
 async function start() {
   const images = await Promise.all(SIDES.map(([, , sheet]) => decoded(sheet.src)));
-  SIDES.forEach(([key, name, sheet], index) => strip(key, name, sheet, images[index]));
+  SIDES.forEach((side, index) => strip(side, images[index]));
   draw(images, 0, 0.5);
   const begun = performance.now();
   let shown = "";
