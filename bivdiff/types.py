@@ -204,7 +204,7 @@ class GenerationRequest:
     )
     seed: int | None = field(
         default=None,
-        metadata=count("Seed", "Of the first noise; none = drawn, and shown", 0, MAX_SEED, optional=True),
+        metadata=count("Seed", "Of the first noise; with none, one is drawn and shown", 0, MAX_SEED, optional=True),
     )
     frame_batch_size: int = field(
         default=8, metadata=count("Frames at once", "Fewer need less memory", 1, 1024, unit="frames")

@@ -128,7 +128,7 @@ def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[TaskTab], page
             stop = gr.Button("Cancel", size="lg", scale=1, interactive=False, elem_id=f"{NAME}-cancel", min_width=96)
         panel = progress_panel(PLACE.idle(), elem_id=f"{NAME}-progress", elem_classes="bd-panel")
     with gr.Column(elem_classes="bd-card bd-result", elem_id=f"{NAME}-result"):
-        shared.heading(2, "Side by side, in one clock")
+        shared.heading(2, "Side by side, playing in step")
         empty = [ComparedClip(f"ratio {ratio.strip()}", note="Not made yet") for ratio in RATIOS.split(",")]
         first = [ComparedClip("Frame by frame", note="Not made yet", tone="image")]
         example, what_to_see = comparison_example(context.family)

@@ -220,7 +220,11 @@ def _control_details(context: AppContext, defaults: GenerationRequest) -> shared
                 info="Keeps something else as well", elem_classes="bd-choice", elem_id=f"{TASK}-second-type",
             )  # fmt: skip
             controls["second_conditioning_scale"] = shared.setting(
-                "conditioning_scale", 1.0, Control, label="Strength of the second", info="Its map is always drawn"
+                "conditioning_scale",
+                1.0,
+                Control,
+                label="Strength of the second",
+                info="Its map is drawn from the source clip",
             )
         with shared.fields():
             controls["control_start"] = shared.setting("start", 0.0, Control)

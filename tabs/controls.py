@@ -302,7 +302,7 @@ def bridge_controls(
     with fields():
         controls |= {
             "random_seed": gr.Checkbox(
-                True, label="Random seed", info="Off repeats the seed beside", elem_id=f"{task}-random-seed",
+                True, label="Random seed", info="Untick it to use the seed beside it", elem_id=f"{task}-random-seed",
                 elem_classes="bd-check",
             ),
             "seed": setting("seed", 0, min_width=130, elem_id=f"{task}-seed"),
@@ -485,7 +485,8 @@ def advanced_controls(
         controls["window"] = setting("window", defaults.window, more=f"Here that is {window}")
     controls["fit_memory"] = gr.Checkbox(
         True, label="Fit to my memory", elem_classes="bd-check",
-        info="Where a run would not fit: offload, fewer frames at once, a shorter window, then a smaller picture; told",
+        info="Where a run would not fit: offload, fewer frames at once, a shorter window, then a smaller picture. The "
+        "result says what was changed",
     )  # fmt: skip
     return controls | (_own_models(defaults.task) if takes_own_models(context) else {})
 

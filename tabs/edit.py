@@ -103,8 +103,8 @@ def description(source_prompt: str | None, instruction: str | None, video_prompt
     """A line on what the video model will be told, as HTML."""
     told = video_prompt or describe(source_prompt, instruction)
     if not told:
-        return "<p>The video model is told nothing: say what the source shows, or write a video prompt.</p>"
-    return f"<p>The video model is told: <q>{html.escape(told)}</q></p>"
+        return "<p>The video model has no words to go by: say what the source shows, or write a video prompt.</p>"
+    return f"<p>What the video model reads: <q>{html.escape(told)}</q></p>"
 
 
 def _wire_description(tab: gr.Tab | gr.Blocks, controls: shared.Controls, told: gr.HTML) -> None:

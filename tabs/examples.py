@@ -14,7 +14,11 @@ from tabs.results import empty_player
 FOLDER = ASSETS / "examples"
 HOW = (
     ("source", "Your clip", "Of which controllable generation keeps the edges, or the depth, and other tasks more."),
-    ("framewise", "1. Frame by frame", "The image model draws every frame on its own: it does as told, and flickers."),
+    (
+        "framewise",
+        "1. Frame by frame",
+        "The image model draws every frame on its own: it follows the prompt, and flickers.",
+    ),
     ("inverted", "2. Mixed Inversion", "Both models walk these frames back to noise; the mixing ratio weighs the two."),
     (
         "bridged",

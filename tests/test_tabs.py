@@ -371,7 +371,7 @@ def test_what_editing_refuses(context, wrong):
 def test_the_words_for_the_video_model_are_shown_before_the_run():
     assert "a red cube at night" in edit.description("a red cube at noon", "make it night", "")
     assert "my own words" in edit.description("a red cube at noon", "make it night", "my own words")
-    assert "told nothing" in edit.description("", "make it night", None)
+    assert "no words to go by" in edit.description("", "make it night", None)
     assert "<b>" not in edit.description("<b>cube</b>", "", "")
 
 

@@ -189,7 +189,7 @@ def _wire_restore(page: HistoryPage, tabs: gr.Tabs, inputs: shared.Controls, sho
 def _add_comparison(page: HistoryPage, cards: gr.HTML, visitor: gr.Textbox) -> None:
     """The card that compares the runs that are ticked."""
     with gr.Column(visible=False, elem_classes="bd-card bd-result", elem_id=f"{NAME}-comparison") as comparison:
-        shared.heading(3, "The selected runs, in one clock")
+        shared.heading(3, "The selected runs, playing in step")
         player = clip_player(comparison_value([ComparedClip("")], 8), "grid", elem_id=f"{NAME}-compare-player")
     picked = gr.Textbox(visible=False)
     ticked = cards.compare(None, cards, picked, js="(value) => value.selected.join(' ')", **PRIVATE)
