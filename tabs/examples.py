@@ -17,7 +17,7 @@ HOW = (
     (
         "framewise",
         "1. Frame by frame",
-        "The image model draws every frame on its own: it follows the prompt, and flickers.",
+        "The image model draws each frame alone: it follows the prompt, and flickers.",
     ),
     ("inverted", "2. Mixed Inversion", "Both models walk these frames back to noise; the mixing ratio weighs the two."),
     (
