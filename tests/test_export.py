@@ -358,6 +358,12 @@ def test_without_the_player_the_page_shows_videos(result, tmp_path, monkeypatch)
     assert "mountPlayer" not in page
 
 
+def test_a_setting_that_has_parts_is_written_as_its_parts(result, tmp_path):
+    controls = [{"control_type": "canny", "start": 0.0}, {"control_type": "depth", "start": 0.5}]
+    page = write_page(tmp_path, result.cells, FPS, settings={"controls": controls}).read_text("utf-8")
+    assert "<td>control_type canny, start 0.0; control_type depth, start 0.5</td>" in page
+
+
 def test_a_large_comparison_travels_with_loss(result, monkeypatch):
     monkeypatch.setattr(paging, "LOSSLESS_PIXELS", 10)
     shown = player_data(result.cells, FPS)

@@ -53,8 +53,8 @@ def write_page(
     )  # fmt: skip
     empty: tuple[object, ...] = ("", None, [])
     shown = {name: value for name, value in (settings or {}).items() if name not in cells[0].values}
-    shown = {name: value for name, value in shown.items() if value not in empty}
-    told = "".join(f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in shown.items())
+    written = {name: _written(value) for name, value in shown.items() if value not in empty}
+    told = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in written.items())
     why = escape(recommended.why) if recommended else ""
     page = _PAGE.format(
         style=player_style(), player=player if script else videos, why=why, rule=escape(RULE), plot=plot,
@@ -107,6 +107,13 @@ def _video(folder: Path, path: Path, cell: Cell) -> str:
         f'<figure><video src="{source}" autoplay loop muted playsinline controls></video>'
         f"<figcaption>{escape(cell.label)}</figcaption></figure>"
     )
+
+
+def _written(value: Any) -> str:
+    """A setting's value, one that has parts as its parts."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_written(part)}" for name, part in value.items())
+    return "; ".join(map(_written, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _scores_table(cells: Sequence[Cell], recommended: int | None, paper: int | None) -> str:
