@@ -36,6 +36,7 @@ from bivdiff.models.manager import ModelManager
 from bivdiff.settings import ASSETS, Settings
 from bivdiff.toybox.truths import truth_of
 from bivdiff.types import GenerationRequest, GenerationResult
+from bivdiff.units import SHARPNESS
 from tabs import control, edit, inpaint, outpaint, smooth
 from tabs.context import AppContext
 from tabs.examples import FOLDER
@@ -52,8 +53,9 @@ RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
 NOTE = ("Example", "of the built-in models, at this tab's first settings. Press Generate for your own.")
 
 COMPARED_SAMPLE, COMPARED_SEED = "moonlit chess", 1  # what both bridges do to it is plain to see
-FRAME_VIEW = {"mixing_ratio": 0.5, "frame_prior": "video", "mixing_rule": "capped", "start_level": 0.6}
-BELOW = ("Sharpness, truth = 100%", "Likeness to the truth (PSNR)")
+HALF = {"mixing_ratio": 0.5}
+FRAME_VIEW = {"frame_prior": "video", "mixing_rule": "capped"}
+BELOW = (SHARPNESS.format(of="truth"), "Likeness to the truth (PSNR)")
 
 
 def main() -> None:
@@ -84,7 +86,8 @@ def make_comparison() -> None:
         if truth is None:
             raise SystemExit("The world does not know what this sample should show.")
         manager, cache = ModelManager(Settings()), StageCache()
-        bridges = papers(job.request), FRAME_VIEW
+        paper_bridge = papers(job.request) | HALF
+        bridges = paper_bridge, paper_bridge | FRAME_VIEW  # which differ in nothing else
         made = [last(run(replace(job.request, **bridge), manager, cache)) for bridge in bridges]
         framewise = made[0].framewise_frames
         score = Scorer(job.request, made[0].control_frames, manager, truth)

@@ -113,12 +113,12 @@ class GenerationRequest:
     image_model: str = field(metadata=text("Image model", "Makes the frames, each on its own"))
     video_model: str = field(metadata=text("Video model", "Makes the frames belong together"))
     video_prompt: str = field(
-        default="", metadata=text("Video prompt", "For the video model; empty = what the image model is told")
+        default="", metadata=text("Video prompt", "Words for the video model; empty = the image model's")
     )
     negative_prompt: str = field(default="", metadata=text("Negative prompt", "What neither model should show"))
     inversion_prompt: str = field(
         default="",
-        metadata=text("Inversion prompt", "For both inversions; {prompt} stands for what the video model is told"),
+        metadata=text("Inversion prompt", "Words on the way back to noise; {prompt} stands for the video model's"),
     )
     source_prompt: str = field(
         default="", metadata=text("What it shows", "The source in words; Prompt2Prompt needs it")
@@ -142,10 +142,12 @@ class GenerationRequest:
         default=1.5, metadata=number("Source guidance", "How closely it keeps the source; 1 = off", 1, 30, 0.1)
     )
     cross_replace_steps: float = field(
-        default=0.4, metadata=_share("Keep places of words", "Share of steps; less changes more")
+        default=0.4,
+        metadata=_share("Keep places of words", "How long, as a share of the steps; less changes more"),
     )
     self_replace_steps: float = field(
-        default=0.4, metadata=_share("Keep the layout", "Share of steps; less changes shapes")
+        default=0.4,
+        metadata=_share("Keep the layout", "How long, as a share of the steps; less changes shapes"),
     )
     blend_words: str = field(
         default="", metadata=text("Change only these", "Words whose places may change; empty = all")
@@ -155,37 +157,36 @@ class GenerationRequest:
     )
     mixing_ratio: float = field(
         default=1.0,
-        metadata=_share(
-            "Mixing ratio", "0 keeps the frames, flicker included", depends_on="frame_prior", infos=RATIO_EFFECTS
-        ),
+        metadata=_share("Mixing ratio", "0 stays closest to the frames", depends_on="frame_prior", infos=RATIO_EFFECTS),
     )
     mixing_rule: MixingRule = field(
-        default="linear", metadata=choice("Mixing rule", "How the inversions are blended", RULE_LABELS)
+        default="linear", metadata=choice("Mixing rule", "How the two noises are combined", RULE_LABELS)
     )
     frame_prior: FramePrior = field(
         default="image",
-        metadata=choice("Frame noise", "What the ratio draws the clip's noise towards", PRIOR_LABELS),
+        metadata=choice("Frame noise", "The calmer noise that the ratio blends in", PRIOR_LABELS),
     )
     start_level: float = field(
         default=1.0,
         metadata=number(
-            "Start level", "Share of the schedule that is inverted and smoothed; less drifts less, calms less", 0.05, 1,
-            0.05,
+            "Start level", "How far back to noise the clip goes: low keeps more of it, high calms more and may drift",
+            0.05, 1, 0.05,
         ),
     )  # fmt: skip
     frame_attention: FrameAttention = field(
         default="none",
-        metadata=choice("Frames look", "What each frame sees of others while it is made", ATTENTION_LABELS),
+        metadata=choice("Shared look", "Whether a frame takes its look from another one", ATTENTION_LABELS),
     )
     noise_sharing: float = field(
-        default=0.0, metadata=_share("Noise sharing", "0 = a first noise for each frame, 1 = for all")
+        default=0.0, metadata=_share("Noise sharing", "0 = each frame starts from a noise of its own, 1 = all from one")
     )
     num_inference_steps: int = field(
         default=50, metadata=_steps("Image steps", "Of the frame-by-frame stage; more = finer")
     )
     sampler: Sampler = field(default="ddim", metadata=choice("Sampler", "Of the frame-by-frame stage", SAMPLER_LABELS))
     guided_share: float = field(
-        default=1.0, metadata=_share("Guided steps", "First share of the image steps that are guided; less is faster")
+        default=1.0,
+        metadata=_share("Guided steps", "How long the prompt steers, as a share of the steps; less is faster"),
     )
     num_inversion_steps: int = field(
         default=50, metadata=_steps("Inversion steps", "More = closer to the frames of the first stage")

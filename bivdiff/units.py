@@ -14,6 +14,9 @@ from bivdiff.errors import InputError
 MOST_WRITTEN = 1e15  # above it, floats are no longer exact
 PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
+SHARPNESS = "Sharpness, {of} = 100%"
+"""What a share of another clip's sharpness is called, wherever it is shown."""
+
 
 def say_number(number: float) -> str:
     """A number as people write it, with no exponent: "4,294,967,295", "0.05"."""

@@ -272,7 +272,7 @@ def ratio_control(context: AppContext, task: str) -> RatioControl:
             "mixing_ratio", defaults.mixing_ratio, elem_id=f"{task}-mixing-ratio", elem_classes="bd-ratio",
             info=ratio_info(defaults.image_model, *bridge),
         )  # fmt: skip
-        scale = ratio_scale(task, paper_mark(defaults.image_model, *bridge), elem_id=f"{task}-ratio-scale")
+        scale = ratio_scale({"task": task, **paper_mark(defaults.image_model, *bridge)}, elem_id=f"{task}-ratio-scale")
     return RatioControl(slider, scale)
 
 
@@ -373,7 +373,7 @@ def say_ratio(task: str, image_model: str, *bridge: Any) -> tuple[Any, Any]:
     """The ratio's info line and scale for the image model and the values of `BRIDGE` that are chosen now."""
     if image_model not in IMAGE_MODELS:
         return gr.skip(), gr.skip()
-    scale = {"task": task, "paper": paper_mark(image_model, *bridge)}
+    scale = {"task": task, **paper_mark(image_model, *bridge)}
     return gr.update(info=ratio_info(image_model, *bridge)), scale
 
 
@@ -387,11 +387,11 @@ def ratio_info(image_model: str, *bridge: Any) -> str:
     return f"{line}. {paper_words(image_model, chosen)}".strip()
 
 
-def paper_mark(image_model: str, *bridge: Any) -> float | None:
-    """The paper's ratio, where that means the same with the chosen frame noise."""
+def paper_mark(image_model: str, *bridge: Any) -> dict[str, Any]:
+    """The paper's ratio, None where it has none, and whether it is of the chosen frame noise."""
     model, chosen = IMAGE_MODELS[image_model], dict(zip(BRIDGE, bridge, strict=True))
-    same = model.in_paper and chosen["frame_prior"] == model.paper_bridge["frame_prior"]
-    return model.paper_ratio if same else None
+    alike = chosen["frame_prior"] == model.paper_bridge["frame_prior"]
+    return {"paper": model.paper_ratio if model.in_paper else None, "alike": alike}
 
 
 def paper_words(image_model: str, chosen: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from bivdiff.late import importing
 from bivdiff.media.heat import heat_picture
 from bivdiff.studio.history.files import map_names
 from bivdiff.types import Control, GenerationRequest, GenerationResult, StepEvent
+from bivdiff.units import SHARPNESS
 from tabs.widgets.player import film_buttons, mark_of, player_value, served, sheet, tile
 
 if TYPE_CHECKING:
@@ -29,15 +30,16 @@ CONTROL_LABELS = {
     "instruction": "Instruction", "tile": "Tile",
 }  # fmt: skip
 SCORED = {
-    "true_sharpness": ("bridged", "Sharpness (truth = 1)", 2),
-    "framewise_true_sharpness": ("framewise", "Sharpness (truth = 1)", 2),
-    "sharpness": ("bridged", "Sharpness (frame by frame = 1)", 2),
-    "flicker": ("bridged", "Change from frame to frame", 1),
-    "framewise_flicker": ("framewise", "Change from frame to frame", 1),
-    "source_flicker": ("source", "Change from frame to frame", 1),
+    "true_sharpness": ("bridged", SHARPNESS.format(of="truth"), "{:.0%}"),
+    "framewise_true_sharpness": ("framewise", SHARPNESS.format(of="truth"), "{:.0%}"),
+    "sharpness": ("bridged", SHARPNESS.format(of="frame by frame"), "{:.0%}"),
+    "flicker": ("bridged", "Change from frame to frame", "{:.1f}"),
+    "framewise_flicker": ("framewise", "Change from frame to frame", "{:.1f}"),
+    "source_flicker": ("source", "Change from frame to frame", "{:.1f}"),
 }  # fmt: skip
-"""The scores of a run beside its flicker at rest: of which clip each is, what it is called below it, and its digits.
+"""The scores of a run beside its flicker at rest: of which clip each is, what it is called below it, and its format.
 The last three, which count motion, are of runs that an earlier version kept."""
+OF_YOURS = SHARPNESS.format(of="your frames") + ", their flicker included"
 
 
 class LiveTiles:
@@ -272,14 +274,14 @@ def scores_by_clip(scores: Mapping[str, Any], image_model: str) -> dict[str, dic
     model = IMAGE_MODELS.get(image_model)
     framewise = "framewise" if model is None or model.makes_frames else "source"
     shown: dict[str, dict[str, str]] = {"source": {}, "framewise": {}, "bridged": {}}
-    for name, (clip, label, digits) in SCORED.items():
+    for name, (clip, label, form) in SCORED.items():
         if name in scores and (name != "sharpness" or "true_sharpness" not in scores):
-            shown[framewise if clip == "framewise" else clip][label] = _number(scores[name], digits)
+            shown[framewise if clip == "framewise" else clip][label] = _number(scores[name], form)
     if "true_sharpness" not in scores and scores.get("sharpness") is not None:
-        shown[framewise][SCORED["sharpness"][1]] = _number(1.0, 2)
+        shown[framewise][SCORED["sharpness"][1]] = _number(1.0, SCORED["sharpness"][2])
     if framewise == "source":
-        theirs, yours = SCORED["sharpness"][1], "Sharpness (your frames = 1)"
-        shown = {clip: {yours if label == theirs else label: text for label, text in figures.items()}
+        theirs = SCORED["sharpness"][1]
+        shown = {clip: {OF_YOURS if label == theirs else label: text for label, text in figures.items()}
                  for clip, figures in shown.items()}  # fmt: skip
     return shown
 
@@ -332,5 +334,5 @@ def _cost(result: GenerationResult, stage: str) -> str:
     return f"{result.seconds.get(stage, 0):.1f} s, {result.evaluations[stage]:,} evaluations"
 
 
-def _number(value: float | None, digits: int = 1) -> str:
-    return "not measured" if value is None else f"{value:.{digits}f}"
+def _number(value: float | None, form: str) -> str:
+    return "not measured" if value is None else form.format(value)

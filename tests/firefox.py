@@ -10,13 +10,14 @@ import json
 import re
 import subprocess
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from websockets.sync.client import connect
 
 STARTS_WITHIN = 120  # seconds, on a busy machine
+PAUSE = 0.1  # seconds between two looks
 LISTENS = re.compile(r"WebDriver BiDi listening on (ws://\S+)")
 # Nobody wants motion unless a test says so, as with Chromium; and nothing is asked of the network.
 PREFERENCES = {
@@ -89,7 +90,8 @@ class Firefox:
         while not (value := self.read(expression)):
             if time.monotonic() > last:
                 raise TimeoutError(f"never true within {self._patience:g} s: {expression}")
-            time.sleep(0.1)
+            with suppress(TimeoutError):
+                self._note(json.loads(self._line.recv(timeout=PAUSE)))
         return value
 
     def click(self, selector: str) -> None:
@@ -124,18 +126,22 @@ class Firefox:
     def _address(self, said: Path) -> str:
         last = time.monotonic() + STARTS_WITHIN
         while not (found := LISTENS.search(said.read_text(errors="replace"))):
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=PAUSE)
             if self._process.poll() is not None or time.monotonic() > last:
                 raise RuntimeError(f"Firefox did not start: {said.read_text(errors='replace')}")
-            time.sleep(0.1)
         return found[1]
+
+    def _note(self, told: dict[str, Any]) -> None:
+        if told.get("method") == "log.entryAdded" and told["params"]["level"] == "error":
+            self.wrong.append(told["params"]["text"])
 
     def _ask(self, method: str, **given: Any) -> Any:
         number = next(self._numbers)
         self._line.send(json.dumps({"id": number, "method": method, "params": given}))
         while True:
             told = json.loads(self._line.recv(timeout=self._patience))
-            if told.get("method") == "log.entryAdded" and told["params"]["level"] == "error":
-                self.wrong.append(told["params"]["text"])
+            self._note(told)
             if told.get("id") == number:
                 if told["type"] == "error":
                     raise RuntimeError(f"{method}: {told['message']}")

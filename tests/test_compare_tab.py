@@ -120,6 +120,10 @@ def test_a_finished_example_is_shown_until_a_comparison_starts(context, pending)
     assert [tile["label"] for tile in shown["tiles"]] == [
         "Frame by frame", "The paper's blend", "The frame view", "The truth"
     ]  # fmt: skip
+    assert [tile["sublabel"] for tile in shown["tiles"]] == [
+        "the image model alone", "ratio 0.5, noise of the image model", "ratio 0.5, noise of the video model",
+        "what the prompt describes",
+    ]  # fmt: skip
     assert [tile["sheet"]["count"] for tile in shown["tiles"]] == [shown["numFrames"]] * 4
     assert shown["tiles"][3]["scores"]["Sharpness, truth = 100%"] == "100%"
     flickers = [tile["rest"]["level"] for tile in shown["tiles"]]

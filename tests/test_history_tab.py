@@ -266,7 +266,7 @@ def test_a_finished_run_shows_its_clips_scores_seconds_and_files(context, page, 
     assert list(tiles) == LABELS["control"]
     assert all(tile["sheet"]["count"] == 8 for tile in tiles.values())
     # Each frame has other colours at other places, and none flickers.
-    assert list(tiles["Bridged"]["scores"]) == ["Sharpness (frame by frame = 1)"]
+    assert list(tiles["Bridged"]["scores"]) == ["Sharpness, frame by frame = 100%"]
     words = tiles["Bridged"]["rest"]["words"]
     assert re.fullmatch(r"at least \d+% less than frame by frame", words)
     assert tiles["Bridged"]["heat"]["mean"] == tiles["Bridged"]["rest"]["level"]
@@ -577,7 +577,7 @@ def test_runs_are_compared_by_what_tells_them_apart(context, page, clip):
     assert shown["visible"]
     assert [cell["label"] for cell in value["tiles"]] == ["Mixing ratio 0", "Mixing ratio 0.5"]
     assert [cell["sublabel"] for cell in value["tiles"]] == ["Seed 1", "Seed 2"]
-    assert list(value["tiles"][0]["scores"]) == ["Sharpness (frame by frame = 1)"]
+    assert list(value["tiles"][0]["scores"]) == ["Sharpness, frame by frame = 100%"]
     assert value["tiles"][0]["rest"]["level"] == value["tiles"][0]["heat"]["mean"]
     assert value["numFrames"] == 8
 

@@ -129,7 +129,7 @@ def smooth_ratio(context, ratio):
     return control.read_job(context, values(mixing_ratio=ratio, random_seed=False, seed=3)).request
 
 
-KEEPS = "0 keeps the frames, flicker included"
+KEEPS = "0 stays closest to the frames"
 SCORED_NOW = {
     "excess_flicker": 0.84, "framewise_excess_flicker": 2.69, "sharpness": 0.913,
     "steadiness": "69% less than frame by frame",
@@ -146,18 +146,18 @@ SCORED_NOW = {
     ("controlnet", (1.0, "image", "linear", 0.6),
      f"{KEEPS}; towards 1 it is smoother, and colours drift. The paper takes 1 for ControlNet.", 1),
     ("prompt2prompt", (0.25, "video", "linear", 1.0),
-     f"{KEEPS}; towards 1 it is calmer, colours stay, and fast motion suffers last.", None),
+     f"{KEEPS}; towards 1 it is calmer, colours stay, and fast motion suffers last.", 0.25),
     ("prompt2prompt", (0.5, "image", "linear", 1.0),
      f"{KEEPS}; towards 1 it is smoother, and colours drift. The paper takes 0.25 for Prompt2Prompt.", 0.25),
     ("inpainting", (0.1, "mean", "linear", 1.0),
-     f"{KEEPS}; higher is calmer, and may smear what moves.", None),
+     f"{KEEPS}; higher is calmer, and may smear what moves.", 0.1),
     ("given", (1.0, "image", "linear", 1.0), f"{KEEPS}; towards 1 it is smoother, and colours drift.", None),
 ])  # fmt: skip
 def test_the_ratios_line_and_mark_are_those_of_the_chosen_noise(model, bridge, line, paper):
     assert controls.ratio_info(model, *bridge) == line
     said, scale = controls.say_ratio("control", model, *bridge)
     assert said["info"] == line
-    assert scale == {"task": "control", "paper": paper}
+    assert scale == {"task": "control", "paper": paper, "alike": bridge[1] == "image"}
 
 
 def test_settings_follow_another_image_model_unless_they_are_the_users_own(context, monkeypatch):
@@ -193,17 +193,17 @@ def test_what_an_image_model_does_not_read_is_hidden():
 
 
 def test_below_the_clips_stands_what_was_measured_and_what_it_is_of():
-    alone, truth = "Sharpness (frame by frame = 1)", "Sharpness (truth = 1)"
+    alone, truth = "Sharpness, frame by frame = 100%", "Sharpness, truth = 100%"
     assert results.scores_by_clip(SCORED_NOW, "controlnet") == {
-        "source": {}, "framewise": {alone: "1.00"}, "bridged": {alone: "0.91"}
+        "source": {}, "framewise": {alone: "100%"}, "bridged": {alone: "91%"}
     }  # fmt: skip
     known = SCORED_NOW | {"true_sharpness": 0.956, "framewise_true_sharpness": 1.05}
     assert results.scores_by_clip(known, "controlnet") == {
-        "source": {}, "framewise": {truth: "1.05"}, "bridged": {truth: "0.96"}
+        "source": {}, "framewise": {truth: "105%"}, "bridged": {truth: "96%"}
     }  # fmt: skip
-    yours = "Sharpness (your frames = 1)"
+    yours = "Sharpness, your frames = 100%, their flicker included"
     assert results.scores_by_clip(SCORED_NOW, "given") == {
-        "source": {yours: "1.00"}, "framewise": {}, "bridged": {yours: "0.91"}
+        "source": {yours: "100%"}, "framewise": {}, "bridged": {yours: "91%"}
     }  # fmt: skip
     unknown = dict.fromkeys(("excess_flicker", "framewise_excess_flicker", "sharpness"))
     assert results.scores_by_clip(unknown, "inpainting")["bridged"] == {alone: "not measured"}

@@ -21,7 +21,7 @@ AXES: Mapping[str, str] = {
     "mixing_rule": "rule",
     "start_level": "start level",
     "video_model": "video model",
-    "frame_attention": "frames look",
+    "frame_attention": "shared look",
     "smoothing_guidance_scale": "smoothing guidance",
     "num_smoothing_steps": "smoothing steps",
     "seed": "seed",

@@ -223,7 +223,7 @@ def _settings_words(settings: Mapping[str, Any]) -> str:
         "mixing_ratio": "mixing ratio", "frame_prior": "frame noise", "mixing_rule": "mixing rule",
         "start_level": "start level", "num_inference_steps": "image steps", "num_inversion_steps": "inversion steps",
         "num_smoothing_steps": "smoothing steps", "guidance_scale": "guidance", "sampler": "sampler",
-        "frame_attention": "frames look",
+        "frame_attention": "shared look",
     }  # fmt: skip
     compared = settings.get("axes") or {}
     told = [f"{words} {_short(settings[name])}" for name, words in named.items()

@@ -27,6 +27,7 @@ from bivdiff.models.manager import ModelManager
 from bivdiff.pixels import metrics
 from bivdiff.pixels.annotators import ANNOTATORS
 from bivdiff.types import Control, GenerationRequest
+from bivdiff.units import SHARPNESS
 
 TITLES: Mapping[str, str] = {
     "excess_flicker": f"{FLICKER.lower()} (levels beyond the motion, lower is steadier)",
@@ -49,7 +50,8 @@ TITLES: Mapping[str, str] = {
 """Every score there is, in the order of their columns."""
 
 BELOW: Mapping[str, tuple[str, str]] = {
-    "true_sharpness": ("Sharpness, truth = 100%", "{:.0%}"), "sharpness": ("Sharpness, {before} = 100%", "{:.0%}"),
+    "true_sharpness": (SHARPNESS.format(of="truth"), "{:.0%}"),
+    "sharpness": (SHARPNESS.format(of="{before}"), "{:.0%}"),
     "framewise_ssim": ("Likeness to the frames (SSIM)", "{:.2f}"),
     "psnr": ("Likeness to the truth (PSNR)", "{:.1f} dB"),
     "known_psnr": ("Likeness to the source outside the mask (PSNR)", "{:.1f} dB"),

@@ -21,7 +21,7 @@ const host = () => document.querySelector(`#${task}-player .bd-player`);
 
 function refresh() {
   const ratios = host()?.ratios?.() ?? [];
-  const { paper } = props.value;
+  const { paper, alike } = props.value;
   const shown = ratios.map((ratio) => {
     const mark = button("bd-ratio-mark", "", () => window.bdSetRatio(task, ratio));
     mark.style.setProperty("--at", ratio);
@@ -32,7 +32,8 @@ function refresh() {
   if (paper !== null) {
     const theirs = make("span", "bd-ratio-paper", "paper");
     theirs.style.setProperty("--at", paper);
-    theirs.title = `The paper takes ${paper}`;
+    theirs.classList.toggle("is-alike", alike);
+    theirs.title = `The paper takes ${paper}${alike ? "" : ", of the image model's noise"}`;
     shown.push(theirs);
   }
   marks.replaceChildren(...shown);
