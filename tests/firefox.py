@@ -99,6 +99,7 @@ class Firefox:
         place = f"""(async () => {{
           const found = [...document.querySelectorAll({json.dumps(selector)})].find((e) => e.checkVisibility());
           if (!found) return null;
+          globalThis.wanted = found;
           found.scrollIntoView({{ block: "center", behavior: "instant" }});
           const middle = () => {{
             const box = found.getBoundingClientRect();
@@ -109,7 +110,16 @@ class Firefox:
           const at = middle(); // where it stays, and nothing lies over it
           return String(at) === String(before) && found.contains(document.elementFromPoint(...at)) ? at : null;
         }})()"""
-        x, y = self.wait_for(place)
+        while True:  # until it has got it: what moves in between lets a press go elsewhere
+            self._press(*self.wait_for(place))
+            if self.read("pressed"):
+                return
+
+    def _press(self, x: int, y: int) -> None:
+        self.read(
+            "void (globalThis.pressed = false, addEventListener('click', "
+            "(event) => { pressed = wanted.contains(event.target); }, { capture: true, once: true }))"
+        )
         pressed = [
             {"type": "pointerMove", "x": x, "y": y},
             *({"type": f"pointer{way}", "button": 0} for way in ("Down", "Up")),

@@ -30,11 +30,18 @@ function refresh() {
     return mark;
   });
   if (paper !== null) {
-    const theirs = make("span", "bd-ratio-paper", "paper");
-    theirs.style.setProperty("--at", paper);
-    theirs.classList.toggle("is-alike", alike);
-    theirs.title = `The paper takes ${paper}${alike ? "" : ", of the image model's noise"}`;
-    shown.push(theirs);
+    const says = `The paper takes ${paper}${alike ? "" : ", of the image model's noise"}`;
+    const theirs = shown[ratios.indexOf(paper)];
+    if (theirs) {
+      theirs.classList.add("is-paper");
+      theirs.setAttribute("aria-label", `${theirs.ariaLabel}. ${says}`);
+      theirs.title += `. ${says}`;
+    } else {
+      const word = make("span", "bd-ratio-paper", "paper");
+      word.style.setProperty("--at", paper);
+      word.title = says;
+      shown.push(word);
+    }
   }
   marks.replaceChildren(...shown);
   follow();
