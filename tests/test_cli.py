@@ -31,6 +31,7 @@ from bivdiff.media.reading import probe, read_clip, read_sound
 from bivdiff.media.sound import SAMPLE_RATE, Sound
 from bivdiff.media.writing import write_film, write_mp4, write_png_zip
 from bivdiff.pixels.metrics import SCORES
+from bivdiff.studio import outputs
 from bivdiff.toybox.clips import load_index
 
 CONTROL_CODES = {"\r", "\x1b"}
@@ -70,16 +71,19 @@ def test_a_run_writes_its_clips_and_tells_all_in_json(clip, tmp_path, capsys):
     assert report["peak_memory_bytes"] > 0
 
 
-def test_a_film_of_the_run_is_written_with_the_sound_of_its_source(tmp_path, capsys):
+def test_a_film_of_the_run_is_written_with_the_sound_of_its_source(tmp_path, capsys, monkeypatch):
     frames = read_clip(load_index()[0].file, num_frames=4).frames
     tone = Sound((8000 * np.sin(np.arange(SAMPLE_RATE)[:, None] / [15.0, 15.0])).astype(np.int16))
     heard = compose([Tile(frames, "one"), Tile(frames, "two")], 8, "", FilmOptions(seconds=1, wipe=False), tone)
     write_film(tmp_path / "source.mp4", heard)
     source = ["--video", str(tmp_path / "source.mp4"), "--num-frames", "2"]
     arguments = ["run", *source, "--prompt", "a red cube", *TWO_STEPS]
+    packed = []
+    monkeypatch.setattr(outputs, "pack", lambda request: packed.append(request) or carried.pack(request))
     films = ["--film", str(tmp_path / "new" / "film.mp4"), "--film-seconds", "0.5", "--no-film-wipe"]
     assert cli.main([*arguments, *films, "--output", str(tmp_path / "out.mp4"), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
+    assert len(packed) == 1
     info = probe(report["paths"]["film"])
     assert (info.width, info.height) == (1920, 1080)
     assert info.duration == pytest.approx(0.5, abs=0.1)

@@ -19,12 +19,13 @@ from bivdiff.batch.folder import PAGE, RESULTS, SCORES, BatchFolder
 from bivdiff.batch.jobs import Checked, Job, Outcome, checked
 from bivdiff.batch.report import table_of, write_report
 from bivdiff.cli.arguments import as_path
-from bivdiff.cli.flags import add_request_flags, add_source_flags
+from bivdiff.cli.flags import add_request_flags, add_source_flags, help_of
 from bivdiff.cli.joblist import Refused, colliding, read_jobs
 from bivdiff.cli.output import Progress, hide_bars_of_libraries, note
 from bivdiff.errors import BIVDiffError, InputError, StoppedError
+from bivdiff.fields import table
 from bivdiff.settings import Settings
-from bivdiff.types import StepEvent
+from bivdiff.types import GenerationRequest, StepEvent
 from bivdiff.workers.crew import EXECUTORS, workers_of
 
 
@@ -39,7 +40,7 @@ def add_batch_command(commands: Any) -> None:
                         "video, prompt, flags of `run` without dashes; flags are what lines do not say")  # fmt: skip
     source.add_argument("--videos", nargs="+", metavar="CLIP", help="instead: clips or patterns such as 'clips/*.mp4', "
                         "all with the settings of the flags")  # fmt: skip
-    batch.add_argument("--prompt", help="what the new clips show")
+    batch.add_argument("--prompt", help=help_of(table(GenerationRequest)["prompt"]))
     batch.add_argument("--output", type=as_path, required=True, metavar="DIR", help="folder for the clips, a page with "
                        "all of them, scores and results.jsonl; made if need be")  # fmt: skip
     batch.add_argument("--vary", action="append", default=[], metavar="FIELD=V1,V2,...", help="with --videos: a clip "

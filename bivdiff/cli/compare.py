@@ -38,7 +38,7 @@ def add_compare_command(commands: Any) -> None:
     source = compare.add_mutually_exclusive_group(required=True)
     source.add_argument("--video", type=as_path, help=help_of(table(SourceForm)["video"]))
     source.add_argument("--scene", type=int, help="instead: a scene of the evaluation, whose true clip is known")
-    compare.add_argument("--prompt", help="what the new clip shows; a scene has its own")
+    compare.add_argument("--prompt", help=f"{help_of(table(GenerationRequest)['prompt'])}; a scene has its own")
     compare.add_argument("--output", type=as_path, required=True, metavar="DIR", help="folder for the clips, grid, "
                          "scores and page; made if need be. Nothing in it is written over")  # fmt: skip
     compare.add_argument("--mixing-ratios", metavar="R1,R2,...", help="ratios to compare (default: "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from bivdiff.cli.output import Progress, note
 from bivdiff.cli.planning import checked_plan, manager_of
 from bivdiff.errors import InputError, StoppedError
 from bivdiff.fields import table
-from bivdiff.media.carried import carry, pack, settings_of
 from bivdiff.media.film import SHAPES, FilmOptions
 from bivdiff.media.targets import Targets
 from bivdiff.media.writing import write_film
@@ -33,7 +31,7 @@ def add_run_command(commands: Any) -> None:
     """Add the command and its flags to the parser's commands."""
     run = commands.add_parser("run", help="regenerate a clip", description="Regenerate a clip under a new prompt.")
     run.add_argument("--video", required=True, type=as_path, help=help_of(table(SourceForm)["video"]))
-    run.add_argument("--prompt", required=True, help="what the new clip shows")
+    run.add_argument("--prompt", required=True, help=help_of(table(GenerationRequest)["prompt"]))
     run.add_argument("--output", type=as_path, help="where the clip goes: .mp4, .gif or .zip; the clips that show how "
                      "it was made go beside it (default: out.mp4, or the next free name)")  # fmt: skip
     run.add_argument("--film", type=as_path, help="write a film to post, too: frame by frame and bridged side by "
@@ -71,13 +69,12 @@ def run_command(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     files = {name: _settled(name, path, targets.at_last(path)) for name, path in files.items()}
     written: list[Path] = []
     try:
-        write_outputs(files, result, fps, sound, written.append)
+        carrying = write_outputs(files, result, fps, sound, written.append)
         if film_file is not None:
             heard = sound if film_options.speed == 1 else None
             film = film_of(result.request, result.framewise_frames, result.frames, fps, film_options, heard)
             files["film"] = _settled("film", film_file, targets.at_last(film_file))
-            used = settings_of(replace(request, seed=result.seed), fps)
-            write_film(files["film"], film, carry(used, pack(request)))
+            write_film(files["film"], film, carrying())
     except KeyboardInterrupt:
         whole = ", ".join(f"'{path}'" for path in written) or "None"
         raise StoppedError(f"Stopped while the files were written. Whole and there: {whole}.") from None

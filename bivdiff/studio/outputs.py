@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def output_files(output: Path, request: GenerationRequest) -> dict[str, Path]:
 def write_outputs(
     files: Mapping[str, Path], result: GenerationResult, fps: float, sound: Sound | None = None,
     tell: Callable[[Path], object] = lambda _: None,
-) -> None:  # fmt: skip
+) -> Callable[[], Carry]:  # fmt: skip
     """Write what a run made, each file with the settings and the pictures of its run.
 
     Args:
@@ -71,6 +72,9 @@ def write_outputs(
         sound: of the source, for the result where it is an mp4.
         tell: is given each file that is whole.
 
+    Returns:
+        What another file of the run is to carry; its pictures are packed once.
+
     Raises:
         InputError: one cannot be written.
     """
@@ -79,14 +83,15 @@ def write_outputs(
     clips |= dict(zip(map_names(len(result.control_frames)), result.control_frames, strict=True))
     if request.masks is not None:
         clips["mask"] = masks.overlay(request.frames, request.masks)
-    settings, pictures = settings_of(replace(request, seed=result.seed), fps), pack(request)
+    carrying = partial(carry, settings_of(replace(request, seed=result.seed), fps), pack(request))
     for name, path in files.items():
-        carried = carry(settings, pictures, "bridged" if name == "result" else name)
+        carried = carrying("bridged" if name == "result" else name)
         if name == "result" and sound is not None and path.suffix.lower() == ".mp4":
             write_mp4(path, clips[name], fps, carried, sound)
         else:
             writer_of(path)(path, clips[name], fps, carried)
         tell(path)
+    return carrying
 
 
 def report_of(result: GenerationResult) -> dict[str, Any]:

@@ -1,14 +1,10 @@
 """How the toybox's weights are made: `python -m bivdiff.toybox.train --stage STAGE --minutes N`.
 
-In it: the command, its stages, and the training of the image model, the video model and the depth estimator. Every
-stage is bounded in minutes, the same on CPU and CUDA, and, but for preview, resumable. Stages read what earlier ones
-left in the training folder: data, vae, latents, vae-decoder, text-to-image, then the others in any order (edits before
-instruct-pix2pix and inpainting), and export, which writes `assets/toybox`. To carry on from the shipped weights, begin
-with the stage shipped, which is export the other way round.
-Not in it: all of them with one command (whole.py), the autoencoder (autoencoder.py), networks that read a picture
-(conditioned.py), the second video model (flow.py, whose stages begin with "flow-" and need text-to-image), previews
-(preview.py), what stages share (material.py), the loop (trainer.py), the networks' shapes (networks.py), the clips and
-captions (data.py).
+Every stage is bounded in minutes, the same on CPU and CUDA, and, but for preview, resumable. Stages read what earlier
+ones left in the training folder: data, vae, latents, vae-decoder, text-to-image, then the others in any order (edits
+before instruct-pix2pix and inpainting), and export, which writes `assets/toybox`. To carry on from the shipped weights,
+begin with the stage shipped, which is export the other way round. The second video model's begin with "flow-".
+Not here: all of them with one command (whole.py), and what is trained by autoencoder.py, conditioned.py and flow.py.
 """
 
 from __future__ import annotations
