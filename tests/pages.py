@@ -14,7 +14,7 @@ LABELS = {
     "outpaint": ["Frame by frame", "Bridged", "Canvas"],
     "smooth": ["Your frames", "Bridged"],
 }
-expect.set_options(timeout=30_000)  # of every test of a page: the machine may be busy
+expect.set_options(timeout=120_000)  # of every test of a page: the machine may be busy
 
 WIDE, SLIM = {"width": 1280, "height": 900}, {"width": 400, "height": 850}
 # The lowest contrast of all texts with what is painted behind them, as WCAG 2 defines it, and the text it belongs to.

@@ -23,7 +23,7 @@ from tabs.widgets.bundle import FOLDER as WIDGETS
 from tabs.widgets.bundle import STYLES, page_head
 from tabs.widgets.player import ComparedClip, clip_player, comparison_value
 
-PATIENCE = 20_000  # milliseconds the page may take on a busy machine
+PATIENCE = 120_000  # milliseconds the page may take on a busy machine
 COUNT, SIZE, FPS = 8, 64, 8
 STEP = 30  # levels of red from one frame to the next
 # As it is written into an export, except for its colours.

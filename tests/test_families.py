@@ -56,7 +56,7 @@ ON_HUB = [
     and spec.kind not in {"body_pose", "hed", "lineart", "normalbae", "pidinet"}
 ]  # fmt: skip
 COMMIT = "a" * 40
-PATIENCE = 60  # seconds a thread may take on a busy machine
+PATIENCE = 170  # seconds a thread may take on a busy machine
 
 
 def save(spec, snapshot):

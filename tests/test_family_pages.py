@@ -109,9 +109,9 @@ def test_one_comes_from_one_family_to_the_other_and_sees_what_is_its_own(address
     complaints = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.goto(address)
-    expect(page.get_by_text("The words the toybox knows").first).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("The words the toybox knows").first).to_be_visible()
     page.get_by_role("link", name="Stable Diffusion 1.5").click()
-    expect(page.locator("#control-video-model")).to_be_visible(timeout=30_000)
+    expect(page.locator("#control-video-model")).to_be_visible()
     complaints.clear()  # a page that is left breaks off what it was loading, and says so
     expect(page.get_by_text("The words the toybox knows")).to_have_count(0)
     expect(page.get_by_role("link", name="Toybox")).to_be_visible()

@@ -31,7 +31,7 @@ from tabs.requests import Submission
 from tabs.results import scores_of
 from tabs.visitors import LOOK_AGAIN, visitor_of
 
-PATIENCE = 30  # seconds the page may take on a busy machine
+PATIENCE = 120  # seconds the page may take on a busy machine
 HASTE = 0.5  # seconds between two looks at the history
 OWN, OTHER = "a" * 32, "b" * 32
 VISITOR, STRANGER = f"{OWN}.window", f"{OTHER}.window"

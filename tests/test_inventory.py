@@ -26,7 +26,7 @@ from bivdiff.models.manager import ModelManager
 from bivdiff.models.pulling import pulling
 from bivdiff.settings import Settings
 
-PATIENCE = 20  # seconds a thread may take on a busy machine
+PATIENCE = 120  # seconds a thread may take on a busy machine
 CATALOG = """
 [families.dreams]
 like = "sd15"

@@ -11,7 +11,7 @@ import pytest
 from bivdiff.errors import CancelledError, InputError
 from bivdiff.studio.jobs import MOST_WRITING, Jobs
 
-PATIENCE = 60  # seconds after which a wait that never ends fails its test
+PATIENCE = 170  # seconds after which a wait that never ends fails its test
 SPEAKER: ContextVar[str] = ContextVar("SPEAKER", default="nobody")
 
 

@@ -19,7 +19,7 @@ from tabs import failures, models
 from tabs.context import AppContext
 from tabs.page import build_page, launch_options
 
-PATIENCE = 30  # seconds a thread or the page may take on a busy machine
+PATIENCE = 120  # seconds a thread or the page may take on a busy machine
 HASTE = 0.5  # seconds between two readings of the memory
 
 

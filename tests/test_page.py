@@ -43,7 +43,7 @@ from tabs.page import build_page, launch_options
 
 pytestmark = pytest.mark.browser
 
-PATIENCE = 60  # seconds the page may take on a busy machine
+PATIENCE = 120  # seconds the page may take on a busy machine
 TABS = {**TITLES, **{tab.NAME: tab.TITLE for tab in (compare, layout, models)}}
 STILL = "* { transition: none !important; animation: none !important; }"  # colours as they end
 # What cannot be used yet may be pale; a toast is Gradio's, and a button within a button.

@@ -265,6 +265,14 @@ def test_the_newest_comes_first_and_pages_follow(history, request_of):
     assert history.find(ANNA, limit=-1) == []
 
 
+def test_search_finds_what_a_card_says(history, request_of):
+    found = history.begin(request_of(mixing_ratio=0.3, seed=41), 8.0, ANNA)
+    history.begin(request_of(mixing_ratio=0.5, seed=7), 8.0, ANNA)
+    for asked in ("ratio 0.3", "Seed 41", "0.3 41"):
+        assert [run.id for run in history.find(ANNA, search=asked)] == [found], asked
+    assert len(history.find(ANNA, search="ratio")) == 2
+
+
 def test_search_takes_words_of_any_case_and_script_literally(history, request_of):
     made = {
         prompt: history.begin(request_of(prompt=prompt, negative_prompt="Fog"), 8, ANNA)

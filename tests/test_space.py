@@ -52,7 +52,7 @@ FRONT = yaml.safe_load(README.split("---\n")[1])
 SERVED_AT = ("GRADIO_SERVER_NAME", "GRADIO_ROOT_PATH", "GRADIO_SHARE", "GRADIO_MCP_SERVER", "SPACE_ID", "BIVDIFF_AUTH",
              "BIVDIFF_FAMILIES", "SPACES_ZERO_GPU")  # fmt: skip
 ANYWHERE = "0.0.0.0"  # noqa: S104 - nothing is bound to it
-PATIENCE = 60  # seconds after which a wait that never ends fails its test
+PATIENCE = 170  # seconds after which a wait that never ends fails its test
 DEFAULT_ADDRESS = "http://127.0.0.1:7860"
 
 

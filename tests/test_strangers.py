@@ -34,7 +34,7 @@ from tabs import guard
 from tabs.page import build_page, launch_options
 from tabs.serving import VISITORS_FRAMES
 
-PATIENCE = 60
+PATIENCE = 170
 ADA, EVE = "ada" + "a" * 20, "eve" + "e" * 20
 SAMPLE = load_index()[0].file
 FEW = {"num_frames": 2, "num_inversion_steps": 2, "num_smoothing_steps": 2}

@@ -25,7 +25,7 @@ from tabs.door import Door
 from tabs.page import build_page, launch_options
 from tabs.serving import visitors_settings
 
-PATIENCE = 60
+PATIENCE = 170
 VISITORS = visitors_settings(Settings(), others=True)
 EVE, ADA, BOB = (f"203.0.113.{number}" for number in (5, 6, 7))
 

@@ -22,11 +22,12 @@ from bivdiff.compare.citation import BIBTEX
 from bivdiff.compare.figures import trade_off
 from bivdiff.compare.sweep import SweepResult, paper_cell
 from bivdiff.errors import InputError
+from bivdiff.fields import table
 from bivdiff.media.slices import busiest_part
 from bivdiff.media.vector import Format, Layout, Panel, Strip, rows_figure
 from bivdiff.media.writing import replace_whole
 from bivdiff.pixels.metrics import temporal_flicker
-from bivdiff.types import MAX_AXES
+from bivdiff.types import MAX_AXES, GenerationRequest
 from bivdiff.version import __version__
 
 KINDS: tuple[Format, ...] = ("pdf", "svg", "png")
@@ -46,6 +47,13 @@ COLUMNS = {
     "known_psnr": ("PSNR outside mask", "{:.2f}", 1), "warp_error": ("Warp error ($\\times 10^3$)", "{:.3f}", -1),
 }  # fmt: skip
 """Columns of the table: what they are called, how a number is written, and whether more (1) or less (-1) is better."""
+
+CAPTIONED = (
+    "mixing_ratio", "frame_prior", "mixing_rule", "start_level", "num_inference_steps", "sampler", "guidance_scale",
+    "guided_share", "frame_attention", "noise_sharing", "num_inversion_steps", "inversion_guidance_scale",
+    "num_smoothing_steps", "smoothing_guidance_scale", "window", "video_prompt", "inversion_prompt", "negative_prompt",
+)  # fmt: skip
+"""The settings that a caption names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,17 +226,14 @@ def caption(material: Material, rows: Sequence[PaperRow], layout: Layout) -> str
 
 
 def _settings_words(settings: Mapping[str, Any]) -> str:
-    """The settings of the bridge and of the stages, but for those that are compared."""
-    named = {
-        "mixing_ratio": "mixing ratio", "frame_prior": "frame noise", "mixing_rule": "mixing rule",
-        "start_level": "start level", "num_inference_steps": "image steps", "num_inversion_steps": "inversion steps",
-        "num_smoothing_steps": "smoothing steps", "guidance_scale": "guidance", "sampler": "sampler",
-        "frame_attention": "shared look",
-    }  # fmt: skip
-    compared = settings.get("axes") or {}
-    told = [f"{words} {_short(settings[name])}" for name, words in named.items()
-            if name in settings and name not in compared]  # fmt: skip
-    return ", ".join(told)
+    """The settings of the bridge and of the stages as the page names them, but for those that are compared or empty."""
+    compared, entries = settings.get("axes") or {}, table(GenerationRequest)
+    said = [f"{control['control_type']} at {_short(control['conditioning_scale'])}" for control in settings["controls"]]
+    for name in CAPTIONED:
+        value, entry = settings.get(name), entries[name]
+        if name not in compared and value not in (None, ""):
+            said.append(f"{entry.label.lower()} {(entry.choices or {}).get(value) or _short(value)}")
+    return ", ".join(said)
 
 
 def _short(value: Any) -> str:

@@ -17,6 +17,8 @@ STATES = ("queued", "running", "done", "failed", "cancelled", "interrupted", "dr
 """Of a run; "dropped" is one from a file that somebody dropped on the page."""
 
 UNFINISHED = ("queued", "running")
+ON_CARDS = {"ratio": "mixing_ratio", "seed": "seed"}
+"""What a card of the history calls the settings that it shows."""
 NOT_THERE = "This run is not in your history. It was deleted, made room for newer ones, or belongs to somebody else."
 
 NO_LINK = "There is nothing at this link. It was switched off, or the result that it showed was deleted."
@@ -100,8 +102,11 @@ def settings_as_used(row: sqlite3.Row, request: GenerationRequest) -> dict[str, 
 
 
 def searchable(settings: Mapping[str, Any]) -> str:
-    """All values of the settings, as the search looks for them: SQLite itself folds the case of ASCII alone."""
-    values = [settings["prompt"]]
+    """What the search looks for: the settings' values, and their names where a card has them.
+
+    Folded here, since SQLite itself folds the case of ASCII alone.
+    """
+    values = [settings["prompt"], *(f"{word} {settings.get(name)}" for word, name in ON_CARDS.items())]
     for name, value in settings.items():
         if name == "controls":
             values += [control["control_type"] for control in value]
