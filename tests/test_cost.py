@@ -10,7 +10,7 @@ import pytest
 
 from bivdiff.bridge.pipeline import last, run
 from bivdiff.catalog.image_models import IMAGE_MODELS
-from bivdiff.catalog.requests import default_request
+from bivdiff.catalog.requests import blank_request, default_request
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.models.cost import evaluations_of, walks_of
 from bivdiff.models.estimate import SLACK, activation_bytes, operations
@@ -30,6 +30,12 @@ def test_what_is_planned_is_what_is_evaluated(task_request, manager, task, image
             smoothing_guidance_scale=guidance, num_inference_steps=3, num_smoothing_steps=1,
         )  # fmt: skip
         assert last(run(request, manager)).evaluations == evaluations_of(request)
+
+
+@pytest.mark.parametrize(("task", "image_model"), [way for way in EVERY_IMAGE_MODEL if "pipeline" not in way[1]])
+def test_a_default_run_of_the_toybox_evaluates_at_most_half_of_what_it_once_did(task, image_model):
+    each = sum(evaluations_of(blank_request(task, "toybox", image_model)).values())  # of its one frame
+    assert 8 * each <= 320
 
 
 @pytest.mark.parametrize("rule", MIXING_RULES)

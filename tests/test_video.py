@@ -123,6 +123,22 @@ def test_animatediff_is_diffusers_own_and_shares_the_image_models_weights(motion
     assert shared == len(own)
 
 
+def test_animatediff_sees_frames_alone_as_its_image_model_without_motion(motion, tmp_path):
+    base, _ = motion
+    spec = ModelSpec(key="mine/motion", kind="motion_unet", repo="owner/motion")
+    ours = load_component(source_of(spec, tmp_path, Settings(), torch.float32, base))
+    video = family_named("sd15").video_models["animatediff-v1-5-3"]
+    model = VideoDenoiser(video, ours, None, None, networks.build_scheduler(), base)
+    pictures, words, timestep = torch.randn(3, 4, 8, 8), torch.randn(3, 5, 24), torch.tensor(301)
+    with torch.no_grad():
+        found = model.predict_frames(pictures, timestep, words)
+        moving = model.predict(pictures[:, :, None], timestep, words)[:, :, 0]
+        assert torch.equal(found, base(pictures, timestep, words).sample)
+    assert not torch.allclose(
+        found, moving, atol=1e-2
+    )  # a clip of one frame goes through the motion modules all the same
+
+
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
 def test_frames_alone_are_clips_of_one_frame(manager, prediction_type):
     """Of a model that is a network of its own; three frames with words of their own each."""
