@@ -136,7 +136,7 @@ def test_animatediff_sees_frames_alone_as_its_image_model_without_motion(motion,
         assert torch.equal(found, base(pictures, timestep, words).sample)
     assert not torch.allclose(
         found, moving, atol=1e-2
-    )  # a clip of one frame goes through the motion modules all the same
+    )  # as a clip, with motion
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
