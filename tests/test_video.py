@@ -134,9 +134,7 @@ def test_animatediff_sees_frames_alone_as_its_image_model_without_motion(motion,
         found = model.predict_frames(pictures, timestep, words)
         moving = model.predict(pictures[:, :, None], timestep, words)[:, :, 0]
         assert torch.equal(found, base(pictures, timestep, words).sample)
-    assert not torch.allclose(
-        found, moving, atol=1e-2
-    )  # as a clip, with motion
+    assert not torch.allclose(found, moving, atol=1e-2)  # as a clip, with motion
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
