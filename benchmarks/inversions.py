@@ -1,9 +1,11 @@
 """Other ways to invert and to smooth than the product has: `python benchmarks/inversions.py --clips 8`.
 
-All of them blend alike, and take as many evaluations in each walk:
+All of them blend alike, and take as many evaluations to invert:
 - "scheduler pair", the product's: the inversion evaluates at the level that it goes to.
 - "own level": it evaluates at the level that the latents are at, one step beyond the last, and comes back by the noise.
 - "midpoint": both ways evaluate in the middle of a step, reached by the last prediction (FireFlow, in terms of noise).
+- "exact": every second step alone, and each is solved: what is found at its end leads back to its beginning, as near as
+  `ROUNDS` evaluations of it come (fixed points, as in ReNoise).
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from bivdiff.settings import Settings
 from bivdiff.types import GenerationRequest
 
 Predict = Callable[[Tensor, int], Tensor]
+ROUNDS = 2
 FROM_CLEAN = -1  # the timestep of latents without noise
 SCORES = ("psnr", "object_psnr", "background_flicker", "warp_error", "sharpness")
 
@@ -58,6 +61,11 @@ class Schedule(NamedTuple):
         scheduler.set_timesteps(request.num_smoothing_steps)
         walked = steps_walked(request.num_smoothing_steps, request.start_level)
         return cls(scheduler.timesteps.tolist()[-walked:][::-1], scheduler.alphas_cumprod)
+
+    @property
+    def halved(self) -> list[int]:
+        """Every second timestep, with the last."""
+        return self.timesteps[::-1][::2][::-1]
 
     def level(self, timestep: int) -> Level:
         """Of latents at a timestep."""
@@ -98,6 +106,25 @@ def midpoint(predict: Predict, clean: Tensor, schedule: Schedule) -> Tensor:
     return noise_in(latents, clean, schedule.level(reached))
 
 
+def exact(predict: Predict, clean: Tensor, schedule: Schedule) -> Tensor:
+    """The noise that leads back to the clean latents, in half as many steps."""
+    latents, reached = clean, FROM_CLEAN
+    for timestep in schedule.halved:
+        found = latents
+        for _ in range(ROUNDS):
+            found = schedule.moved(latents, predict(found, timestep), reached, timestep)
+        latents, reached = found, timestep
+    return noise_in(latents, clean, schedule.level(reached))
+
+
+def smooth_halved(predict: Predict, latents: Tensor, noise: Tensor, schedule: Schedule) -> Tensor:  # noqa: ARG001
+    """Denoise in half as many steps."""
+    steps = schedule.halved[::-1]
+    for start, end in zip(steps, [*steps[1:], FROM_CLEAN], strict=True):
+        latents = schedule.moved(latents, predict(latents, start), start, end)
+    return latents
+
+
 def smooth_ddim(predict: Predict, latents: Tensor, noise: Tensor, schedule: Schedule) -> Tensor:  # noqa: ARG001
     """Denoise as the product does."""
     steps = schedule.timesteps[::-1]
@@ -118,7 +145,7 @@ def smooth_midpoint(predict: Predict, latents: Tensor, noise: Tensor, schedule: 
 
 WAYS: Mapping[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
     "scheduler pair": (pair, smooth_ddim), "own level": (own_level, smooth_ddim),
-    "midpoint": (midpoint, smooth_midpoint),
+    "midpoint": (midpoint, smooth_midpoint), "exact": (exact, smooth_halved),
 }  # fmt: skip
 BLENDS = (("mean", 0.0), ("mean", 0.75), ("video", 0.5), ("video", 1.0))
 

@@ -268,11 +268,19 @@ def test_frames_rows_zoom_and_column_are_those_that_are_chosen(result, tmp_path)
     caption = paths["caption"].read_text("utf-8")
     assert "Frames 3, 1 of 3 (96x64 pixels); the marked part (16x16 pixels at 10, 20) enlarged; column 33" in caption
     assert "Rows: frame by frame, mixing_ratio 1.0." in caption
-    assert f"seed {result.request.seed}, canny at 1, " in caption
-    assert "mixing ratio" not in caption  # which is compared, and stands in the rows
-    for said in ("frame noise The image model's (the paper)", "sampler DDIM (the paper)", "video guidance 7.5"):
+    for said in (f"seed {result.request.seed}", "frame noise The clip's own, at rest", "sampler DPM-Solver++",
+                 "video guidance 1"):  # fmt: skip
         assert said in caption
-    assert "negative prompt" not in caption  # which is empty
+    for unsaid in ("mixing ratio", "negative prompt", "inversion prompt"):  # compared, empty, as usual
+        assert unsaid not in caption
+    controlled = replace(
+        material, settings={**material.settings, "controls": [{"control_type": "canny", "conditioning_scale": 0.5}]}
+    )
+    assert ", canny at 0.5, " in write_paper(tmp_path, controlled, choice)["caption"].read_text("utf-8")
+    head, *rows = csv.reader(paths["scores"].read_text("utf-8").splitlines())
+    assert [row[0] for row in rows] == ["frame by frame", *(cell.label for cell in result.cells)]
+    at = head.index("sharpness")
+    assert [float(row[at]) for row in rows] == [1.0, *(cell.scores["sharpness"] for cell in result.cells)]
     plain = write_paper(tmp_path, material, FigureChoice(zoom="", column="", chart=False))
     assert {text for text in written_in(plain["figure_svg"]) if "frame" not in text} == {
         "source", *(cell.label for cell in result.cells)

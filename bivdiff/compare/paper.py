@@ -27,13 +27,14 @@ from bivdiff.media.slices import busiest_part
 from bivdiff.media.vector import Format, Layout, Panel, Strip, rows_figure
 from bivdiff.media.writing import replace_whole
 from bivdiff.pixels.metrics import temporal_flicker
+from bivdiff.spreadsheet import csv_of
 from bivdiff.types import MAX_AXES, GenerationRequest
 from bivdiff.version import __version__
 
 KINDS: tuple[Format, ...] = ("pdf", "svg", "png")
 FILES = {
     "figure_pdf": "figure.pdf", "figure_svg": "figure.svg", "figure_png": "figure.png", "caption": "caption.txt",
-    "table": "table.tex", "bibtex": "bivdiff.bib",
+    "table": "table.tex", "scores": "figure.csv", "bibtex": "bivdiff.bib",
 }  # fmt: skip
 """The files for a paper, by what they are."""
 
@@ -123,7 +124,8 @@ def write_paper(folder: Path, material: Material, choice: FigureChoice | None = 
     rows, layout = _chosen(material, choice)
     strips = [Strip(row.label, row.frames) for row in rows]
     contents = {f"figure_{kind}": content for kind, content in rows_figure(strips, layout, KINDS).items()}
-    texts = {"caption": caption(material, rows, layout), "table": latex_table(material), "bibtex": BIBTEX}
+    texts = {"caption": caption(material, rows, layout), "table": latex_table(material)}
+    texts |= {"scores": scores_of_rows(material), "bibtex": BIBTEX}
     contents |= {name: text.encode() for name, text in texts.items()}
     paths = {name: folder / file for name, file in FILES.items()}
     for name, path in paths.items():
@@ -231,13 +233,20 @@ def _settings_words(settings: Mapping[str, Any]) -> str:
     said = [f"{control['control_type']} at {_short(control['conditioning_scale'])}" for control in settings["controls"]]
     for name in CAPTIONED:
         value, entry = settings.get(name), entries[name]
-        if name not in compared and value not in (None, ""):
+        if name not in compared and value not in (None, "", "{prompt}"):
             said.append(f"{entry.label.lower()} {(entry.choices or {}).get(value) or _short(value)}")
     return ", ".join(said)
 
 
 def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def scores_of_rows(material: Material) -> str:
+    """All scores of the rows that have some, as CSV: what could not be measured is empty."""
+    rows = [row for row in material.rows if row.scores is not None]
+    names = list(dict.fromkeys(name for row in rows for name in row.scores or ()))
+    return csv_of([["clip", *names], *([row.label, *(_number(row, name) for name in names)] for row in rows)])
 
 
 def latex_table(material: Material) -> str:
