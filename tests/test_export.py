@@ -268,7 +268,7 @@ def test_frames_rows_zoom_and_column_are_those_that_are_chosen(result, tmp_path)
     caption = paths["caption"].read_text("utf-8")
     assert "Frames 3, 1 of 3 (96x64 pixels); the marked part (16x16 pixels at 10, 20) enlarged; column 33" in caption
     assert "Rows: frame by frame, mixing_ratio 1.0." in caption
-    for said in (f"seed {result.request.seed}", "frame noise The image model's (the paper)", "sampler DPM-Solver++",
+    for said in (f"seed {result.request.seed}", "frame noise The image model's (the paper)", "image steps 10",
                  "video guidance 1"):  # fmt: skip
         assert said in caption
     for unsaid in ("mixing ratio", "negative prompt", "inversion prompt"):  # compared, empty, as usual
