@@ -119,6 +119,8 @@ WRONG = {
     "no family": ({"video": "a.mp4", "prompt": "x", "family": "sd0"}, "Unknown family 'sd0'"),
     "no id": ({"id": "../a", "video": "a.mp4", "prompt": "x"}, "is not one"),
     "a way out": ({"video": "a.mp4", "prompt": "x", "output": "../a.mp4"}, "is not below"),
+    "below the batch's own file": ({"video": "a.mp4", "prompt": "x", "output": "results.jsonl/a.mp4"}, "batch's own"),
+    "below the batch's lock": ({"video": "a.mp4", "prompt": "x", "output": ".lock/a.mp4"}, "batch's own"),
     "nothing to vary": ({"video": "a.mp4", "prompt": "x", "vary": {"seed": 1}}, "vary must name"),
     "a mask that is no name": ({"video": "a.mp4", "prompt": "x", "mask": 3}, "mask must be the name of a file"),
     "a list of maps": ({"video": "a.mp4", "prompt": "x", "control_video": ["a", 1]}, "control_video must be"),
@@ -218,6 +220,39 @@ def test_what_is_there_already_is_not_written_over(tmp_path):
     assert (tmp_path / "a-mask.mp4").read_text("utf-8") == "mine"
     assert (tmp_path / "a-2.mp4").read_text("utf-8") == "new"
     assert results_in(tmp_path)[0]["files"]["mask"] == "a-2-mask.mp4"
+
+
+@pytest.mark.parametrize("name", ["taken/a", "taken/sub/a", "long" * 75])
+def test_what_cannot_take_its_place_has_failed_and_stops_nothing_else(tmp_path, name):
+    (tmp_path / "taken").write_text("mine", "utf-8")
+    with closing(BatchFolder(tmp_path)) as folder:
+        noted = folder.commit(made_in(folder, outcome_of(name)), outcome_of(name))
+        assert noted.status == "failed"
+        assert "could not take its place" in noted.sentence
+        assert folder.commit(made_in(folder, outcome_of("b")), outcome_of("b")).status == "done"
+    assert [line["status"] for line in results_in(tmp_path)] == ["failed", "done"]
+    assert (tmp_path / "taken").read_text("utf-8") == "mine"
+
+
+def test_what_an_earlier_batch_left_and_cannot_take_its_place_is_told_and_the_folder_is_usable(tmp_path):
+    folder = BatchFolder(tmp_path)
+    made_in(folder, outcome_of("long" * 75))
+    made_in(folder, outcome_of("b"))
+    made_in(folder, outcome_of("c")).joinpath("record.json").write_bytes(b"\xff")
+    folder._lock.release()
+    for _ in range(2):
+        with closing(BatchFolder(tmp_path)) as again:
+            assert again.outcomes["long" * 75, "h"].status == "failed"
+            assert again.is_whole(again.outcomes["b", "h"])
+    assert len(results_in(tmp_path)) == 2
+
+
+def test_a_link_that_leads_nowhere_is_not_written_over(tmp_path):
+    (tmp_path / "a.mp4").symlink_to(tmp_path / "gone")
+    with closing(BatchFolder(tmp_path)) as folder:
+        noted = folder.commit(made_in(folder, outcome_of("a")), outcome_of("a"))
+        assert folder.is_whole(noted)
+    assert noted.files["result"] == "a-2.mp4"
 
 
 @pytest.mark.parametrize("moved", [0, 1, 2])
@@ -436,6 +471,26 @@ def test_jobs_that_would_write_over_an_input_or_each_other_are_refused(tmp_path,
     assert "is an input of the batch" in wrong["one"]
     assert "as 'two' does" in wrong["three"]
     assert source.read_bytes() == Path(clips[0]).read_bytes()
+
+
+def test_outputs_where_nothing_can_be_written_are_refused_before_anything_runs(tmp_path, clips, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.mp4").touch()
+    outputs = {
+        "file": "a.mp4", "below": "a.mp4/b.mp4", "above": "c.mp4/sub/d.mp4", "over": "c.mp4", "mine": "mine.mp4/a.mp4",
+        "long": f"{'n' * 300}.mp4", "maps": f"{'n' * 245}.mp4",
+    }  # fmt: skip
+    lines = [{"id": name, "video": clips[0], "prompt": "x", "output": output} for name, output in outputs.items()]
+    jobs = write_lines(tmp_path / "jobs.jsonl", *lines)
+    assert cli.main(["batch", jobs, "--output", str(tmp_path / "out"), *SMALL, "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert "below 'a.mp4', which is a file of 'file'" in report["wrong"].pop("below")
+    assert "'c.mp4', below which 'above' writes" in report["wrong"].pop("over")
+    assert "could not be made" in report["wrong"].pop("mine")
+    for name in ("long", "maps"):
+        assert "No file can be named" in report["wrong"].pop(name)
+    assert report["wrong"] == {}
+    assert report["done"] == 2
 
 
 def test_flags_that_do_not_go_together_are_told(tmp_path, capsys):

@@ -7,7 +7,9 @@ there; files without a record are those of a job that was not finished, and are 
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 import re
 import shutil
@@ -28,9 +30,12 @@ RESULTS = "results.jsonl"
 PAGE, SCORES = "index.html", "scores.csv"
 RECORD = "record.json"
 _WORK, _LOCK = ".work", ".lock"
+OWN_NAMES = frozenset({RESULTS, PAGE, SCORES, _WORK, _LOCK})  # in the folder, which no job may write to
 _NAMES = frozenset(item.name for item in fields(Outcome))
 _START = b'{"id": "'  # of each line of the results
 _OURS = re.compile("[0-9a-f]{32}")  # the name of a batch's folder of work
+
+_log = logging.getLogger(__name__)
 
 
 class BatchFolder:
@@ -68,10 +73,10 @@ class BatchFolder:
         self.outcomes: dict[tuple[str, str], Outcome] = {}
         try:
             self._read()
+            self._recover()
         except InputError:
             self.close()
             raise
-        self._recover()
 
     def place_for(self, number: int) -> Path:
         """A folder of its own for an attempt at a job; a worker makes it."""
@@ -92,7 +97,25 @@ class BatchFolder:
                 the files take a free name.
 
         Returns:
-            The outcome with the names that the files have.
+            The outcome with the names that the files have; failed where they cannot have any.
+        """
+        try:
+            outcome = self._placed(place, outcome)
+        except OSError as error:
+            told = (
+                f"Its clip was made, and could not take its place at '{outcome.files['result']:.80}': "
+                f"{error.strerror or 'the system refused'}. Give it another output."
+            )
+            outcome = replace(outcome, status="failed", sentence=told, files={})
+        self.note(outcome)
+        shutil.rmtree(place, ignore_errors=True)
+        return outcome
+
+    def _placed(self, place: Path, outcome: Outcome) -> Outcome:
+        """Move a job's files; returns the outcome with the names that they have now.
+
+        Raises:
+            OSError: they cannot be moved.
         """
         while True:
             outcome = replace(outcome, files=self._free_names(place, outcome.files))
@@ -102,10 +125,7 @@ class BatchFolder:
                     _move(made_of(place, name, file), self.path / file)
             except FileExistsError:
                 continue  # taken since
-            break
-        self.note(outcome)
-        shutil.rmtree(place, ignore_errors=True)
-        return outcome
+            return outcome
 
     def note(self, outcome: Outcome) -> None:
         """Add a line to the results; it is on the disk when this returns."""
@@ -157,7 +177,7 @@ class BatchFolder:
             if left == self._work or not _OURS.fullmatch(left.name):
                 continue
             for record in sorted(left.glob(f"*/{RECORD}")):
-                outcome = _outcome_of(record.read_text("utf-8"))
+                outcome = _outcome_of(record.read_text("utf-8", "replace"))
                 if outcome is not None and self.outcomes.get((outcome.id, outcome.hash)) != outcome:
                     self.commit(record.parent, outcome)
             shutil.rmtree(left, ignore_errors=True)
@@ -209,10 +229,14 @@ def _move(made: Path, target: Path) -> None:
 
     Raises:
         FileExistsError: another one has it.
+        OSError: none can have it.
     """
     if not made.exists():
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # which no other name of the file would change
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target.parent)) from error
     try:
         os.link(made, target)  # unlike a rename it never replaces
     except FileExistsError:
@@ -225,7 +249,7 @@ def _move(made: Path, target: Path) -> None:
 
 def _is_other(target: Path, made: Path) -> bool:
     """Whether something has a place that is not the file that belongs there."""
-    return made.exists() and target.exists() and not target.samefile(made)
+    return made.exists() and os.path.lexists(target) and not (target.exists() and target.samefile(made))
 
 
 def _with_stem(file: str, old: str, new: str) -> str:

@@ -6,6 +6,7 @@ import argparse
 import difflib
 import glob
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from bivdiff.batch.folder import OWN_NAMES
 from bivdiff.batch.jobs import Job
 from bivdiff.catalog.families import FAMILIES
 from bivdiff.catalog.tasks import TASKS
@@ -22,6 +24,7 @@ from bivdiff.cli.flags import CONTROL_FLAGS, MASK_FLAGS, REQUEST_FLAGS, SOURCE_F
 from bivdiff.compare.axes import say
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.fields import Entry, table
+from bivdiff.media.targets import check_writable
 from bivdiff.studio.form import CanvasForm, MaskForm, SourceForm
 from bivdiff.types import Control, GenerationRequest
 
@@ -223,30 +226,52 @@ def _checked_output(given: Any) -> Path:
     if not isinstance(given, str) or not given:
         raise InputError(f"output must be the name of a file; got {given!r:.60}.")
     path = PurePosixPath(given)
-    if path.is_absolute() or ".." in path.parts or path.parts[:1] == (".work",) or not path.name:
+    if path.is_absolute() or ".." in path.parts or not path.name:
         raise InputError(f"The output '{given}' is not below the batch's folder. Name it as in 'cats/one.mp4'.")
+    if path.parts[0].casefold() in OWN_NAMES:
+        raise InputError(
+            f"The output '{given}' would be in the place of the batch's own '{path.parts[0]}'. Name another."
+        )
     return Path(path)
 
 
 def colliding(jobs: Sequence[tuple[Job, Sequence[Path]]], folder: Path) -> dict[str, str]:
-    """Jobs that would write to a file of another job, or to an input of any: by id, why.
+    """Jobs that would write where another writes, or to an input of any, or where nothing can be written.
 
     Args:
         jobs: each with all files that it writes, below the batch's folder.
         folder: of the batch.
+
+    Returns:
+        By id, why.
     """
     from bivdiff.batch.driver import inputs_of
 
     read = {path.resolve() for job, _ in jobs for path in inputs_of(job)}
     written: dict[Path, str] = {}
+    above: dict[Path, str] = {}  # folders that jobs need
     refused: dict[str, str] = {}
     for job, files in jobs:
-        for path in files:
-            target = (folder / path).resolve()
-            if target in read:
-                refused[job.id] = f"It would write to '{path}', which is an input of the batch. Give it another output."
+        targets = {(folder / path).resolve(): path for path in files}
+        try:
+            check_writable(folder / max(files, key=lambda path: len(os.fsencode(path))))
+        except InputError as error:
+            refused[job.id] = str(error)
+            continue
+        for target, path in targets.items():
+            if under := next((each for each in target.parents if each in written), None):
+                refused[job.id] = _clash(f"below '{under.name}', which is a file of '{written[under]}'")
+            elif target in above:
+                refused[job.id] = _clash(f"to '{path}', below which '{above[target]}' writes")
+            elif target in read:
+                refused[job.id] = _clash(f"to '{path}', which is an input of the batch")
             elif target in written:
-                refused[job.id] = f"It would write to '{path}', as '{written[target]}' does. Give it another output."
+                refused[job.id] = _clash(f"to '{path}', as '{written[target]}' does")
         if job.id not in refused:
-            written |= dict.fromkeys(((folder / path).resolve() for path in files), job.id)
+            written |= dict.fromkeys(targets, job.id)
+            above |= dict.fromkeys((each for target in targets for each in target.parents), job.id)
     return refused
+
+
+def _clash(where: str) -> str:
+    return f"It would write {where}. Give it another output."
