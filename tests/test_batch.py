@@ -142,6 +142,17 @@ def test_an_id_that_is_there_twice_is_refused_once(tmp_path):
     assert "twice" in second.sentence
 
 
+LINE_ENDS = "\u2028 \u2029 \x85"  # of Unicode, and in JSON letters as any
+
+
+def test_a_line_ends_where_json_lines_end(tmp_path):
+    line = {"video": "a.mp4", "prompt": f"x {LINE_ENDS}".replace("\x85", "")}
+    text = "\r\n".join(json.dumps({**line, "id": name}, ensure_ascii=False) for name in ("a", "b"))
+    (tmp_path / "jobs.jsonl").write_bytes(text.encode())
+    found = read_jobs(build_parser().parse_args(["batch", str(tmp_path / "jobs.jsonl"), "--output", str(tmp_path)]))
+    assert [(job.id, job.form.prompt) for job in found] == [("a", line["prompt"]), ("b", line["prompt"])]
+
+
 def test_a_list_without_jobs_or_that_cannot_be_read_is_told(tmp_path):
     with pytest.raises(InputError, match="There is no job"):
         jobs_of(tmp_path, "")
@@ -220,6 +231,18 @@ def test_what_is_there_already_is_not_written_over(tmp_path):
     assert (tmp_path / "a-mask.mp4").read_text("utf-8") == "mine"
     assert (tmp_path / "a-2.mp4").read_text("utf-8") == "new"
     assert results_in(tmp_path)[0]["files"]["mask"] == "a-2-mask.mp4"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_results_with_letters_of_any_kind_are_read_again(tmp_path, end):
+    with closing(BatchFolder(tmp_path)) as folder:
+        folder.note(replace(outcome_of("a"), sentence=LINE_ENDS))
+        folder.note(replace(outcome_of("b"), sentence="\ud800"))
+    content = (tmp_path / RESULTS).read_bytes()
+    (tmp_path / RESULTS).write_bytes(content.replace(b"\n", end.encode()))
+    with closing(BatchFolder(tmp_path)) as again:
+        assert again.outcomes["a", "h"].sentence == LINE_ENDS
+        assert again.outcomes["b", "h"].sentence == "\ud800"
 
 
 @pytest.mark.parametrize("name", ["taken/a", "taken/sub/a", "long" * 75])

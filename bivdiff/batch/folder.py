@@ -129,9 +129,8 @@ class BatchFolder:
 
     def note(self, outcome: Outcome) -> None:
         """Add a line to the results; it is on the disk when this returns."""
-        line = json.dumps(finite(asdict(outcome)), ensure_ascii=False) + "\n"
         with (self.path / RESULTS).open("ab") as file:
-            file.write(line.encode())
+            file.write(_json_of(outcome) + b"\n")
             file.flush()
             os.fsync(file.fileno())
         self.outcomes[outcome.id, outcome.hash] = outcome
@@ -159,7 +158,7 @@ class BatchFolder:
         content = path.read_bytes()
         end = content.rfind(b"\n") + 1
         half = content[end:]
-        for number, line in enumerate(content[:end].decode("utf-8", "replace").splitlines(), 1):
+        for number, line in enumerate(content[:end].decode("utf-8", "replace").split("\n")[:-1], 1):
             outcome = _outcome_of(line)
             if outcome is None:
                 raise _not_ours(path, number)
@@ -200,8 +199,16 @@ def made_of(place: Path, name: str, file: str | Path) -> Path:
 def write_record(place: Path, outcome: Outcome) -> None:
     """Say how a job ended, beside its files, once they are all written."""
     unfinished = place / f".{RECORD}"
-    unfinished.write_text(json.dumps(finite(asdict(outcome)), ensure_ascii=False), "utf-8")
+    unfinished.write_bytes(_json_of(outcome))
     unfinished.replace(place / RECORD)
+
+
+def _json_of(outcome: Outcome) -> bytes:
+    plain = finite(asdict(outcome))
+    try:
+        return json.dumps(plain, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half of a letter of two halves
+        return json.dumps(plain).encode()
 
 
 def _not_ours(path: Path, number: int) -> InputError:
