@@ -1,5 +1,6 @@
 """The errors a user may meet. Each message says what happened, why, and what to do."""
 
+import unicodedata
 from pathlib import Path
 
 
@@ -25,6 +26,14 @@ class CancelledError(BIVDiffError):
 
 class StoppedError(CancelledError):
     """The user interrupted the program; the message says what it leaves behind."""
+
+
+def printable(text: str) -> str:
+    r"""The same, with what no screen shows and no file of text can hold as Python writes it, such as `\x00`."""
+    return "".join(
+        ascii(letter)[1:-1] if unicodedata.category(letter) in {"Cc", "Cs"} and letter != "\n" else letter
+        for letter in text
+    )
 
 
 def quoted_name(path: Path) -> str:

@@ -123,6 +123,34 @@ WRONG = {
     "below the batch's lock": ({"video": "a.mp4", "prompt": "x", "output": ".lock/a.mp4"}, "batch's own"),
     "nothing to vary": ({"video": "a.mp4", "prompt": "x", "vary": {"seed": 1}}, "vary must name"),
     "a mask that is no name": ({"video": "a.mp4", "prompt": "x", "mask": 3}, "mask must be the name of a file"),
+    "half a letter for a field": ({"video": "a.mp4", "\ud800": 1}, "There is no field"),
+    "half a letter in a name": ({"video": "a\ud800*.mp4", "prompt": "x"}, "no file can have"),
+    "half a letter in a home": ({"video": "~\ud800/a.mp4", "prompt": "x"}, "no file can have"),
+    "half a letter in a mask": ({"video": "a.mp4", "prompt": "x", "mask": "~\ud800/a"}, "no file can have"),
+    "half a letter in an output": ({"video": "a.mp4", "prompt": "x", "output": "\udc80.mp4"}, "output must be"),
+    "half a letter for a task": ({"video": "a.mp4", "prompt": "x", "task": "\ud800"}, "control characters"),
+    "too many brackets": ("[" * 5000, "too deep"),
+    "too many brackets in a field": (f'{{"video": {"[" * 900}{"]" * 900}}}', "video must be"),
+    "too many brackets to vary": (f'{{"video": "a.mp4", "vary": {"[" * 900}{"]" * 900}}}', "vary must"),
+    "a long pattern": ({"video": f"{'*' * 300}.nothing", "prompt": "x"}, "No clip matches"),
+    "no letter in a pattern": ({"video": "a\0/*", "prompt": "x"}, "no file can have"),
+    "no letter in a name": ({"video": "a\0.mp4", "prompt": "x"}, "no file can have"),
+    "no letter in a map": ({"video": "a.mp4", "prompt": "x", "control_video": "\0"}, "no file can have"),
+    "no letter in an output": ({"video": "a.mp4", "prompt": "x", "output": "a\0.mp4"}, "output must be"),
+    "no end": ('{"video": "a.mp4", "prompt": "x", "mixing_ratio": 1e999}', "from 0 to 1"),
+    "no number": ('{"video": "a.mp4", "prompt": "x", "mixing_ratio": NaN}', "from 0 to 1"),
+    "a huge number": (f'{{"video": "a.mp4", "prompt": "x", "seed": {"9" * 4000}}}', "seed must be"),
+    "a number that none reads": (f'{{"video": "a.mp4", "prompt": "x", "seed": {"9" * 5000}}}', "is not JSON"),
+    "true for a number": ({"video": "a.mp4", "prompt": "x", "seed": True}, "seed must be"),
+    "a number for true": ({"video": "a.mp4", "prompt": "x", "sound": 1}, "true or false"),
+    "a list for a number": ({"video": "a.mp4", "prompt": "x", "seed": [1]}, "seed must be"),
+    "a list for a name": ({"video": "a.mp4", "prompt": "x", "task": ["edit"]}, "task must be"),
+    "an object for a name": ({"video": "a.mp4", "prompt": "x", "image_model": {}}, "image_model must be"),
+    "an object for a choice": ({"video": "a.mp4", "prompt": "x", "fit": {}}, "valid value for fit"),
+    "a list for an id": ({"id": ["a"], "video": "a.mp4", "prompt": "x"}, "is not one"),
+    "no types": ({"video": "a.mp4", "prompt": "x", "control_type": []}, "control_type"),
+    "a field twice": ('{"video": "a.mp4", "prompt": "x", "prompt": "y"}', "'prompt' twice"),
+    "a field twice in what it varies": ('{"video": "a.mp4", "vary": {"seed": [1], "seed": [2]}}', "'seed' twice"),
     "a list of maps": ({"video": "a.mp4", "prompt": "x", "control_video": ["a", 1]}, "control_video must be"),
 }  # fmt: skip
 
@@ -449,6 +477,19 @@ def test_a_batch_makes_what_single_runs_make_reports_what_is_wrong_and_makes_not
     assert json.loads(capsys.readouterr().out)["done_before"] == 2
     assert {path: path.stat().st_mtime_ns for path in out.glob("*.mp4")} == before
     assert results_in(out) == lines
+
+
+def test_lines_that_are_wrong_in_any_way_stop_no_other(tmp_path, clips, capsys):
+    jobs = write_lines(
+        tmp_path / "jobs.jsonl", *[line for line, _ in WRONG.values()],
+        {"id": "good", "video": clips[0], "prompt": "a cube"},
+    )  # fmt: skip
+    for before in (0, 1):  # the second call reads what the first has noted
+        assert cli.main(["batch", jobs, "--output", str(tmp_path / "out"), *SMALL, "--json"]) == 1
+        report = json.loads(capsys.readouterr().out)
+        assert (report["done"], report["done_before"], report["refused"]) == (1 - before, before, len(WRONG))
+    assert cli.main(["batch", jobs, "--output", str(tmp_path / "out"), *SMALL]) == 1
+    capsys.readouterr().out.encode()
 
 
 def test_a_changed_line_is_made_beside_what_was_made_and_a_failed_job_only_if_asked(

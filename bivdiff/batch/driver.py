@@ -13,7 +13,7 @@ from bivdiff.batch.folder import BatchFolder
 from bivdiff.batch.jobs import Checked, Job, Outcome
 from bivdiff.batch.schedule import Schedule
 from bivdiff.batch.work import make, unseen
-from bivdiff.errors import BIVDiffError, InputError
+from bivdiff.errors import BIVDiffError, InputError, printable
 from bivdiff.media.pictures import files_of
 from bivdiff.types import StepEvent
 from bivdiff.workers.worker import Worker, WorkerLostError, ready
@@ -152,7 +152,8 @@ class Batch:
 
 
 def _failed(checked: Checked, sentence: str, began: float) -> Outcome:
-    return Outcome(checked.job.id, checked.hash, "failed", round(time.monotonic() - began, 3), sentence=sentence)
+    seconds = round(time.monotonic() - began, 3)
+    return Outcome(checked.job.id, checked.hash, "failed", seconds, sentence=printable(sentence))
 
 
 def check_shared(folder: BatchFolder, workers: Iterable[Worker], jobs: Iterable[Checked]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import threading
@@ -22,11 +23,13 @@ from bivdiff.cli.arguments import as_path
 from bivdiff.cli.flags import add_request_flags, add_source_flags, help_of
 from bivdiff.cli.joblist import Refused, colliding, read_jobs
 from bivdiff.cli.output import Progress, hide_bars_of_libraries, note
-from bivdiff.errors import BIVDiffError, InputError, StoppedError
+from bivdiff.errors import BIVDiffError, InputError, StoppedError, printable
 from bivdiff.fields import table
 from bivdiff.settings import Settings
 from bivdiff.types import GenerationRequest, StepEvent
 from bivdiff.workers.crew import EXECUTORS, workers_of
+
+_log = logging.getLogger(__name__)
 
 
 def add_batch_command(commands: Any) -> None:
@@ -107,7 +110,7 @@ def _checked_jobs(listed: Sequence[Job | Refused], folder: BatchFolder) -> tuple
             else:
                 ready.append(found)
     clashes = colliding([(each.job, list(each.files.values())) for each in ready], folder.path)
-    refused |= clashes
+    refused = {name: printable(sentence) for name, sentence in (refused | clashes).items()}
     for name, sentence in refused.items():
         note(f"{name}: {sentence}")
     outcomes = [Outcome(name, "", "refused", sentence=sentence) for name, sentence in refused.items()]
@@ -122,6 +125,9 @@ def _try_to_check(job: Job) -> Checked | str:
         return checked(job)
     except BIVDiffError as error:
         return str(error)
+    except Exception as error:  # noqa: BLE001 - one line must not stop the others
+        _log.exception("The job '%s' could not be read in a way that nobody foresaw.", job.id)
+        return f"It could not be read, in a way that nobody foresaw: {error}"
 
 
 def _is_over(each: Checked, folder: BatchFolder, retry: bool) -> bool:

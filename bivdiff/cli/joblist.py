@@ -8,6 +8,8 @@ import glob
 import json
 import os
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -101,15 +103,23 @@ def _from_file(path: Path, args: argparse.Namespace) -> Iterator[Job | Refused]:
 def _read_line(text: str, number: int, folder: Path, args: argparse.Namespace) -> Iterator[Job | Refused]:
     name = f"line {number}"
     try:
-        line = json.loads(text)
-    except ValueError as error:
-        yield Refused(name, f"Line {number} is not JSON: {error}. Write one object on each line.")
+        line = json.loads(text, object_pairs_hook=_each_once)
+    except (InputError, ValueError, RecursionError) as error:
+        told = "it is nested too deep" if isinstance(error, RecursionError) else error
+        yield Refused(name, f"Line {number} is not JSON that can be read: {told}. Write one object on each line.")
         return
     if not isinstance(line, dict):
         yield Refused(name, f'Line {number} is not an object. Write one as in {{"video": "a.mp4"}}.')
         return
     base = {} if args.prompt is None else {"prompt": args.prompt}
     yield from _jobs_of({**base, **line}, name, folder, args)
+
+
+def _each_once(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = Counter(name for name, _ in fields)
+    if twice := next((name for name, times in names.items() if times > 1), None):
+        raise InputError(f"it has the field '{twice:.60}' twice")
+    return dict(fields)
 
 
 def _jobs_of(line: Mapping[str, Any], name: str, folder: Path, args: argparse.Namespace) -> Iterator[Job | Refused]:
@@ -177,12 +187,24 @@ def _check(name: str, value: Any) -> None:
         near = difflib.get_close_matches(name, [*ENTRIES, *_OWN], 1)
         hint = f" Do you mean '{near[0]}'?" if near else " `python -m bivdiff run --help` lists them, without dashes."
         raise InputError(f"There is no field '{name:.60}'.{hint}")
+    if name in _LISTS and value == []:
+        raise InputError(f"{name} is an empty list. Name one at least, or leave the field out.")
     for each in value if name in _LISTS and isinstance(value, list) else [value]:
         if ENTRIES[name].kind == "pictures":
             if not isinstance(each, str | Path):
                 raise InputError(f"{name} must be the name of a file; got {each!r:.60}.")
+            _check_can_be_a_name(name, str(each))
         else:
             ENTRIES[name].check(name, each)
+
+
+def _check_can_be_a_name(what: str, name: str) -> None:
+    try:
+        possible = b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        possible = False
+    if not possible:
+        raise InputError(f"{what} is {name!r:.60}, a name that no file can have. Check the name.")
 
 
 def _check_known(what: str, name: str, known: Mapping[str, Any]) -> None:
@@ -199,7 +221,8 @@ def _videos(given: Any, folder: Path) -> list[Path]:
         )
     found: list[Path] = []
     for name in names:
-        if glob.has_magic(name) and not (folder / name).exists():
+        _check_can_be_a_name("video", name)
+        if glob.has_magic(name) and not os.path.lexists(folder / name):
             matching = sorted(glob.glob(str(folder / as_path(name)), recursive=True))  # noqa: PTH207 - of any folder
             if not matching:
                 raise InputError(f"No clip matches '{name}'. Check the pattern, or the folder that it starts from.")
@@ -223,7 +246,7 @@ def _as_id(text: str) -> str:
 
 def _checked_output(given: Any) -> Path:
     """A path below the batch's folder."""
-    if not isinstance(given, str) or not given:
+    if not isinstance(given, str) or not given or any(unicodedata.category(each) in {"Cc", "Cs"} for each in given):
         raise InputError(f"output must be the name of a file; got {given!r:.60}.")
     path = PurePosixPath(given)
     if path.is_absolute() or ".." in path.parts or not path.name:
