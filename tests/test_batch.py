@@ -97,6 +97,13 @@ def test_flags_alone_make_a_sweep_over_clips_and_settings(tmp_path, clips):
     assert [job.form.settings["seed"] for job in found[:2]] == [1, 2]
 
 
+@pytest.mark.parametrize("name", ["video", "id", "output", "vary"])
+def test_flags_too_vary_settings_alone(tmp_path, name):
+    args = ["batch", "--videos", "a.mp4", "--prompt", "x", "--vary", f"{name}=b,c", "--output", str(tmp_path)]
+    (refused,) = read_jobs(build_parser().parse_args(args))
+    assert f"vary cannot name '{name}'" in refused.sentence
+
+
 def test_a_line_with_pictures_names_their_rate_and_what_turns_its_maps(tmp_path):
     for name in ("frame_2.png", "frame_10.png"):
         (tmp_path / name).write_bytes(b"")
@@ -148,6 +155,10 @@ WRONG = {
     "an object for a name": ({"video": "a.mp4", "prompt": "x", "image_model": {}}, "image_model must be"),
     "an object for a choice": ({"video": "a.mp4", "prompt": "x", "fit": {}}, "valid value for fit"),
     "a list for an id": ({"id": ["a"], "video": "a.mp4", "prompt": "x"}, "is not one"),
+    "clips to vary": ({"video": "a.mp4", "prompt": "x", "vary": {"video": ["b.mp4"]}}, "vary cannot name 'video'"),
+    "ids to vary": ({"video": "a.mp4", "prompt": "x", "vary": {"id": ["b", "c"]}}, "vary cannot name 'id'"),
+    "outputs to vary": ({"video": "a.mp4", "prompt": "x", "vary": {"output": ["b.mp4"]}}, "vary cannot name 'output'"),
+    "varying to vary": ({"video": "a.mp4", "prompt": "x", "vary": {"vary": [{}]}}, "vary cannot name 'vary'"),
     "no types": ({"video": "a.mp4", "prompt": "x", "control_type": []}, "control_type"),
     "a field twice": ('{"video": "a.mp4", "prompt": "x", "prompt": "y"}', "'prompt' twice"),
     "a field twice in what it varies": ('{"video": "a.mp4", "vary": {"seed": [1], "seed": [2]}}', "'seed' twice"),

@@ -33,6 +33,7 @@ from bivdiff.types import Control, GenerationRequest
 _ID = re.compile(r"[^\W_][\w.,=+ -]{0,119}", re.ASCII)
 _NAMES = ("task", "family", "image_model", "video_model", "prompt")
 _OWN = ("id", "output", "vary", "preset", "fit_memory")
+_NOT_VARIED = ("id", "output", "vary", "video")
 _LISTS = ("control_type", *CONTROL_FLAGS, "control_video")
 _FILES = ("control_video", "mask")
 
@@ -236,6 +237,11 @@ def _cells(vary: Any) -> Iterator[dict[str, Any]]:
     """Every combination of the values that a line varies."""
     if not isinstance(vary, dict) or not all(isinstance(values, list) and values for values in vary.values()):
         raise InputError(f"vary must name settings, each with a list of values; got {vary!r:.60}.")
+    if named := next((name for name in _NOT_VARIED if name in vary), None):
+        raise InputError(
+            f"vary cannot name '{named}', which is no setting. Give clips as a list in video; each job has an id and "
+            "an output by itself."
+        )
     for values in product(*vary.values()):
         yield dict(zip(vary, values, strict=True))
 
