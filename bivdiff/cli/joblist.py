@@ -63,6 +63,27 @@ class Refused:
     sentence: str
 
 
+class _Names:
+    """What jobs are called that have no id: as their clips, and those of one name in several folders as these too."""
+
+    def __init__(self) -> None:
+        self._stems: dict[tuple[str, Path], Path] = {}
+        self._taken: dict[tuple[str, str], Path] = {}
+
+    def of(self, video: Path, given: str | None) -> str:
+        """The name of a clip's job.
+
+        Args:
+            video: the clip.
+            given: the id of its line, which goes before the name.
+        """
+        scope = given or ""
+        is_first = self._stems.setdefault((scope, video.parent / video.stem), video) == video
+        parts = [*video.parts[:-1], video.stem if is_first else video.name]
+        names = [_as_id("/".join(parts[-count:])) for count in range(1, len(parts) + 1)]
+        return next((name for name in names if self._taken.setdefault((scope, name), video) == video), names[0])
+
+
 def read_jobs(args: argparse.Namespace) -> list[Job | Refused]:
     """The jobs that the flags of `batch` describe, in their order, each id once.
 
@@ -86,7 +107,7 @@ def read_jobs(args: argparse.Namespace) -> list[Job | Refused]:
 
 def _from_flags(args: argparse.Namespace) -> Iterator[Job | Refused]:
     line = {"video": args.videos, "vary": varied(args.vary), **({} if args.prompt is None else {"prompt": args.prompt})}
-    yield from _jobs_of(line, "flags", Path(), args)
+    yield from _jobs_of(line, "flags", Path(), args, _Names())
 
 
 def _from_file(path: Path, args: argparse.Namespace) -> Iterator[Job | Refused]:
@@ -96,12 +117,15 @@ def _from_file(path: Path, args: argparse.Namespace) -> Iterator[Job | Refused]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
         raise InputError(f"The list of jobs '{path}' cannot be read: {reason}. Give a file of JSON lines.") from error
+    names = _Names()
     for number, line in enumerate(text.split("\n"), 1):  # not where Unicode ends lines: JSON does not
         if line.strip():
-            yield from _read_line(line, number, path.parent, args)
+            yield from _read_line(line, number, path.parent, args, names)
 
 
-def _read_line(text: str, number: int, folder: Path, args: argparse.Namespace) -> Iterator[Job | Refused]:
+def _read_line(
+    text: str, number: int, folder: Path, args: argparse.Namespace, names: _Names
+) -> Iterator[Job | Refused]:
     name = f"line {number}"
     try:
         line = json.loads(text, object_pairs_hook=_each_once)
@@ -113,7 +137,7 @@ def _read_line(text: str, number: int, folder: Path, args: argparse.Namespace) -
         yield Refused(name, f'Line {number} is not an object. Write one as in {{"video": "a.mp4"}}.')
         return
     base = {} if args.prompt is None else {"prompt": args.prompt}
-    yield from _jobs_of({**base, **line}, name, folder, args)
+    yield from _jobs_of({**base, **line}, name, folder, args, names)
 
 
 def _each_once(fields: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -123,7 +147,9 @@ def _each_once(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(fields)
 
 
-def _jobs_of(line: Mapping[str, Any], name: str, folder: Path, args: argparse.Namespace) -> Iterator[Job | Refused]:
+def _jobs_of(
+    line: Mapping[str, Any], name: str, folder: Path, args: argparse.Namespace, names: _Names
+) -> Iterator[Job | Refused]:
     """The jobs of a line: one for each clip and each value of what it varies."""
     given = line.get("id")
     try:
@@ -138,7 +164,7 @@ def _jobs_of(line: Mapping[str, Any], name: str, folder: Path, args: argparse.Na
         yield Refused(name, str(error))
         return
     for video, cell in product(videos, cells):
-        parts = [given or _as_id(video.stem)] if given is None or len(videos) == 1 else [given, _as_id(video.stem)]
+        parts = [given] if given and len(videos) == 1 else [*filter(None, [given]), names.of(video, given)]
         parts += [f"{field}={say(value)}" for field, value in cell.items()]
         own = _as_id(" ".join(parts)) if len(parts) > 1 else parts[0]
         try:
