@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,6 +192,21 @@ def test_a_line_ends_where_json_lines_end(tmp_path):
     assert [(job.id, job.form.prompt) for job in found] == [("a", line["prompt"]), ("b", line["prompt"])]
 
 
+def test_clips_of_one_name_in_several_folders_are_named_by_their_folders(tmp_path):
+    for name in ("a/x.mp4", "b/x.mp4", "b/x.gif", "c/b/x.mp4", "d/y.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    line = {"video": ["[ab]/x.mp4", "b/x.gif", "c/b/x.mp4", "d/y.mp4"], "prompt": "x"}
+    found = jobs_of(tmp_path, line)
+    assert [job.id for job in found] == ["x", "b-x", "x.gif", "c-b-x", "y"]
+    assert [job.output for job in found] == [Path(f"{job.id}.mp4") for job in found]
+    given = jobs_of(tmp_path, {**line, "id": "one", "vary": {"seed": [1, 2]}}, {"video": "d/y.mp4", "prompt": "x"})
+    assert [job.id for job in given[:4]] == ["one x seed=1", "one x seed=2", "one b-x seed=1", "one b-x seed=2"]
+    assert given[-1].id == "y"
+    _, again = jobs_of(tmp_path, *[{"video": "a/x.mp4", "prompt": "x"}] * 2)
+    assert "twice" in again.sentence
+
+
 def test_a_list_without_jobs_or_that_cannot_be_read_is_told(tmp_path):
     with pytest.raises(InputError, match="There is no job"):
         jobs_of(tmp_path, "")
@@ -349,6 +364,66 @@ def test_a_job_that_was_noted_before_the_kill_is_not_noted_twice(tmp_path):
     assert len(results_in(tmp_path)) == 1
 
 
+def test_what_a_second_try_left_of_a_job_that_is_whole_is_not_put_beside_it(tmp_path):
+    folder = BatchFolder(tmp_path)
+    noted = folder.commit(made_in(folder, outcome_of("a"), "first"), outcome_of("a"))
+    made_in(folder, replace(outcome_of("a"), seconds=2.0), "second")
+    folder._lock.release()
+    with closing(BatchFolder(tmp_path)) as again:
+        assert again.outcomes["a", "h"] == noted
+    assert len(results_in(tmp_path)) == 1
+    assert (tmp_path / "a.mp4").read_text("utf-8") == "first"
+    assert not (tmp_path / "a-2.mp4").exists()
+
+
+@contextmanager
+def full(path, room):
+    """As if the disk had so many bytes left: no file grows larger than this one and these."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + room, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("room", [0, 10])
+def test_a_disk_that_is_full_leaves_no_half_of_a_line(tmp_path, room):
+    with closing(BatchFolder(tmp_path)) as folder:
+        folder.note(outcome_of("a"))
+        before = (tmp_path / RESULTS).read_bytes()
+        with full(tmp_path / RESULTS, room), pytest.raises(InputError, match=r"results\.jsonl.* could not be written"):
+            folder.note(outcome_of("b"))
+        assert (tmp_path / RESULTS).read_bytes() == before
+        folder.note(outcome_of("c"))
+    assert [line["id"] for line in results_in(tmp_path)] == ["a", "c"]
+
+
+def test_what_was_made_and_could_not_be_noted_is_noted_by_the_next(tmp_path):
+    with closing(BatchFolder(tmp_path)) as folder:
+        for name in ("one", "two", "three"):
+            folder.note(outcome_of(name))
+        place = made_in(folder, outcome_of("a"))
+        with full(tmp_path / RESULTS, 0), pytest.raises(InputError, match="Make room"):
+            folder.commit(place, outcome_of("a"))
+    with closing(BatchFolder(tmp_path)) as again:
+        assert again.is_whole(again.outcomes["a", "h"])
+        assert again.outcomes["a", "h"].files["result"] == "a.mp4"
+    assert not (tmp_path / ".work").exists()
+
+
+@pytest.mark.parametrize("line", [
+    {"id": ["a"], "hash": "h", "status": "failed"}, {"id": "a", "hash": "h", "status": "done"},
+    {"id": "a", "hash": "h", "status": "so so"}, {"id": "a", "hash": "h", "status": "failed", "files": []},
+    {"id": "a", "hash": "h", "status": "failed", "record": 1},
+])  # fmt: skip
+def test_a_line_that_no_batch_can_have_written_is_told(tmp_path, line):
+    write_lines(tmp_path / RESULTS, line)
+    with pytest.raises(InputError, match=r"Line 1 of .* is not one that a batch wrote"):
+        BatchFolder(tmp_path)
+
+
 def test_one_batch_at_a_time_has_a_folder(tmp_path):
     with closing(BatchFolder(tmp_path)), pytest.raises(InputError, match="Another batch"):
         BatchFolder(tmp_path)
@@ -429,6 +504,33 @@ def test_the_job_of_a_lost_worker_is_tried_once_more(settings, tmp_path, clips, 
     assert [event.status for event in told if isinstance(event, Outcome)] == [status]
     if status == "failed":
         assert "Tried 2 times" in results_in(tmp_path)[0]["sentence"]
+
+
+def test_a_job_that_ended_the_batchs_own_process_twice_has_failed_and_the_others_are_made(settings, tmp_path, clips):
+    """As it is left by a system that kills what takes too much memory."""
+    jobs = [job_of("a", clips[0]), job_of("b", clips[0])]
+    for tried in range(2):
+        folder = BatchFolder(tmp_path)
+        assert folder.times_begun(jobs[0].key) == tried
+        folder.begin(jobs[0].key)
+        folder._lock.release()
+    with closing(BatchFolder(tmp_path)) as folder:
+        Batch(folder, jobs, [Here(settings)], lambda _: None).run()
+        assert {outcome.id: outcome.status for outcome in folder.outcomes.values()} == {"a": "failed", "b": "done"}
+    assert "the process ended" in results_in(tmp_path)[0]["sentence"]
+    with closing(BatchFolder(tmp_path)) as folder:  # as --retry-failed does
+        Batch(folder, jobs[:1], [Here(settings)], lambda _: None).run()
+        assert folder.is_whole(folder.outcomes[jobs[0].key])
+    assert not (tmp_path / ".work").exists()
+
+
+def test_a_job_that_was_made_or_failed_was_not_ended_in_the_middle(settings, tmp_path, clips):
+    jobs = [job_of("a", clips[0]), job_of("b", tmp_path / "gone.mp4")]
+    folder = BatchFolder(tmp_path)
+    Batch(folder, jobs, [Here(settings)], lambda _: None).run()
+    folder._lock.release()
+    with closing(BatchFolder(tmp_path)) as again:
+        assert [again.times_begun(job.key) for job in jobs] == [0, 0]
 
 
 def test_where_no_worker_is_left_that_is_told_and_nothing_is_lost(settings, tmp_path, clips):

@@ -16,7 +16,7 @@ from bivdiff.batch.work import make, unseen
 from bivdiff.errors import BIVDiffError, InputError, printable
 from bivdiff.media.pictures import files_of
 from bivdiff.types import StepEvent
-from bivdiff.workers.worker import Worker, WorkerLostError, ready
+from bivdiff.workers.worker import Here, Worker, WorkerLostError, ready
 
 TRIES = 2  # of a job whose worker was lost
 Told = Callable[[Outcome | StepEvent], None]
@@ -107,7 +107,7 @@ class Batch:
         place = self._folder.place_for(job.number)
         began = time.monotonic()
         try:
-            outcome = self._followed(worker, job.checked, place)
+            outcome = self._made(worker, job.checked, place)
         except WorkerLostError as error:
             if job.tries + 1 < TRIES:
                 self._schedule.put_back(number, job.checked.models, _Try(job.number, job.checked, job.tries + 1))
@@ -127,6 +127,21 @@ class Batch:
             self._told(outcome)
         self._schedule.ended()
         return True
+
+    def _made(self, worker: Worker, checked: Checked, place: Path) -> Outcome | None:
+        """What a worker makes of a job; None if it was stopped. Where it ends this process, the next can tell."""
+        if not isinstance(worker, Here):
+            return self._followed(worker, checked, place)
+        try:
+            if self._folder.times_begun(checked.key) >= TRIES:
+                raise InputError(
+                    f"Tried {TRIES} times. Each time the process ended in the middle of it, most often because the "
+                    "memory was used up. Take fewer frames or a smaller size, or try it again with --retry-failed."
+                )
+            self._folder.begin(checked.key)
+            return self._followed(worker, checked, place)
+        finally:
+            self._folder.end(checked.key)
 
     def _followed(self, worker: Worker, checked: Checked, place: Path) -> Outcome | None:
         """What a worker makes of a job; None if it was stopped."""

@@ -8,8 +8,8 @@ there; files without a record are those of a job that was not finished, and are 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
-import logging
 import os
 import re
 import shutil
@@ -19,23 +19,23 @@ from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from itertools import count
 from pathlib import Path
+from typing import get_args
 
 from filelock import FileLock, Timeout
 
-from bivdiff.batch.jobs import Outcome
+from bivdiff.batch.jobs import Outcome, Status
 from bivdiff.errors import InputError
 from bivdiff.units import finite
 
 RESULTS = "results.jsonl"
 PAGE, SCORES = "index.html", "scores.csv"
 RECORD = "record.json"
+_BEGUN = ".begun"  # the ending of a file for each job that this process is at
 _WORK, _LOCK = ".work", ".lock"
 OWN_NAMES = frozenset({RESULTS, PAGE, SCORES, _WORK, _LOCK})  # in the folder, which no job may write to
 _NAMES = frozenset(item.name for item in fields(Outcome))
 _START = b'{"id": "'  # of each line of the results
 _OURS = re.compile("[0-9a-f]{32}")  # the name of a batch's folder of work
-
-_log = logging.getLogger(__name__)
 
 
 class BatchFolder:
@@ -128,12 +128,39 @@ class BatchFolder:
             return outcome
 
     def note(self, outcome: Outcome) -> None:
-        """Add a line to the results; it is on the disk when this returns."""
-        with (self.path / RESULTS).open("ab") as file:
-            file.write(_json_of(outcome) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Add a line to the results; it is on the disk when this returns.
+
+        Raises:
+            InputError: it cannot be written, and nothing of it was.
+        """
+        try:
+            _append(self.path / RESULTS, _json_of(outcome) + b"\n")
+        except OSError as error:
+            raise InputError(
+                f"'{self.path / RESULTS}' could not be written: {error.strerror or 'the system refused'}. Make room on "
+                "the disk, and call the same to go on."
+            ) from error
         self.outcomes[outcome.id, outcome.hash] = outcome
+
+    def begin(self, key: tuple[str, str]) -> None:
+        """Say on the disk that a job is being made in this process, which may end with it."""
+        marker, times = self._marker(key), self.times_begun(key)
+        with suppress(OSError):  # without room for it, the job says so
+            marker.write_text(str(times + 1), "utf-8")
+
+    def end(self, key: tuple[str, str]) -> None:
+        """Say that this process has outlived the job, however that ended."""
+        self._marker(key).unlink(missing_ok=True)
+
+    def times_begun(self, key: tuple[str, str]) -> int:
+        """How often a job was begun by a process that ended in the middle of it."""
+        try:
+            return int(self._marker(key).read_text("utf-8"))
+        except (OSError, ValueError):
+            return 0
+
+    def _marker(self, key: tuple[str, str]) -> Path:
+        return self._work / f"{hashlib.sha256(repr(key).encode()).hexdigest()}{_BEGUN}"
 
     def is_whole(self, outcome: Outcome) -> bool:
         """Whether the clip of a job that is done is there."""
@@ -141,7 +168,8 @@ class BatchFolder:
 
     def close(self) -> None:
         """Leave the folder to others."""
-        shutil.rmtree(self._work, ignore_errors=True)
+        if not any(self._work.glob(f"*/{RECORD}")):  # of a job that could not be noted: the next batch does
+            shutil.rmtree(self._work, ignore_errors=True)
         with suppress(OSError):
             self._work.parent.rmdir()  # empty, unless a lost worker still writes
         self._lock.release()
@@ -175,9 +203,13 @@ class BatchFolder:
         for left in (self.path / _WORK).iterdir():
             if left == self._work or not _OURS.fullmatch(left.name):
                 continue
+            for marker in left.glob(f"*{_BEGUN}"):
+                marker.replace(self._work / marker.name)
             for record in sorted(left.glob(f"*/{RECORD}")):
                 outcome = _outcome_of(record.read_text("utf-8", "replace"))
-                if outcome is not None and self.outcomes.get((outcome.id, outcome.hash)) != outcome:
+                noted = None if outcome is None else self.outcomes.get((outcome.id, outcome.hash))
+                is_over = noted is not None and (noted == outcome or self.is_whole(noted))  # by another try
+                if outcome is not None and not is_over:
                     self.commit(record.parent, outcome)
             shutil.rmtree(left, ignore_errors=True)
 
@@ -203,6 +235,23 @@ def write_record(place: Path, outcome: Outcome) -> None:
     unfinished.replace(place / RECORD)
 
 
+def _append(path: Path, line: bytes) -> None:
+    """Add a line to a file, or nothing: half of one would spoil the next.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with path.open("ab", buffering=0) as file:
+        before, left = file.tell(), memoryview(line)
+        try:
+            while left:
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(before)
+            raise
+
+
 def _json_of(outcome: Outcome) -> bytes:
     plain = finite(asdict(outcome))
     try:
@@ -226,9 +275,18 @@ def _is_json(line: str) -> bool:
 def _outcome_of(line: str) -> Outcome | None:
     try:
         read = json.loads(line)
-        return Outcome(**read) if read.keys() <= _NAMES else None
-    except (ValueError, TypeError, AttributeError):
+        outcome = Outcome(**read) if read.keys() <= _NAMES else None
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return None
+    return outcome if outcome is not None and _is_possible(outcome) else None
+
+
+def _is_possible(outcome: Outcome) -> bool:
+    maps = (outcome.files, outcome.scores, outcome.record)
+    if not all(isinstance(each, dict) for each in maps) or outcome.status not in get_args(Status):
+        return False
+    has_clip = outcome.status != "done" or "result" in outcome.files
+    return has_clip and all(isinstance(name, str) for name in (outcome.id, outcome.hash, *outcome.files.values()))
 
 
 def _move(made: Path, target: Path) -> None:
