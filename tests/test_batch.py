@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +25,8 @@ from bivdiff.cli.parser import build_parser
 from bivdiff.errors import InputError
 from bivdiff.studio.form import Form, SourceForm
 from bivdiff.toybox.clips import load_index
+from bivdiff.types import StepEvent
+from bivdiff.workers.processes import process_workers
 from bivdiff.workers.worker import Here, WorkerLostError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -233,8 +238,6 @@ def test_a_worker_that_has_no_more_for_its_models_takes_what_others_have_most_of
 
 
 def test_a_job_that_is_put_back_is_taken_first_and_waited_for():
-    import threading
-
     schedule = Schedule([("a", 1), ("a", 2)])
     assert [schedule.take(0), schedule.take(1)] == [1, 2]
     taken = []
@@ -531,6 +534,35 @@ def test_a_job_that_was_made_or_failed_was_not_ended_in_the_middle(settings, tmp
     folder._lock.release()
     with closing(BatchFolder(tmp_path)) as again:
         assert [again.times_begun(job.key) for job in jobs] == [0, 0]
+
+
+@pytest.mark.timeout(600)  # a busy machine takes minutes to start three processes
+def test_two_processes_of_which_one_is_killed_make_what_single_runs_make(settings, tmp_path, clips):
+    workers, names, killed = process_workers(2, settings), "abc", []
+
+    def kill_one(event):
+        if isinstance(event, StepEvent) and event.stage == "framewise" and not killed:
+            number = int(threading.current_thread().name.rpartition("-")[2])  # of the worker whose step this is
+            killed.append(workers[number]._line._process.pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+    try:
+        with closing(BatchFolder(tmp_path / "out")) as folder:
+            jobs = [job_of(name, clip) for name, clip in zip(names, clips, strict=False)]
+            Batch(folder, jobs, workers, kill_one).run()
+    finally:
+        for worker in workers:
+            worker.close()
+    assert killed
+    assert sorted((line["id"], line["status"]) for line in results_in(tmp_path / "out")) == [
+        (name, "done") for name in names
+    ]
+    for name, clip in zip(names, clips, strict=False):
+        single = tmp_path / "single" / f"{name}.mp4"
+        assert cli.main(["run", "--video", clip, "--prompt", "a cube", *SMALL, "--output", str(single)]) == 0
+    made, alone = ({path.name: path.read_bytes() for path in (tmp_path / of).glob("*.mp4")} for of in ("out", "single"))
+    assert len(made) == 3 * len(names)
+    assert made == alone
 
 
 def test_where_no_worker_is_left_that_is_told_and_nothing_is_lost(settings, tmp_path, clips):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from bivdiff.bridge import windows
 from bivdiff.bridge.pipeline import last, run
 from bivdiff.bridge.windows import over_windows
 from bivdiff.models.windows import windows_of
@@ -58,6 +59,21 @@ def test_a_frame_takes_most_from_the_window_whose_middle_is_near():
     assert torch.equal(made[8:], torch.ones(4))
     shares = torch.tensor([0.0381, 0.3087, 0.6913, 0.9619])  # (1 - cos(2 pi (place + 0.5) / 8)) / 2
     assert torch.allclose(made[4:8], shares, atol=1e-4)
+
+
+@pytest.mark.parametrize("window", [8, 16])
+def test_the_weights_of_windows_add_up_to_one_and_fall_to_nothing_at_their_ends(window):
+    """So what two windows disagree in is divided by the frames that both see, and is not a jump where one begins.
+
+    A window's share changes from its last frame to nothing no more than it changes from frame to frame within.
+    """
+    weights = windows._weights(window)
+    half = window // 2
+    assert torch.allclose(weights[half:] + weights[:half], torch.ones(half), atol=EXACT)
+    at_borders = max(weights[0].item(), weights[-1].item())
+    inside = weights.diff().abs().max().item()
+    assert at_borders <= 1.1 * inside
+    assert at_borders < 0.04
 
 
 def test_the_window_of_a_request_decides(request_of, manager, source_frames):
