@@ -256,6 +256,11 @@ SHUT = (
     ("GET", "GRADIO_API/deep_link"), ("GET", "gradio_api%2Fdeep_link"), ("GET", "/gradio_api/deep_link"),
     ("POST", "gradio_api/process_recording/"), ("GET", "gradio_api/../gradio_api/deep_link"),
     ("DELETE", "gradio_api/upload"), ("POST", "gradio_api/upload/../monitoring"),
+    *((method, f"gradio_api/file={place}") for method in ("GET", "HEAD") for place in (
+        "https://localhost/x", "http://localhost/x", "HTTPS://localhost/x", "https%3A//localhost/x",
+        "https:%2F%2Fhost/x", "https%253A//localhost/x", "//localhost/x", "%2F%2Flocalhost/x", "%5C%5Clocalhost%5Cx", "%20https://localhost/x",
+        "ftp://localhost/x", "file:///etc/passwd", "https:/localhost/x", "data:text/html,x",
+    )),
 )  # fmt: skip
 
 
@@ -264,7 +269,12 @@ def test_what_the_page_has_no_use_for_is_not_there(address):
         for method, path in SHUT:
             answer = client.request(method, address + path)
             assert answer.status_code == 404, path
-            assert answer.text == guard.NOT_SERVED, path
+            assert method == "HEAD" or answer.text == guard.NOT_SERVED, path
+
+
+@pytest.mark.parametrize("path", ["/tmp/a/b:c.mp4", "C:/a/clip.mp4", "C:\\a\\clip.mp4", "assets/a http: b.png"])  # noqa: S108
+def test_files_have_paths_in_which_a_colon_may_be(path):
+    assert Door().serves("GET", f"/gradio_api/file={path}")
 
 
 def test_a_socket_of_another_kind_is_not_opened():
