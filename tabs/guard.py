@@ -6,12 +6,15 @@ and for how long they are kept (see uploads).
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ipaddress
 import logging
 import re
 import secrets
+import time
 from base64 import b64encode
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -25,10 +28,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tabs import uploads
 from tabs.door import ACTIONS, API, FILE, LINKS, STREAMS, UPLOAD, Door, host_name, is_loopback
+from tabs.traffic import Traffic
 from tabs.visitors import network_of
 
 MOST_BODY = 16 * 2**20  # bytes of a request that is no upload: a painted mask is the largest part of one
 MOST_BODIES = 16 * MOST_BODY  # of all that are being read: they are in memory
+SMALL_BODY = 64 * 2**10  # bytes of each that do not count among these: what asks for little is always read
+BODY_SECONDS = 120.0  # in which such a request is to be sent
+PIECE_SECONDS = 60.0  # in which more of an upload is to come
+DRAINED_SECONDS = 30.0  # for which a refused request is still read
 DRAINED = 64 * 2**20  # bytes of a refused request that are still read, so that its sender gets to read why
 
 NOT_SERVED = "There is nothing at this address. The page is at “/”, and its foot lists what programs may call."
@@ -42,6 +50,7 @@ STRANGE_ORIGIN = (
 )
 TOO_LARGE = f"A request may have {MOST_BODY // 2**20} MB, and this one has more. Send files by the upload instead."
 BUSY = "The studio is reading too many large requests now. Try again in a while."
+SLOW = "This request did not come to its end in time. Send it again, or something smaller."
 CUT_OFF = "The upload was cut off. Send it again."
 UNREADABLE = (
     "This request cannot be read: it names an action, a parameter or a session that is not there, or lacks one. "
@@ -82,12 +91,14 @@ class _Visit:
     Attributes:
         refused: the answer that stands instead of what the page would say, once there is one.
         answered: whether an answer has begun.
-        over: whether all of the request has been read, or its sender is gone.
+        over: whether all of the request has been read, or its sender is gone, or nothing more is waited for.
+        late: whether it is the last.
     """
 
     refused: Response | None = None
     answered: bool = False
     over: bool = False
+    late: bool = False
     size: int = 0
     parts: uploads.Parts | None = field(default=None, repr=False)
 
@@ -100,12 +111,15 @@ class Guard:
         door: who may come in, and by which way.
         most_uploads: bytes that uploads may take together.
         head: what the page adds to its head by itself, whose scripts may run.
+        clock: seconds.
     """
 
-    def __init__(self, app: ASGIApp, door: Door, most_uploads: int, head: str = "") -> None:
-        self._app, self._door, self._digests = app, door, digests_of(head)
+    def __init__(
+        self, app: ASGIApp, door: Door, most_uploads: int, head: str = "", clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._app, self._door, self._digests, self._clock = app, door, digests_of(head), clock
         self._room = uploads.Room(most_uploads)
-        self._bodies = 0
+        self._bodies = Traffic(MOST_BODIES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it with a sentence."""
@@ -160,7 +174,9 @@ class Guard:
                 raise
 
         async def coming() -> Message:
-            message = await receive()
+            message = await self._next(visit, receive, self._clock() + PIECE_SECONDS)
+            if visit.refused is not None:
+                raise MultiPartException(SLOW)
             if message["type"] == "http.disconnect":
                 visit.over = True
                 raise MultiPartException(CUT_OFF)  # of all that may end it, Gradio cleans up after this alone
@@ -179,29 +195,45 @@ class Guard:
             self._room.leave(visit, stays=visit.over and visit.refused is None)
 
     async def _post(self, visit: _Visit, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what is no upload as long as it is small."""
+        """Pass on what is no upload as long as it is small, and comes in time."""
+        place, by = place_of(scope), self._clock() + BODY_SECONDS
+        held = 0
 
         async def coming() -> Message:
-            message = await receive()
-            if message["type"] == "http.request":
+            nonlocal held
+            message = await self._next(visit, receive, by)
+            if message["type"] == "http.request" and visit.refused is None:
                 visit.over = not message.get("more_body", False)
-                size = len(message.get("body", b""))
-                visit.size += size
-                self._bodies += size
+                visit.size += len(message.get("body", b""))
+                more = max(visit.size - SMALL_BODY, 0) - held
                 if visit.size > MOST_BODY:
                     visit.refused = _sentence(413, TOO_LARGE)
-                elif self._bodies > MOST_BODIES:
+                elif more and not self._bodies.takes(place, more):
                     visit.refused = _sentence(503, BUSY)
-                if visit.refused is not None:
-                    raise HTTPException(visit.refused.status_code)
-            else:
+                else:
+                    held += more
+            elif message["type"] == "http.disconnect":
                 visit.over = True
+            if visit.refused is not None:
+                raise HTTPException(visit.refused.status_code)
             return message
 
         try:
             await self._pass_on(visit, scope, coming, send, receive)
         finally:
-            self._bodies -= visit.size
+            self._bodies.gives_back(place, held)
+
+    async def _next(self, visit: _Visit, receive: Receive, by: float) -> Message:
+        """What comes next of a request; where nothing comes by a time of the clock, the visit is refused."""
+        if visit.over:
+            return await receive()
+        with suppress(asyncio.TimeoutError):
+            left = by - self._clock()
+            if left > 0:
+                return await asyncio.wait_for(receive(), left)
+        visit.refused = _sentence(408, SLOW)
+        visit.over = visit.late = True
+        return {"type": "http.request", "body": b"", "more_body": False}
 
     async def _pass_on(
         self, visit: _Visit, scope: Scope, receive: Receive, send: Send, rest: Receive | None = None
@@ -229,13 +261,15 @@ class Guard:
 
     async def _answer(self, visit: _Visit, scope: Scope, receive: Receive, send: Send) -> None:
         """Say why a request is refused, once its sender has come to an end."""
-        drained = 0
+        answer, drained, by = visit.refused, 0, self._clock() + DRAINED_SECONDS
         while not visit.over and drained < DRAINED:
-            message = await receive()
+            message = await self._next(visit, receive, by)
             visit.over = message["type"] == "http.disconnect" or not message.get("more_body", False)
             drained += len(message.get("body", b""))
-        if visit.refused is not None:
-            await visit.refused(scope, receive, send)
+        if answer is not None:
+            if visit.late or not visit.over:
+                answer.headers["Connection"] = "close"  # nothing else can be read behind what was left unread
+            await answer(scope, receive, send)
 
     def _dressed(self, send: Send, path: str, nonce: str) -> Send:
         """`send` with the headers that say what a browser may do with an answer."""

@@ -1,0 +1,36 @@
+"""How much one place may have of what all have together: of open requests, of what is sent, of what waits."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+PART = 0.5  # of what is still free: one place alone has a third of all, and whoever comes next finds some
+
+
+class Traffic:
+    """What is taken by whom, of something that there is only so much of.
+
+    A place may have half as much as is left for others: the more come, the less each of them, and no number of places
+    leaves nothing. A place without a name is this machine, which has no such bound.
+
+    Args:
+        most: of all.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken: Counter[str] = Counter()
+
+    def takes(self, place: str, count: int = 1) -> bool:
+        """Note that a place has so much more, or return that it may not."""
+        free = self._most - self._taken.total() - count
+        if free < 0 or (place and self._taken[place] + count > PART * free):
+            return False
+        self._taken[place] += count
+        return True
+
+    def gives_back(self, place: str, count: int = 1) -> None:
+        """Note that a place has so much less."""
+        self._taken[place] -= count
+        if not self._taken[place]:
+            del self._taken[place]
