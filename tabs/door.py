@@ -42,12 +42,14 @@ class Door:
         pages: names of the pages beside the front page.
         hosts: names that the studio may be called by, beside those of this machine alone; None allows any.
         behind_proxy: whether a proxy says who asks, and for whom.
+        from_afar: whether it is one of the Hub's or of a public link, so that all who ask come over the Internet.
         on_space: whether the Hugging Face Hub shows the page in a frame.
     """
 
     pages: tuple[str, ...] = ()
     hosts: tuple[str, ...] | None = ()
     behind_proxy: bool = False
+    from_afar: bool = False
     on_space: bool = False
 
     def serves(self, method: str, path: str) -> bool:

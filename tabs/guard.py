@@ -134,7 +134,7 @@ class Guard:
             await refused(scope, receive, dressed)
             return
         if self._door.behind_proxy:
-            scope["client"] = client_of(scope)
+            scope["client"] = client_of(scope, self._door.from_afar)
         else:
             scope["headers"] = [(name, value) for name, value in scope["headers"] if name not in OF_A_PROXY]
         visit = _Visit()
@@ -302,18 +302,27 @@ def path_of(scope: Scope) -> str:
     return path[len(root) :] if root and path.startswith(f"{root}/") else path
 
 
-def client_of(scope: Scope) -> tuple[str, int] | None:
-    """From where a request comes, by what the proxies before the studio say.
+def client_of(scope: Scope, from_afar: bool = False) -> tuple[str, int] | None:
+    """From where a request comes, by what the proxy before the studio says.
 
-    Each appends whom it was asked by, and whoever asked first may have written anything before that. So it is the last
-    address that is not of a network of the proxies' own.
+    A proxy appends whom it was asked by, and whoever asked may have written anything before that. So it is the last
+    address, but for this machine's own, and only where who says so is of this machine or of a private network.
+
+    Args:
+        scope: of the request.
+        from_afar: whether there are more proxies in between, and all who ask come over the Internet: then it is the
+            last address that is of no private network.
     """
-    said = [each.strip() for each in Headers(scope=scope).get("x-forwarded-for", "").split(",") if each.strip()]
-    for place in reversed(said):
-        with suppress(ValueError):
-            if ipaddress.ip_address(place).is_global:
-                return place, 0
-    return (said[-1], 0) if said else scope.get("client")
+    peer: tuple[str, int] | None = scope.get("client")
+    with suppress(ValueError):  # this or that is no address: what stands before it anybody may have written
+        if peer is not None and ipaddress.ip_address(peer[0]).is_global:
+            return peer
+        said = ",".join(Headers(scope=scope).getlist("x-forwarded-for"))
+        for place in reversed([host_name(each.strip()) for each in said.split(",") if each.strip()]):
+            address = ipaddress.ip_address(place)
+            if not (address.is_loopback or (from_afar and not address.is_global)):
+                return str(address), 0
+    return peer
 
 
 def place_of(scope: Scope) -> str:

@@ -106,8 +106,12 @@ def open_to_others(given: argparse.Namespace) -> bool:
 
 def _is_behind_a_proxy(given: argparse.Namespace) -> bool:
     """Whether requests come by way of a proxy, which says for whom: the owner's, the Hub's, a public link's."""
-    shared = given.share or _is_on("GRADIO_SHARE")
-    return bool(shared or root_of(given) or "SPACE_ID" in os.environ)
+    return _is_far_away(given) or bool(root_of(given))
+
+
+def _is_far_away(given: argparse.Namespace) -> bool:
+    """Whether visitors come by way of the Hub or a public link, over the Internet."""
+    return bool(given.share or _is_on("GRADIO_SHARE") or "SPACE_ID" in os.environ)
 
 
 def door_of(given: argparse.Namespace) -> Door:
@@ -122,7 +126,7 @@ def door_of(given: argparse.Namespace) -> Door:
     return Door(
         pages=tuple(FAMILIES),
         hosts=None if others and not hosts else (*hosts, host_name(_address(given))),
-        behind_proxy=_is_behind_a_proxy(given), on_space="SPACE_ID" in os.environ,
+        behind_proxy=_is_behind_a_proxy(given), from_afar=_is_far_away(given), on_space="SPACE_ID" in os.environ,
     )  # fmt: skip
 
 

@@ -396,7 +396,7 @@ def test_on_ones_own_machine_no_other_name_and_no_other_page_is_served(door, hos
 
 def test_the_arguments_say_by_which_names_it_is_called(monkeypatch):
     for name in ("SPACE_ID", "GRADIO_SERVER_NAME", "GRADIO_ROOT_PATH", "GRADIO_SHARE", "BIVDIFF_ALLOWED_HOSTS"):
-        monkeypatch.delenv(name)
+        monkeypatch.delenv(name, raising=False)
 
     def door(*arguments: str) -> Door:
         return serving.door_of(serving.build_parser().parse_args(arguments))
@@ -411,12 +411,44 @@ def test_the_arguments_say_by_which_names_it_is_called(monkeypatch):
     monkeypatch.setenv("SPACE_ID", "ada/studio")
     assert door().on_space
     assert door().behind_proxy
+    monkeypatch.delenv("SPACE_ID")
+    proxied = [door(*given) for given in ([], ["--root-path", "/a"], ["--share"])]
+    assert [(each.behind_proxy, each.from_afar) for each in proxied] == [(False, False), (True, False), (True, True)]
 
 
 def test_the_name_that_a_proxy_says_counts_only_behind_one():
     said = {"x_forwarded_host": "evil.example", "x_gradio_server": "http://evil.example", "x_other": "1"}
     assert set(ask(OWN, **said)[3][0]) == {"host", "x-other"}
     assert ask(Door(behind_proxy=True), **said)[3][0]["x-forwarded-host"] == "evil.example"
+
+
+ADA, EVE = "8.8.8.8", "9.9.9.9"  # addresses of all the world
+
+
+@pytest.mark.parametrize(
+    ("peer", "said", "near", "far"),
+    [
+        ("127.0.0.1", [ADA], ADA, ADA),
+        ("10.0.0.1", [ADA], ADA, ADA),
+        (None, [ADA], ADA, ADA),
+        ("127.0.0.1", [f"{EVE}, {ADA}"], ADA, ADA),
+        ("127.0.0.1", [EVE, ADA], ADA, ADA),  # a line of their own, beside that of the proxy
+        ("127.0.0.1", [f"{EVE}, 192.168.1.5"], "192.168.1.5", EVE),  # of a visitor nearby, or of another proxy
+        ("127.0.0.1", [f"{ADA}:5678"], ADA, ADA),
+        ("127.0.0.1", ["[2a00::1]:80"], "2a00::1", "2a00::1"),
+        ("127.0.0.1", [f"{ADA}, 127.0.0.1"], ADA, ADA),
+        ("10.0.0.1", [f"{ADA}, 10.0.0.1:80, [::1]:80,"], "10.0.0.1", ADA),
+        ("192.168.1.5", [f"{EVE}, 192.168.1.5"], "192.168.1.5", EVE),  # uvicorn has believed a proxy on this machine
+        ("127.0.0.1", [f"{EVE}, unknown"], "127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1", [], "127.0.0.1", "127.0.0.1"),
+        (ADA, [EVE], ADA, ADA),  # it goes past the proxy
+        ("2a00::1", [EVE], "2a00::1", "2a00::1"),
+    ],
+)
+def test_who_asks_is_whom_the_proxy_says_and_nobody_else(peer, said, near, far):
+    lines = [(b"x-forwarded-for", each.encode()) for each in said]
+    scope = {"client": None if peer is None else (peer, 5), "headers": lines}
+    assert [guard.client_of(scope, from_afar)[0] for from_afar in (False, True)] == [near, far]
 
 
 # What a browser may do, and what is said where a request cannot be read
