@@ -16,7 +16,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 
 from starlette.concurrency import run_in_threadpool
@@ -100,7 +100,6 @@ class _Visit:
     over: bool = False
     late: bool = False
     size: int = 0
-    parts: uploads.Parts | None = field(default=None, repr=False)
 
 
 class Guard:
@@ -160,18 +159,19 @@ class Guard:
     async def _upload(self, visit: _Visit, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass an upload on as long as there is room for it."""
         headers = Headers(scope=scope)
-        visit.parts = uploads.Parts(headers.get("content-type", "").encode("latin-1"))
+        parts = uploads.Parts(headers.get("content-type", "").encode("latin-1"))
         await run_in_threadpool(self._room.enter, visit, place_of(scope))
 
         def look(data: bytes) -> None:
-            if why := self._room.takes(visit, len(data)):
-                visit.refused = _sentence(507, why)
-                raise MultiPartException(why)
+            begun = parts.files
             try:
-                visit.parts.look(data)  # type: ignore[union-attr]
+                parts.look(data)
             except MultiPartException as error:
                 visit.refused = _sentence(422, error.message)
                 raise
+            if why := self._room.takes(visit, len(data), parts.files - begun):
+                visit.refused = _sentence(507, why)
+                raise MultiPartException(why)
 
         async def coming() -> Message:
             message = await self._next(visit, receive, self._clock() + PIECE_SECONDS)

@@ -23,9 +23,11 @@ from tabs.failures import refusal
 
 KEPT_SECONDS = 24 * 3600.0
 SWEEP_SECONDS = 3600.0
+BESIDE = 8192  # bytes that the disk takes for a file beside what it holds, at least
+MOST_KEPT = 50_000  # files that the room is for: each counts with that part of it beside what it holds
 MOST_FILES = 8  # of one request: a field of the page takes one
 SCARCE, SHARE = 0.5, 0.25  # of the room: once so much is taken, a place that has sent so much in a day sends no more
-MEASURED_SECONDS = 10.0  # after which the folder is looked through again, although something is on its way
+MEASURED_SECONDS = 10.0  # after which the folder is looked through again
 FIELD = b"files"
 
 FULL = (
@@ -63,12 +65,15 @@ def _hand_over(field: gr.File, sent: FileData) -> NamedString:
 class Room:
     """How much may lie in the folder of uploads, what is on its way there included.
 
+    A file counts with some bytes beside what it holds, so that very many small ones fill the room, too.
+
     Args:
         most: bytes.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self._beside = max(BESIDE, most // MOST_KEPT)
         self._lock = threading.Lock()
         self._kept, self._measured = 0, -MEASURED_SECONDS
         self._coming: dict[object, int] = {}
@@ -83,9 +88,9 @@ class Room:
             place: from where it comes; one without a name has no share, but all.
         """
         with self._lock:
-            known = self._coming and time.monotonic() - self._measured < MEASURED_SECONDS
+            known = time.monotonic() - self._measured < MEASURED_SECONDS
         # What is on its way lies in the folder already.
-        lying = 0 if known else bytes_in(Path(get_upload_folder()))
+        lying = 0 if known else bytes_in(Path(get_upload_folder()), self._beside)
         with self._lock:
             if not known:
                 self._kept = max(lying - sum(self._coming.values()), 0)
@@ -93,8 +98,9 @@ class Room:
             self._coming[upload] = 0
             self._places[upload] = place
 
-    def takes(self, upload: object, count: int) -> str:
-        """Note that so many more bytes of an upload have come, or say why there is no room for them."""
+    def takes(self, upload: object, count: int, files: int = 0) -> str:
+        """Note that so many more bytes and files of an upload have come, or say why there is no room for them."""
+        count += files * self._beside
         with self._lock:
             if not (why := self._lacks(upload, count)):
                 self._coming[upload] += count
@@ -117,7 +123,7 @@ class Room:
         return SHARED if sent + coming + count > SHARE * self._most else ""
 
     def leave(self, upload: object, stays: bool = True) -> None:
-        """End an upload; what came of it counts until the folder is looked through again.
+        """End an upload; a file that came of it counts until the folder is looked through again.
 
         Args:
             upload: see `enter`.
@@ -126,7 +132,7 @@ class Room:
         now = int(time.time() // 3600)
         with self._lock:
             size, place = self._coming.pop(upload), self._places.pop(upload)
-            self._kept += size
+            self._kept += size if stays else 0
             if place and stays:
                 self._sent[now, place] += size
             for key in [key for key in self._sent if key[0] < now - KEPT_SECONDS // 3600]:
@@ -138,12 +144,15 @@ class Parts:
 
     Args:
         content_type: of the request.
+
+    Attributes:
+        files: how many have begun.
     """
 
     def __init__(self, content_type: bytes) -> None:
         kind, options = parse_options_header(content_type)
         boundary = options.get(b"boundary", b"")
-        self._files = 0
+        self.files = 0
         self._header = b""
         self._value = b""
         self._named = False
@@ -191,19 +200,19 @@ class Parts:
         self._header = self._value = b""
 
     def _check(self) -> None:
-        self._files += 1
+        self.files += 1
         if not self._named:
             raise MultiPartException(WRONG_FIELD)
-        if self._files > MOST_FILES:
+        if self.files > MOST_FILES:
             raise MultiPartException(TOO_MANY)
 
 
-def bytes_in(folder: Path) -> int:
-    """What the files in a folder and below it take."""
+def bytes_in(folder: Path, beside: int = 0) -> int:
+    """What the files in a folder and below it take, each so much beside what it holds."""
     found = 0
     for path in _files_in(folder):
         with suppress(OSError):  # deleted meanwhile
-            found += path.stat().st_size
+            found += path.stat().st_size + beside
     return found
 
 

@@ -546,7 +546,7 @@ def test_all_uploads_together_are_bounded_with_a_sentence(tmp_path, monkeypatch)
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     page = build_page(fake_context(FakeRun()))
     _, url, _ = page.launch(
-        prevent_thread_lock=True, quiet=True, **launch_options(replace(Settings(), uploads_size="50kB"))
+        prevent_thread_lock=True, quiet=True, **launch_options(replace(Settings(), uploads_size="60kB"))
     )
     try:
         first, second, small = (

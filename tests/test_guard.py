@@ -7,6 +7,7 @@ import errno
 import gc
 import inspect
 import json
+import math
 import os
 import socket
 import threading
@@ -30,7 +31,7 @@ from tabs.door import Door
 from tabs.page import build_page, launch_options
 from tabs.weights import bytes_in
 
-BOUND = 50_000  # bytes that uploads may take here
+BOUND = 200_000  # bytes that uploads may take here
 PATIENCE = 60  # seconds after which a wait that never ends fails its test
 BOUNDARY_TEXT = "strangers"
 BOUNDARY = BOUNDARY_TEXT.encode()
@@ -53,6 +54,7 @@ def folder(tmp_path_factory):
 def address(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder))
+        patch.setattr(uploads, "MEASURED_SECONDS", 0.0)  # the tests delete what lies there
         page = build_page(fake_context(FakeRun()))
         options = launch_options(replace(Settings(), uploads_size=f"{BOUND}"))
         _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **options)
@@ -112,23 +114,23 @@ class Sending:
 
 
 def test_an_upload_that_does_not_say_its_size_is_counted_as_it_comes(address, folder):
-    assert Sending(address).send(body(part(30_000))).end()[0] == 200
-    status, text = Sending(address).send(part(10_000)[:-2]).send(b"y" * 20_000).send(body(b"\r\n")).end()
+    assert Sending(address).send(body(part(120_000))).end()[0] == 200
+    status, text = Sending(address).send(part(40_000)[:-2]).send(b"y" * 80_000).send(body(b"\r\n")).end()
     assert (status, "no room for more uploads" in text) == (507, True)
-    assert [path.stat().st_size for path in files(folder)] == [30_000]  # and nothing is left of the other
+    assert [path.stat().st_size for path in files(folder)] == [120_000]  # and nothing is left of the other
 
 
 def test_uploads_side_by_side_share_the_room(address, folder):
-    sending = [Sending(address).send(part(24_000, fill=fill)[:-2]) for fill in (b"a", b"b", b"c")]
+    sending = [Sending(address).send(part(96_000, fill=fill)[:-2]) for fill in (b"a", b"b", b"c")]
     with ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(lambda each: each.send(b"z" * 6_000).send(body(b"\r\n")).end(), sending))
+        answers = list(pool.map(lambda each: each.send(b"z" * 24_000).send(body(b"\r\n")).end(), sending))
     statuses = [status for status, _ in answers]
     assert set(statuses) <= {200, 507}
     assert statuses.count(507) >= 2
     assert len(files(folder)) == statuses.count(200)
     if not files(folder):  # where none gave way in time, none got in: and then there is room for the next
-        assert Sending(address).send(body(part(30_000))).end()[0] == 200
-    assert sum(path.stat().st_size for path in files(folder)) == 30_000
+        assert Sending(address).send(body(part(120_000))).end()[0] == 200
+    assert sum(path.stat().st_size for path in files(folder)) == 120_000
 
 
 def test_a_request_holds_few_files(address, folder):
@@ -171,14 +173,15 @@ def test_a_large_upload_is_refused_before_it_comes_and_its_sender_reads_why(addr
 
 def test_one_address_cannot_fill_the_room_for_all(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    room = uploads.Room(1000)
+    room, unit = uploads.Room(1000 * uploads.BESIDE), uploads.BESIDE
 
     def send(place: str, count: int, stays: bool = True) -> str:
-        upload = object()
+        """Send one file that takes so many units of the room."""
+        upload, size = object(), max(count - 1, 0) * unit
         room.enter(upload, place)
-        why = room.takes(upload, count)
+        why = room.takes(upload, size, files=bool(count))
         if not why and stays:
-            (tmp_path / f"{len(list(tmp_path.iterdir()))}").write_bytes(bytes(count))
+            (tmp_path / f"{len(list(tmp_path.iterdir()))}").write_bytes(bytes(size))
         room.leave(upload, stays=not why and stays)
         monkeypatch.setattr(room, "_measured", -uploads.MEASURED_SECONDS)
         return why
@@ -196,6 +199,26 @@ def test_one_address_cannot_fill_the_room_for_all(tmp_path, monkeypatch):
     scope = {"client": ("2001:db8::1:2", 1)}
     assert guard.place_of(scope) == guard.place_of({"client": ("2001:db8::9", 1)}) != ""
     assert guard.place_of({"client": ("127.0.0.1", 1)}) == guard.place_of({}) == ""
+
+
+def test_very_many_small_files_fill_the_room_as_large_ones_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(uploads, "MEASURED_SECONDS", math.inf)
+    looked = []
+    monkeypatch.setattr(uploads, "_files_in", lambda folder: looked.append(folder) or iter(()))
+    for most, files in ((100 * uploads.BESIDE, 100), (10**12, uploads.MOST_KEPT)):
+        room, told = uploads.Room(most), []
+        while len(told) <= files and "" in (told or [""])[-1:]:
+            upload = object()
+            room.enter(upload, "eve")
+            told.append(room.takes(upload, 1, files=files // 50))
+            room.leave(upload, stays=not told[-1])
+        assert "stays for others" in told[-1]
+        assert 24 <= len(told) - 1 <= 25  # half of all the files that there may be
+        upload = object()
+        room.enter(upload, "ada")
+        assert room.takes(upload, 1, files=1) == ""
+    assert len(looked) == 2  # and not once for each
 
 
 def test_what_old_processes_left_is_swept_by_its_age_whatever_made_it(tmp_path):
