@@ -6,9 +6,10 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-NAME = r"[A-Za-z0-9_-]+"
+NAME = r"[A-Za-z0-9_-]{1,64}"
 API = "/gradio_api"
 UPLOAD = f"{API}/upload"
+PROGRESS = f"{API}/upload_progress"
 FILE = f"{API}/file="
 NO_ADDRESS = r"(?!\s*([A-Za-z][A-Za-z0-9+.-]+(:|%3[Aa])|([/\\]|%2[Ff]|%5[Cc]){2}))"
 """What a file's path does not begin with: Gradio would fetch it from there. A letter and a colon are a drive."""
@@ -24,7 +25,7 @@ READ = (
     "/", "/config/?", r"/theme\.css", r"/(static|assets|svelte)/.+", r"/favicon\.ico", r"/robots\.txt",
     r"/manifest\.json", f"/pwa_icon(/{NAME})?", "/logout", f"{API}/login_check/?", f"{API}/info/?",
     f"{API}/startup-events", f"{API}/heartbeat/{NAME}", f"{API}/app_id", STREAMS,
-    f"{API}/upload_progress", f"{FILE}{NO_ADDRESS}.+",
+    PROGRESS, f"{FILE}{NO_ADDRESS}.+",
     f"{LINKS}.*",
 )  # fmt: skip
 """Paths that are read, relative to the root: what the page calls, what clients do, and no others."""

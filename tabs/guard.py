@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from urllib.parse import parse_qsl
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
@@ -27,10 +28,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tabs import uploads
-from tabs.door import ACTIONS, API, FILE, LINKS, STREAMS, UPLOAD, Door, host_name, is_loopback
+from tabs.door import ACTIONS, API, FILE, LINKS, NAME, PROGRESS, STREAMS, UPLOAD, Door, host_name, is_loopback
 from tabs.traffic import Traffic
 from tabs.visitors import network_of
 
+MOST_QUERY = 4096  # bytes behind the path
 MOST_BODY = 16 * 2**20  # bytes of a request that is no upload: a painted mask is the largest part of one
 MOST_BODIES = 16 * MOST_BODY  # of all that are being read: they are in memory
 SMALL_BODY = 64 * 2**10  # bytes of each that do not count among these: what asks for little is always read
@@ -48,6 +50,8 @@ STRANGE_ORIGIN = (
     "This request comes from a page of “{}”, which may not use this studio. Open the studio itself, or let the owner "
     "start it with --allowed-host {}."
 )
+LONG_QUERY = f"What stands behind the “?” of an address may have {MOST_QUERY} letters, and this has more."
+WRONG_NAME = "The name of a session or an upload has up to 64 letters of A-Z, a-z, 0-9, _ and -. Choose another one."
 TOO_LARGE = f"A request may have {MOST_BODY // 2**20} MB, and this one has more. Send files by the upload instead."
 BUSY = "The studio is reading too many large requests now. Try again in a while."
 SLOW = "This request did not come to its end in time. Send it again, or something smaller."
@@ -143,6 +147,8 @@ class Guard:
             await self._post(visit, scope, receive, dressed)
         else:
             await self._pass_on(visit, scope, receive, dressed)
+        if path.rstrip("/") in (UPLOAD, PROGRESS):
+            uploads.forget_progress()
 
     def _refusal(self, scope: Scope, path: str) -> Response | None:
         """Why a request may not come in, by its head alone."""
@@ -152,7 +158,13 @@ class Guard:
             return _sentence(403, STRANGE_HOST.format(shown(host), shown(host_name(host))))
         if origin is not None and not self._door.lets_in(origin, host):
             return _sentence(403, STRANGE_ORIGIN.format(shown(origin), shown(host_name(origin))))
-        return None if self._door.serves(scope["method"], path) else _sentence(404, NOT_SERVED)
+        if not self._door.serves(scope["method"], path):
+            return _sentence(404, NOT_SERVED)
+        asked = scope["query_string"]
+        if len(asked) > MOST_QUERY:
+            return _sentence(414, LONG_QUERY)
+        names = [name for key, name in parse_qsl(str(asked, "latin-1")) if key in ("session_hash", "upload_id")]
+        return None if all(re.fullmatch(NAME, name) for name in names) else _sentence(422, WRONG_NAME)
 
     # What is sent
 

@@ -8,11 +8,13 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import gradio as gr
+from gradio import routes
 from gradio.data_classes import FileData
 from gradio.utils import NamedString, get_upload_folder
 from gradio_client import utils as client_utils
@@ -28,6 +30,7 @@ MOST_KEPT = 50_000  # files that the room is for: each counts with that part of 
 MOST_FILES = 8  # of one request: a field of the page takes one
 SCARCE, SHARE = 0.5, 0.25  # of the room: once so much is taken, a place that has sent so much in a day sends no more
 MEASURED_SECONDS = 10.0  # after which the folder is looked through again
+MOST_WATCHED = 1024  # uploads of which it is known how far they are
 FIELD = b"files"
 
 FULL = (
@@ -229,10 +232,32 @@ def sweep(folder: Path, seconds: float = KEPT_SECONDS) -> None:
                 Path(parent).rmdir()
 
 
-class Sweeping:
-    """Sweeps the folder of uploads at once, and every hour until its end."""
+def forget_progress() -> None:
+    """Forget how far the oldest uploads are, where too many are known.
 
-    def __init__(self) -> None:
+    Gradio forgets those alone that somebody has watched to their end, and documents no door to this.
+    """
+    told = routes.file_upload_statuses
+    for known in (told._statuses, told._signals):
+        for name in list(islice(known, max(len(known) - MOST_WATCHED, 0))):
+            del known[name]
+
+
+def forget_deleted(known: Iterable[set[str]]) -> None:
+    """Forget the paths of files that are gone, which Gradio notes of all that it has ever been sent."""
+    for paths in known:
+        paths.difference_update([path for path in list(paths) if not Path(path).exists()])
+
+
+class Sweeping:
+    """Sweeps the folder of uploads at once, and every hour until its end.
+
+    Args:
+        known: the sets of paths of files in it that are stored besides.
+    """
+
+    def __init__(self, known: Callable[[], Iterable[set[str]]] = tuple) -> None:
+        self._known = known
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="bivdiff-sweeping", daemon=True)
         self._thread.start()
@@ -246,6 +271,7 @@ class Sweeping:
         while True:
             try:
                 sweep(Path(get_upload_folder()))
+                forget_deleted(self._known())
             except OSError:
                 _log.exception("The folder of uploads could not be swept.")
             if self._ended.wait(SWEEP_SECONDS):

@@ -23,10 +23,12 @@ import httpx
 import psutil
 import pytest
 from fake_run import FakeRun, fake_context
+from gradio import routes
 from gradio.state_holder import SessionState, StateHolder
+from starlette.testclient import TestClient
 
 from bivdiff.settings import Settings
-from tabs import compare, guard, serving, sessions, uploads
+from tabs import compare, guard, housekeeping, serving, sessions, uploads
 from tabs.door import Door
 from tabs.page import build_page, launch_options
 from tabs.weights import bytes_in
@@ -253,6 +255,48 @@ def test_the_folder_is_swept_when_the_server_starts_and_while_it_runs(tmp_path, 
     sweeping.end()
 
 
+def test_what_gradio_notes_of_uploads_is_forgotten(address, monkeypatch):
+    monkeypatch.setattr(uploads, "MOST_WATCHED", 3)
+    told = routes.file_upload_statuses
+    for number in range(8):
+        assert Sending(address, f"/gradio_api/upload?upload_id=sent-{number}").send(body(part(1))).end()[0] == 200
+        told._signals[f"asked-{number}"].clear()  # as it is for three seconds when somebody asks
+    until(lambda: len(told._statuses) <= 3)
+    assert list(told._statuses) == ["sent-5", "sent-6", "sent-7"]
+    watched = httpx.get(f"{address}gradio_api/upload_progress?upload_id=sent-7", timeout=PATIENCE)
+    assert "done" in watched.text
+    until(lambda: len(told._signals) <= 3)
+
+
+def test_the_paths_of_uploads_that_are_gone_are_forgotten_by_the_hour(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    page = build_page(fake_context(FakeRun()))
+    app = routes.App.create_app(page, app_kwargs={"lifespan": housekeeping.kept_clean})
+    (tmp_path / "here").write_bytes(b"x")
+    page.upload_file_set.update(str(tmp_path / name) for name in ("here", "gone"))
+    with TestClient(app):
+        until(lambda: page.upload_file_set == {str(tmp_path / "here")})
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/gradio_api/upload_progress?upload_id=" + "a" * 64, 200),
+        ("/gradio_api/upload_progress?upload_id=" + "a" * 65, 422),
+        ("/gradio_api/upload_progress?upload_id=a&upload_id=b.c", 422),
+        ("/gradio_api/upload_progress?upload_id=%00", 422),
+        ("/gradio_api/upload_progress?upload%5Fid=%00", 422),
+        ("/gradio_api/queue/data?session_hash=" + "a" * 65, 422),
+        ("/gradio_api/queue/data?session_hash=0123abcd-0123", 200),
+        ("/?run=" + "a" * 5000, 414),
+        ("/?run=a/b.c", 200),
+        ("/gradio_api/heartbeat/" + "a" * 65, 404),
+    ],
+)
+def test_names_and_queries_are_short(path, status):
+    assert ask(OWN, path=path)[0] == status
+
+
 @pytest.mark.usefixtures("address")
 def test_a_file_field_makes_no_empty_files(folder):
     field = gr.File(file_types=[".mp4"])
@@ -336,7 +380,8 @@ def ask(door: Door, app=None, method: str = "GET", path: str = "/", sent: bytes 
             answer["text"] += message.get("body", b"")
 
     scope = {
-        "type": "http", "method": method, "path": path, "root_path": "", "query_string": b"",
+        "type": "http", "method": method, "path": path.partition("?")[0], "root_path": "",
+        "query_string": path.partition("?")[2].encode(),
         "headers": [(name.encode(), value.encode()) for name, value in head.items()],
     }  # fmt: skip
     asyncio.run(guard.Guard(app or usual, door, BOUND)(scope, receive, send))
