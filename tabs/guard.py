@@ -36,6 +36,7 @@ MOST_QUERY = 4096  # bytes behind the path
 MOST_BODY = 16 * 2**20  # bytes of a request that is no upload: a painted mask is the largest part of one
 MOST_BODIES = 16 * MOST_BODY  # of all that are being read: they are in memory
 SMALL_BODY = 64 * 2**10  # bytes of each that do not count among these: what asks for little is always read
+MOST_PARTS = 20_000  # lists, objects and values in it: read, each takes many times what it does when it is sent
 BODY_SECONDS = 120.0  # in which such a request is to be sent
 PIECE_SECONDS = 60.0  # in which more of an upload is to come
 DRAINED_SECONDS = 30.0  # for which a refused request is still read
@@ -53,6 +54,7 @@ STRANGE_ORIGIN = (
 LONG_QUERY = f"What stands behind the “?” of an address may have {MOST_QUERY} letters, and this has more."
 WRONG_NAME = "The name of a session or an upload has up to 64 letters of A-Z, a-z, 0-9, _ and -. Choose another one."
 TOO_LARGE = f"A request may have {MOST_BODY // 2**20} MB, and this one has more. Send files by the upload instead."
+TOO_MANY = f"A request may have {MOST_PARTS:,} values, and this one has more. Send files by the upload instead."
 BUSY = "The studio is reading too many large requests now. Try again in a while."
 SLOW = "This request did not come to its end in time. Send it again, or something smaller."
 CUT_OFF = "The upload was cut off. Send it again."
@@ -209,17 +211,21 @@ class Guard:
     async def _post(self, visit: _Visit, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what is no upload as long as it is small, and comes in time."""
         place, by = place_of(scope), self._clock() + BODY_SECONDS
-        held = 0
+        held = parts = 0
 
         async def coming() -> Message:
-            nonlocal held
+            nonlocal held, parts
             message = await self._next(visit, receive, by)
             if message["type"] == "http.request" and visit.refused is None:
                 visit.over = not message.get("more_body", False)
-                visit.size += len(message.get("body", b""))
+                body = message.get("body", b"")
+                visit.size += len(body)
+                parts += sum(map(body.count, (b"[", b"{", b",")))
                 more = max(visit.size - SMALL_BODY, 0) - held
                 if visit.size > MOST_BODY:
                     visit.refused = _sentence(413, TOO_LARGE)
+                elif parts > MOST_PARTS:
+                    visit.refused = _sentence(413, TOO_MANY)
                 elif more and not self._bodies.takes(place, more):
                     visit.refused = _sentence(503, BUSY)
                 else:

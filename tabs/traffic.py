@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 PART = 0.5  # of what is still free: one place alone has a third of all, and whoever comes next finds some
 
 
-class Traffic:
-    """What is taken by whom, of something that there is only so much of.
+def fits(place: str, count: int, taken: Mapping[str, int], most: int) -> bool:
+    """Whether a place may take so much more of what there is only so much of.
 
     A place may have half as much as is left for others: the more come, the less each of them, and no number of places
     leaves nothing. A place without a name is this machine, which has no such bound.
+
+    Args:
+        place: who asks.
+        count: how much.
+        taken: by place.
+        most: of all.
+    """
+    free = most - sum(taken.values()) - count
+    return free >= 0 and (not place or taken.get(place, 0) + count <= PART * free)
+
+
+class Traffic:
+    """What is taken by whom, of something that there is only so much of (see `fits`).
 
     Args:
         most: of all.
@@ -23,8 +37,7 @@ class Traffic:
 
     def takes(self, place: str, count: int = 1) -> bool:
         """Note that a place has so much more, or return that it may not."""
-        free = self._most - self._taken.total() - count
-        if free < 0 or (place and self._taken[place] + count > PART * free):
+        if not fits(place, count, self._taken, self._most):
             return False
         self._taken[place] += count
         return True

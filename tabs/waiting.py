@@ -16,15 +16,21 @@ from gradio.utils import error_payload
 
 from bivdiff.studio.turns import Asker, Turns
 from tabs.failures import refusal
+from tabs.traffic import fits
 from tabs.visitors import address_of
 from tabs.weights import bytes_in, heaviest
 
 QUEUE_SIZE = 64  # events that wait
 MOST_NAME = 64  # letters by which a window calls itself
+MOST_HELD = 128 * 2**20  # bytes that came with events which wait or are worked on
 MOST_UNREAD = 128 * 2**20  # bytes that were sent to windows which have not read them
 WEIGHED_EVERY = 32  # messages
 
 CROWDED = "The studio has too much to do now, most of it asked for from where you are. Try again in a while."
+HEAVY = (
+    "What was sent from where you are and still waits takes too much memory to take more. Try again in a while, or "
+    "with a simpler mask."
+)
 LONG_NAME = f"A session's name may have {MOST_NAME} letters. Choose a shorter one."
 
 _log = logging.getLogger(__name__)
@@ -46,7 +52,21 @@ async def _join(self: Any, body: Any, request: Any, username: str | None) -> Any
         return False, LONG_NAME, "error"
     if len(self) >= QUEUE_SIZE and not await _make_room(self, address_of(request, username)):
         return False, CROWDED, "queue_full"
-    return await _usual_join(self, body, request, username)
+    place, weight = address_of(request, username), bytes_in((body.data, body.event_data))
+    if not fits(place, weight, _held(self), MOST_HELD):
+        return False, HEAVY, "queue_full"
+    taken, answer, kind = await _usual_join(self, body, request, username)
+    if taken and answer in self.event_ids_to_events:
+        self.event_ids_to_events[answer].weight = weight
+    return taken, answer, kind
+
+
+def _held(queue: Any) -> Counter[str]:
+    """What the events of each place hold in memory."""
+    held: Counter[str] = Counter()
+    for event in queue.event_ids_to_events.values():
+        held[asker_of(event).place] += getattr(event, "weight", 0)
+    return held
 
 
 async def _make_room(queue: Any, place: str) -> bool:

@@ -10,13 +10,19 @@ LEAST = 64  # bytes that anything takes
 
 def bytes_in(value: Any) -> int:
     """The bytes of the texts and arrays in a value, and some for each part; what a text takes on the wire is less."""
-    if isinstance(value, str | bytes):
-        return LEAST + len(value)
-    if isinstance(value, Mapping):
-        return LEAST + sum(bytes_in(key) + bytes_in(part) for key, part in value.items())
-    if isinstance(value, list | tuple | set | frozenset):
-        return LEAST + sum(map(bytes_in, value))
-    return LEAST + int(getattr(value, "nbytes", 0))
+    found, left = 0, [value]
+    while left:  # however deep it is
+        part = left.pop()
+        found += LEAST
+        if isinstance(part, str | bytes):
+            found += len(part)
+        elif isinstance(part, Mapping):
+            left += [*part, *part.values()]
+        elif isinstance(part, list | tuple | set | frozenset):
+            left += part
+        else:
+            found += int(getattr(part, "nbytes", 0))
+    return found
 
 
 def heaviest(taken: Mapping[str, int], most: int) -> Iterator[str]:

@@ -540,6 +540,8 @@ def test_a_request_is_bounded_and_says_so(monkeypatch):
     assert ask(OWN, method="POST", path=path, sent=bytes(90_000))[0] == 200
     status, _, text, _ = ask(OWN, method="POST", path=path, sent=bytes(200_000))
     assert (status, text) == (413, guard.TOO_LARGE)
+    status, _, text, _ = ask(OWN, method="POST", path=path, sent=b"[" + b"[]," * 20_000 + b"[]]")
+    assert (status, text) == (413, guard.TOO_MANY)
     monkeypatch.setattr(guard, "MOST_BODIES", 20_000)
     status, _, text, _ = ask(OWN, method="POST", path=path, sent=bytes(90_000))
     assert (status, text) == (503, guard.BUSY)

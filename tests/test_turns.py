@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import gradio as gr
 import httpx
+import numpy as np
 import pytest
 from fake_run import FakeRun, fake_context
 from gradio import queueing
@@ -24,6 +25,7 @@ from tabs.context import DECODERS
 from tabs.door import Door
 from tabs.page import build_page, launch_options
 from tabs.serving import visitors_settings
+from tabs.weights import LEAST
 
 PATIENCE = 170
 VISITORS = visitors_settings(Settings(), others=True)
@@ -179,6 +181,32 @@ def test_a_full_queue_makes_room_for_who_asked_for_less(page, reading):
     told = httpx.get(f"{page[1]}gradio_api/call/v2/smooth_source/{last}", timeout=PATIENCE).text
     assert "event: error" in told
     assert waiting.CROWDED in told
+
+
+def test_events_of_one_address_hold_only_so_much_memory(page, reading, monkeypatch):
+    monkeypatch.setattr(waiting, "MOST_HELD", 5_000_000)
+    large = "x" * 900_000
+    asked = [ask(page[1], EVE) for _ in range(12)]  # behind which others wait
+    assert [answer.status_code for answer in asked] == [200] * 12
+    until(lambda: reading.inside == 1)
+    assert ask(page[1], EVE, restored=large).status_code == 200
+    refused = ask(page[1], EVE, restored=large)
+    assert (refused.status_code, waiting.HEAVY in refused.text) == (503, True)
+    assert ask(page[1], EVE).status_code == 200  # what is small
+    assert ask(page[1], ADA, restored=large).status_code == 200
+    reading.go.set()
+    until(lambda: not page[0]._queue.event_ids_to_events)
+    assert ask(page[1], EVE, restored=large).status_code == 200
+
+
+def test_what_a_value_weighs_can_be_told_however_deep_it_is():
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert waiting.bytes_in(deep) == 100_001 * LEAST
+    assert waiting.bytes_in({"a": ["bc", {"d": b"e"}], "f": np.zeros(9, np.uint8)}) == 9 * LEAST + 6 + 9
+    while deep:
+        deep = deep.pop()
 
 
 def test_what_nobody_reads_is_forgotten_and_who_reads_is_served(page, monkeypatch):
