@@ -12,6 +12,7 @@ import ipaddress
 import logging
 import re
 import secrets
+import sys
 import time
 from base64 import b64encode
 from collections.abc import Callable
@@ -27,11 +28,13 @@ from starlette.formparsers import MultiPartException
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bivdiff.late import importing
 from tabs import uploads
 from tabs.door import ACTIONS, API, FILE, LINKS, NAME, PROGRESS, STREAMS, UPLOAD, Door, host_name, is_loopback
 from tabs.traffic import Traffic
 from tabs.visitors import network_of
 
+MOST_OPEN = 2048  # requests that are read or answered at once; see `most_open`
 MOST_QUERY = 4096  # bytes behind the path
 MOST_BODY = 16 * 2**20  # bytes of a request that is no upload: a painted mask is the largest part of one
 MOST_BODIES = 16 * MOST_BODY  # of all that are being read: they are in memory
@@ -56,6 +59,10 @@ WRONG_NAME = "The name of a session or an upload has up to 64 letters of A-Z, a-
 TOO_LARGE = f"A request may have {MOST_BODY // 2**20} MB, and this one has more. Send files by the upload instead."
 TOO_MANY = f"A request may have {MOST_PARTS:,} values, and this one has more. Send files by the upload instead."
 BUSY = "The studio is reading too many large requests now. Try again in a while."
+CROWDED = (
+    "The studio has too many windows and requests open now, most of them from where you are. Close some of them, and "
+    "load this one again in a while."
+)
 SLOW = "This request did not come to its end in time. Send it again, or something smaller."
 CUT_OFF = "The upload was cut off. Send it again."
 UNREADABLE = (
@@ -124,7 +131,7 @@ class Guard:
     ) -> None:
         self._app, self._door, self._digests, self._clock = app, door, digests_of(head), clock
         self._room = uploads.Room(most_uploads)
-        self._bodies = Traffic(MOST_BODIES)
+        self._bodies, self._open = Traffic(MOST_BODIES), Traffic(most_open())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it with a sentence."""
@@ -142,15 +149,26 @@ class Guard:
             scope["client"] = client_of(scope, self._door.from_afar)
         else:
             scope["headers"] = [(name, value) for name, value in scope["headers"] if name not in OF_A_PROXY]
-        visit = _Visit()
-        if scope["method"] == "POST" and path.rstrip("/") == UPLOAD:
-            await self._upload(visit, scope, receive, dressed)
-        elif scope["method"] == "POST":
-            await self._post(visit, scope, receive, dressed)
-        else:
-            await self._pass_on(visit, scope, receive, dressed)
+        place = place_of(scope)
+        if not self._open.takes(place):
+            refused = _sentence(503, CROWDED)
+            refused.headers["Connection"] = "close"
+            await refused(scope, receive, dressed)
+            return
+        try:
+            await self._let_in(_Visit(), scope, receive, dressed)
+        finally:
+            self._open.gives_back(place)
         if path.rstrip("/") in (UPLOAD, PROGRESS):
             uploads.forget_progress()
+
+    async def _let_in(self, visit: _Visit, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "POST" and path_of(scope).rstrip("/") == UPLOAD:
+            await self._upload(visit, scope, receive, send)
+        elif scope["method"] == "POST":
+            await self._post(visit, scope, receive, send)
+        else:
+            await self._pass_on(visit, scope, receive, send)
 
     def _refusal(self, scope: Scope, path: str) -> Response | None:
         """Why a request may not come in, by its head alone."""
@@ -306,6 +324,17 @@ class Guard:
             await send(message)
 
         return dressed
+
+
+def most_open() -> int:
+    """Requests that may be open at once: half of the files and connections that the system lets the app have."""
+    if sys.platform == "win32":  # it sets no such bound
+        return MOST_OPEN
+    with importing():
+        import resource
+
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST_OPEN if allowed == resource.RLIM_INFINITY else min(MOST_OPEN, allowed // 2)
 
 
 def digests_of(head: str) -> str:

@@ -573,6 +573,39 @@ def test_bodies_that_never_end_leave_room_for_those_of_others(monkeypatch):
     assert asyncio.run(attack()) == {"small": 200, "mine": 503, "of another": 200, "afterwards": 200}
 
 
+def test_open_requests_of_one_address_leave_room_for_those_of_others(monkeypatch):
+    monkeypatch.setattr(guard, "MOST_OPEN", 60)
+
+    async def streams(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    async def attack() -> list[list[int]]:
+        middleware = guard.Guard(streams, Door(hosts=None), BOUND)
+        answers, tasks = [], []
+        for place in (EVE, ADA, "192.0.2.1", "127.0.0.1"):
+            asked = (Request(middleware, place, method="GET", path="/gradio_api/heartbeat/a") for _ in range(30))
+            mine = [asyncio.create_task(each.ask()) for each in asked]
+            await asyncio.wait(mine, timeout=0)
+            answers.append([task.result() for task in mine if task.done()])
+            tasks += mine
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        again = asyncio.create_task(Request(middleware, EVE, b"{}").ask())
+        await asyncio.wait([again], timeout=0)
+        assert not again.done()
+        again.cancel()
+        return answers
+
+    refused = asyncio.run(attack())
+    assert [30 - len(each) for each in refused] == [20, 13, 9, 18]  # who sits at the machine has what is left
+    assert {status for each in refused for status in each} == {503}
+
+
+def test_no_more_requests_are_open_than_the_system_allows():
+    assert 0 < guard.most_open() <= guard.MOST_OPEN
+
+
 @pytest.mark.parametrize("path", ["/gradio_api/queue/join", "/gradio_api/upload"])
 def test_a_request_that_comes_too_slowly_ends_with_a_sentence(monkeypatch, path, tmp_path):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
