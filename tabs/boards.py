@@ -173,7 +173,7 @@ class RunBoard:
         if self.state == "failed":
             return {**self._progress.panel("failed", self.message), "detail": "", "remaining": None}
         if self.state == "cancelled" or self.result is None:
-            return {**idle_panel(self.request.task), "state": "stopped", "headline": "Stopped."}
+            return {**idle_panel(self.request.task), "state": "stopped", "headline": "Stopped.", "detail": self.message}
         return self._progress.panel("done", f"Done in {sum(self.result.seconds.values()):.1f} s", self.message)
 
     def files_beside(self, result: GenerationResult) -> Mapping[str, Path]:

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from bivdiff.errors import CancelledError, InputError
-from bivdiff.studio.jobs import MOST_WRITING, Jobs
+from bivdiff.studio.jobs import GAVE_WAY, MOST_WRITING, Jobs
 
 PATIENCE = 170  # seconds after which a wait that never ends fails its test
 SPEAKER: ContextVar[str] = ContextVar("SPEAKER", default="nobody")
@@ -521,6 +521,29 @@ def test_jobs_that_run_on_several_devices_count_among_those_of_their_address():
         jobs.cancel(job)
     for work in works[:2]:
         work.finish()
+
+
+def test_a_full_queue_makes_room_for_who_has_fewer_jobs_in_it(device):
+    now = iter(range(1000))
+    jobs = Jobs(device, most=8, most_of_one=8, clock=lambda: float(next(now)))
+
+    def ask(place, owner):
+        return jobs.submit(Board, Work(), owner=owner, place="control", title="", address=place)
+
+    with device:
+        v4 = [ask("eve's 4", f"eve-{number}") for number in range(5)]
+        v6 = [ask("eve's 6", f"eve-{number}") for number in range(3)]
+        ada = [ask("ada", "ada") for _ in range(2)]
+        assert [job.state for job in (*v4, *v6)] == ["queued"] * 3 + ["cancelled"] * 2 + ["queued"] * 3
+        ((state, error),) = v4[4].board.ends
+        assert (state, str(error)) == ("cancelled", GAVE_WAY)
+        for place in ("eve's 4", "ada"):
+            with pytest.raises(InputError, match="8 jobs wait already"):  # nobody has two more than who asks
+                ask(place, "somebody")
+        bob = ask("bob", "bob")
+        assert sum(job.waits for job in (*v4, *v6, *ada, bob)) == 8
+        for job in (*v4, *v6, *ada, bob):
+            jobs.cancel(job)
 
 
 def test_one_address_leaves_room_for_others_however_many_names_it_takes(device):

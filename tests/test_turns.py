@@ -16,11 +16,14 @@ import pytest
 from fake_run import FakeRun, fake_context
 from gradio import queueing
 
+from bivdiff.catalog.requests import default_request
 from bivdiff.errors import InputError
 from bivdiff.settings import Settings
+from bivdiff.studio.jobs import GAVE_WAY
 from bivdiff.studio.limits import FRAME_PIXELS, check_clip
 from bivdiff.studio.turns import Asker, Gate, Turns, share_of
 from tabs import requests, waiting
+from tabs.boards import RunBoard
 from tabs.context import DECODERS
 from tabs.door import Door
 from tabs.page import build_page, launch_options
@@ -101,6 +104,15 @@ def test_a_clip_is_bounded_in_frames_and_pixels_before_it_is_decoded(shape, told
 
 
 # The page
+
+
+def test_who_gave_way_in_the_queue_is_told_so():
+    context = fake_context(FakeRun())
+    board = RunBoard(context, default_request("smooth", "toybox", np.zeros((2, 64, 64, 3), np.uint8), ""), 8.0, "eve")
+    board.write("cancelled", InputError(GAVE_WAY))
+    board.end("cancelled", InputError(GAVE_WAY))
+    assert (board.panel()["headline"], board.panel()["detail"]) == ("Stopped.", GAVE_WAY)
+    assert context.runs.get(board.run_id, "eve").state == "cancelled"
 
 
 class Reading:

@@ -25,6 +25,10 @@ State = Literal["queued", "running", "writing", "done", "failed", "cancelled"]
 WAITING: tuple[State, ...] = ("queued", "running", "writing")
 USUAL_SECONDS = 30.0  # on the device, before any job has been there
 RECENT = 8  # jobs whose time on the device tells how long the next will take
+GAVE_WAY = (
+    "This job was taken out before it began: the queue was full, most of it with jobs from where you are, and somebody "
+    "else had fewer. Start it again in a while."
+)
 MOST_WRITING = 2  # jobs of each device whose files are written or wait for that: their frames are in memory
 
 _log = logging.getLogger(__name__)
@@ -131,6 +135,8 @@ class Jobs(Generic[B]):
     ) -> Job[B]:  # fmt: skip
         """Add a job to the queue: behind as many of every other address as there are of its own.
 
+        A full queue makes room for who has fewer jobs in it: the newest of the address with most is cancelled.
+
         Args:
             board: makes what is told what the job yields, once there is room for it: a refusal leaves nothing behind.
             start: begins the job; closing what it returns stops it before its next step. It runs in the context of
@@ -173,9 +179,6 @@ class Jobs(Generic[B]):
     def _check(self, owner: str, address: str) -> None:
         if self._closed:
             raise InputError("The studio is being closed. Start it again, and then the run.")
-        waiting = len(self._queue) + len(self._coming)
-        if waiting >= self._most:
-            raise InputError(f"{waiting} jobs wait already, which is the most. Try again in a while.")
         asked = [*self._coming, *((job.owner, job.address) for job in self._waiting())]
         near = sum(address == other for _, other in asked)
         if address and near >= max(share_of(self._most), self._most_of_one):
@@ -189,6 +192,20 @@ class Jobs(Generic[B]):
                 f"You have {len(own)} jobs waiting or running, which is the most for one visitor. Wait for one of "
                 "them, or remove one."
             )
+        waiting = len(self._queue) + len(self._coming)
+        if waiting >= self._most and not self._make_room(address):
+            raise InputError(f"{waiting} jobs wait already, which is the most. Try again in a while.")
+
+    def _make_room(self, address: str) -> bool:
+        """Take the newest job of the address that has most of them out of a full queue, unless that asks itself."""
+        waiting = Counter([*(address for _, address in self._coming), *(job.address for job in self._queue)])
+        fullest = max({job.address for job in self._queue}, key=waiting.__getitem__, default="")
+        if waiting[address] + 1 >= waiting[fullest]:
+            return False
+        job = max((job for job in self._queue if job.address == fullest), key=lambda job: job.created)
+        self._queue.remove(job)
+        self._end(job, self._leave_behind(job, "cancelled", InputError(GAVE_WAY)))
+        return True
 
     def cancel(self, job: Job[B]) -> None:
         """Stop a job before its next step, or take it from the queue; one that has left the device stays as it is."""
