@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import tempfile
 import threading
 import time
@@ -21,6 +22,7 @@ from gradio_client import utils as client_utils
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.formparsers import MultiPartException
 
+from bivdiff.errors import InputError
 from tabs.failures import refusal
 
 KEPT_SECONDS = 24 * 3600.0
@@ -48,9 +50,30 @@ _log = logging.getLogger(__name__)
 
 
 def own_folder() -> None:
-    """Let uploads lie in a folder of the studio's own, unless the environment names one."""
-    os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(tempfile.gettempdir()) / f"bivdiff-uploads-{os.getuid()}"))
-    Path(get_upload_folder()).mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Let uploads lie in a folder of the studio's own, unless the environment names one.
+
+    Raises:
+        InputError: there is no place for one.
+    """
+    try:
+        if not os.environ.get("GRADIO_TEMP_DIR"):
+            os.environ["GRADIO_TEMP_DIR"] = str(_private_folder(Path(tempfile.gettempdir())))
+        Path(get_upload_folder()).mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"There is no folder for uploads: {error}. Name another one in GRADIO_TEMP_DIR.") from error
+
+
+def _private_folder(parent: Path) -> Path:
+    """A folder that nobody else on this machine can look into: always the same, unless somebody else has its name."""
+    owner = os.getuid() if hasattr(os, "getuid") else None  # Windows has a folder of each user's own for such things
+    folder = parent / ("bivdiff-uploads" if owner is None else f"bivdiff-uploads-{owner}")
+    with suppress(FileExistsError):  # whatever it is
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if owner is None or (stat.S_ISDIR(found.st_mode) and found.st_uid == owner and not found.st_mode & 0o077):
+        return folder
+    _log.warning("“%s” is not of this user alone, so uploads lie in another folder.", folder)
+    return Path(tempfile.mkdtemp(prefix="bivdiff-uploads-", dir=parent))
 
 
 def leave_no_empty_files() -> None:

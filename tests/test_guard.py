@@ -27,6 +27,7 @@ from gradio import routes
 from gradio.state_holder import SessionState, StateHolder
 from starlette.testclient import TestClient
 
+from bivdiff.errors import InputError
 from bivdiff.settings import Settings
 from tabs import compare, guard, housekeeping, serving, sessions, uploads
 from tabs.door import Door
@@ -235,6 +236,58 @@ def test_what_old_processes_left_is_swept_by_its_age_whatever_made_it(tmp_path):
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["tmpyoung"]
     uploads.sweep(tmp_path)  # the folder was changed when its file left
     assert uploads.bytes_in(tmp_path) == 1
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The system's folder for temporary files, as the studio finds it when it starts."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # what is written into it later is undone as well
+    monkeypatch.delenv("GRADIO_TEMP_DIR")
+    monkeypatch.setattr(uploads.tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_uploads_lie_in_a_folder_of_this_user_alone(temporary, monkeypatch):
+    uploads.own_folder()
+    own = Path(os.environ["GRADIO_TEMP_DIR"])
+    assert (own.parent, own.stat().st_mode & 0o777) == (temporary, 0o700)
+    monkeypatch.delenv("GRADIO_TEMP_DIR")
+    uploads.own_folder()
+    assert os.environ["GRADIO_TEMP_DIR"] == str(own)  # the next time it is the same, with what lies there
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="this system knows no owners")
+@pytest.mark.parametrize("kind", ["somebody else's", "open to others", "a link", "a file", "a link to nothing"])
+def test_a_folder_that_somebody_else_may_have_made_is_not_taken(temporary, monkeypatch, kind):
+    there, elsewhere = temporary / f"bivdiff-uploads-{os.getuid()}", temporary / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    if kind == "a file":
+        there.write_bytes(b"")
+    elif kind.startswith("a link"):
+        there.symlink_to(elsewhere if kind == "a link" else temporary / "nothing")
+    else:
+        there.mkdir()
+        there.chmod(0o777 if kind == "open to others" else 0o700)
+    if kind == "somebody else's":
+        mine = os.getuid()
+        monkeypatch.setattr(uploads.os, "getuid", lambda: mine + 1)
+        there.rename(temporary / f"bivdiff-uploads-{os.getuid()}")
+    uploads.own_folder()
+    taken = Path(os.environ["GRADIO_TEMP_DIR"])
+    assert taken.resolve() not in (there, elsewhere, temporary / f"bivdiff-uploads-{os.getuid()}")
+    assert (taken.parent, taken.stat().st_mode & 0o777) == (temporary, 0o700)
+
+
+def test_uploads_need_no_owners(temporary, monkeypatch):
+    monkeypatch.delattr(os, "getuid", raising=False)
+    uploads.own_folder()
+    assert os.environ["GRADIO_TEMP_DIR"] == str(temporary / "bivdiff-uploads")
+
+
+def test_where_no_folder_can_be_made_a_sentence_says_so(temporary, monkeypatch):
+    monkeypatch.setattr(uploads.tempfile, "tempdir", str(temporary / "nowhere"))
+    with pytest.raises(InputError, match=r"no folder for uploads.*GRADIO_TEMP_DIR"):
+        uploads.own_folder()
 
 
 def test_the_folder_is_swept_when_the_server_starts_and_while_it_runs(tmp_path, monkeypatch):
