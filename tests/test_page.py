@@ -328,6 +328,20 @@ def test_a_failure_says_what_to_do_and_keeps_the_last_result(open_page, run):
     expect(page.locator("#control-progress .bd-headline")).to_have_text("The weights are missing. Train them first.")
     expect(page.locator("#control-player .bdp-tile canvas[data-frame]")).to_have_count(4)
     expect(page.locator("#control-player .bdp-facts")).to_contain_text("Seed")
+    page.click("#control-generate")  # and the same again
+    expect(page.locator("#control-progress .bd-headline")).to_have_text("The weights are missing. Train them first.")
+
+
+def test_a_press_is_answered_at_once_and_what_was_before_comes_back_where_the_server_is_gone(open_page):
+    page = open_page()
+    page.clock.install()
+    generate(page)
+    done = page.locator("#control-progress .bd-headline").inner_text()
+    page.route("**/queue/join*", lambda _: None)  # never answered
+    page.click("#control-generate")
+    expect(page.locator("#control-progress .bd-headline")).to_have_text("Asking for a turn")
+    page.clock.fast_forward(61_000)
+    expect(page.locator("#control-progress .bd-headline")).to_have_text(done)
 
 
 def test_files_can_be_kept(looked_at):

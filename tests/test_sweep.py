@@ -496,7 +496,7 @@ def test_the_steadiest_clip_that_keeps_the_frames_is_recommended():
     rows = [row(2.0), row(1.0), row(0.5, sharp=too_soft), row(0.4, similar=too_far)]
     assert recommend(rows) == (1, True)
     assert "SSIM" in RULE
-    assert "2%" in RULE
+    assert "5%" in RULE
     assert recommend(rows, sharpness_lost=MOST_SHARPNESS_LOST + 0.02) == (2, True)
     assert recommend(rows, ssim_lost=MOST_SSIM_LOST + 0.02) == (3, True)
     assert recommend([row(2.0), row(0.4, similar=too_far)]) == (0, True)

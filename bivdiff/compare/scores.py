@@ -61,7 +61,7 @@ BELOW: Mapping[str, tuple[str, str]] = {
 of them more is better."""
 
 # Of those tried these lose little to the best ratio, and leave little flicker (benchmarks/findings.py).
-MOST_SHARPNESS_LOST = 0.02
+MOST_SHARPNESS_LOST = 0.05
 MOST_SSIM_LOST = 0.04
 EQUAL = "equal"
 RULE = (

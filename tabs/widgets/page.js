@@ -24,7 +24,7 @@ const bdScrollTo = (place) => {
 window.bdShowProgress = (task, index, values) => {
   const place = document.querySelector(`#${task}-progress`);
   // At the click, and not whenever the server answers: nothing moves under a hand that goes on to the next thing.
-  place?.querySelector(".bd-progress")?.classList.add("is-started");
+  place?.querySelector(".bd-progress")?.ask?.();
   const card = place?.closest(".bd-see");
   const { top, bottom } = (card ?? place).getBoundingClientRect();
   if (!card || top < 0 || top > innerHeight / 2 || bottom < innerHeight / 2) bdScrollTo(card ?? place);

@@ -8,7 +8,9 @@ const line = part(root, "p", "bd-headline");
 const detail = part(root, "p", "bd-detail");
 const clock = part(root, "p", "bd-clock");
 line.setAttribute("role", "status");
+const ANSWERS_WITHIN = 60000; // milliseconds
 let arrived = 0;
+let asking = 0;
 
 function span(seconds) {
   const whole = Math.max(0, Math.round(seconds));
@@ -29,6 +31,7 @@ function chip(stage) {
 function update() {
   const value = props.value;
   if (!value) return;
+  clearTimeout(asking);
   root.dataset.state = value.state;
   if (value.state !== "idle") root.classList.add("is-started");
   value.stages.forEach((stage, index) => {
@@ -58,6 +61,20 @@ function tell() {
   const left = value.remaining === null ? "" : `, about ${span(value.remaining - since)} left`;
   clock.textContent = passed + left + (value.memory ? `. ${value.memory}` : "");
 }
+
+// At the press of a button: on a busy computer the server's first word takes seconds.
+root.ask = () => {
+  root.dataset.state = "running";
+  root.classList.add("is-started");
+  for (const item of stages.children) {
+    item.className = "is-waiting";
+    item.querySelector(".bd-fill").style.setProperty("--share", "0%");
+  }
+  write(line, "Asking for a turn");
+  line.hidden = false;
+  detail.hidden = clock.hidden = true;
+  asking = setTimeout(update, ANSWERS_WITHIN); // what was before, where nobody answers
+};
 
 update();
 watch("value", update);
