@@ -6,7 +6,6 @@ a stranger.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from html import escape
@@ -21,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bivdiff.catalog.families import FAMILIES
 from bivdiff.catalog.image_models import frames_name
-from bivdiff.compare.player import player_script, player_style
+from bivdiff.compare.player import player_scripts, player_style
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.late import importing
 from bivdiff.media.card import card
@@ -186,8 +185,8 @@ def _page(run: Run, player: Mapping[str, Any], looks: str, says: str, studio: st
     return _PAGE.format(
         title=escape(title), says=escape(says), made=escape(made),
         tags=tags(title, f"{says} {made}".strip(), ADDRESS, f"{ADDRESS}/{CARD}"),
-        style=player_style(), script=player_script(), looks=looks, studio=escape(studio),
-        data=json.dumps(player).replace("<", "\\u003c"), settings=settings, files=files,
+        style=player_style(), scripts=player_scripts(player), looks=looks, studio=escape(studio),
+        settings=settings, files=files,
     )  # fmt: skip
 
 
@@ -225,9 +224,7 @@ ul {{ columns: 260px; margin: 0; padding-left: 18px; font-size: 14px; overflow-w
 <nav class="acts" aria-label="What to do with it">
 <a class="first" href="{studio}">Make your own from this</a>{files}</nav>
 <details><summary>All settings</summary><ul>{settings}</ul></details>
-<script>const clips = {data};</script>
-<script>{script}
-bdStudio.mountPlayer(document.querySelector(".bd-player"), clips);</script>
+{scripts}
 <noscript>The clips need JavaScript to be played here. The files above hold them too.</noscript>
 </body>
 </html>

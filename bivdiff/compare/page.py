@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bivdiff.compare.before import Before, befores
-from bivdiff.compare.player import player_script, player_style
+from bivdiff.compare.player import player_script, player_scripts, player_style
 from bivdiff.compare.scores import RULE, TITLES, Recommendation, below_a_clip, best_below, rest_below
 from bivdiff.compare.sweep import Cell
 from bivdiff.compare.tables import digits, measured
@@ -42,22 +41,20 @@ def write_page(
         plot: SVG.
         settings: what all cells have in common.
     """
-    script = player_script() if fits_sprite_sheet(cells[0].frames) else ""
+    plays = bool(player_script()) and fits_sprite_sheet(cells[0].frames)
     videos = "".join(_video(folder, path, cell) for path, cell in zip(clips, cells, strict=False))
     chosen = recommended.index if recommended else None
-    data = json.dumps(player_data(cells, fps, chosen, paper)).replace("<", "\\u003c") if script else ""
-    player = (
-        f'<div class="bd-player"></div><script>const clips = {data};</script><script>{script}\n'
-        'bdStudio.mountPlayer(document.querySelector(".bd-player"), clips);</script>'
-        f"<noscript>{videos}</noscript>"
-    )  # fmt: skip
+    player = videos
+    if plays:
+        scripts = player_scripts(player_data(cells, fps, chosen, paper))
+        player = f'<div class="bd-player"></div>{scripts}<noscript>{videos}</noscript>'
     empty: tuple[object, ...] = ("", None, [])
     shown = {name: value for name, value in (settings or {}).items() if name not in cells[0].values}
     written = {name: _written(value) for name, value in shown.items() if value not in empty}
     told = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in written.items())
     why = escape(recommended.why) if recommended else ""
     page = _PAGE.format(
-        style=player_style(), player=player if script else videos, why=why, rule=escape(RULE), plot=plot,
+        style=player_style(), player=player, why=why, rule=escape(RULE), plot=plot,
         scores=_scores_table(cells, chosen, paper), settings=told,
     )  # fmt: skip
     path = folder / "index.html"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 from bivdiff.settings import ASSETS
 
 FOLDER = ASSETS / "player"
@@ -21,6 +25,15 @@ def player_script() -> str:
         return ""
     parts = "\n".join((FOLDER / f"{name}.js").read_text("utf-8") for name in PARTS)
     return f'(() => {{\n"use strict";\n\n{parts}}})();\n'
+
+
+def player_scripts(value: Mapping[str, Any]) -> str:
+    """What a page of its own has of the player, as HTML: its script, which plays a value in the page's one root."""
+    data = json.dumps(value).replace("<", "\\u003c")
+    return (
+        f"<script>const clips = {data};</script>\n<script>{player_script()}\n"
+        'bdStudio.mountPlayer(document.querySelector(".bd-player"), clips);</script>'
+    )
 
 
 def player_style() -> str:
