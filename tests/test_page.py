@@ -718,6 +718,16 @@ def test_what_was_typed_is_there_after_a_reload(open_page):
     expect(prompt).to_have_value("a green cone")
     with page.expect_request(lambda request: "a green cone" in (request.post_data or "")):  # the server has it too
         page.click("#control-generate")
+    page.wait_for_selector('#control-progress [data-state="done"]')
+    open_tab(page, "edit")
+    instruction.fill("make the cone red")
+    go_to(page, TITLES["control"])
+    for _ in range(2):  # in a tab that is not opened in between
+        page.reload()
+        shows_all(page, "control")
+    open_page.wrong.clear()
+    open_tab(page, "edit")
+    expect(instruction).to_have_value("make the cone red")
 
 
 def test_an_upload_says_what_of_it_is_used(open_page, tmp_path):

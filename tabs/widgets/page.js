@@ -137,32 +137,31 @@ document.addEventListener("keydown", (event) => {
 // What was typed is there again after a reload, which a page does by itself where the studio was started anew.
 const BD_TYPED = `bivdiff-typed ${location.pathname}`; // each family has a page of its own
 const bdTyped = new Map(); // texts by the ids of their boxes
+let bdUnopened = new Map(); // the same of a visit before, whose boxes are in tabs that were not opened since
 const bdBoxOf = (place) => place.closest?.(".bd-prompt")?.id;
 document.addEventListener("input", ({ target }) => bdBoxOf(target) && bdTyped.set(bdBoxOf(target), target.value));
 window.addEventListener("pagehide", () => {
   // Not what has been replaced since, by a sample's text or a restored run's.
   const stays = ([id, text]) => document.querySelector(`#${id} textarea`)?.value === text;
-  try { sessionStorage.setItem(BD_TYPED, JSON.stringify([...bdTyped].filter(stays))); } catch { /* it is typed again */ }
+  try { sessionStorage.setItem(BD_TYPED, JSON.stringify([...bdUnopened, ...[...bdTyped].filter(stays)])); } catch { /* it is typed again */ }
 });
 const bdTypeAgain = () => {
-  let typed = [];
-  try { typed = JSON.parse(sessionStorage.getItem(BD_TYPED)) ?? []; } catch { /* nothing was kept */ }
-  const left = new Map(typed);
+  try { bdUnopened = new Map(JSON.parse(sessionStorage.getItem(BD_TYPED)) ?? []); } catch { /* nothing was kept */ }
   const fill = () => {
-    for (const [id, text] of left) {
+    for (const [id, text] of bdUnopened) {
       const box = document.querySelector(`#${id} textarea`);
-      if (!box) continue; // in a tab that is not open yet
-      left.delete(id);
+      if (!box) continue;
+      bdUnopened.delete(id);
       // Not before the page has written into it what it starts with.
       setTimeout(() => {
         box.value = text;
         box.dispatchEvent(new Event("input", { bubbles: true }));
       }, 300);
     }
-    if (!left.size) seen.disconnect();
+    if (!bdUnopened.size) seen.disconnect();
   };
   const seen = new MutationObserver(fill);
-  if (left.size) seen.observe(document.documentElement, { childList: true, subtree: true });
+  if (bdUnopened.size) seen.observe(document.documentElement, { childList: true, subtree: true });
 };
 bdTypeAgain();
 
