@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,10 +81,7 @@ class Schedule(NamedTuple):
 
 def pair(predict: Predict, clean: Tensor, schedule: Schedule) -> Tensor:
     """The noise that the product's inversion finds, but for the first step, which it takes from alpha 0."""
-    latents, reached = clean, FROM_CLEAN
-    for timestep in schedule.timesteps:
-        latents, reached = schedule.moved(latents, predict(latents, timestep), reached, timestep), timestep
-    return noise_in(latents, clean, schedule.level(reached))
+    return _inverted(predict, clean, schedule, schedule.timesteps, 1)
 
 
 def own_level(predict: Predict, clean: Tensor, schedule: Schedule) -> Tensor:
@@ -108,10 +106,14 @@ def midpoint(predict: Predict, clean: Tensor, schedule: Schedule) -> Tensor:
 
 def exact(predict: Predict, clean: Tensor, schedule: Schedule) -> Tensor:
     """The noise that leads back to the clean latents, in half as many steps."""
+    return _inverted(predict, clean, schedule, schedule.halved, ROUNDS)
+
+
+def _inverted(predict: Predict, clean: Tensor, schedule: Schedule, timesteps: Sequence[int], rounds: int) -> Tensor:
     latents, reached = clean, FROM_CLEAN
-    for timestep in schedule.halved:
+    for timestep in timesteps:
         found = latents
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             found = schedule.moved(latents, predict(found, timestep), reached, timestep)
         latents, reached = found, timestep
     return noise_in(latents, clean, schedule.level(reached))
@@ -119,16 +121,16 @@ def exact(predict: Predict, clean: Tensor, schedule: Schedule) -> Tensor:
 
 def smooth_halved(predict: Predict, latents: Tensor, noise: Tensor, schedule: Schedule) -> Tensor:  # noqa: ARG001
     """Denoise in half as many steps."""
-    steps = schedule.halved[::-1]
-    for start, end in zip(steps, [*steps[1:], FROM_CLEAN], strict=True):
-        latents = schedule.moved(latents, predict(latents, start), start, end)
-    return latents
+    return _denoised(predict, latents, schedule, [*schedule.halved[::-1], FROM_CLEAN])
 
 
 def smooth_ddim(predict: Predict, latents: Tensor, noise: Tensor, schedule: Schedule) -> Tensor:  # noqa: ARG001
     """Denoise as the product does."""
-    steps = schedule.timesteps[::-1]
-    for start, end in zip(steps, [*steps[1:], 0], strict=True):
+    return _denoised(predict, latents, schedule, [*schedule.timesteps[::-1], 0])
+
+
+def _denoised(predict: Predict, latents: Tensor, schedule: Schedule, timesteps: Sequence[int]) -> Tensor:
+    for start, end in pairwise(timesteps):
         latents = schedule.moved(latents, predict(latents, start), start, end)
     return latents
 

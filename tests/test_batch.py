@@ -460,7 +460,8 @@ def test_a_users_own_folder_of_work_stays(tmp_path):
 def test_a_batch_that_was_stopped_before_any_job_has_ended_is_gone_on_with(tmp_path):
     with closing(BatchFolder(tmp_path)) as folder:
         write_report(folder.path, [])
-    BatchFolder(tmp_path).close()
+    with closing(BatchFolder(tmp_path)) as again:
+        assert again.outcomes == {}
 
 
 # Lost workers

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bivdiff.compare.before import Before, befores
-from bivdiff.compare.player import player_script, player_scripts, player_style
+from bivdiff.compare.player import player_scripts, player_style
 from bivdiff.compare.scores import RULE, TITLES, Recommendation, below_a_clip, best_below, rest_below
 from bivdiff.compare.sweep import Cell
 from bivdiff.compare.tables import digits, measured
@@ -41,13 +41,10 @@ def write_page(
         plot: SVG.
         settings: what all cells have in common.
     """
-    plays = bool(player_script()) and fits_sprite_sheet(cells[0].frames)
     videos = "".join(_video(folder, path, cell) for path, cell in zip(clips, cells, strict=False))
     chosen = recommended.index if recommended else None
-    player = videos
-    if plays:
-        scripts = player_scripts(player_data(cells, fps, chosen, paper))
-        player = f'<div class="bd-player"></div>{scripts}<noscript>{videos}</noscript>'
+    scripts = player_scripts(player_data(cells, fps, chosen, paper)) if fits_sprite_sheet(cells[0].frames) else ""
+    player = f'<div class="bd-player"></div>{scripts}<noscript>{videos}</noscript>' if scripts else videos
     empty: tuple[object, ...] = ("", None, [])
     shown = {name: value for name, value in (settings or {}).items() if name not in cells[0].values}
     written = {name: _written(value) for name, value in shown.items() if value not in empty}

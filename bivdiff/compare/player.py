@@ -28,10 +28,15 @@ def player_script() -> str:
 
 
 def player_scripts(value: Mapping[str, Any]) -> str:
-    """What a page of its own has of the player, as HTML: its script, which plays a value in the page's one root."""
+    """What a page of its own has of the player, as HTML: its script, which plays a value in the page's one root.
+
+    Empty where there are no files.
+    """
+    if not (script := player_script()):
+        return ""
     data = json.dumps(value).replace("<", "\\u003c")
     return (
-        f"<script>const clips = {data};</script>\n<script>{player_script()}\n"
+        f"<script>const clips = {data};</script>\n<script>{script}\n"
         'bdStudio.mountPlayer(document.querySelector(".bd-player"), clips);</script>'
     )
 

@@ -203,19 +203,21 @@ class Jobs(Generic[B]):
         if waiting[address] + 1 >= waiting[fullest]:
             return False
         job = max((job for job in self._queue if job.address == fullest), key=lambda job: job.created)
-        self._queue.remove(job)
-        self._end(job, self._leave_behind(job, "cancelled", InputError(GAVE_WAY)))
+        self._take_out(job, InputError(GAVE_WAY))
         return True
 
     def cancel(self, job: Job[B]) -> None:
         """Stop a job before its next step, or take it from the queue; one that has left the device stays as it is."""
         with self._changed:
             if job in self._queue:
-                self._queue.remove(job)
-                self._end(job, self._leave_behind(job, "cancelled", None))
+                self._take_out(job, None)
             elif job in self._running:
                 job.stopping = True
                 self._note(job)
+
+    def _take_out(self, job: Job[B], why: InputError | None) -> None:
+        self._queue.remove(job)
+        self._end(job, self._leave_behind(job, "cancelled", why))
 
     def move(self, job: Job[B], by: int) -> None:
         """Let a waiting job change places with another of its owner: -1 brings it one forward, 1 one back."""

@@ -73,6 +73,7 @@ root.ask = () => {
   write(line, "Asking for a turn");
   line.hidden = false;
   detail.hidden = clock.hidden = true;
+  clearTimeout(asking);
   asking = setTimeout(update, ANSWERS_WITHIN); // what was before, where nobody answers
 };
 
