@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -135,6 +136,31 @@ def of_sdxl(network: nn.Module, latents: Tensor, timestep: Tensor, words: Tensor
     return network(latents, timestep, words, added_cond_kwargs={"text_embeds": pooled, "time_ids": sizes})
 
 
+def steered_sdxl() -> nn.Module:
+    """Its U-Net and a ControlNet of its shape."""
+    from diffusers import ControlNetModel
+
+    with torch.device("meta"):
+        takes = inspect.signature(ControlNetModel).parameters
+        controlnet = ControlNetModel(**{name: value for name, value in SDXL_UNET.items() if name in takes})
+        return nn.ModuleDict({"controlnet": controlnet.half(), "unet": sdxl()})
+
+
+def of_steered_sdxl(
+    networks: nn.ModuleDict, latents: Tensor, timestep: Tensor, words: Tensor, pooled: Tensor, sizes: Tensor,
+    control_map: Tensor,
+) -> Any:  # fmt: skip
+    """Evaluate both."""
+    conditions = {"text_embeds": pooled, "time_ids": sizes}
+    downs, middle = networks["controlnet"](
+        latents, timestep, words, control_map, added_cond_kwargs=conditions, return_dict=False
+    )
+    return networks["unet"](
+        latents, timestep, words, added_cond_kwargs=conditions, down_block_additional_residuals=downs,
+        mid_block_additional_residual=middle,
+    )  # fmt: skip
+
+
 def pictures_of_sdxl(batch: int) -> tuple[Tensor, ...]:
     """What it reads."""
     latents, words = torch.empty(batch, 4, SIZE, SIZE), torch.empty(batch, TEXT, 2048)
@@ -188,6 +214,10 @@ def networks() -> Iterator[Row]:
     videos = SD15.video_models
     yield from pictures_of(SD15, "", 768, TEXT)
     yield "edit_pipeline", sdxl, of_sdxl, pictures_of_sdxl, 1
+    yield (
+        "control_pipeline", steered_sdxl, of_steered_sdxl,
+        lambda batch: (*pictures_of_sdxl(batch), torch.empty(batch, 3, 8 * SIZE, 8 * SIZE)), 1,
+    )  # fmt: skip
     for attention in FRAME_ATTENTIONS[1:]:
         yield (
             f"unet, {FRAMES} frames that see: {attention}", built(SD15.unet), partial(looking, attention),

@@ -238,6 +238,13 @@ class GenerationRequest:
             "A repository or folder of diffusers with model_index.json: SDXL, Flux, Qwen-Image, Z-Image and others",
         ),
     )
+    pipeline_controlnet: str = field(
+        default="",
+        metadata=text(
+            "ControlNet of the pipeline",
+            "A repository or folder, made for that pipeline; empty where the pipeline holds what reads control maps",
+        ),
+    )
     pipeline_strength: float = field(
         default=0.6,
         metadata=number(

@@ -10,9 +10,8 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from bivdiff.catalog.families import family_named
-from bivdiff.catalog.image_models import title_of
-from bivdiff.catalog.tasks import TASKS
+from bivdiff.catalog.families import control_types_of, family_named
+from bivdiff.catalog.image_models import IMAGE_MODELS, title_of
 from bivdiff.errors import InputError
 from bivdiff.fields import table
 from bivdiff.studio.form import SourceForm
@@ -185,12 +184,12 @@ def preview_control(context: AppContext, values: Values) -> Iterator[dict[str, A
 
 
 def _control_choice(context: AppContext, defaults: GenerationRequest) -> shared.Controls:
-    kinds = family_named(context.family).networks_of(defaults.image_model)
+    kinds = control_types_of(defaults.image_model, context.family)
     controls = shared.model_choice(context, TASK)
     kept = table(Control)["control_type"]
     with shared.fields():
         controls["control_type"] = _choice(
-            _labelled(kinds), value=next(iter(kinds)), elem_id=f"{TASK}-type", label=kept.label,
+            _labelled(kinds), value=kinds[0], elem_id=f"{TASK}-type", label=kept.label,
             info=kept.info, elem_classes="bd-choice", min_width=180,
         )  # fmt: skip
         controls["conditioning_scale"] = shared.setting("conditioning_scale", 1.0, Control)
@@ -198,7 +197,7 @@ def _control_choice(context: AppContext, defaults: GenerationRequest) -> shared.
 
 
 def _control_details(context: AppContext, defaults: GenerationRequest) -> shared.Controls:
-    kinds = family_named(context.family).networks_of(defaults.image_model)
+    kinds = control_types_of(defaults.image_model, context.family)
     controls: shared.Controls = {}
     with gr.Accordion("More on the control", open=False):
         controls["map_source"] = gr.Radio(
@@ -240,7 +239,7 @@ def _choice(choices: list[tuple[str, str]], **options: Any) -> gr.Radio | gr.Dro
     return (gr.Radio if len(choices) <= FEW else gr.Dropdown)(choices, **options)
 
 
-def _labelled(kinds: Any) -> list[tuple[str, str]]:
+def _labelled(kinds: Sequence[str]) -> list[tuple[str, str]]:
     return [(CONTROL_LABELS.get(kind, kind), kind) for kind in kinds]
 
 
@@ -255,13 +254,14 @@ def _wire_choices(context: AppContext, controls: shared.Controls) -> None:
 
 def follow_model(context: AppContext, image_model: str, control_type: str, second: str) -> tuple[Any, Any]:
     """The control types that an image model can read; what was chosen stays where it is one of them."""
-    if image_model not in TASKS[TASK].image_models:
-        known = ", ".join(title_of(model) for model in TASKS[TASK].image_models)
-        raise refusal(f"Choose one of these image models: {known}.")
-    kinds = family_named(context.family).networks_of(image_model)
-    first = control_type if control_type in kinds else next(iter(kinds))
-    other = second if second in kinds else NO_SECOND
+    models = shared.image_models_of(context, TASK)
+    if image_model not in models:
+        raise refusal(f"Choose one of these image models: {', '.join(map(title_of, models))}.")
+    kinds = control_types_of(image_model, context.family)
+    beside = () if IMAGE_MODELS[image_model].pipeline else kinds  # a pipeline has one control
+    first = control_type if control_type in kinds else kinds[0]
+    other = second if second in beside else NO_SECOND
     return (
         gr.update(choices=_labelled(kinds), value=first),
-        gr.update(choices=[("None", NO_SECOND), *_labelled(kinds)], value=other),
+        gr.update(choices=[("None", NO_SECOND), *_labelled(beside)], value=other),
     )

@@ -188,19 +188,32 @@ def words_of(name: str, described: type = GenerationRequest) -> dict[str, Any]:
 
 def model_choice(context: AppContext, task: str) -> Controls:
     """Which image model makes the frames, where there are several, and the pipeline that may be one of them."""
-    own = takes_own_models(context)
-    models = TASKS[task].every_image_model if own else TASKS[task].image_models
+    models = image_models_of(context, task)
     if len(models) == 1:
         return {}
     controls: Controls = {"image_model": _model_radio(task, models)}
     pipelines = [name for name in models if IMAGE_MODELS[name].pipeline]
-    if pipelines:
+    of_them = [name for name in PIPELINE if any(reads(model, name) for model in pipelines)]
+    if of_them:
+        entries = table(GenerationRequest)
         with gr.Column(visible=False, elem_classes="bd-group") as group:
-            controls["pipeline"] = setting("pipeline", "", elem_id=f"{task}-pipeline")
-            strength = table(GenerationRequest)["pipeline_strength"].default
-            controls["pipeline_strength"] = setting("pipeline_strength", strength)
-        _show_where_read(group, "pipeline", controls["image_model"])
+            for name in of_them:
+                controls[name] = setting(name, entries[name].default, elem_id=f"{task}-{name.replace('_', '-')}")
+        controls["image_model"].change(
+            # What is named and not read is refused: it stays in sight until it is cleared.
+            lambda model, named: gr.update(visible=reads(model, "pipeline") or bool(named)),
+            [controls["image_model"], controls["pipeline"]], group, show_progress="hidden", queue=False,
+            api_visibility="private",
+        )  # fmt: skip
     return controls
+
+
+PIPELINE = ("pipeline", "pipeline_controlnet", "pipeline_strength")
+
+
+def image_models_of(context: AppContext, task: str) -> tuple[str, ...]:
+    """The image models that a visitor may choose for a task."""
+    return TASKS[task].every_image_model if takes_own_models(context) else TASKS[task].image_models
 
 
 def _model_radio(task: str, models: Sequence[str]) -> gr.Radio:
@@ -499,7 +512,7 @@ def takes_own_models(context: AppContext) -> bool:
 def _own_models(task: str) -> Controls:
     """What may take the place of the base model, or of an image model that is a U-Net of its own, or come on top."""
     kinds = {IMAGE_MODELS[name].denoiser for name in TASKS[task].every_image_model}
-    elsewhere = {"pipeline"} if "own" in kinds else {"pipeline", "image_checkpoint"}  # with the image model, or nowhere
+    elsewhere = {*PIPELINE} if "own" in kinds else {*PIPELINE, "image_checkpoint"}  # with the image model, or nowhere
     return {name: setting(name, "") for name in OWN_MODELS if name not in elsewhere}
 
 

@@ -119,7 +119,10 @@ class RunProgress:
 def stages_of(task: str) -> dict[Stage, str]:
     """The stages that a task goes through, with their labels."""
     models = [IMAGE_MODELS[name] for name in TASKS[task].image_models]
-    has = {"control": any(model.steering for model in models), "framewise": any(model.makes_frames for model in models)}
+    has = {
+        "control": any(model.reads_controls for model in models),
+        "framewise": any(model.makes_frames for model in models),
+    }
     return {stage: label for stage, label in STAGES.items() if has.get(stage, True)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
@@ -13,9 +14,9 @@ import pytest
 import torch
 from paper import TWO_STEPS
 from PIL import Image
-from small_pipelines import save_pipeline
+from small_pipelines import save_controlnet, save_pipeline, save_small_sdxl
 
-from bivdiff.bridge.makers.pipelines import _arguments, frames_by_pipeline, seed_of
+from bivdiff.bridge.makers.pipelines import _arguments, _steering, _unread, frames_by_pipeline, seed_of
 from bivdiff.bridge.pipeline import framewise_frames, last, run
 from bivdiff.bridge.reuse import StageCache
 from bivdiff.bridge.stepwise import stepwise
@@ -26,9 +27,9 @@ from bivdiff.errors import CancelledError, InputError, ModelUnavailableError
 from bivdiff.models import hub
 from bivdiff.models.cost import evaluations_of
 from bivdiff.models.estimate import estimate
-from bivdiff.models.loaders.pipelines import INDEX, class_of
+from bivdiff.models.loaders.pipelines import INDEX, _fitting, class_of
 from bivdiff.models.manager import ModelManager
-from bivdiff.types import GenerationResult
+from bivdiff.types import Control, GenerationResult
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,14 @@ def folders(tmp_path_factory, toybox_manager):
         "fill": (diffusers.StableDiffusionInpaintPipeline, "inpainting"),
         "plain": (diffusers.StableDiffusionPipeline, ""),
     }
-    return {name: save_pipeline(each, root / name, toybox_manager, own) for name, (each, own) in kinds.items()}
+    saved = {name: save_pipeline(each, root / name, toybox_manager, own) for name, (each, own) in kinds.items()}
+    controlnet = save_controlnet(root / "canny", toybox_manager)
+    steered = save_pipeline(
+        diffusers.StableDiffusionControlNetPipeline, root / "steered", toybox_manager,
+        controlnet=diffusers.ControlNetModel.from_pretrained(controlnet),
+    )  # fmt: skip
+    save_small_sdxl(root / "xl", root / "xl canny", toybox_manager)
+    return {**saved, "canny": controlnet, "steered": steered, "xl": root / "xl", "xl canny": root / "xl canny"}
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +86,47 @@ def test_frames_are_those_of_the_pipeline_itself(asked, folders, toybox_manager)
                 generator=torch.Generator().manual_seed(seed_of(request, number)),
             ).images  # fmt: skip
         np.testing.assert_array_equal(made[number], np.asarray(picture))
+
+
+@pytest.fixture
+def steered(source_frames, folders):
+    def make(pipeline="plain", controlnet="canny", **changes):
+        return default_request(
+            "control", "toybox", source_frames[:2], "a red cube at noon", seed=3, image_model="control-pipeline",
+            pipeline=str(folders[pipeline]), pipeline_controlnet=str(folders[controlnet]) if controlnet else "",
+            **{**TWO_STEPS, **changes},
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "controlnet", "expected"),
+    [
+        ("plain", "canny", diffusers.StableDiffusionControlNetPipeline),
+        ("steered", "", diffusers.StableDiffusionControlNetPipeline),
+        ("steered", "canny", diffusers.StableDiffusionControlNetPipeline),
+        ("xl", "xl canny", diffusers.StableDiffusionXLControlNetPipeline),
+    ],
+)
+def test_frames_are_steered_as_the_pipeline_itself_is(steered, folders, toybox_manager, pipeline, controlnet, expected):
+    control = Control(conditioning_scale=0.7, end=0.5)
+    request = steered(pipeline, controlnet, guidance_scale=3.0, negative_prompt="a cone", controls=(control,))
+    *_, result = run(replace(request, mixing_ratio=0.0, frame_prior="video"), toybox_manager)
+    own = {"controlnet": diffusers.ControlNetModel.from_pretrained(folders[controlnet])} if controlnet else {}
+    whole = expected.from_pretrained(folders[pipeline], **own)
+    whole.set_progress_bar_config(disable=True)
+    for number, control_map in enumerate(result.control_frames[0]):
+        with torch.inference_mode():
+            (picture,) = whole(
+                "a red cube at noon", image=Image.fromarray(control_map), negative_prompt="a cone", guidance_scale=3.0,
+                num_inference_steps=2, controlnet_conditioning_scale=0.7, control_guidance_end=0.5, height=64, width=64,
+                generator=torch.Generator().manual_seed(seed_of(request, number)),
+            ).images  # fmt: skip
+        np.testing.assert_array_equal(result.framewise_frames[number], np.asarray(picture))
+    assert result.control_frames[0].any()
+    assert estimate(request, toybox_manager).fits
+    assert "toybox/unet" not in toybox_manager.held()
 
 
 def test_a_run_is_bridged_planned_and_kept_like_any_other(asked, toybox_manager):
@@ -218,6 +267,28 @@ def test_each_pipeline_is_called_by_its_signature(source_frames, name, expected)
 
 
 @pytest.mark.parametrize(
+    ("name", "shown", "strength"),
+    [
+        ("StableDiffusionXLControlNetPipeline", "image", True), ("FluxControlNetPipeline", "control_image", True),
+        ("QwenImageControlNetPipeline", "control_image", True), ("FluxControlPipeline", "control_image", False),
+        ("StableDiffusion3ControlNetPipeline", "control_image", True),
+    ],
+)  # fmt: skip
+def test_a_map_and_its_strength_go_by_the_names_that_a_pipeline_has_for_them(source_frames, name, shown, strength):
+    pipeline, control = object.__new__(getattr(diffusers, name)), Control(conditioning_scale=0.4)
+    given = dict(_steering(pipeline, control, source_frames[1]))
+    np.testing.assert_array_equal(np.asarray(given.pop(shown)), source_frames[1])
+    usual = {"control_guidance_start": 0.0, "control_guidance_end": 1.0}
+    assert given == ({"controlnet_conditioning_scale": 0.4, **usual} if strength else {})
+    request = default_request(
+        "control", "toybox", source_frames, "", seed=1, image_model="control-pipeline", pipeline="x",
+        controls=(control,),
+    )  # fmt: skip
+    told = f"{name} is steered at one strength, throughout; another was not read."
+    assert _unread(pipeline, request) == (set() if strength else {told})
+
+
+@pytest.mark.parametrize(
     ("index", "use", "said"),
     [
         ({"_class_name": ["mine", "MinePipeline"]}, "edit", "brings code of its own .* never run here"),
@@ -225,12 +296,18 @@ def test_each_pipeline_is_called_by_its_signature(source_frames, name, expected)
         ({"_class_name": "WanPipeline"}, "edit", "'WanPipeline' is no pipeline that changes a picture by a prompt"),
         ({"_class_name": "StableDiffusionInstructPix2PixPipeline"}, "fill", "no pipeline that fills a picture's holes"),
         ({}, "edit", "names no pipeline"),
+        ({"_class_name": "WanPipeline"}, "control", "no pipeline that makes a picture of a control map"),
+        ({"_class_name": "StableDiffusionXLPipeline"}, "control", "needs a ControlNet, and its folder holds none"),
+        ({"_class_name": "FluxControlImg2ImgPipeline"}, "control", "'FluxControlImg2ImgPipeline' is no pipeline that"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_refused_before_anything_is_loaded(tmp_path, asked, toybox_manager, index, use, said):
     (tmp_path / INDEX).write_text(json.dumps(index))
     with pytest.raises(ModelUnavailableError, match=said):
         class_of(tmp_path / INDEX, use)
+    with_controlnet = use == "control" and index["_class_name"].startswith("Stable")
+    if with_controlnet:
+        assert class_of(tmp_path / INDEX, use, with_controlnet) is diffusers.StableDiffusionXLControlNetPipeline
     if use == "edit":
         (tmp_path / "unet").mkdir()
         for name in ("config.json", "diffusion_pytorch_model.safetensors"):
@@ -276,6 +353,27 @@ def test_of_a_repository_one_set_of_weights_is_chosen_and_the_index_comes_first(
     assert hub.choose_files([name for name in names if not name.startswith("vae/d")], spec) == []
 
 
+def test_a_controlnet_that_does_not_fit_is_refused_in_words(tmp_path, steered, folders, toybox_manager):
+    (tmp_path / INDEX).write_text(json.dumps({"_class_name": "FluxControlPipeline"}))
+    with pytest.raises(ModelUnavailableError, match="reads control maps by itself, and no ControlNet"):
+        class_of(tmp_path / INDEX, "control", with_controlnet=True)
+    other = tmp_path / "controlnet"
+    shutil.copytree(folders["canny"], other)
+    config = json.loads((other / "config.json").read_text())
+    for named, said in {
+        "ControlNetUnionModel": "it is a ControlNetUnionModel, and a ControlNet of diffusers for one kind of map",
+        "UNet2DConditionModel": "it is a UNet2DConditionModel, and a ControlNet of diffusers",
+    }.items():
+        (other / "config.json").write_text(json.dumps({**config, "_class_name": named}))
+        request = replace(steered(), pipeline_controlnet=str(other))
+        toybox_manager.unload()
+        with pytest.raises(ModelUnavailableError, match=said):
+            last(run(request, toybox_manager))
+        assert toybox_manager.loaded() == []
+    with pytest.raises(ValueError, match="StableDiffusionControlNetPipeline takes no FluxControlNetModel"):
+        _fitting(object.__new__(diffusers.FluxControlNetModel), diffusers.StableDiffusionControlNetPipeline)
+
+
 def test_what_a_pipeline_refuses_is_told(asked, toybox_manager):
     request = asked("inpaint", "fill", pipeline_strength=0.3)  # of two steps
     with pytest.raises(InputError, match=r"StableDiffusionInpaintPipeline refuses .* strength parameter: 0\.3, .* run"):
@@ -287,5 +385,12 @@ def test_it_is_named_where_it_is_read_and_nowhere_else(source_frames, asked):
         default_request("edit", "toybox", source_frames, "make it night", image_model="edit-pipeline")
     with pytest.raises(InputError, match="pipeline is read for an image model of that kind alone"):
         default_request("edit", "toybox", source_frames, "make it night", pipeline="owner/name")
+    with pytest.raises(InputError, match="pipeline_controlnet is read where a pipeline makes the frames by control"):
+        asked(pipeline_controlnet="owner/name")
+    both = (Control(), Control(control_type="depth"))
+    with pytest.raises(InputError, match="steered by one control map, and 2 are asked for"):
+        default_request(
+            "control", "toybox", source_frames, "", image_model="control-pipeline", pipeline="x", controls=both
+        )
     with pytest.raises(InputError, match="The LoRAs would change nothing"):
         asked(loras="style.safetensors")

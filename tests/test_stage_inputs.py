@@ -8,8 +8,8 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionInpaintPipeline, StableDiffusionInstructPix2PixPipeline
-from small_pipelines import save_pipeline
+from diffusers import StableDiffusionInpaintPipeline, StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline
+from small_pipelines import save_controlnet, save_pipeline
 
 from bivdiff.bridge import inputs
 from bivdiff.bridge.inputs import StageInputs, framewise_inputs, same_frames
@@ -36,7 +36,9 @@ NOISE = ("seed", "noise_sharing", "sampler", "guided_share", "frame_attention")
 EVERY_STAGE = {"framewise", "image inversion", "frame inversion", "video inversion"}
 DECIDES_NOTHING = {"task", "frame_batch_size"}  # a label, and how much memory is taken
 # These name the models: see the last tests.
-LOADED = {"family", "video_model", "base_model", "image_checkpoint", "pipeline", "loras", "embeddings"}
+LOADED = {
+    "family", "video_model", "base_model", "image_checkpoint", "pipeline", "pipeline_controlnet", "loras", "embeddings",
+}  # fmt: skip
 
 
 class Recorded(StageCache):
@@ -58,6 +60,8 @@ def base_of(source_frames, manager, tmp_path_factory):
     """Makes the smallest request of an image model in which every setting that it has is at work."""
     folder = tmp_path_factory.mktemp("pipelines")
     editor = save_pipeline(StableDiffusionInstructPix2PixPipeline, folder / "edit", manager, "instruct-pix2pix")
+    plain = save_pipeline(StableDiffusionPipeline, folder / "plain", manager)
+    steered = {"pipeline": str(plain), "pipeline_controlnet": str(save_controlnet(folder / "canny", manager))}
     filler = save_pipeline(StableDiffusionInpaintPipeline, folder / "fill", manager, "inpainting")
     frames = np.ascontiguousarray(source_frames[:3, 8:40, 16:48])
     masks = np.zeros(frames.shape[:3], np.uint8)
@@ -65,7 +69,9 @@ def base_of(source_frames, manager, tmp_path_factory):
     own = {
         "prompt2prompt": {"source_prompt": "a red cube", "blend_words": "cube", "cross_replace_steps": 0.5,
                           "self_replace_steps": 0.5, "reweight": "blue:1.5"},
-        "inpainting": {"masks": masks}, "edit-pipeline": {"pipeline": str(editor), "pipeline_strength": 1.0},
+        "inpainting": {"masks": masks}, "control-pipeline": steered, "edit-pipeline": {
+            "pipeline": str(editor), "pipeline_strength": 1.0,
+        },
         "fill-pipeline": {"masks": masks, "pipeline": str(filler), "pipeline_strength": 1.0},
     }  # fmt: skip
 

@@ -164,6 +164,7 @@ def test_settings_follow_another_image_model_unless_they_are_the_users_own(conte
     presets_of = {
         "controlnet": (0.5, "video", "capped", 0.6, 10, 10, 1.0),
         "t2i-adapter": (0.25, "image", "linear", 1.0, 20, 30, 6.0),
+        "control-pipeline": (0.5, "video", "capped", 1.0, 20, 30, 6.0),
     }  # fmt: skip
 
     def defaults(_, task, image_model, video_model):
@@ -186,7 +187,7 @@ def test_what_an_image_model_does_not_read_is_hidden():
     read = {name: [model for model in IMAGE_MODELS if controls.reads(model, name)]
             for name in (*controls.SAMPLING, "noise_sharing")}  # fmt: skip
     from_noise = ["controlnet", "t2i-adapter", "instruct-pix2pix", "inpainting"]
-    pipelines = ["edit-pipeline", "fill-pipeline"]  # whose samplers are their own
+    pipelines = ["control-pipeline", "edit-pipeline", "fill-pipeline"]  # whose samplers are their own
     assert {name: set(models) for name, models in read.items()} == {
         "sampler": {*from_noise}, "guided_share": {*from_noise}, "noise_sharing": {*from_noise, *pipelines}
     }  # fmt: skip
@@ -337,6 +338,20 @@ def test_the_control_types_follow_the_image_model(context):
     assert [key for _, key in first["choices"]] == kinds
     assert [key for _, key in second["choices"]] == ["none", *kinds]
     assert (first["value"], second["value"]) == ("canny", "none")
+
+
+def test_a_pipeline_is_steered_by_one_control_of_any_kind_that_the_family_has(context):
+    page = replace(context, family="sd15")
+    first, second = control.follow_model(page, "control-pipeline", "depth", "canny")
+    networks = family_named("sd15").networks
+    assert {key for _, key in first["choices"]} == {*networks["controlnet"], *networks["t2i-adapter"]}
+    assert (first["value"], second) == ("depth", gr.update(choices=[("None", "none")], value="none"))
+    named = {"pipeline": "owner/sdxl", "pipeline_controlnet": "owner/depth", "control_type": "depth"}
+    request = control.read_job(page, values(image_model="control-pipeline", **named)).request
+    assert (request.pipeline, request.pipeline_controlnet) == ("owner/sdxl", "owner/depth")
+    assert [each.control_type for each in request.controls] == ["depth"]
+    with pytest.raises(gr.Error, match="Choose one of these image models: ControlNet, T2I-Adapter"):
+        control.follow_model(context, "control-pipeline", "canny", "none")
 
 
 # Editing

@@ -100,8 +100,8 @@ SMOOTHING = StageInputs("smoothing", _KNOWN_CONTENT | _VIDEO_TEXT | {
     "negative_prompt", "smoothing_guidance_scale", "num_smoothing_steps", "start_level", "window",
 })  # fmt: skip
 LOADING = StageInputs("load", frozenset({
-    "family", "image_model", "video_model", "controls", "base_model", "image_checkpoint", "pipeline", "loras",
-    "embeddings",
+    "family", "image_model", "video_model", "controls", "base_model", "image_checkpoint", "pipeline",
+    "pipeline_controlnet", "loras", "embeddings",
 }))  # fmt: skip
 CONTROL_MAPS = StageInputs("control", LOADING.fields | {"frames", "low_threshold", "high_threshold"})
 
@@ -123,7 +123,7 @@ def framewise_inputs(image_model: str) -> StageInputs:
 def fields_read(image_model: str) -> frozenset[str]:
     """All fields that a run with an image model reads, those of memory included."""
     stages = (framewise_inputs(image_model), IMAGE_INVERSION, VIDEO_INVERSION, MIXING, SMOOTHING, LOADING)
-    steered = {"low_threshold", "high_threshold"} if IMAGE_MODELS[image_model].steering else set()
+    steered = {"low_threshold", "high_threshold"} if IMAGE_MODELS[image_model].reads_controls else set()
     return frozenset({"frame_batch_size"} | steered).union(*(stage.fields for stage in stages))
 
 

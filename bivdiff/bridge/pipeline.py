@@ -148,7 +148,7 @@ def _framewise(session: Session) -> Generator[StepEvent, None, np.ndarray]:
 def _by_pipeline(session: Session, request: GenerationRequest) -> Generator[StepEvent, None, np.ndarray]:
     """Make every frame with a whole pipeline; returns uint8 `(F, H, W, 3)`."""
     (whole,) = session.models.parts.networks
-    steps = frames_by_pipeline(whole.pipeline, request)
+    steps = frames_by_pipeline(whole.pipeline, request, session.control_frames)
     with session.models.running(whole), closing(steps):
         while True:
             with session.meter.stage("framewise"):

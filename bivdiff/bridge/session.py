@@ -122,14 +122,14 @@ def _look_into_files(specs: Iterable[ModelSpec], settings: Settings) -> None:
 
 def _look_into_configs(specs: Iterable[ModelSpec], settings: Settings) -> None:
     """Refuse what is there and says of itself that it cannot be used, before anything else is fetched or loaded."""
-    for spec in specs:
+    for spec in dict.fromkeys(part for each in specs for part in (each, each.base) if part):
         kind = KINDS[spec.kind]
         is_pipeline = kind.holds == "pipeline"
         root = hub.find(spec, settings) if is_pipeline or kind.check is not None else None
         if root is None:
             continue
         if is_pipeline:
-            check_index(root / INDEX, spec.kind)
+            check_index(root / INDEX, spec)
         else:
             check_config(spec, root)
 

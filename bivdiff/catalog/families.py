@@ -37,10 +37,23 @@ def family_named(name: str) -> Family:
     return FAMILIES[name]
 
 
+def control_types_of(image_model: str, family_name: str) -> tuple[str, ...]:
+    """The control types that an image model may be asked for; of a pipeline, which no family knows, all of the family.
+
+    Args:
+        image_model: key of `IMAGE_MODELS`, of one that reads controls.
+        family_name: key of `FAMILIES`.
+    """
+    family = family_named(family_name)
+    steered = [name for name, model in IMAGE_MODELS.items() if model.steering]
+    asked = steered if IMAGE_MODELS[image_model].pipeline else [image_model]
+    return tuple(dict.fromkeys(kind for name in asked for kind in family.networks_of(name)))
+
+
 def list_control_types() -> list[str]:
     """Every control type that some family has a network for, sorted."""
     steered = [name for name, model in IMAGE_MODELS.items() if model.steering]
-    return sorted({kind for family in FAMILIES.values() for name in steered for kind in family.networks_of(name)})
+    return sorted({kind for family in FAMILIES for name in steered for kind in control_types_of(name, family)})
 
 
 def models_for(request: GenerationRequest) -> Family:

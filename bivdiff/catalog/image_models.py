@@ -17,6 +17,8 @@ OWN_UNET = "unet"
 """The name of an image model's own U-Net among a family's networks."""
 OWN_PIPELINE = "pipeline"
 """The name of a whole pipeline among the networks that a request names itself."""
+OWN_CONTROLNET = "pipeline_controlnet"
+"""What the ControlNet is called that such a pipeline is put together with."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class ImageModel:
         denoiser: what makes the frames: the family's base U-Net, a U-Net of its own, a pipeline that the request names
             and that no family has, or nothing, since they are given.
         pipeline: the kind of component that such a pipeline is.
-        steering: the kind of component that reads control maps and steers the base U-Net; empty if there is none.
+        steering: the kind of component that steers the base U-Net by control maps; empty if there is none.
         channels: that its U-Net reads: the latents, and what it is shown behind them.
         needs: fields of the request that it cannot do without.
         settings: fields of the request that it alone reads, or it and its like.
@@ -103,6 +105,11 @@ class ImageModel:
     steps: Callable[[GenerationRequest], tuple[Steps, ...]] = _guided
     batches: Literal["pictures", "frames"] = "pictures"
     paper: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def reads_controls(self) -> bool:
+        """Whether it is steered by control maps."""
+        return "controls" in self.needs
 
     @property
     def makes_frames(self) -> bool:
@@ -134,6 +141,11 @@ IMAGE_MODELS: dict[str, ImageModel] = {
     "t2i-adapter": ImageModel(
         title="T2I-Adapter", tasks=("control",), steering="t2i_adapter", needs=("controls",),
         settings=("controls", "low_threshold", "high_threshold"),
+    ),
+    "control-pipeline": ImageModel(
+        title="A pipeline of your own", tasks=("control",), denoiser="pipeline", pipeline="control_pipeline",
+        needs=("controls", "pipeline"),
+        settings=("controls", "low_threshold", "high_threshold", "pipeline", "pipeline_controlnet"),
     ),
     "instruct-pix2pix": ImageModel(
         title="InstructPix2Pix", tasks=("edit",), denoiser="own", channels=8, by_instruction=True,

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from bivdiff.catalog.bridging import inversions_of
-from bivdiff.catalog.image_models import IMAGE_MODELS, OWN_PIPELINE, OWN_UNET
+from bivdiff.catalog.image_models import IMAGE_MODELS, OWN_CONTROLNET, OWN_PIPELINE, OWN_UNET
 from bivdiff.catalog.specs import WEIGHT_FILES, Family, ModelSpec, VideoModel
 from bivdiff.errors import InputError
 from bivdiff.settings import Settings
 from bivdiff.types import GenerationRequest
 
 MAX_LORA_SCALE = 4.0
-OWN_MODELS = ("base_model", "image_checkpoint", "pipeline", "loras", "embeddings")
+OWN_MODELS = ("base_model", "image_checkpoint", "pipeline", "pipeline_controlnet", "loras", "embeddings")
 """Fields of a request that name models by path or repository."""
 
 
@@ -32,8 +32,16 @@ def with_own_pipeline(family: Family, request: GenerationRequest) -> Family:
     kind, repo = IMAGE_MODELS[request.image_model].pipeline, request.pipeline.strip()
     if not kind or not repo:
         return family
-    spec = ModelSpec(key=f"own/{OWN_PIPELINE}", kind=kind, repo=repo, licence="of its owner")
+    steered_by = request.pipeline_controlnet.strip()
+    spec = ModelSpec(
+        key=f"own/{OWN_PIPELINE}", kind=kind, repo=repo, licence="of its owner",
+        base=_controlnet(steered_by) if steered_by and IMAGE_MODELS[request.image_model].reads_controls else None,
+    )  # fmt: skip
     return replace(family, networks={**family.networks, request.image_model: {OWN_PIPELINE: spec}})
+
+
+def _controlnet(repo: str) -> ModelSpec:
+    return ModelSpec(key=f"own/{OWN_CONTROLNET}", kind=OWN_CONTROLNET, repo=repo, licence="of its owner")
 
 
 def with_own_unet(family: Family, request: GenerationRequest) -> Family:
@@ -119,6 +127,11 @@ def check_heard(family: Family, request: GenerationRequest) -> None:
         raise InputError(
             f"pipeline is read for an image model of that kind alone, and the frames are made by {model.title}. Clear "
             f"it, or choose {' or '.join(name for name, each in IMAGE_MODELS.items() if each.pipeline)}."
+        )
+    if request.pipeline_controlnet.strip() and not (model.pipeline and model.reads_controls):
+        raise InputError(
+            "pipeline_controlnet is read where a pipeline makes the frames by control maps, and nowhere else. Clear "
+            "it, or choose control-pipeline."
         )
     by_base = model.makes_frames and not model.pipeline
     on_base = family.video_models[request.video_model].unet.base is not None

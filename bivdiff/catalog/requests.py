@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bivdiff.catalog.components import components_of
-from bivdiff.catalog.families import family_named
+from bivdiff.catalog.families import control_types_of, family_named
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.own import check_heard
 from bivdiff.catalog.prompt_syntax import check_no_models, is_weighed
-from bivdiff.catalog.specs import ModelSpec
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
 from bivdiff.pixels.annotators import ANNOTATORS
@@ -102,8 +101,12 @@ def default_request(task: str, family_name: str, frames: np.ndarray, prompt: str
             f"Of a pipeline, frames share all of their noise or none: noise_sharing is {request.noise_sharing:g}. "
             "Take 0 or 1."
         )
-    if model.steering:
-        _check_maps(request.controls, family_named(family_name).networks_of(request.image_model))
+    if model.reads_controls:
+        _check_maps(request.controls, control_types_of(request.image_model, family_name))
+    if model.pipeline and len(request.controls) > 1:
+        raise InputError(
+            f"A pipeline is steered by one control map, and {len(request.controls)} are asked for. Leave one of them."
+        )
     return request
 
 
@@ -116,7 +119,7 @@ def _request(
     changes = {name: value for name, value in changes.items() if value is not None}
     image_model = _chosen("image model", changes.pop("image_model", None), TASKS[task].every_image_model)
     video_model = _chosen("video model", changes.pop("video_model", None), tuple(family.video_models))
-    if IMAGE_MODELS[image_model].steering:
+    if IMAGE_MODELS[image_model].reads_controls:
         changes.setdefault("controls", (Control(),))
     settings = settings_of(task, image_model, family_name)
     if IMAGE_MODELS[image_model].pipeline:
@@ -157,11 +160,11 @@ def _chosen(what: str, name: str | None, known: tuple[str, ...]) -> str:
     return known[0] if name is None else name
 
 
-def _check_maps(controls: tuple[Control, ...], networks: Mapping[str, ModelSpec]) -> None:
+def _check_maps(controls: tuple[Control, ...], control_types: Sequence[str]) -> None:
     """Refuse controls whose maps are not given and cannot be drawn."""
     for control in controls:
         if control.frames is None and control.control_type not in ANNOTATORS:
             raise InputError(
                 f"Maps of the type '{control.control_type}' cannot be drawn here. Give them as a clip of their own, or "
-                f"choose one of: {', '.join(name for name in networks if name in ANNOTATORS)}."
+                f"choose one of: {', '.join(name for name in control_types if name in ANNOTATORS)}."
             )

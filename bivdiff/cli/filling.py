@@ -52,7 +52,7 @@ def controls_of(args: argparse.Namespace) -> tuple[Control, ...] | None:
     Raises:
         InputError: a number is given neither once nor once for each of them, or is out of range.
     """
-    if not any(IMAGE_MODELS[name].steering for name in TASKS[args.task].image_models):
+    if not any(IMAGE_MODELS[name].reads_controls for name in TASKS[args.task].image_models):
         return None
     count = len(args.control_type)
     columns = {field: getattr(args, flag) for flag, field in CONTROL_FLAGS.items()}
@@ -75,7 +75,7 @@ def note_unread(args: argparse.Namespace, request: GenerationRequest) -> None:
         unread += [name for name, field in MASK_FLAGS.items() if getattr(args, name) != entries[field].default]
     if request.task != "outpaint" and args.extend != CanvasForm.extend:
         unread.append("extend")
-    if not model.steering:
+    if not model.reads_controls:
         unread += [name for name, usual in CONTROL_DEFAULTS.items() if getattr(args, name) != usual]
     if unread:
         flags = ", ".join(map(flag_of, unread))

@@ -392,7 +392,7 @@ def _download(spec: ModelSpec, sizes: dict[str, int], report: Report) -> None:
         finished += size
         report(finished, total)
         if name.rpartition("/")[2] == INDEX:
-            check_index(Path(path), spec.kind)
+            check_index(Path(path), spec)
         if spec.folder and name in (f"{spec.folder}/{CONFIG}", f"{spec.folder}/{SCHEDULER}"):  # before the weights
             check_config(spec, Path(path).parents[spec.folder.count("/") + 1])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -12,10 +12,11 @@ from PIL import Image
 
 from bivdiff.bridge.outcomes import changed
 from bivdiff.bridge.stepwise import stepwise
+from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.errors import InputError
-from bivdiff.models.loaders.pipelines import parameters_of
+from bivdiff.models.loaders.pipelines import parameters_of, shows_maps_as
 from bivdiff.pixels.fitting import fit_frames
-from bivdiff.types import GenerationRequest
+from bivdiff.types import Control, GenerationRequest
 
 MULTIPLE = 16  # of pixels that every pipeline's sides may be; those of a clip are of 8
 
@@ -36,12 +37,15 @@ class PictureStep(NamedTuple):
     note: str = ""
 
 
-def frames_by_pipeline(pipeline: Any, request: GenerationRequest) -> Generator[PictureStep, None, np.ndarray]:
+def frames_by_pipeline(
+    pipeline: Any, request: GenerationRequest, control_frames: Sequence[np.ndarray] = ()
+) -> Generator[PictureStep, None, np.ndarray]:
     """Make every frame by a call of its own. Closing this generator stops within a call, at its next step.
 
     Args:
         pipeline: of diffusers, on the device.
         request: with its seed. Each frame is drawn from a seed of its own, or all from one where noise is shared.
+        control_frames: the maps, uint8 `(F, H, W, 3)`, of the one control that it may have.
 
     Returns:
         uint8 `(F, H, W, 3)` at the source's size, whatever size the pipeline works at.
@@ -53,7 +57,7 @@ def frames_by_pipeline(pipeline: Any, request: GenerationRequest) -> Generator[P
     made, notes = request.frames.copy(), _unread(pipeline, request)
     for number in range(len(made)):
         done = number * each
-        steps = _picture(pipeline, request, number)
+        steps = _picture(pipeline, request, control_frames, number)
         made[number], resized = yield from changed(steps, partial(_step, done, each, total))
         notes |= {resized} if resized else set()
         note = " ".join(sorted(notes)) if number == len(made) - 1 else ""
@@ -66,15 +70,19 @@ def _step(done: int, most: int, total: int, step: int) -> PictureStep:
     return PictureStep(done + min(step + 1, most), total)
 
 
-def _picture(pipeline: Any, request: GenerationRequest, number: int) -> Generator[int, None, tuple[np.ndarray, str]]:
+def _picture(
+    pipeline: Any, request: GenerationRequest, control_frames: Sequence[np.ndarray], number: int
+) -> Generator[int, None, tuple[np.ndarray, str]]:
     """One frame, uint8 `(H, W, 3)`, and a sentence where the pipeline made it at another size."""
     height, width = request.frames.shape[1:3]
     padded = ((0, -height % MULTIPLE), (0, -width % MULTIPLE))
     shown = np.pad(request.frames[number], (*padded, (0, 0)), mode="edge")
     mask = None if request.masks is None else np.pad(request.masks[number], padded, mode="edge")
+    maps = [np.pad(each[number], (*padded, (0, 0)), mode="edge") for each in control_frames]
 
     def call(report: Callable[[int], None]) -> Any:
-        return pipeline(**_arguments(pipeline, request, number, shown, mask, report))
+        by_maps = {name: value for each in maps for name, value in _steering(pipeline, request.controls[0], each)}
+        return pipeline(**{**_arguments(pipeline, request, number, shown, mask, report), **by_maps})
 
     try:
         output = yield from stepwise(call)
@@ -110,7 +118,7 @@ def _arguments(
     wanted = {
         "prompt": request.prompt, "image": Image.fromarray(shown), "height": height, "width": width,
         "negative_prompt": request.negative_prompt or (" " if by_true_guidance else None),
-        "num_inference_steps": request.num_inference_steps, "strength": request.pipeline_strength,
+        "num_inference_steps": request.num_inference_steps,
         "true_cfg_scale" if by_true_guidance else "guidance_scale": request.guidance_scale,
         "generator": torch.Generator("cpu").manual_seed(seed_of(request, number)), "output_type": "pil",
         "max_area": height * width, "_auto_resize": False,
@@ -119,11 +127,29 @@ def _arguments(
     }  # fmt: skip
     if mask is not None:
         wanted["mask_image"] = Image.fromarray(np.where(mask > 0, np.uint8(255), np.uint8(0)))
-    if "image_guidance_scale" in takes:  # an editor; no pipeline that fills takes it, nor may read it
-        wanted["image_guidance_scale"] = request.image_guidance_scale
+    # What not every use of a pipeline may read.
+    for field, name in (("pipeline_strength", "strength"), ("image_guidance_scale", "image_guidance_scale")):
+        if name in takes:
+            wanted[name] = getattr(request, field)
     if "callback_on_step_end" in takes:  # the older one is deprecated where there are both
         wanted = {name: value for name, value in wanted.items() if not name.startswith("callback") or "end" in name}
     return {name: value for name, value in wanted.items() if name in takes}
+
+
+def _steering(pipeline: Any, control: Control, control_map: np.ndarray) -> Iterator[tuple[str, Any]]:
+    """What a call is given of a control and its map, uint8 `(H, W, 3)`, as far as it can take it."""
+    takes = parameters_of(pipeline)
+    yield shows_maps_as(takes), Image.fromarray(control_map)
+    yield from ((name, value) for name, (value, _) in _strengths(control).items() if name in takes)
+
+
+def _strengths(control: Control) -> dict[str, tuple[float, float]]:
+    """How strongly and when a control steers, by the names that pipelines have for it; each with what it usually is."""
+    return {
+        "controlnet_conditioning_scale": (control.conditioning_scale, Control.conditioning_scale),
+        "control_guidance_start": (control.start, Control.start),
+        "control_guidance_end": (control.end, Control.end),
+    }
 
 
 def _reported(report: Callable[[int], None], _: Any, step: int, __: Any, given: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +171,12 @@ def _guides_truly(takes: Mapping[str, Any]) -> bool:
 
 def _unread(pipeline: Any, request: GenerationRequest) -> set[str]:
     """Sentences on what is asked and the pipeline cannot be given."""
-    takes, name = parameters_of(pipeline), type(pipeline).__name__
+    takes, title = parameters_of(pipeline), type(pipeline).__name__
+    unread = set()
     if request.negative_prompt.strip() and "negative_prompt" not in takes:
-        return {f"{name} takes no negative prompt; the video model alone has read it."}
-    return set()
+        unread.add(f"{title} takes no negative prompt; the video model alone has read it.")
+    for control in request.controls if IMAGE_MODELS[request.image_model].reads_controls else ():
+        asked = {name for name, (value, usual) in _strengths(control).items() if value != usual}
+        if asked - takes.keys():
+            unread.add(f"{title} is steered at one strength, throughout; another was not read.")
+    return unread
