@@ -32,6 +32,7 @@ from tabs.widgets.player import clip_player
 from tabs.widgets.progress import progress_panel
 from tabs.widgets.samples import sample_strip
 from tabs.widgets.scale import ratio_scale
+from tabs.widgets.upload import Upload
 
 Controls = dict[str, Any]  # components; Gradio gives their classes the events when they are made, so no type has them
 
@@ -145,9 +146,9 @@ def source_notes(task: str) -> SourceNotes:
     return SourceNotes(strip, words, take)
 
 
-def upload(label: str, **options: Any) -> gr.File:
+def upload(label: str, **options: Any) -> Upload:
     """A place for one clip or picture, one line high. It is judged by its content, and so takes any name."""
-    return gr.File(label=label, height=48, elem_classes="bd-upload", **options)
+    return Upload(label=label, height=48, elem_classes="bd-upload", **options)
 
 
 def trim_controls(context: AppContext, shape: bool = True) -> Controls:

@@ -38,7 +38,6 @@ from tabs.refusals import tell_refusals
 from tabs.requests import Submission
 from tabs.sessions import keep_sessions_small
 from tabs.theme import theme
-from tabs.uploads import leave_no_empty_files
 from tabs.visitors import visitor_of
 from tabs.waiting import QUEUE_SIZE, take_turns
 from tabs.widgets.bundle import page_head, page_header
@@ -57,7 +56,6 @@ def build_page(context: AppContext) -> gr.Blocks:
     Starts nothing; give `launch_options()` to its `launch`.
     """
     keep_sessions_small()
-    leave_no_empty_files()
     take_turns()
     gr.set_static_paths([context.runs.files_folder])  # as they are, so that what is deleted is gone
     first, *others = context.families

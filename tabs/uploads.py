@@ -14,16 +14,12 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-import gradio as gr
 from gradio import routes
-from gradio.data_classes import FileData
-from gradio.utils import NamedString, get_upload_folder
-from gradio_client import utils as client_utils
+from gradio.utils import get_upload_folder
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.formparsers import MultiPartException
 
 from bivdiff.errors import InputError
-from tabs.failures import refusal
 
 KEPT_SECONDS = 24 * 3600.0
 SWEEP_SECONDS = 3600.0
@@ -74,18 +70,6 @@ def _private_folder(parent: Path) -> Path:
         return folder
     _log.warning("“%s” is not of this user alone, so uploads lie in another folder.", folder)
     return Path(tempfile.mkdtemp(prefix="bivdiff-uploads-", dir=parent))
-
-
-def leave_no_empty_files() -> None:
-    """Let a file field hand over the path of what was sent, without the empty file that Gradio makes at each use."""
-    # Gradio documents no door to this, so this method of Gradio 6.31 is replaced, which a test holds to be what it was.
-    setattr(gr.File, "_process_single_file", _hand_over)  # noqa: B010 - its type has another name for the file
-
-
-def _hand_over(field: gr.File, sent: FileData) -> NamedString:
-    if field.file_types and not client_utils.is_valid_file(sent.path, field.file_types):
-        raise refusal(f"This is not one of these kinds: {field.file_types}.")
-    return NamedString(sent.path)  # type: ignore[no-untyped-call]
 
 
 class Room:

@@ -29,10 +29,11 @@ from starlette.testclient import TestClient
 
 from bivdiff.errors import InputError
 from bivdiff.settings import Settings
-from tabs import compare, guard, housekeeping, serving, sessions, uploads
+from tabs import compare, controls, guard, housekeeping, serving, sessions, uploads
 from tabs.door import Door
 from tabs.page import build_page, launch_options
 from tabs.weights import bytes_in
+from tabs.widgets.upload import Upload
 
 BOUND = 200_000  # bytes that uploads may take here
 PATIENCE = 60  # seconds after which a wait that never ends fails its test
@@ -350,15 +351,22 @@ def test_names_and_queries_are_short(path, status):
     assert ask(OWN, path=path)[0] == status
 
 
-@pytest.mark.usefixtures("address")
 def test_a_file_field_makes_no_empty_files(folder):
-    field = gr.File(file_types=[".mp4"])
+    field = controls.upload("Clip")
     (folder / "clip.mp4").write_bytes(b"x")
     given = field.preprocess(field.data_model(path=str(folder / "clip.mp4")))
     assert given == str(folder / "clip.mp4")
     assert [path.name for path in files(folder)] == ["clip.mp4"]
-    with pytest.raises(gr.Error):
-        field.preprocess(field.data_model(path=str(folder / "clip.txt")))
+    assert field.get_config()["height"] == 48
+    assert field.get_block_name() == field.get_block_class() == "file"
+
+
+def test_every_file_that_a_handler_is_given_comes_from_such_a_field():
+    page = build_page(fake_context(FakeRun()))
+    handled = [event for event in page.fns.values() if event.fn is not None]  # and not by the browser alone
+    read = {field for event in handled for field in event.inputs if isinstance(field, gr.File)}
+    assert {field.label for field in read if not isinstance(field, Upload)} == set()
+    assert len(read) > 4
 
 
 # Which addresses are served
@@ -776,8 +784,8 @@ def test_a_window_that_was_forgotten_compares_nothing_else_and_says_what_to_do()
         compare.send_back(context, [], {"chosen": 1}, None, "")
 
 
-def test_gradio_keeps_sessions_and_reads_files_as_it_did():
-    changed = f"Gradio {gr.__version__} is other than 6.31 was: mend tabs/sessions.py and tabs/uploads.py."
+def test_gradio_keeps_sessions_as_it_did():
+    changed = f"Gradio {gr.__version__} is other than 6.31 was: mend tabs/sessions.py."
     source = inspect.getsource(inspect.getmodule(SessionState))
     for said in (
         "self.blocks_config = copy(blocks.default_config)", "self.config_values = {", "self.state_data: dict",
@@ -786,5 +794,3 @@ def test_gradio_keeps_sessions_and_reads_files_as_it_did():
     ):  # fmt: skip
         assert said in source, changed
     assert isinstance(SessionState(build_page(fake_context(FakeRun()))).blocks_config.blocks, ChainMap)
-    file = inspect.getsource(inspect.getmodule(gr.File))
-    assert "tempfile.NamedTemporaryFile(delete=False, dir=self.GRADIO_CACHE)" in file, changed

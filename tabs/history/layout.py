@@ -87,10 +87,9 @@ def _list_parts() -> tuple[shared.Controls, gr.File, gr.HTML, gr.Button]:
                     elem_classes="bd-check", min_width=150,
                 ),
             }  # fmt: skip
-        drop = gr.File(
-            label="Drop an mp4, PNG, GIF or zip made here to restore it, from another machine too", height=48,
-            elem_id=f"{NAME}-drop", elem_classes="bd-upload",
-        )  # fmt: skip
+        drop = shared.upload(
+            "Drop an mp4, PNG, GIF or zip made here to restore it, from another machine too", elem_id=f"{NAME}-drop"
+        )
         cards = run_cards(elem_id=f"{NAME}-list")
         with gr.Row(elem_classes="bd-asides"):
             more = gr.Button("Show more", size="sm", visible=False, elem_id=f"{NAME}-more", min_width=140)
