@@ -245,6 +245,14 @@ def test_a_window_has_a_short_name(page):
     assert (answer.status_code, waiting.LONG_NAME in answer.text) == (400, True)
 
 
+def test_events_are_not_counted_for_a_page_that_is_not_served(page):
+    assert ask(page[1], ADA).status_code == 200
+    queue = page[0]._queue
+    until(lambda: len(queue) == 0 and not any(queue.active_jobs))
+    assert queue.events_recorded > 0
+    assert queue.compute_analytics_summary(list(queue.event_analytics.values())) == {"functions": {}}
+
+
 def test_gradio_takes_turns_where_they_are_replaced():
     changed = f"Gradio {gr.__version__} is other than 6.31 was: mend tabs/waiting.py."
     assert {name: getattr(queueing.Queue, name) for name in waiting.REPLACED} == waiting.REPLACED, changed
