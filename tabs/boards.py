@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import gradio as gr
 import numpy as np
-from gradio.utils import get_upload_folder
 
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.media.carried import carry, pack, settings_of
@@ -24,6 +23,7 @@ from tabs.context import AppContext
 from tabs.failures import sentence
 from tabs.progress import RunProgress, idle_panel
 from tabs.results import LiveTiles, rests_of, result_player, scores_of
+from tabs.uploads import upload_folder
 from tabs.visitors import address_of_visitor
 
 NOT_KEPT = "The history could not keep this run, so take along here what you want of it."
@@ -182,7 +182,7 @@ class RunBoard:
         Raises:
             InputError: they cannot be written here either.
         """
-        folder = Path(get_upload_folder()) / secrets.token_hex(16)
+        folder = upload_folder() / secrets.token_hex(16)
         files = names_of(result)
         try:
             folder.mkdir(parents=True)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
 from bivdiff.bridge.inputs import same_frames
 from bivdiff.catalog.bridging import inversions_of
@@ -29,6 +28,7 @@ from tabs.context import AppContext
 from tabs.failures import sentence
 from tabs.progress import STARTING, stages_of
 from tabs.requests import Submission
+from tabs.uploads import upload_folder
 from tabs.widgets.player import ComparedClip, comparison_value, film_buttons
 from tabs.widgets.progress import progress_value, stage_chips
 
@@ -240,7 +240,7 @@ class ComparisonBoard:
         with importing():
             from bivdiff.compare.export import export
 
-        folder = Path(get_upload_folder()) / secrets.token_hex(16)
+        folder = upload_folder() / secrets.token_hex(16)
         try:
             return export(folder, result, self._fps)
         except BIVDiffError:

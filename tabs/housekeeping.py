@@ -14,7 +14,6 @@ from tabs.uploads import Sweeping
 @asynccontextmanager
 async def kept_clean(app: Any) -> AsyncIterator[None]:
     """Keep house from the start of the server to its end."""
-    # Gradio documents no door to what it notes of uploads; a test holds that it is this.
     sweeping = Sweeping(lambda: list(app.blocks.temp_file_sets) if getattr(app, "blocks", None) else ())
     try:
         yield

@@ -9,7 +9,7 @@ from functools import partial, update_wrapper
 from typing import Any
 
 import gradio as gr
-from gradio.components.navbar import Navbar
+from gradio.components import Navbar
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse

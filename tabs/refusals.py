@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.utils import get_upload_folder, is_in_or_equal
 
 from tabs.failures import refusal, sentence
+from tabs.uploads import upload_folder
 
 NOT_UPLOADED = (
     "Only files that were uploaded to this page are read: neither paths of the server nor addresses are followed. "
@@ -19,8 +20,7 @@ NOT_UPLOADED = (
 
 def tell_refusals(page: gr.Blocks) -> None:
     """Let every endpoint answer what it cannot take or do with a sentence, and fetch nothing from elsewhere."""
-    # Gradio documents no door between a request and its components: `validator` of an event comes after they have read
-    # it. So these two methods of Gradio 6.31 are replaced, which a test holds to be what they were.
+    # `validator` of an event comes after its components have read what was sent, so there is no documented door.
     page.preprocess_data = partial(_read_inputs, page.preprocess_data)  # type: ignore[method-assign]
     page.process_api = partial(_carry_out, page.process_api)  # type: ignore[method-assign]
 
@@ -69,7 +69,7 @@ def _paths(given: Any) -> Iterator[Any]:
 def _is_uploaded(path: Any) -> bool:
     """Whether a path leads into the folder of uploads and results, whose names cannot be guessed."""
     try:
-        return "://" not in path and is_in_or_equal(path, get_upload_folder())
+        return "://" not in path and Path(path).resolve().is_relative_to(upload_folder().resolve())
     except (TypeError, ValueError, OSError):
         return False
 

@@ -6,8 +6,8 @@ from collections import ChainMap
 from datetime import datetime
 from typing import Any
 
-from gradio.blocks import Blocks, BlocksConfig
-from gradio.components import State
+import gradio as gr
+from gradio.blocks import BlocksConfig
 from gradio.state_holder import SessionState
 
 from tabs.failures import refusal
@@ -31,7 +31,7 @@ def keep_sessions_small() -> None:
         setattr(SessionState, name, method)
 
 
-def _begin(self: Any, blocks: Blocks) -> None:
+def _begin(self: Any, blocks: gr.Blocks) -> None:
     page, own = blocks.default_config, BlocksConfig(blocks)
     own.blocks, own.fns = ChainMap({}, page.blocks), ChainMap({}, page.fns)  # type: ignore[assignment]
     own.fn_id, own.renderables = page.fn_id, list(page.renderables)
@@ -46,12 +46,12 @@ def _begin(self: Any, blocks: Blocks) -> None:
 
 def _set(self: Any, key: int, value: Any) -> None:
     block = self.blocks_config.blocks.get(key)
-    weight = bytes_in(value if isinstance(block, State) else getattr(value, "value", None))
+    weight = bytes_in(value if isinstance(block, gr.State) else getattr(value, "value", None))
     if sum(self.weights.values()) - self.weights.get(key, 0) + weight > MOST_OF_ONE:
         raise refusal(TOO_MUCH)
     self.weights[key] = weight
     _note(self.page)
-    if isinstance(block, State):
+    if isinstance(block, gr.State):
         self._state_ttl[key] = (block.time_to_live, datetime.now())  # noqa: DTZ005 - Gradio compares it so
         self.state_data[key] = value
     else:
@@ -78,4 +78,4 @@ REPLACED = {
     "__init__": _begin, "__setitem__": _set, "_update_config": _describe_nothing,
     "_update_value_in_config": _describe_nothing,
 }  # fmt: skip
-"""Gradio documents no door to this, so these methods of Gradio 6.31 are replaced. A test holds them to be so."""
+"""Methods of Gradio's, which documents no door to this (see docs/architecture.md)."""

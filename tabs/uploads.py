@@ -45,6 +45,11 @@ WRONG_FIELD = "An upload holds files only, each in a field named “files”. Se
 _log = logging.getLogger(__name__)
 
 
+def upload_folder() -> Path:
+    """Where uploads and results lie that Gradio serves to whoever knows their names."""
+    return Path(get_upload_folder())
+
+
 def own_folder() -> None:
     """Let uploads lie in a folder of the studio's own, unless the environment names one.
 
@@ -54,7 +59,7 @@ def own_folder() -> None:
     try:
         if not os.environ.get("GRADIO_TEMP_DIR"):
             os.environ["GRADIO_TEMP_DIR"] = str(_private_folder(Path(tempfile.gettempdir())))
-        Path(get_upload_folder()).mkdir(mode=0o700, parents=True, exist_ok=True)
+        upload_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"There is no folder for uploads: {error}. Name another one in GRADIO_TEMP_DIR.") from error
 
@@ -100,7 +105,7 @@ class Room:
         with self._lock:
             known = time.monotonic() - self._measured < MEASURED_SECONDS
         # What is on its way lies in the folder already.
-        lying = 0 if known else bytes_in(Path(get_upload_folder()), self._beside)
+        lying = 0 if known else bytes_in(upload_folder(), self._beside)
         with self._lock:
             if not known:
                 self._kept = max(lying - sum(self._coming.values()), 0)
@@ -242,7 +247,7 @@ def sweep(folder: Path, seconds: float = KEPT_SECONDS) -> None:
 def forget_progress() -> None:
     """Forget how far the oldest uploads are, where too many are known.
 
-    Gradio forgets those alone that somebody has watched to their end, and documents no door to this.
+    Gradio forgets those alone that somebody has watched to their end.
     """
     told = routes.file_upload_statuses
     for known in (told._statuses, told._signals):
@@ -277,7 +282,7 @@ class Sweeping:
     def _work(self) -> None:
         while True:
             try:
-                sweep(Path(get_upload_folder()))
+                sweep(upload_folder())
                 forget_deleted(self._known())
             except OSError:
                 _log.exception("The folder of uploads could not be swept.")

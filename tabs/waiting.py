@@ -134,4 +134,4 @@ def _drop_unread(queue: Any) -> None:
 _usual_join, _usual_send = Queue.push, Queue.send_message
 
 REPLACED = {"push": _join, "get_events": _next_events, "send_message": _send}
-"""Gradio documents no door to this, so these methods of Gradio 6.31 are replaced. A test holds them to be so."""
+"""Methods of Gradio's, which documents no door to this (see docs/architecture.md)."""

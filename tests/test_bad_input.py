@@ -8,7 +8,6 @@ are here too: numbers that run over in any stage, and a disk that fills up. The 
 from __future__ import annotations
 
 import errno
-import inspect
 import json
 import os
 import pickle
@@ -21,14 +20,12 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-import gradio as gr
 import httpx
 import numpy as np
 import pytest
 import torch
 from clips import HEIGHT, LOSSY, WIDTH, counting_frames, encode, error, ffmpeg, numbers, smooth_frames
 from fake_run import FakeRun, fake_context
-from gradio import route_utils
 from gradio.utils import get_upload_folder
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -848,16 +845,3 @@ def test_no_number_of_a_request_may_be_anything_else(source_frames, value):
                 frames=source_frames, prompt="", task="control", family="toybox", image_model="controlnet",
                 video_model="toybox-video", **{name: value},
             )  # fmt: skip
-
-
-# Where Gradio is changed
-
-
-def test_gradio_reads_inputs_where_refusals_are_told():
-    changed = f"Gradio {gr.__version__} reads an event's inputs in another way than 6.31 did: mend tabs/refusals.py."
-    taken = list(inspect.signature(gr.Blocks.preprocess_data).parameters)
-    assert taken == ["self", "block_fn", "inputs", "state", "explicit_call"], changed
-    assert inspect.iscoroutinefunction(gr.Blocks.preprocess_data), changed
-    assert "await self.preprocess_data(" in inspect.getsource(gr.Blocks.process_api), changed
-    assert "data_model" in inspect.getsource(gr.Blocks.preprocess_data), changed
-    assert "app.get_blocks().process_api(" in inspect.getsource(route_utils.call_process_api), changed

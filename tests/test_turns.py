@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-import gradio as gr
 import httpx
 import numpy as np
 import pytest
 from fake_run import FakeRun, fake_context
-from gradio import queueing
 
 from bivdiff.catalog.requests import default_request
 from bivdiff.errors import InputError
@@ -251,11 +248,3 @@ def test_events_are_not_counted_for_a_page_that_is_not_served(page):
     until(lambda: len(queue) == 0 and not any(queue.active_jobs))
     assert queue.events_recorded > 0
     assert queue.compute_analytics_summary(list(queue.event_analytics.values())) == {"functions": {}}
-
-
-def test_gradio_takes_turns_where_they_are_replaced():
-    changed = f"Gradio {gr.__version__} is other than 6.31 was: mend tabs/waiting.py."
-    assert {name: getattr(queueing.Queue, name) for name in waiting.REPLACED} == waiting.REPLACED, changed
-    source = inspect.getsource(queueing)
-    for name in ("current_concurrency += 1", "self.get_events()", "self.event_ids_to_events.pop(event._id, None)"):
-        assert name in source, changed

@@ -17,13 +17,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import gradio as gr
 import numpy as np
-from gradio.data_classes import FileData
-from gradio.utils import get_upload_folder
 
 from bivdiff.media.heat import heat_picture
 from bivdiff.media.sheets import sprite_sheet
 from bivdiff.pixels.fitting import fit_frames
+from tabs.uploads import upload_folder
 from tabs.widgets.component import Widget
 
 LOSSLESS_PIXELS = 2**20  # clips of a row up to this many pixels travel without loss
@@ -116,7 +116,7 @@ def shown(frames: np.ndarray) -> np.ndarray:
 
 def served(path: Path) -> dict[str, Any]:
     """A file that the browser may fetch, to be saved under its own name."""
-    return FileData(path=str(path), orig_name=path.name).model_dump()
+    return gr.FileData(path=str(path), orig_name=path.name).model_dump()
 
 
 # A grid
@@ -171,7 +171,7 @@ def _in_a_file(picture: Mapping[str, Any]) -> dict[str, Any]:
     """A picture whose `src` is a data address, with that in a file that the browser fetches."""
     content = base64.b64decode(picture["src"].partition(",")[2])
     # The name follows from the content, so that a clip that is already shown is not fetched again.
-    path = Path(get_upload_folder()) / hashlib.sha256(content).hexdigest() / "clip.webp"
+    path = upload_folder() / hashlib.sha256(content).hexdigest() / "clip.webp"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     unfinished = path.with_name(f"{secrets.token_hex(8)}.part")
     unfinished.write_bytes(content)
