@@ -21,7 +21,8 @@ from bivdiff.types import Control, GenerationRequest
 from tabs import controls as shared
 from tabs.binding import Values, bind
 from tabs.comparison import ComparisonBoard, with_last_seed
-from tabs.context import READING, AppContext
+from tabs.context import AppContext
+from tabs.events import PRIVATE, QUICK, READING
 from tabs.examples import comparison_example
 from tabs.failures import refusal, sentence, warn
 from tabs.figures import figure_panel
@@ -119,10 +120,7 @@ def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[TaskTab], page
                 info="Choose, or write a number and press Enter", elem_id=f"{NAME}-values", min_width=180,
                 visible=False,
             )  # fmt: skip
-            other.input(
-                partial(offer_values, context), other, values, show_progress="hidden", queue=False,
-                api_visibility="private",
-            )  # fmt: skip
+            other.input(partial(offer_values, context), other, values, **QUICK, **PRIVATE)
         with gr.Row(elem_classes="bd-run"):
             start = gr.Button("Compare", variant="primary", size="lg", scale=3, elem_id=f"{NAME}-start")
             stop = gr.Button("Cancel", size="lg", scale=1, interactive=False, elem_id=f"{NAME}-cancel", min_width=96)

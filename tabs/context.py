@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from bivdiff.models.manager import Readout
 
 DECODERS = 2  # clips of visitors that are decoded at a time, whatever they are decoded for
-READING: dict[str, Any] = {"concurrency_id": "preview", "concurrency_limit": 8}
-"""Of events that read a visitor's files before a run; they wait for `decoding` in turn."""
-
 _log = logging.getLogger(__name__)
 
 

@@ -19,6 +19,7 @@ from bivdiff.types import Control, GenerationRequest
 from tabs import controls as shared
 from tabs.binding import Values
 from tabs.context import AppContext
+from tabs.events import PRIVATE, QUICK
 from tabs.failures import refusal, sentence
 from tabs.presets import preset_controls
 from tabs.requests import (
@@ -211,7 +212,7 @@ def _control_details(context: AppContext, defaults: GenerationRequest) -> shared
             controls["turn_maps"] = shared.setting("turn_maps", False, SourceForm)
         controls["map_source"].change(
             lambda source: gr.update(visible=source == "upload"), controls["map_source"], uploads,
-            show_progress="hidden", queue=False, api_visibility="private",
+            **QUICK, **PRIVATE,
         )  # fmt: skip
         with shared.fields():
             controls["second_control_type"] = _choice(
@@ -246,10 +247,7 @@ def _labelled(kinds: Sequence[str]) -> list[tuple[str, str]]:
 def _wire_choices(context: AppContext, controls: shared.Controls) -> None:
     """Let the control types follow the image model."""
     chosen = [controls[name] for name in ("image_model", "control_type", "second_control_type")]
-    chosen[0].change(
-        lambda *given: follow_model(context, *given), chosen, chosen[1:], show_progress="hidden", queue=False,
-        api_visibility="private",
-    )  # fmt: skip
+    chosen[0].change(lambda *given: follow_model(context, *given), chosen, chosen[1:], **QUICK, **PRIVATE)
 
 
 def follow_model(context: AppContext, image_model: str, control_type: str, second: str) -> tuple[Any, Any]:

@@ -24,6 +24,7 @@ from bivdiff.toybox.data import vocabulary
 from bivdiff.types import GenerationRequest
 from bivdiff.units import say_bytes
 from tabs.context import AppContext
+from tabs.events import PRIVATE, QUICK
 from tabs.examples import first_player
 from tabs.progress import idle_panel
 from tabs.widgets.component import Widget
@@ -47,7 +48,6 @@ VIDEO_LABELS = {
 }  # fmt: skip
 FOLLOWING = (*BRIDGE, "num_inversion_steps", "num_smoothing_steps", "smoothing_guidance_scale")
 """Settings that depend on the models that are chosen."""
-QUICK: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 MOST_STEPS = 600  # that a slider can tell apart
 RESTORED = (
     "An earlier run is restored: its clip, its mask and its control maps are used as they were. Choose a clip to go on "
@@ -112,10 +112,7 @@ def clip_controls(task: str, visitor: gr.Textbox, sample_clips: str = "file") ->
     """
     earlier = gr.Textbox("", visible="hidden", label="Restored run", elem_id=f"{task}-restored")
     told = remark(RESTORED, visible=False, elem_id=f"{task}-restored-note")
-    earlier.change(
-        lambda run_id: gr.update(visible=bool(run_id)), earlier, told, show_progress="hidden", queue=False,
-        api_visibility="private",
-    )  # fmt: skip
+    earlier.change(lambda run_id: gr.update(visible=bool(run_id)), earlier, told, **QUICK, **PRIVATE)
     most = f"up to {LIMITS.file_bytes // 2**30} GB, {LIMITS.seconds / 3600:g} hours, 8K"
     return {
         "sample": sample_strip(
@@ -203,8 +200,7 @@ def model_choice(context: AppContext, task: str) -> Controls:
         controls["image_model"].change(
             # What is named and not read is refused: it stays in sight until it is cleared.
             lambda model, named: gr.update(visible=reads(model, "pipeline") or bool(named)),
-            [controls["image_model"], controls["pipeline"]], group, show_progress="hidden", queue=False,
-            api_visibility="private",
+            [controls["image_model"], controls["pipeline"]], group, **QUICK, **PRIVATE,
         )  # fmt: skip
     return controls
 
@@ -337,7 +333,7 @@ def _wire_bridge(
         watched, told = parts, lambda name, *now: say_ratio(name, model, *now)
     # Not where the ratio itself moves: what is told of it depends on the others.
     others = [part.change for part in watched if part is not parts[0]]
-    gr.on(others, partial(told, task), watched, [parts[0], scale], trigger_mode="always_last", **QUICK)
+    gr.on(others, partial(told, task), watched, [parts[0], scale], trigger_mode="always_last", **QUICK, **PRIVATE)
 
 
 def wire_models(context: AppContext, task: str, controls: Controls) -> None:
@@ -353,7 +349,7 @@ def wire_models(context: AppContext, task: str, controls: Controls) -> None:
         return follow_models(context, task, chosen.get("image_model"), chosen.get("video_model"), *given[len(chosen) :])
 
     for choice in choices.values():
-        choice.input(follow, [*choices.values(), *led], led, **QUICK)
+        choice.input(follow, [*choices.values(), *led], led, **QUICK, **PRIVATE)
 
 
 def follow_models(
@@ -462,10 +458,7 @@ def step_controls(
 def _show_where_read(part: Any, name: str, image_model: gr.Radio | None) -> None:
     """Hide a part of the tab while an image model is chosen that does not read the field."""
     if image_model is not None:
-        image_model.change(
-            lambda model: gr.update(visible=reads(model, name)), image_model, part, show_progress="hidden",
-            queue=False, api_visibility="private",
-        )  # fmt: skip
+        image_model.change(lambda model: gr.update(visible=reads(model, name)), image_model, part, **QUICK, **PRIVATE)
 
 
 def reads(image_model: str, name: str) -> bool:

@@ -17,6 +17,7 @@ from bivdiff.types import GenerationRequest
 from tabs import controls as shared
 from tabs.binding import Values
 from tabs.context import AppContext
+from tabs.events import PRIVATE, QUICK
 from tabs.presets import preset_controls
 from tabs.requests import Submission, fill_in, restored_source, submission_of
 from tabs.source import TRIM, Preview, preview_source, wire_source
@@ -129,10 +130,7 @@ def _prompts(context: AppContext, image_model: gr.Radio) -> tuple[shared.Control
             context, TASK, "", label="Edited prompt",
             info="The words of the source, with the change; empty = composed from the instruction",
         )  # fmt: skip
-    image_model.change(
-        follow_words, image_model, [by_instruction, by_prompts], show_progress="hidden", queue=False,
-        api_visibility="private",
-    )  # fmt: skip
+    image_model.change(follow_words, image_model, [by_instruction, by_prompts], **QUICK, **PRIVATE)
     return controls, told
 
 
@@ -154,10 +152,7 @@ def _details(defaults: GenerationRequest, image_model: gr.Radio) -> shared.Contr
         controls["guidance_scale"] = shared.setting("guidance_scale", defaults.guidance_scale)
         with gr.Column(min_width=180, elem_classes="bd-group") as picture_guidance:
             controls["image_guidance_scale"] = shared.setting("image_guidance_scale", defaults.image_guidance_scale)
-    image_model.change(
-        follow_details, image_model, [by_prompts, picture_guidance], show_progress="hidden", queue=False,
-        api_visibility="private",
-    )  # fmt: skip
+    image_model.change(follow_details, image_model, [by_prompts, picture_guidance], **QUICK, **PRIVATE)
     return controls
 
 

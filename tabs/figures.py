@@ -13,8 +13,9 @@ from bivdiff.compare.axes import before_names, label_of, values_of_cells
 from bivdiff.errors import InputError
 from tabs import controls as shared
 from tabs.context import AppContext
+from tabs.events import PRIVATE, QUICK
 from tabs.failures import telling
-from tabs.films import ALONE, PRIVATE, make_paper
+from tabs.films import ALONE, make_paper
 from tabs.visitors import visitor_of
 
 
@@ -42,7 +43,7 @@ def figure_panel(context: AppContext, made: gr.State, visitor: gr.Textbox, name:
         rows = gr.CheckboxGroup([], label="Rows", info="None takes the usual ones", elem_id=f"{name}-figure-rows")
         button = gr.Button("Make the figure", size="sm", elem_id=f"{name}-figure-make")
         file = gr.File(visible=False)
-    fold.expand(partial(offer_rows, context), [made, visitor], rows, show_progress="hidden", queue=False, **PRIVATE)
+    fold.expand(partial(offer_rows, context), [made, visitor], rows, **QUICK, **PRIVATE)
     pressed = button.click(
         partial(make_chosen, context), [made, frames, rows, zoom, column, visitor], file, **ALONE, **PRIVATE
     )

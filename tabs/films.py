@@ -12,6 +12,7 @@ from bivdiff.compare.choice import FigureChoice
 from bivdiff.errors import InputError
 from bivdiff.media.film import FilmOptions
 from tabs.context import AppContext
+from tabs.events import PRIVATE
 from tabs.failures import inform, telling
 from tabs.links import write_published
 from tabs.visitors import visitor_of
@@ -19,7 +20,6 @@ from tabs.widgets.component import Widget
 
 # One at a time: composing takes a core for seconds, and the device's own work goes on beside it.
 ALONE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "film", "show_progress": "hidden"}
-PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 NO_LINKS = "The owner of this studio does not let results be published. Take the film or the files instead."
 GIVE = "(file, link) => link ? window.bdShowLink(link) : window.bdSave(file)"
 

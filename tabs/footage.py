@@ -15,8 +15,9 @@ from bivdiff.media.reading import ClipInfo, probe, read_clip
 from bivdiff.media.sheets import sprite_sheet
 from bivdiff.pixels.canvas import parse_size
 from tabs.binding import Values, bind
-from tabs.context import READING, AppContext
+from tabs.context import AppContext
 from tabs.controls import Controls
+from tabs.events import READING
 from tabs.requests import whole
 
 THUMBS = 7

@@ -17,7 +17,8 @@ from bivdiff.studio.form import MaskForm
 from bivdiff.units import say_percent
 from tabs import controls as shared
 from tabs.binding import Values, bind
-from tabs.context import READING, AppContext
+from tabs.context import AppContext
+from tabs.events import PRIVATE, QUICK, READING
 from tabs.failures import sentence
 from tabs.presets import preset_controls
 from tabs.requests import (
@@ -250,7 +251,7 @@ def _mask_controls() -> shared.Controls:
         )  # fmt: skip
     controls["mask_source"].change(
         lambda source: [gr.update(visible=key == source) for key in parts], controls["mask_source"],
-        list(parts.values()), show_progress="hidden", queue=False, api_visibility="private",
+        list(parts.values()), **QUICK, **PRIVATE,
     )  # fmt: skip
     return controls
 

@@ -18,6 +18,7 @@ from bivdiff.units import say_bytes
 from tabs import controls as shared
 from tabs.binding import Values, bind
 from tabs.context import AppContext
+from tabs.events import PRIVATE, QUICK, slow
 from tabs.failures import sentence
 from tabs.following import HEARTBEAT
 from tabs.widgets.models import model_list
@@ -39,8 +40,7 @@ STATES = {
     "in memory": "It is loaded, and comes to the device when a run needs it.",
     "on device": "It is loaded, and on the device.",
 }
-QUICK: dict[str, Any] = {"show_progress": "hidden", "queue": False}
-SLOW: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": 8, "concurrency_id": "models"}
+SLOW = slow("models")
 
 
 class ModelsView(NamedTuple):
@@ -126,14 +126,14 @@ def _wire_list(context: AppContext, tab: gr.Tab, tabs: gr.Tabs, controls: shared
     show = bind(partial(look, context), controls)
     gr.on([controls["family"].change, controls["search"].input], show, inputs, list(shown), api_name="models_list",
           trigger_mode="always_last", **QUICK)  # fmt: skip
-    controls["model"].change(show, inputs, list(shown), api_visibility="private", **QUICK)
+    controls["model"].change(show, inputs, list(shown), **QUICK, **PRIVATE)
     shown.rows.pick(
         None, shown.rows, controls["model"], js="(value) => value.chosen", api_visibility="private",
         show_progress="hidden",
     )  # fmt: skip
-    tab.select(bind(partial(open_tab, context), controls), inputs, list(shown), api_visibility="private", **SLOW)
+    tab.select(bind(partial(open_tab, context), controls), inputs, list(shown), **SLOW, **PRIVATE)
     timer = gr.Timer(REFRESH, active=False)
-    tabs.select(_is_open, None, timer, api_visibility="private", **QUICK)
+    tabs.select(_is_open, None, timer, **QUICK, **PRIVATE)
     timer.tick(bind(partial(refresh, context), controls), inputs, list(shown), api_name="models_readout", **QUICK)
 
 

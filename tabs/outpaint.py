@@ -14,6 +14,7 @@ from bivdiff.units import say_percent
 from tabs import controls as shared
 from tabs.binding import Values
 from tabs.context import AppContext
+from tabs.events import PRIVATE, QUICK
 from tabs.failures import sentence
 from tabs.inpaint import keep_control
 from tabs.presets import preset_controls
@@ -151,6 +152,6 @@ def _side_controls() -> shared.Controls:
         )  # fmt: skip
     controls["extend_by"].change(
         lambda how: (gr.update(visible=how != "aspect"), gr.update(visible=how == "aspect")), controls["extend_by"],
-        [sides, shape], show_progress="hidden", queue=False, api_visibility="private",
+        [sides, shape], **QUICK, **PRIVATE,
     )  # fmt: skip
     return controls

@@ -12,8 +12,9 @@ import gradio as gr
 
 from bivdiff.toybox.clips import SampleClip
 from tabs.binding import Values, bind
-from tabs.context import READING, AppContext
+from tabs.context import AppContext
 from tabs.controls import Controls, SourceNotes
+from tabs.events import PRIVATE, QUICK, READING
 from tabs.examples import example_of
 from tabs.failures import refusal, sentence
 from tabs.footage import wire_footage
@@ -82,43 +83,39 @@ def wire_source(
     earlier = controls["restored"]  # gives way to another clip
     shown = with_examples(context, task, controls, preview)
     show = bind(shown, controls)
-    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
     slow: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", **READING}
-    hidden: dict[str, Any] = {"api_visibility": "private"}
     words = {name: controls[name] for name in texts}
     said = [*words.values(), notes.words, notes.take]
     picked = sample.pick(
         bind(partial(pick_sample, context, texts), words, "index"), [*words.values(), sample],
-        [video, earlier, *said], **quick, **hidden,
+        [video, earlier, *said], **QUICK, **PRIVATE,
     )  # fmt: skip
     gr.Button(visible=False).click(  # for clients, who have no words of their own that could be lost
         bind(partial(texts_of_sample, context, texts), {}, "index"), sample, [video, earlier, *words.values()],
-        api_name=f"{task}_sample", **quick,
+        api_name=f"{task}_sample", **QUICK,
     )  # fmt: skip
-    notes.take.click(
-        bind(partial(take_words, context, texts), {}, "index"), sample, said, **quick, **hidden
-    )  # fmt: skip
+    notes.take.click(bind(partial(take_words, context, texts), {}, "index"), sample, said, **QUICK, **PRIVATE)
     video.upload(
         bind(partial(words_of_a_sample, context, texts), words), list(words.values()), [notes.words, notes.take],
-        **quick, **hidden,
+        **QUICK, **PRIVATE,
     )  # fmt: skip
     wire_footage(context, notes.footage, controls)
     outputs = list(preview.outputs)
-    picked.then(show, inputs, outputs, **slow, **hidden)
-    video.upload(lambda: (-1, ""), None, [sample, earlier], **quick, **hidden)
-    video.clear(lambda: (0, ""), None, [sample, earlier], **quick, **hidden)
+    picked.then(show, inputs, outputs, **slow, **PRIVATE)
+    video.upload(lambda: (-1, ""), None, [sample, earlier], **QUICK, **PRIVATE)
+    video.clear(lambda: (0, ""), None, [sample, earlier], **QUICK, **PRIVATE)
     changes = [video.upload, video.clear, earlier.change, *(controls[name].change for name in preview.watched)]
-    gr.on(changes, show, inputs, outputs, **slow, **hidden)
+    gr.on(changes, show, inputs, outputs, **slow, **PRIVATE)
     # Clients get what goes into a run, and no example of what came out of one.
     gr.Button(visible=False).click(
         bind(preview.show, controls), inputs, outputs, api_name=preview.api_name, **slow
     )  # fmt: skip
     if isinstance(tab, gr.Blocks) and not isinstance(tab, gr.Tab):
-        tab.load(bind(partial(_at_first, shown), controls), inputs, outputs, **slow, **hidden)
+        tab.load(bind(partial(_at_first, shown), controls), inputs, outputs, **slow, **PRIVATE)
         return
     opened = gr.State(False)
     once = bind(partial(_first_time, shown, len(outputs)), controls, "opened")
-    tab.select(once, [*inputs, opened], [*outputs, opened], **slow, **hidden)
+    tab.select(once, [*inputs, opened], [*outputs, opened], **slow, **PRIVATE)
 
 
 def with_examples(

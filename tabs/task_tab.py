@@ -15,8 +15,9 @@ from bivdiff.studio.jobs import Job
 from bivdiff.studio.limits import check_request
 from tabs.binding import Values, bind
 from tabs.boards import RunBoard
-from tabs.context import READING, AppContext
+from tabs.context import AppContext
 from tabs.controls import Controls, ResultView, RunControls
+from tabs.events import READING
 from tabs.failures import inform, refusal, sentence
 from tabs.films import wire_films
 from tabs.following import (

@@ -12,6 +12,7 @@ from bivdiff.catalog.tasks import TASKS
 from tabs import controls as shared
 from tabs.binding import bind
 from tabs.context import AppContext
+from tabs.events import PRIVATE, QUICK, slow
 from tabs.films import wire_films
 from tabs.history.acting import adopt, again, arrive, delete, press_delete, recall, restore, tell_interrupted, unlink
 from tabs.history.comparing import compare
@@ -30,9 +31,7 @@ ABOUT = (
     "Every run is kept here with its clips and settings, for you alone. Choose one to see it, restore it or run it "
     "again; tick several to compare them."
 )
-QUICK: dict[str, Any] = {"show_progress": "hidden", "queue": False}
-SLOW: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": 8, "concurrency_id": NAME}
-PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+SLOW = slow(NAME)
 REVEAL = "() => window.bdReveal('%s')"
 
 
@@ -127,9 +126,7 @@ def _wire_list(page: HistoryPage, tab: gr.Tab, tabs: gr.Tabs, inputs: shared.Con
     shown.more.click(bind(partial(show_more, page), inputs), given, outputs, **QUICK, **PRIVATE)
     timer = gr.Timer(REFRESH, active=False)
     tabs.select(_is_open, None, timer, **QUICK, **PRIVATE)
-    timer.tick(
-        bind(partial(refresh, page), inputs, "seen"), [*given, shown.seen], outputs, **QUICK, **PRIVATE
-    )  # fmt: skip
+    timer.tick(bind(partial(refresh, page), inputs, "seen"), [*given, shown.seen], outputs, **QUICK, **PRIVATE)
     starred, favourite = gr.Textbox(visible=False), gr.Checkbox(visible=False)
     pressed = shown.cards.star(
         None, shown.cards, [starred, favourite], js="(value) => [value.starred, value.favourite]", **PRIVATE
