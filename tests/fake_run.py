@@ -17,6 +17,7 @@ import numpy as np
 from fake_models import FakeModels
 
 from bivdiff.catalog.bridging import inversions_of, steps_walked
+from bivdiff.models.cost import is_previewed
 from bivdiff.settings import Settings
 from bivdiff.studio.history.runs import Runs
 from bivdiff.studio.jobs import Jobs
@@ -26,7 +27,6 @@ from tabs.context import AppContext
 
 DRAWN_SEED = 4242
 PATIENCE = 170  # seconds a run waits to be let go on: nearly as long as a test may take, however busy the machine
-PREVIEWS = 4
 INVERTING = {
     "image": "Inverting with the image model", "frame": "Inverting with the video model, frame by frame",
     "video": "Inverting with the video model",
@@ -159,11 +159,10 @@ class FakeRun:
         return before if same and np.array_equal(before.frames, request.frames) else None
 
     def _steps(self, stage: str, message: str, total: int, preview: np.ndarray | None) -> Iterator[StepEvent]:
-        every = max(1, total // PREVIEWS)
         for step in range(1, total + 1):
             self.before(stage)
             threading.Event().wait(self.pause)
-            shown = preview if step % every == 0 and step < total else None
+            shown = preview if is_previewed(step, total) else None
             yield StepEvent(stage, step, total, message, shown)
 
 

@@ -12,7 +12,7 @@ from bivdiff.bridge.pipeline import last, run
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.requests import blank_request, default_request
 from bivdiff.catalog.tasks import TASKS
-from bivdiff.models.cost import evaluations_of, walks_of
+from bivdiff.models.cost import evaluations_of, is_previewed, walks_of
 from bivdiff.models.estimate import SLACK, activation_bytes, operations
 from bivdiff.models.loaders import KINDS
 from bivdiff.models.manager import ModelManager
@@ -129,3 +129,11 @@ def test_every_image_model_plans_no_less_than_one_evaluation_of_each_frame(task_
         request = task_request(task, image_model)
         planned = evaluations_of(request).get("framewise", 0)
         assert planned >= len(request.frames) * 2 * IMAGE_MODELS[image_model].makes_frames
+
+
+@pytest.mark.parametrize(
+    ("total", "shown"), [(1, []), (2, [1]), (4, [1, 2, 3]), (10, [2, 4, 6, 8]), (50, [12, 24, 36, 48])]
+)
+def test_a_stage_has_a_few_previews_and_none_at_its_end(total, shown):
+    assert [step for step in range(1, total + 1) if is_previewed(step, total)] == shown
+    assert not any(is_previewed(step, total, previews=0) for step in range(1, total + 1))

@@ -49,14 +49,12 @@ from bivdiff.bridge.windows import over_windows
 from bivdiff.catalog.bridging import Inversion, inversions_of
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.requests import with_seed
-from bivdiff.models.cost import evaluations_of
+from bivdiff.models.cost import PREVIEWS, evaluations_of, is_previewed
 from bivdiff.models.estimate import operations
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.metering import StageMeter, peak_memory_bytes
 from bivdiff.models.words import Prompt
 from bivdiff.types import GenerationRequest, GenerationResult, Stage, StepEvent
-
-PREVIEWS = 4  # per denoising stage: enough to see it form, too few to cost much where they must be decoded
 
 
 @torch.inference_mode()
@@ -312,14 +310,9 @@ def _watched(
                 reached = step.latents
                 latents.check_finite(reached, f"in step {step.number} of {step.total} of “{message}”")
                 preview = None
-                if decode is not None and previews and _is_shown(step, previews):
+                if decode is not None and is_previewed(step.number, step.total, previews):
                     preview = session.preview(step.pred_original_sample[:1], decode)
             yield StepEvent(stage, step.number, step.total, message, preview)
-
-
-def _is_shown(step: Step, previews: int) -> bool:
-    """Whether a step has a preview; the last has none, since its frames follow."""
-    return step.number % max(1, step.total // previews) == 0 and step.number < step.total
 
 
 def _note_pace(request: GenerationRequest, manager: ModelManager, meter: StageMeter) -> None:

@@ -17,6 +17,8 @@ from bivdiff.models.loaders import KINDS
 from bivdiff.models.windows import windows_of
 from bivdiff.types import GenerationRequest, Stage
 
+PREVIEWS = 4  # of each denoising stage: enough to see it form, too few to cost much where they must be decoded
+
 
 @dataclass(frozen=True)
 class Walk:
@@ -67,6 +69,11 @@ def evaluations_of(request: GenerationRequest) -> dict[Stage, int]:
     for walk in walks_of(request):
         found[walk.stage] = found.get(walk.stage, 0) + walk.evaluations
     return found
+
+
+def is_previewed(step: int, total: int, previews: int = PREVIEWS) -> bool:
+    """Whether a denoising step, counted from 1, has a preview; the last has none, since its frames follow."""
+    return previews > 0 and step % max(1, total // previews) == 0 and step < total
 
 
 def smoothing_walk(request: GenerationRequest) -> Walk:

@@ -14,7 +14,7 @@ import numpy as np
 from bivdiff.catalog.bridging import Inversion, steps_walked
 from bivdiff.catalog.components import components_of
 from bivdiff.catalog.families import models_for
-from bivdiff.models.cost import Walk, smoothing_walk, walks_of
+from bivdiff.models.cost import Walk, is_previewed, smoothing_walk, walks_of
 from bivdiff.models.loaders import KINDS, encoding_of, footprint_of
 from bivdiff.models.manager import ModelManager
 from bivdiff.models.placement import OffloadPolicy
@@ -26,7 +26,6 @@ LOOKING_WORK: Mapping[FrameAttention, float] = {"none": 1, "first": 1.15, "previ
 """Operations of a U-Net whose frames see each other, times those of one whose do not (benchmarks/footprint.py)."""
 SLACK = 1.4
 LAYER_BYTES = 0.25e9  # what group offloading has on the device of a network at once, the next layer included
-PREVIEWS = 4  # of each of the two denoising stages, about
 LIBRARIES = 1e9  # host memory of a process that computes with torch, diffusers and transformers, its models not counted
 HELD_CLIPS = 4
 """Clips that a run has whole on the host beside its control maps: the source, the image model's frames, the result, and
@@ -158,7 +157,7 @@ def operations(request: GenerationRequest, inversions: Collection[Inversion] | N
 
 def _decoded(num_steps: int, preview: object) -> int:
     """Clips that a stage of so many steps decodes: its last, and its previews where nothing cheaper shows latents."""
-    return 1 if preview else 1 + (num_steps - 1) // max(1, num_steps // PREVIEWS)
+    return 1 if preview else 1 + sum(is_previewed(step, num_steps) for step in range(1, num_steps + 1))
 
 
 def estimate(request: GenerationRequest, manager: ModelManager, policy: OffloadPolicy | None = None) -> Estimate:
