@@ -222,6 +222,17 @@ def test_growing_and_shrinking_move_straight_edges_by_as_much():
     assert not mk.grow(masks, -8).any()
 
 
+def test_speckle_and_what_meets_nothing_is_no_large_part():
+    mask, other = np.zeros((2, 16, 16), np.uint8)
+    mask[:4, :4], mask[8:10, 8:10], mask[15, 15] = 255, 255, 255  # 16, 4 and 1 pixels
+    other[9, 9] = 255
+    assert mk.large_parts(mask, 0.25).sum() == 20
+    assert mk.large_parts(mask, 0.26).sum() == 16
+    assert mk.large_parts(mask, 0.01).sum() == 21
+    assert mk.large_parts(mask, 0.25, touching=other).sum() == 4
+    assert not mk.large_parts(other * 0, 0.25).any()
+
+
 def test_no_growth_and_no_softness_copy():
     masks = _mask(np.s_[8:24, 10:20])
     for copy in (mk.grow(masks, 0), mk.feather(masks, 0)):

@@ -157,6 +157,23 @@ def grow(masks: np.ndarray, pixels: int) -> np.ndarray:
     return np.stack([change(mask, disc) for mask in masks])
 
 
+def large_parts(mask: np.ndarray, least: float, touching: np.ndarray | None = None) -> np.ndarray:
+    """The connected parts of one mask that are no speckle, uint8 `(H, W)`, 0 or 1.
+
+    Args:
+        mask: uint8 `(H, W)`; what is not 0 belongs to it.
+        least: of the largest part's area, what a part must have.
+        touching: another mask, which a part must meet.
+    """
+    count, labels, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    areas = statistics[:, cv2.CC_STAT_AREA]
+    areas[0] = 0  # what is not the mask
+    kept = areas >= max(least * areas.max(), 1)
+    if touching is not None:
+        kept &= np.bincount(labels[touching > 0], minlength=count) > 0
+    return kept.astype(np.uint8)[labels]
+
+
 def feather(masks: np.ndarray, pixels: int) -> np.ndarray:
     """Let every mask fade out towards the outside, over `pixels` pixels; 0 copies it.
 

@@ -19,6 +19,7 @@ from skimage.metrics import structural_similarity
 
 from bivdiff.errors import InputError
 from bivdiff.pixels.flow import MIN_SIDE, motions, sample
+from bivdiff.pixels.masks import large_parts
 
 # Equal clips have no finite PSNR; a number keeps averages and JSON usable. 8-bit clips that differ stay below it, down
 # to one level in one value out of some 150,000.
@@ -141,7 +142,7 @@ def segment_object(frames: np.ndarray, truth: np.ndarray, masks: np.ndarray, bac
         lab = _smooth_lab(frame)
         low, high = _background_range(_smooth_lab(empty), true_colors[index], inside[index])
         nearer = _distance_to_shades(lab, shades) + _OBJECT_MARGIN < _distance_to_range(lab, low, high)
-        found[index] = _large_parts(cv2.medianBlur(nearer.astype(np.uint8), 3)) * 255
+        found[index] = large_parts(cv2.medianBlur(nearer.astype(np.uint8), 3), _MIN_PART) * 255
     return found
 
 
@@ -448,14 +449,6 @@ def _distance_to_range(lab: np.ndarray, low: np.ndarray, high: np.ndarray) -> np
     """Distance of each pixel `(H, W)` to its box of colours, 0 inside."""
     beyond = np.maximum(np.maximum(low - lab, lab - high), 0)
     return np.sqrt(np.square(beyond).sum(2))
-
-
-def _large_parts(mask: np.ndarray) -> np.ndarray:
-    """Keep the connected parts that have at least `_MIN_PART` of the largest one's area; uint8 0 or 1."""
-    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    areas = statistics[:, cv2.CC_STAT_AREA]
-    areas[0] = 0  # what is not the object
-    return (areas >= max(_MIN_PART * areas.max(), 1)).astype(np.uint8)[labels]
 
 
 def _signed_distance(inside: np.ndarray) -> np.ndarray:

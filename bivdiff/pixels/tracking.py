@@ -17,6 +17,7 @@ import numpy as np
 
 from bivdiff.errors import InputError
 from bivdiff.pixels.flow import MIN_SIDE, motions, pixel_grid, sample
+from bivdiff.pixels.masks import large_parts
 from bivdiff.types import check_frames
 
 # Shares of the shorter side: how far inside and outside the moved edge the true one is looked for where the flow is
@@ -115,7 +116,7 @@ def _learn(frame: np.ndarray, painted: np.ndarray) -> _Object | None:
     if not _learnable(painted):
         return None
     labels = np.where(painted, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
-    core = _large_parts(_first_cut(frame, labels, _LEARNING_ROUNDS)[0])
+    core = large_parts(_first_cut(frame, labels, _LEARNING_ROUNDS)[0], _MIN_PART)
     if not _learnable(core):
         return None
     margin, fit = _margin(core, painted)
@@ -151,7 +152,7 @@ def _follow_object(frames: np.ndarray, followed: _Object) -> Iterator[np.ndarray
     mask = followed.mask
     for motion, frame in zip(_motions(frames), frames[1:], strict=True):
         moved = (sample(mask.astype(np.float32), motion.origin) > 0.5).astype(np.uint8)
-        mask = _large_parts(_cut(frame, moved, motion.trusted, followed.appearance), touching=moved)
+        mask = large_parts(_cut(frame, moved, motion.trusted, followed.appearance), _MIN_PART, touching=moved)
         yield _within(mask, followed.margin)
 
 
@@ -207,17 +208,6 @@ def _cut(frame: np.ndarray, moved: np.ndarray, trusted: np.ndarray, appearance: 
     cut = np.zeros_like(moved)
     cut[window] = part & 1
     return cut
-
-
-def _large_parts(mask: np.ndarray, touching: np.ndarray | None = None) -> np.ndarray:
-    """The connected parts that are no speckle, and that meet another mask where one is given."""
-    count, labels, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    areas = statistics[:, cv2.CC_STAT_AREA]
-    areas[0] = 0  # what is not the mask
-    kept = areas >= max(_MIN_PART * areas.max(), 1)
-    if touching is not None:
-        kept &= np.bincount(labels[touching > 0], minlength=count) > 0
-    return kept.astype(np.uint8)[labels]
 
 
 def _within(mask: np.ndarray, radius: int) -> np.ndarray:
