@@ -12,7 +12,8 @@ def fits(place: str, count: int, taken: Mapping[str, int], most: int) -> bool:
     """Whether a place may take so much more of what there is only so much of.
 
     A place may have half as much as is left for others: the more come, the less each of them, and no number of places
-    leaves nothing. A place without a name is this machine, which has no such bound.
+    leaves nothing. A place without a name is this machine, which has no such bound. Not for the few turns that may be
+    had at a time, of which half of what is free may be none: their share is that of `bivdiff.studio.turns`.
 
     Args:
         place: who asks.

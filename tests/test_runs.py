@@ -29,6 +29,7 @@ from bivdiff.media.writing import write_mp4, write_png
 from bivdiff.settings import Settings, user_folder
 from bivdiff.studio.history import database as tables
 from bivdiff.studio.history import files, locks, presets, runs
+from bivdiff.studio.history.records import card_words
 from bivdiff.studio.history.runs import Runs
 from bivdiff.types import Control, GenerationRequest, GenerationResult
 
@@ -271,6 +272,9 @@ def test_search_finds_what_a_card_says(history, request_of):
     for asked in ("ratio 0.3", "Seed 41", "0.3 41"):
         assert [run.id for run in history.find(ANNA, search=asked)] == [found], asked
     assert len(history.find(ANNA, search="ratio")) == 2
+    history.begin(request_of(mixing_ratio=1.0, seed=None), 8.0, ANNA)
+    one = history.find(ANNA, search="ratio 1.0")[0]  # as it is stored
+    assert card_words(one.settings) == {"mixing_ratio": "ratio 1"}
 
 
 def test_search_takes_words_of_any_case_and_script_literally(history, request_of):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bivdiff.catalog.image_models import IMAGE_MODELS, title_of
 from bivdiff.catalog.own import OWN_MODELS
 from bivdiff.catalog.tasks import TASKS
+from bivdiff.studio.history.records import card_words
 from bivdiff.units import say_number
 from tabs.results import CONTROL_LABELS
 
@@ -41,10 +42,10 @@ def made_with(run: Run) -> str:
 def facts_of(run: Run) -> str:
     """What tells a run from its neighbours: its ratio or what it compares, its seed, and how much it flickers."""
     compared = run.settings.get("axes")
-    varied = value_in_words("axes", compared) if compared else f"ratio {run.settings.get('mixing_ratio', 0):g}"
-    seed = "" if run.seed is None else f"seed {run.seed}"
+    words = card_words({**run.settings, "seed": run.seed})
+    varied = value_in_words("axes", compared) if compared else words.get("mixing_ratio")
     told, _, beside = str(run.scores.get("steadiness", "")).partition(" than ")
-    return ", ".join(filter(None, [varied, seed, f"flicker {told}" if beside else ""]))
+    return ", ".join(filter(None, [varied, words.get("seed"), f"flicker {told}" if beside else ""]))
 
 
 def wanted_models(run: Run) -> str:

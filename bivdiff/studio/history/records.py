@@ -17,8 +17,6 @@ STATES = ("queued", "running", "done", "failed", "cancelled", "interrupted", "dr
 """Of a run; "dropped" is one from a file that somebody dropped on the page."""
 
 UNFINISHED = ("queued", "running")
-ON_CARDS = {"ratio": "mixing_ratio", "seed": "seed"}
-"""What a card of the history calls the settings that it shows."""
 NOT_THERE = "This run is not in your history. It was deleted, made room for newer ones, or belongs to somebody else."
 
 NO_LINK = "There is nothing at this link. It was switched off, or the result that it showed was deleted."
@@ -101,12 +99,22 @@ def settings_as_used(row: sqlite3.Row, request: GenerationRequest) -> dict[str, 
     return {**settings, **request.settings(), "inversion_prompt": settings["inversion_prompt"], "seed": seed}
 
 
+def card_words(settings: Mapping[str, Any]) -> dict[str, str]:
+    """What a card of the history says of the settings that it shows, by their names; of what is left open, nothing."""
+    said = {}
+    for name, word in (("mixing_ratio", "ratio"), ("seed", "seed")):
+        value = settings.get(name)
+        if value is not None:
+            said[name] = f"{word} {value:g}" if isinstance(value, float) else f"{word} {value}"
+    return said
+
+
 def searchable(settings: Mapping[str, Any]) -> str:
-    """What the search looks for: the settings' values, and their names where a card has them.
+    """What the search looks for: the settings' values, and what a card says of them.
 
     Folded here, since SQLite itself folds the case of ASCII alone.
     """
-    values = [settings["prompt"], *(f"{word} {settings.get(name)}" for word, name in ON_CARDS.items())]
+    values = [settings["prompt"], *card_words(settings).values()]
     for name, value in settings.items():
         if name == "controls":
             values += [control["control_type"] for control in value]
