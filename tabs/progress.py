@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.models.cost import walks_of
 from bivdiff.types import GenerationRequest, Stage, StepEvent
@@ -118,11 +117,7 @@ class RunProgress:
 
 def stages_of(task: str) -> dict[Stage, str]:
     """The stages that a task goes through, with their labels."""
-    models = [IMAGE_MODELS[name] for name in TASKS[task].image_models]
-    has = {
-        "control": any(model.reads_controls for model in models),
-        "framewise": any(model.makes_frames for model in models),
-    }
+    has = {"control": TASKS[task].is_steered, "framewise": not TASKS[task].starts_from_frames}
     return {stage: label for stage, label in STAGES.items() if has.get(stage, True)}
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.tasks import TASKS, Task
 from bivdiff.late import importing
 from bivdiff.media.heat import heat_picture
 from bivdiff.studio.history.files import map_names
@@ -100,18 +101,19 @@ def result_tiles(
         "bridged": ("Bridged", "blend", "The same frames, made to belong together"),
         "source": ("Source", "", "The clip you choose"),
     }
-    if task == "control":
+    known = TASKS.get(task, Task(task, task))  # a run may be of a later version's
+    if known.is_steered:
         for number, control in enumerate(controls, 1):
             kind = CONTROL_LABELS.get(control.control_type, control.control_type)
             label = "Control map" if len(controls) == 1 else f"Control map: {kind.lower()}"
             places[control_place(number)] = (label, "", "What steers the image model")
-    elif task == "inpaint":
+    elif known.masks == "drawn":
         places["mask"] = ("Mask", "", "The part that is made anew, in colour")
-    elif task == "outpaint":
+    elif known.masks == "canvas":
         # The source is part of the canvas.
         places["mask"] = ("Canvas", "", "The clip you choose, with what is added in colour")
         del places["source"]
-    elif task == "smooth":
+    elif known.starts_from_frames:
         places = {
             "source": ("Your frames", "image", "The clip you choose, as it flickers"), "bridged": places["bridged"],
         }  # fmt: skip

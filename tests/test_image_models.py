@@ -29,6 +29,7 @@ from bivdiff.models.inventory import inventory
 from bivdiff.settings import Settings
 from tabs import controls
 from tabs.progress import RunProgress
+from tabs.results import result_tiles
 
 STEPS = {**PAPER_BRIDGE, **TWO_STEPS, "mixing_ratio": 0.5, "seed": 1}
 
@@ -107,3 +108,15 @@ def test_records_tell_of_nothing_that_no_task_and_no_request_has():
         assert set(model.tasks) <= set(TASKS)
         assert {*model.needs, *model.settings, *model.paper} <= fields
         assert set(model.needs) <= set(model.settings)
+
+
+def test_a_task_says_of_itself_what_its_image_models_read():
+    for task in TASKS.values():
+        models = [IMAGE_MODELS[name] for name in task.every_image_model]
+        assert [("masks" in model.needs) for model in models] == [bool(task.masks)] * len(models), task
+        assert task.starts_from_frames == (not any(model.makes_frames for model in models)), task
+        assert task.is_steered == all(model.reads_controls for model in models), task
+
+
+def test_the_clips_of_a_later_versions_task_are_the_usual_ones():
+    assert list(result_tiles("dance", {})) == ["framewise", "bridged", "source"]

@@ -14,7 +14,7 @@ from bivdiff.catalog.families import control_types_of, family_named
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.own import check_heard
 from bivdiff.catalog.prompt_syntax import check_no_models, is_weighed
-from bivdiff.catalog.tasks import TASKS
+from bivdiff.catalog.tasks import task_named
 from bivdiff.errors import InputError
 from bivdiff.pixels.annotators import ANNOTATORS
 from bivdiff.types import MAX_SEED, Control, GenerationRequest
@@ -63,7 +63,7 @@ def blank_request(
     """The settings that a task starts with, before there is a clip or a word: nothing that could be run.
 
     Args:
-        task: key of `TASKS`.
+        task: key of the catalog's tasks.
         family_name: key of `FAMILIES`.
         image_model: one of the task's; None is its first.
         video_model: one of the family's; None is its first.
@@ -78,7 +78,7 @@ def default_request(task: str, family_name: str, frames: np.ndarray, prompt: str
     """The request of a task with a family's defaults, and `changes` on top.
 
     Args:
-        task: key of `TASKS`.
+        task: key of the catalog's tasks.
         family_name: key of `FAMILIES`.
         frames: source clip, uint8 `(F, H, W, 3)`.
         prompt: for the image model.
@@ -113,11 +113,9 @@ def default_request(task: str, family_name: str, frames: np.ndarray, prompt: str
 def _request(
     task: str, family_name: str, frames: np.ndarray, prompt: str, changes: Mapping[str, Any]
 ) -> GenerationRequest:
-    if task not in TASKS:
-        raise InputError(f"Unknown task '{task}'. Choose one of: {', '.join(TASKS)}.")
-    family = family_named(family_name)
+    known, family = task_named(task), family_named(family_name)
     changes = {name: value for name, value in changes.items() if value is not None}
-    image_model = _chosen("image model", changes.pop("image_model", None), TASKS[task].every_image_model)
+    image_model = _chosen("image model", changes.pop("image_model", None), known.every_image_model)
     video_model = _chosen("video model", changes.pop("video_model", None), tuple(family.video_models))
     if IMAGE_MODELS[image_model].reads_controls:
         changes.setdefault("controls", (Control(),))
@@ -136,9 +134,10 @@ def _check_words(request: GenerationRequest) -> None:
     """Refuse what prompts hold and nothing here would read as it is meant."""
     for words in request.prompts:
         check_no_models(words)
-    if request.image_model == "prompt2prompt" and any(map(is_weighed, (request.prompt, request.source_prompt))):
+    model = IMAGE_MODELS[request.image_model]
+    if "reweight" in model.settings and any(map(is_weighed, (request.prompt, request.source_prompt))):
         raise InputError(
-            "Prompt2Prompt compares its prompts word by word, so they hold no weights such as (red:1.4). Write them "
+            f"{model.title} compares its prompts word by word, so they hold no weights such as (red:1.4). Write them "
             "into 'Weights of words', as in red:1.4."
         )
 

@@ -52,7 +52,7 @@ def controls_of(args: argparse.Namespace) -> tuple[Control, ...] | None:
     Raises:
         InputError: a number is given neither once nor once for each of them, or is out of range.
     """
-    if not any(IMAGE_MODELS[name].reads_controls for name in TASKS[args.task].image_models):
+    if not TASKS[args.task].is_steered:
         return None
     count = len(args.control_type)
     columns = {field: getattr(args, flag) for flag, field in CONTROL_FLAGS.items()}
@@ -70,10 +70,11 @@ def note_unread(args: argparse.Namespace, request: GenerationRequest) -> None:
 
     model, read = IMAGE_MODELS[request.image_model], fields_read(request.image_model)
     unread = [name for name in REQUEST_FLAGS if getattr(args, name) is not None and name not in read]
-    if request.task != "inpaint":
+    masks = TASKS[request.task].masks
+    if masks != "drawn":
         entries = table(MaskForm)
         unread += [name for name, field in MASK_FLAGS.items() if getattr(args, name) != entries[field].default]
-    if request.task != "outpaint" and args.extend != CanvasForm.extend:
+    if masks != "canvas" and args.extend != CanvasForm.extend:
         unread.append("extend")
     if not model.reads_controls:
         unread += [name for name, usual in CONTROL_DEFAULTS.items() if getattr(args, name) != usual]

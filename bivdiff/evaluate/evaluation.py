@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -164,7 +164,7 @@ def case_of(task: str, index: int, family_name: str, **changes: Any) -> Case:
 def ways(task: str, family_name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every way a family has to do a task: how it is called, and what to change in the request."""
     for image_model in TASKS[task].image_models:
-        if task != "control":
+        if not IMAGE_MODELS[image_model].reads_controls:
             yield title_of(image_model), {"image_model": image_model}
             continue
         for control_type in family_named(family_name).networks_of(image_model):
@@ -240,9 +240,8 @@ def _scores_of_task(case: Case, frames: np.ndarray) -> dict[str, float]:
         touched = case.touched
         unedited = float("nan") if touched is None else metrics.psnr(frames, case.truth, metrics.inverted(touched))
         return {"unedited_psnr": unedited}
-    if request.task in {"inpaint", "outpaint"}:
-        masks = cast("np.ndarray", request.masks)  # these tasks have them
-        return metrics.score_fill(frames, case.truth, request.frames, masks)
+    if request.masks is not None:
+        return metrics.score_fill(frames, case.truth, request.frames, request.masks)
     return {}
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from bivdiff.catalog.families import family_named
 from bivdiff.catalog.requests import default_request
+from bivdiff.catalog.tasks import task_named
 from bivdiff.errors import InputError, quoted_name
 from bivdiff.fields import choice, count, number, pictures, switch, table, text
 from bivdiff.media.reading import Clip, open_source, read_beside, read_clip, read_mask, sound_of
@@ -201,10 +202,11 @@ def read_pictures(form: Form, earlier: Earlier | None = None, clip: Clip | None 
     """
     if earlier is not None:
         return _pictures_again(form, earlier)
-    if form.task == "outpaint":
+    made_of = task_named(form.task).masks
+    if made_of == "canvas":
         return read_canvas(form.source, form.canvas, form.family)
     clip = read_source(form.source, form.family) if clip is None else clip
-    masks, told = read_masks(form.masks, form.source, clip) if form.task == "inpaint" else (None, ())
+    masks, told = read_masks(form.masks, form.source, clip) if made_of == "drawn" else (None, ())
     controls, more = read_controls(form, clip)
     return Pictures(clip, masks, controls, notes=(*clip.notes, *told, *more))
 
@@ -213,7 +215,7 @@ def _pictures_again(form: Form, earlier: Earlier) -> Pictures:
     """An earlier run's pictures: each control keeps the map that it was given then, if it was given one."""
     clip, masks = Clip(earlier.request.frames, earlier.fps), earlier.request.masks
     told: tuple[str, ...] = ()
-    if masks is None and form.task == "inpaint":
+    if masks is None and task_named(form.task).masks == "drawn":
         masks, told = read_masks(form.masks, form.source, clip)
     maps = {control.control_type: control.frames for control in reversed(earlier.request.controls)}
     controls = tuple(replace(control, frames=maps.get(control.control_type)) for control in form.controls)

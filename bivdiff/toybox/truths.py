@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 
 from bivdiff.catalog.image_models import IMAGE_MODELS
+from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
 from bivdiff.media.reading import read_clip
 from bivdiff.toybox import world
@@ -31,7 +32,7 @@ def truth_of(request: GenerationRequest) -> np.ndarray | None:
     if found is None:
         return None
     sample, places = found
-    if request.task == "inpaint":
+    if TASKS[request.task].masks == "drawn":
         return _erased(sample, places, request)
     scene = _scene_of(sample, request)
     return None if scene is None else world.render(scene, SIZE, SIZE).frames[places]
@@ -67,11 +68,12 @@ def _digest(frame: np.ndarray) -> bytes:
 
 
 def _scene_of(sample: Sample, request: GenerationRequest) -> Scene | None:
-    if request.task == "smooth":
+    task = TASKS[request.task]
+    if task.starts_from_frames:
         return sample.scene
-    if request.task == "control":
+    if task.is_steered:
         return sample.prompted if request.prompt == sample.prompted.caption else None
-    if request.task != "edit":
+    if task.masks:
         return None
     if not IMAGE_MODELS[request.image_model].by_instruction:
         edited = world.edit(sample.scene, sample.instruction)
