@@ -20,6 +20,7 @@ from bivdiff.studio.jobs import Job
 from bivdiff.types import Control, GenerationRequest
 from tabs import controls as shared
 from tabs.binding import Values, bind
+from tabs.bridge import VIDEO_LABELS
 from tabs.comparison import ComparisonBoard, with_last_seed
 from tabs.context import AppContext
 from tabs.events import PRIVATE, QUICK, READING
@@ -299,7 +300,7 @@ def offer_values(context: AppContext, other: str) -> Any:
 def _choices_of(context: AppContext, other: str) -> list[tuple[str, str]]:
     """The values that are offered of a second setting, each in words and as it is sent."""
     if other == "video_model":
-        return [(shared.VIDEO_LABELS.get(name, name), name) for name in family_named(context.family).video_models]
+        return [(VIDEO_LABELS.get(name, name), name) for name in family_named(context.family).video_models]
     known = table(GenerationRequest)[other].choices or {}
     numbers = [(f"{number:g}", f"{number:g}") for number in OTHERS[other]]
     return [(label, key) for key, label in known.items()] or numbers

@@ -18,10 +18,12 @@ from bivdiff.studio.form import SourceForm
 from bivdiff.types import Control, GenerationRequest
 from tabs import controls as shared
 from tabs.binding import Values
+from tabs.bridge import bridge_controls, ratio_control, wire_models
 from tabs.context import AppContext
 from tabs.events import PRIVATE, QUICK
 from tabs.failures import refusal, sentence
 from tabs.presets import preset_controls
+from tabs.prompts import other_prompts, prompt_box, word_list
 from tabs.requests import (
     Source,
     Submission,
@@ -54,21 +56,21 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
         with shared.ask():
             controls |= shared.clip_controls(TASK, page.visitor)
             notes = shared.source_notes(TASK)
-            controls["prompt"] = shared.prompt_box(context, TASK, context.samples[0].prompt)
-            shared.word_list(context)
-            ratio = shared.ratio_control(context, TASK)
+            controls["prompt"] = prompt_box(context, TASK, context.samples[0].prompt)
+            word_list(context)
+            ratio = ratio_control(context, TASK)
             buttons = shared.run_controls(TASK)
             shared.more()
             controls |= _control_choice(context, defaults)
-            controls |= shared.bridge_controls(context, TASK, ratio, controls["image_model"])
+            controls |= bridge_controls(context, TASK, ratio, controls["image_model"])
             controls |= _control_details(context, defaults)
             controls |= shared.trim_controls(context)
-            controls |= shared.other_prompts(defaults)
+            controls |= other_prompts(defaults)
             controls |= shared.step_controls(defaults, image_model=controls["image_model"])
             with gr.Accordion("Advanced", open=False):
                 controls |= shared.advanced_controls(context, defaults, image_model=controls["image_model"])
             preset_controls(context, TASK, controls)
-            shared.wire_models(context, TASK, controls)
+            wire_models(context, TASK, controls)
         view = shared.see(context, TASK)
     built = add_result(context, read_job, TASK, controls, buttons, view, page.queue, tab)
     watched = [

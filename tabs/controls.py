@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from itertools import product
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import gradio as gr
 
 from bivdiff.bridge.inputs import framewise_inputs
 from bivdiff.catalog.families import family_named
-from bivdiff.catalog.image_models import BRIDGE, IMAGE_MODELS, title_of
+from bivdiff.catalog.image_models import IMAGE_MODELS, title_of
 from bivdiff.catalog.own import OWN_MODELS, are_allowed
-from bivdiff.catalog.requests import APART, blank_request
+from bivdiff.catalog.requests import blank_request
 from bivdiff.catalog.tasks import TASKS
-from bivdiff.fields import MAX_PROMPT_CHARACTERS, Entry, table
+from bivdiff.fields import Entry, table
 from bivdiff.media.source import LIMITS
 from bivdiff.studio.form import SourceForm
-from bivdiff.toybox import world
-from bivdiff.toybox.data import vocabulary
 from bivdiff.types import GenerationRequest
 from bivdiff.units import say_bytes
 from tabs.context import AppContext
@@ -32,29 +27,17 @@ from tabs.widgets.footage import footage
 from tabs.widgets.player import clip_player
 from tabs.widgets.progress import progress_panel
 from tabs.widgets.samples import sample_strip
-from tabs.widgets.scale import ratio_scale
 from tabs.widgets.upload import Upload
 
 Controls = dict[str, Any]  # components; Gradio gives their classes the events when they are made, so no type has them
 
 TOYBOX = "toybox"
 SIZES = ["512x512", "576x320", "320x576", "448x448", "384x384", "256x256"]
-FIRST = next(iter(TASKS))  # its tab is the one that the page opens with
-VIDEO_LABELS = {
-    "zeroscope": "ZeroScope v2", "modelscope": "ModelScope 1.7b", "animatediff-v1-5-3": "AnimateDiff v1.5.3",
-    "animatediff-v1-5-2": "AnimateDiff v1.5.2", "vidrd": "VidRD (the paper's)", "wan2.1-1.3b": "Wan 2.1, 1.3B",
-    "wan2.1-14b": "Wan 2.1, 14B", "wan2.2-5b": "Wan 2.2, 5B", "wan2.2-a14b": "Wan 2.2, A14B",
-    "cogvideox-2b": "CogVideoX, 2B", "cogvideox-5b": "CogVideoX, 5B", "ltx-0.9.5": "LTX-Video 0.9.5, 2B",
-}  # fmt: skip
-FOLLOWING = (*BRIDGE, "num_inversion_steps", "num_smoothing_steps", "smoothing_guidance_scale")
-"""Settings that depend on the models that are chosen."""
 MOST_STEPS = 600  # that a slider can tell apart
 RESTORED = (
     "An earlier run is restored: its clip, its mask and its control maps are used as they were. Choose a clip to go on "
     "with another."
 )
-# Words of instructions, which are not in captions.
-INSTRUCTION_WORDS = "make turn paint color colour remove delete erase the it into floor"
 
 
 def defaults_of(
@@ -223,205 +206,6 @@ def _model_radio(task: str, models: Sequence[str]) -> gr.Radio:
     )
 
 
-KEPT = "bd-prompt"
-"""The class of what is typed, and is there again after a reload."""
-
-
-def prompt_box(
-    context: AppContext, task: str, value: str, field: str = "prompt", label: str = "", info: str = ""
-) -> gr.Textbox:
-    """A prompt; below it stand the words that the toybox does not know.
-
-    Args:
-        context: knows the family.
-        task: key of the catalog's tasks.
-        value: what it starts with.
-        field: of the request.
-        label, info: what the task calls it, and what it says in the task; as in the table where it is not given.
-    """
-    words = words_of(field)
-    label, info = label or words["label"], info or words["info"]
-    name = re.sub(r"\W+", "-", label.lower())
-    box = gr.Textbox(
-        value, label=label, info=info, lines=2, max_lines=6, elem_id=f"{task}-{name}", elem_classes=KEPT
-    )  # fmt: skip
-    if context.family != TOYBOX:
-        return box
-    hint = gr.HTML(elem_id=f"{task}-{name}-hint", elem_classes="bd-word-hint", apply_default_css=False)
-    # One endpoint is enough: they are all alike.
-    named: dict[str, Any] = {"api_name": "unknown_words"} if task == FIRST else {"api_visibility": "private"}
-    box.change(
-        unknown_words, box, hint, show_progress="hidden", trigger_mode="always_last", queue=False, **named,
-    )  # fmt: skip
-    return box
-
-
-def other_prompts(defaults: GenerationRequest) -> Controls:
-    """The prompts that are rarely needed."""
-    with gr.Accordion("More prompts", open=False):
-        names = ("video_prompt", "negative_prompt", "inversion_prompt")
-        return {name: setting(name, getattr(defaults, name), elem_classes=KEPT) for name in names}
-
-
-# The bridge
-
-
-class RatioControl(NamedTuple):
-    """The slider of the mixing ratio, and the scale below it."""
-
-    slider: gr.Slider
-    scale: gr.HTML
-
-
-def ratio_control(context: AppContext, task: str) -> RatioControl:
-    """The mixing ratio, which the method is about: the same in every tab."""
-    defaults = defaults_of(context, task)
-    bridge = [getattr(defaults, name) for name in BRIDGE]
-    with gr.Column(elem_classes="bd-group bd-ratio-group"):
-        slider: gr.Slider = setting(
-            "mixing_ratio", defaults.mixing_ratio, elem_id=f"{task}-mixing-ratio", elem_classes="bd-ratio",
-            info=ratio_info(defaults.image_model, *bridge),
-        )  # fmt: skip
-        scale = ratio_scale({"task": task, **paper_mark(defaults.image_model, *bridge)}, elem_id=f"{task}-ratio-scale")
-    return RatioControl(slider, scale)
-
-
-def bridge_controls(
-    context: AppContext, task: str, ratio: RatioControl, image_model: gr.Radio | None = None
-) -> Controls:
-    """What else makes the bridge, and the seed: the same in every tab.
-
-    Args:
-        context: knows the family.
-        task: key of the catalog's tasks.
-        ratio: made by `ratio_control`; it comes back among the controls.
-        image_model: the choice of one, whose own defaults the bridge then follows.
-    """
-    defaults = defaults_of(context, task)
-    controls: Controls = {"mixing_ratio": ratio.slider}
-    videos = list(family_named(context.family).video_models)
-    if len(videos) > 1:
-        controls["video_model"] = gr.Dropdown(
-            [(VIDEO_LABELS.get(name, name), name) for name in videos], value=videos[0],
-            **words_of("video_model"), elem_id=f"{task}-video-model",
-        )  # fmt: skip
-    controls["frame_prior"] = setting("frame_prior", defaults.frame_prior, elem_id=f"{task}-frame-prior")
-    with gr.Accordion("Rule and start level", open=False), fields():
-        controls["mixing_rule"] = setting("mixing_rule", defaults.mixing_rule, elem_id=f"{task}-mixing-rule")
-        controls["start_level"] = setting("start_level", defaults.start_level, elem_id=f"{task}-start-level")
-    with fields():
-        controls |= {
-            "random_seed": gr.Checkbox(
-                True, label="Random seed", info="Untick it to use the seed beside it", elem_id=f"{task}-random-seed",
-                elem_classes="bd-check",
-            ),
-            "seed": setting("seed", 0, min_width=130, elem_id=f"{task}-seed"),
-        }  # fmt: skip
-    _wire_bridge(context, task, controls, ratio.scale, image_model)
-    return controls
-
-
-def _wire_bridge(
-    context: AppContext, task: str, controls: Controls, scale: gr.HTML, image_model: gr.Radio | None
-) -> None:
-    """Keep the ratio's info line and the paper's mark on its scale true."""
-    parts = [controls[name] for name in BRIDGE]
-    watched: list[Any] = [image_model, *parts]
-    told: Callable[..., Any] = say_ratio
-    if image_model is None:
-        model = defaults_of(context, task).image_model
-        watched, told = parts, lambda name, *now: say_ratio(name, model, *now)
-    # Not where the ratio itself moves: what is told of it depends on the others.
-    others = [part.change for part in watched if part is not parts[0]]
-    gr.on(others, partial(told, task), watched, [parts[0], scale], trigger_mode="always_last", **QUICK, **PRIVATE)
-
-
-def wire_models(context: AppContext, task: str, controls: Controls) -> None:
-    """Let the settings of `FOLLOWING` follow the models that are chosen. Call it after all controls.
-
-    Only where the user chooses another: what is restored keeps its settings.
-    """
-    choices = {name: controls[name] for name in ("image_model", "video_model") if name in controls}
-    led = [controls[name] for name in FOLLOWING]
-
-    def follow(*given: Any) -> list[Any]:
-        chosen = dict(zip(choices, given, strict=False))
-        return follow_models(context, task, chosen.get("image_model"), chosen.get("video_model"), *given[len(chosen) :])
-
-    for choice in choices.values():
-        choice.input(follow, [*choices.values(), *led], led, **QUICK, **PRIVATE)
-
-
-def follow_models(
-    context: AppContext, task: str, image_model: str | None, video_model: str | None, *now: Any
-) -> list[Any]:
-    """The values of `FOLLOWING` for the models that are chosen: their defaults, and what the user has chosen stays.
-
-    Ratio, noise and rule are one choice, since a ratio means something else with another noise; each of the others is
-    one. A choice is the user's own where no models of the task have it as their default; but the image model's noise is
-    none of latents that are not its own.
-    """
-    videos = family_named(context.family).video_models
-    models = TASKS[task].every_image_model
-    image_model, video_model = image_model or models[0], video_model or next(iter(videos))
-    if image_model not in models or video_model not in videos:
-        return [gr.skip() for _ in FOLLOWING]
-    usual = {
-        chosen: [getattr(defaults_of(context, task, *chosen), name) for name in FOLLOWING]
-        for chosen in product(models, videos)
-    }
-    given, followed = list(now), []
-    for part in (slice(0, 3), *(slice(place, place + 1) for place in range(3, len(FOLLOWING)))):
-        is_usual = given[part] in [each[part] for each in usual.values()]
-        followed += usual[image_model, video_model][part] if is_usual else given[part]
-    if followed[1] == "image" and not videos[video_model].shares_space:
-        followed[1:3] = [APART["frame_prior"], APART["mixing_rule"]]
-    return followed
-
-
-def say_ratio(task: str, image_model: str, *bridge: Any) -> tuple[Any, Any]:
-    """The ratio's info line and scale for the image model and the values of `BRIDGE` that are chosen now."""
-    if image_model not in IMAGE_MODELS:
-        return gr.skip(), gr.skip()
-    scale = {"task": task, **paper_mark(image_model, *bridge)}
-    return gr.update(info=ratio_info(image_model, *bridge)), scale
-
-
-def ratio_info(image_model: str, *bridge: Any) -> str:
-    """What the mixing ratio does with the chosen frame noise, and what the paper takes where that is the paper's noise.
-
-    `bridge` is as in `BRIDGE`.
-    """
-    chosen = dict(zip(BRIDGE, bridge, strict=True))
-    line = table(GenerationRequest)["mixing_ratio"].info_where(chosen["frame_prior"])
-    return f"{line}. {paper_words(image_model, chosen)}".strip()
-
-
-def paper_mark(image_model: str, *bridge: Any) -> dict[str, Any]:
-    """The paper's ratio, None where it has none, and whether it is of the chosen frame noise."""
-    model, chosen = IMAGE_MODELS[image_model], dict(zip(BRIDGE, bridge, strict=True))
-    alike = chosen["frame_prior"] == model.paper_bridge["frame_prior"]
-    return {"paper": model.paper_ratio if model.in_paper else None, "alike": alike}
-
-
-def paper_words(image_model: str, chosen: Mapping[str, Any]) -> str:
-    """Which mixing ratio the paper takes, or that the chosen one is; empty where that does not mean the same here.
-
-    Args:
-        image_model: key of `IMAGE_MODELS`.
-        chosen: the fields of `BRIDGE`: a ratio is the paper's only with its noise, its rule and its whole schedule.
-    """
-    model = IMAGE_MODELS[image_model]
-    paper, name = model.paper_bridge, _told_name(model.title)
-    if not model.in_paper:
-        return ""
-    if chosen == paper:
-        return f"This is the paper's bridge for {name}."
-    # With another noise the ratio means something else.
-    same = chosen["frame_prior"] == paper["frame_prior"]
-    return f"The paper takes {model.paper_ratio:g} for {name}." if same else ""
-
-
 SAMPLING = ("sampler", "guided_share")
 """Settings of image models that start from noise of their own."""
 
@@ -541,10 +325,6 @@ def _number(entry: Entry, value: Any, options: dict[str, Any]) -> Any:
     return gr.Number(shown, minimum=low, maximum=high, step=step, precision=0 if entry.whole else None, **options)
 
 
-def _told_name(label: str) -> str:
-    return f"the {label.lower()}" if label.endswith("model") else label
-
-
 # The run
 
 
@@ -603,36 +383,3 @@ def missing_models(context: AppContext) -> str:
         f"{len(absent)} models of this family are not on this machine yet{told}. “Generate” downloads those that it "
         "needs; the tab “Models” shows and pulls them."
     )
-
-
-def word_list(context: AppContext) -> None:
-    """The words that the toybox knows, each to be put into the prompt by a press; other families know any."""
-    if context.family != TOYBOX:
-        return
-    # Of things and colours a prompt may have several; of the others one, behind these words.
-    groups = (
-        ("Things", "", world.SHAPES), ("Colours", "", world.COLORS), ("They", " ", world.MOTIONS.values()),
-        ("Floor", " on a ", world.FLOORS), ("Light", " at ", world.TIMES),
-    )  # fmt: skip
-    rows = "".join(
-        f'<dt>{name}</dt><dd data-leads="{leads}">'
-        + "".join(f'<button type="button" data-word="{word}">{word}</button>' for word in words)
-        + "</dd>"
-        for name, leads, words in groups
-    )
-    gr.HTML(
-        '<details class="bd-words"><summary>The words the toybox knows</summary>'
-        f"<dl>{rows}</dl><p>and many ways to say so: “a ball hops beside a box at dusk”.</p></details>",
-        apply_default_css=False,
-    )
-
-
-def unknown_words(prompt: str) -> str:
-    """A line on the words of a prompt that the toybox does not know; empty if it knows all."""
-    known = {*vocabulary(), *INSTRUCTION_WORDS.split()}
-    words = re.findall(r"[^\W_]+", (prompt or "")[:MAX_PROMPT_CHARACTERS].lower())
-    strange = [word for word in words if word not in known]
-    if not strange:
-        return ""
-    listed = ", ".join(dict.fromkeys(strange[:6]))
-    return f'<p class="bd-hint">The toybox does not know: {listed}. It ignores what it does not know.</p>'

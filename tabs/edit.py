@@ -16,9 +16,11 @@ from bivdiff.toybox.clips import SampleClip
 from bivdiff.types import GenerationRequest
 from tabs import controls as shared
 from tabs.binding import Values
+from tabs.bridge import bridge_controls, ratio_control, wire_models
 from tabs.context import AppContext
 from tabs.events import PRIVATE, QUICK
 from tabs.presets import preset_controls
+from tabs.prompts import other_prompts, prompt_box, word_list
 from tabs.requests import Submission, fill_in, restored_source, submission_of
 from tabs.source import TRIM, Preview, preview_source, wire_source
 from tabs.task_tab import PageParts, TaskTab, add_result
@@ -38,20 +40,20 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
             controls |= shared.model_choice(context, TASK)
             prompts, told = _prompts(context, controls["image_model"])
             controls |= prompts
-            shared.word_list(context)
-            ratio = shared.ratio_control(context, TASK)
+            word_list(context)
+            ratio = ratio_control(context, TASK)
             buttons = shared.run_controls(TASK)
             shared.more()
-            controls["source_prompt"] = shared.prompt_box(context, TASK, context.samples[0].caption, "source_prompt")
+            controls["source_prompt"] = prompt_box(context, TASK, context.samples[0].caption, "source_prompt")
             controls |= _details(defaults, controls["image_model"])
-            controls |= shared.bridge_controls(context, TASK, ratio, controls["image_model"])
+            controls |= bridge_controls(context, TASK, ratio, controls["image_model"])
             controls |= shared.trim_controls(context)
-            controls |= shared.other_prompts(defaults)
+            controls |= other_prompts(defaults)
             controls |= shared.step_controls(defaults, ["guidance_scale"], controls["image_model"])
             with gr.Accordion("Advanced", open=False):
                 controls |= shared.advanced_controls(context, defaults, image_model=controls["image_model"])
             preset_controls(context, TASK, controls)
-            shared.wire_models(context, TASK, controls)
+            wire_models(context, TASK, controls)
         view = shared.see(context, TASK)
     built = add_result(context, read_job, TASK, controls, buttons, view, page.queue, tab)
     show = partial(preview_source, context, "Source")
@@ -121,12 +123,12 @@ def _prompts(context: AppContext, image_model: gr.Radio) -> tuple[shared.Control
     first = context.samples[0]
     controls: shared.Controls = {}
     with gr.Column(elem_classes="bd-group", visible=True) as by_instruction:
-        controls["instruction"] = shared.prompt_box(
+        controls["instruction"] = prompt_box(
             context, TASK, first.instruction, label="Instruction", info="What to change, as an order"
         )
         told = shared.remark(elem_id=f"{TASK}-description")
     with gr.Column(elem_classes="bd-group", visible=False) as by_prompts:
-        controls["prompt"] = shared.prompt_box(
+        controls["prompt"] = prompt_box(
             context, TASK, "", label="Edited prompt",
             info="The words of the source, with the change; empty = composed from the instruction",
         )  # fmt: skip

@@ -17,10 +17,12 @@ from bivdiff.studio.form import MaskForm
 from bivdiff.units import say_percent
 from tabs import controls as shared
 from tabs.binding import Values, bind
+from tabs.bridge import bridge_controls, ratio_control, wire_models
 from tabs.context import AppContext
 from tabs.events import PRIVATE, QUICK, READING
 from tabs.failures import sentence
 from tabs.presets import preset_controls
+from tabs.prompts import other_prompts, prompt_box, word_list
 from tabs.requests import (
     Source,
     Submission,
@@ -60,24 +62,24 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
             controls |= _mask_controls()
             controls |= shared.model_choice(context, TASK)
             image_model = controls.get("image_model")
-            controls["prompt"] = shared.prompt_box(
+            controls["prompt"] = prompt_box(
                 context, TASK, context.samples[0].erased,
                 info="What the whole clip then shows; leave the marked thing out to erase it",
             )  # fmt: skip
-            shared.word_list(context)
-            ratio = shared.ratio_control(context, TASK)
+            word_list(context)
+            ratio = ratio_control(context, TASK)
             buttons = shared.run_controls(TASK)
             shared.more()
             controls |= _mask_edge(defaults.feather)
-            controls |= shared.bridge_controls(context, TASK, ratio, image_model)
+            controls |= bridge_controls(context, TASK, ratio, image_model)
             controls |= shared.trim_controls(context)
-            controls |= shared.other_prompts(defaults)
+            controls |= other_prompts(defaults)
             controls |= shared.step_controls(defaults, image_model=image_model)
             with gr.Accordion("Advanced", open=False):
                 controls |= shared.advanced_controls(context, defaults, image_model=image_model)
                 controls |= keep_control(defaults.preserve_known)
             preset_controls(context, TASK, controls)
-            shared.wire_models(context, TASK, controls)
+            wire_models(context, TASK, controls)
         view = shared.see(context, TASK)
     built = add_result(context, read_job, TASK, controls, buttons, view, page.queue, tab)
     own = ["mask_source", "boxes", "color", "tolerance", "mask_video", "polarity", "grow"]

@@ -9,8 +9,10 @@ import gradio as gr
 
 from tabs import controls as shared
 from tabs.binding import Values
+from tabs.bridge import bridge_controls, ratio_control, wire_models
 from tabs.context import AppContext
 from tabs.presets import preset_controls
+from tabs.prompts import other_prompts, prompt_box, word_list
 from tabs.requests import Submission, chosen_sample, fill_in, restored_source, submission_of
 from tabs.source import TRIM, Preview, preview_source, wire_source
 from tabs.task_tab import PageParts, TaskTab, add_result
@@ -28,21 +30,21 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
             shared.remark(ABOUT)
             controls |= shared.clip_controls(TASK, page.visitor, "flickering")
             notes = shared.source_notes(TASK)
-            controls["prompt"] = shared.prompt_box(
+            controls["prompt"] = prompt_box(
                 context, TASK, context.samples[0].caption, info="What the frames show, for the video model"
             )
-            shared.word_list(context)
-            ratio = shared.ratio_control(context, TASK)
+            word_list(context)
+            ratio = ratio_control(context, TASK)
             buttons = shared.run_controls(TASK)
             shared.more()
-            controls |= shared.bridge_controls(context, TASK, ratio)
+            controls |= bridge_controls(context, TASK, ratio)
             controls |= shared.trim_controls(context)
-            controls |= shared.other_prompts(defaults)
+            controls |= other_prompts(defaults)
             controls |= shared.step_controls(defaults, elsewhere=["num_inference_steps", "guidance_scale"])
             with gr.Accordion("Advanced", open=False):
                 controls |= shared.advanced_controls(context, defaults, with_noise=False)
             preset_controls(context, TASK, controls)
-            shared.wire_models(context, TASK, controls)
+            wire_models(context, TASK, controls)
         view = shared.see(context, TASK)
     built = add_result(context, read_job, TASK, controls, buttons, view, page.queue, tab)
 

@@ -31,10 +31,11 @@ from bivdiff.catalog.requests import blank_request
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.media.reading import probe, read_clip
 from bivdiff.types import StepEvent
-from tabs import control, controls, edit, failures, following, inpaint, outpaint, queue, serving, smooth, task_tab
+from tabs import control, edit, failures, following, inpaint, outpaint, queue, serving, smooth, task_tab
 from tabs.context import AppContext
 from tabs.page import build_page, launch_options
 from tabs.progress import RunProgress
+from tabs.prompts import unknown_words
 from tabs.source import pick_sample, take_words, words_of_a_sample
 from tabs.widgets import player
 from tabs.widgets.player import sheet
@@ -117,7 +118,7 @@ TEXTS = {"prompt": lambda sample: sample.prompt, "source_prompt": lambda sample:
     [("a red cube at noon", []), ("a red Dragon, flying", ["dragon", "flying"]), ("", []), (None, []), ("<b>", ["b"])],
 )
 def test_unknown_words_are_named(prompt, strange):
-    hint = controls.unknown_words(prompt)
+    hint = unknown_words(prompt)
     assert bool(hint) == bool(strange)
     assert all(word in hint for word in strange)
 

@@ -15,7 +15,8 @@ from bivdiff.errors import InputError, OutOfMemoryError
 from bivdiff.fields import table
 from bivdiff.settings import Settings
 from bivdiff.types import GenerationRequest
-from tabs import control, controls, task_tab
+from tabs import control, task_tab
+from tabs.bridge import FOLLOWING, follow_models
 from tabs.context import AppContext
 from tabs.page import build_page, launch_options
 
@@ -125,22 +126,22 @@ def test_one_comes_from_one_family_to_the_other_and_sees_what_is_its_own(address
 def test_every_video_model_of_a_family_can_be_chosen(context, name):
     """What a task starts with follows it; one's own choice stays, but for a noise that there is not."""
     page = replace(context, family=name)
-    started = [getattr(blank_request("control", name), field) for field in controls.FOLLOWING]
+    started = [getattr(blank_request("control", name), field) for field in FOLLOWING]
     for video_model, video in family_named(name).video_models.items():
-        followed = controls.follow_models(page, "control", None, video_model, *started)
+        followed = follow_models(page, "control", None, video_model, *started)
         usual = blank_request("control", name, None, video_model)
-        assert followed == [getattr(usual, field) for field in controls.FOLLOWING]
-        chosen = {"video_model": video_model, **dict(zip(controls.FOLLOWING, followed, strict=True))}
+        assert followed == [getattr(usual, field) for field in FOLLOWING]
+        chosen = {"video_model": video_model, **dict(zip(FOLLOWING, followed, strict=True))}
         assert control.read_job(page, {**VALUES, **chosen}).request.video_model == video_model
         own = [0.31, "image", "linear", 0.77, 3, 4, 2.5]
-        kept = controls.follow_models(page, "control", None, video_model, *own)
+        kept = follow_models(page, "control", None, video_model, *own)
         assert kept == (own if video.shares_space else [0.31, "video", "capped", 0.77, 3, 4, 2.5])
 
 
 def test_the_page_lets_settings_follow_the_models(page):
     """Those of the tab that the choice stands in, and all of them."""
     shown = {block.elem_id: number for number, block in page.blocks.items() if getattr(block, "elem_id", None)}
-    labels = [table(GenerationRequest)[field].label for field in controls.FOLLOWING]
+    labels = [table(GenerationRequest)[field].label for field in FOLLOWING]
     for choice in ("control-image-model", "control-video-model", "smooth-video-model"):
         # Both families' pages have it, and that of Stable Diffusion is built last.
         led = [fn for fn in page.fns.values() if (shown[choice], "input") in fn.targets]

@@ -24,6 +24,7 @@ from bivdiff.media.writing import write_mp4
 from bivdiff.studio.form import PNG
 from bivdiff.types import GenerationResult, StepEvent
 from tabs import control, controls, edit, inpaint, outpaint, presets, results, smooth
+from tabs.bridge import FOLLOWING, follow_models, ratio_info, say_ratio
 from tabs.progress import RunProgress, stages_of
 from tabs.requests import read_source
 
@@ -154,8 +155,8 @@ SCORED_NOW = {
     ("given", (1.0, "image", "linear", 1.0), f"{KEEPS}; towards 1 it is smoother, and colours drift.", None),
 ])  # fmt: skip
 def test_the_ratios_line_and_mark_are_those_of_the_chosen_noise(model, bridge, line, paper):
-    assert controls.ratio_info(model, *bridge) == line
-    said, scale = controls.say_ratio("control", model, *bridge)
+    assert ratio_info(model, *bridge) == line
+    said, scale = say_ratio("control", model, *bridge)
     assert said["info"] == line
     assert scale == {"task": "control", "paper": paper, "alike": bridge[1] == "image"}
 
@@ -169,17 +170,17 @@ def test_settings_follow_another_image_model_unless_they_are_the_users_own(conte
 
     def defaults(_, task, image_model, video_model):
         assert (task, video_model in family_named("toybox").video_models) == ("control", True)
-        return SimpleNamespace(**dict(zip(controls.FOLLOWING, presets_of[image_model], strict=True)))
+        return SimpleNamespace(**dict(zip(FOLLOWING, presets_of[image_model], strict=True)))
 
-    monkeypatch.setattr(controls, "defaults_of", defaults)
-    follow = partial(controls.follow_models, context, "control", "t2i-adapter", "toybox-video")
+    monkeypatch.setattr("tabs.bridge.defaults_of", defaults)
+    follow = partial(follow_models, context, "control", "t2i-adapter", "toybox-video")
     assert follow(*presets_of["controlnet"]) == [0.25, "image", "linear", 1.0, 20, 30, 6.0]
     # The ratio was chosen for this noise and this rule, so they stay together; each of the others is a choice.
     assert follow(0.8, "video", "capped", 0.6, 7, 10, 1.0) == [0.8, "video", "capped", 1.0, 7, 30, 6.0]
     assert follow(0.5, "mean", "capped", 0.6, 10, 10, 2.5) == [0.5, "mean", "capped", 1.0, 20, 30, 2.5]
     assert follow(0.5, "video", "capped", 0.3, 10, 9, 1.0) == [0.25, "image", "linear", 0.3, 20, 9, 6.0]
     for unknown in (("given", "toybox-video"), ("controlnet", "sora")):
-        found = controls.follow_models(context, "control", *unknown, *presets_of["controlnet"])
+        found = follow_models(context, "control", *unknown, *presets_of["controlnet"])
         assert all("value" not in each for each in found)
 
 
