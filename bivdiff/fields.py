@@ -1,7 +1,6 @@
 """The table of fields: of each setting its default, bounds, step and words, kept at the field that it describes.
 
-A dataclass gives its fields an entry by `field(default=..., metadata=number(...))`. From the entries come the checks of
-a request, the command line's flags and help, and the page's controls with their info lines.
+A dataclass gives its fields an entry by `field(default=..., metadata=number(...))`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""The way from Gradio's list of values to a handler that takes them by the names of their controls.
-
-A tab collects its controls in one dictionary, whose keys are fields of `GenerationRequest` or names that it reads
-itself (every tab reads `sample`, `video`, `restored`, `visitor`, `start`, `stride`, `num_frames`, `fit` and
-`random_seed`). Handlers get the same dictionary, filled with values.
-"""
+"""The way from Gradio's list of values to a handler that takes them by the names of their controls."""
 
 from __future__ import annotations
 
@@ -16,6 +11,10 @@ from typing import Any
 from tabs.controls import Controls
 
 Values = Mapping[str, Any]
+"""What a tab's controls hold, by their names: fields of `GenerationRequest`, or those that it reads itself.
+
+Every tab has `sample`, `video`, `restored`, `visitor`, `start`, `stride`, `num_frames`, `fit` and `random_seed`.
+"""
 
 
 def bind(handler: Callable[..., Any], controls: Controls, *others: str) -> Callable[..., Any]:

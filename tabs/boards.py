@@ -1,4 +1,4 @@
-"""What a job shows and leaves behind; here that of a run. Not here: that of a comparison (see `compare`)."""
+"""What a job shows and leaves behind; here that of a run. Not here: that of a comparison (see comparison)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The guard in front of the page: which requests come through, how large they may be, and what a browser may do here.
-
-It is one middleware, so that a new field or route of the page is held to the same. Not here: how uploads are counted
-and for how long they are kept (see uploads).
-"""
+"""The one middleware in front of the page: what comes through, how large it may be, what a browser may do here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What the studio writes into its pages: what is shown where its address is posted, and which scripts may run.
-
-The first is a title, a sentence and a picture, in the page's head.
-"""
+"""What the studio writes into its pages: what is shown where its address is posted, and which scripts may run."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""“Try five ratios”: the bridged clips of one request at five mixing ratios, which the ratio's slider then plays.
-
-It is a comparison, of the stages of which all but the smoothing are shared, shown where a run is shown.
-"""
+"""“Try five ratios”: a comparison of one request at five mixing ratios, which the ratio's slider then plays."""
 
 from __future__ import annotations
 

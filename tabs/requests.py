@@ -1,4 +1,4 @@
-"""A filled-in page as a request. Not here: what a form is, and how its files are read (see studio.form)."""
+"""A filled-in page as a request. Not here: what a form is, and how its files are read (see studio/form)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Gradio's queue of events, held to fair turns: one visitor's many events stop nobody else's one.
-
-What is sent to somebody who does not read it is bounded, too.
-"""
+"""Gradio's queue of events, held to fair turns: one visitor's many events stop nobody else's one."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -171,6 +172,21 @@ def test_nothing_is_named_after_nothing():
 def test_every_module_says_what_is_in_it():
     paths = [*SOURCES.values(), *ROOT.glob("tests/**/*.py"), *ROOT.glob("benchmarks/*.py")]
     assert [str(path) for path in paths if not ast.get_docstring(parsed(path))] == []
+
+
+def test_a_module_that_another_one_sends_to_is_there():
+    """`(see paths.py)`, `(see media/film)`, `(see kinds)`: beside the module, or from the library or the page on."""
+    lost = {
+        (name, sent)
+        for name, path in SOURCES.items()
+        for told in re.findall(r"\(see ([^)]*)\)", ast.get_docstring(parsed(path)) or "")
+        for sent in re.findall(r"[a-z_0-9/]+(?=\.py|\b)", told.replace(".py", ""))
+        if not any(
+            (place / sent).with_suffix(".py").is_file() or (place / sent).is_dir()
+            for place in (path.parent, ROOT / "bivdiff", ROOT / "tabs")
+        )
+    }
+    assert lost == set()
 
 
 def test_no_test_sleeps():

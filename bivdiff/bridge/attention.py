@@ -1,7 +1,4 @@
-"""Attention that pictures share: what frames see of each other, and what Prompt-to-Prompt changes.
-
-Both are put into a U-Net for as long as it needs them, and taken out again.
-"""
+"""Attention that pictures share: what frames see of each other, and what Prompt-to-Prompt changes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Inversion of a clip: every frame alone, or the whole clip in view.
-
-Not here: the steps (see paths.py), and the blend of the two (see mixing.py).
-"""
+"""Inversion of a clip: every frame alone, or the whole clip in view."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What an earlier run made that a later one need not make again.
-
-Not here: what a stage's output depends on (see inputs.py), and what outlives the process (see store.py).
-"""
+"""What an earlier run made that a later one need not make again."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The image models: all that is true of each in every family, in one record.
-
-Not here: how a model makes its frames (see bridge/makers), and its networks (see the families).
-"""
+"""The image models: all that is true of each in every family, in one record."""
 
 from __future__ import annotations
 

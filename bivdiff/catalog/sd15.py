@@ -1,7 +1,6 @@
 """Stable Diffusion 1.5 and what is built on it: image models, control networks, video models, annotators.
 
-What was looked up of each repository stands in `checked`. All of it was read from stored copies of public pages; no
-model hub could be asked.
+What was looked up of each repository, in stored copies of public pages, stands in `checked`.
 """
 
 from __future__ import annotations

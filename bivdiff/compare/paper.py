@@ -1,7 +1,4 @@
-"""What a paper takes of a comparison or a run: figure, caption, table and reference.
-
-Not here: how the figure is drawn (see media/vector).
-"""
+"""What a paper takes of a comparison or a run: figure, caption, table and reference."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""What the eye sees of a bridged clip: whether it flickers less than its frames, and whether it is still sharp.
-
-The task tabs, the history and a comparison all have their figures, their sentence and their heat map from here, and one
-word for it: flicker at rest.
-"""
+"""What the eye sees of a bridged clip: whether it flickers less than its frames, and whether it is still sharp."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
 """Many values of a setting, or of two, from as few stages as they need.
 
 Cells run through the stages of a single run, in one hold of the models, and find in the cache what an earlier cell
-made; so ratios share one frame-wise pass and one pair of inversions. On a CPU one cell is smoothed after the other: in
-one batch three toybox clips take 7.4 s, no less than alone, and their memory. On a CUDA device as many are smoothed at
-once as stay within `MEMORY_BOUND` of a single run's memory; that this is faster there has not been measured yet.
+made; so ratios share one frame-wise pass and one pair of inversions.
 """
 
 from __future__ import annotations
@@ -368,7 +366,9 @@ def _after_the_blend(plan: _Plan) -> dict[str, Any]:
 def clips_at_once(request: GenerationRequest, manager: ModelManager) -> int:
     """How many clips are smoothed at once: one where the device is the computer's own processor, which gains nothing.
 
-    Elsewhere as many as stay within `MEMORY_BOUND` of a single run's memory, and within the device's budget.
+    There three toybox clips take 7.4 s in one batch, no less than one after the other, and their memory. Elsewhere as
+    many as stay within `MEMORY_BOUND` of a single run's memory, and within the device's budget; that this is faster has
+    not been measured yet.
     """
     if manager.device.type != "cuda":
         return 1

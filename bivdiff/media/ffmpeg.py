@@ -1,7 +1,4 @@
-"""The one place that starts ffmpeg: which binary, how it is held back, how frames go in and come out.
-
-Not here: what may be read at all (see reading).
-"""
+"""The one place that starts ffmpeg: which binary, how it is held back, how frames go in and come out."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 moviepy composes and nothing else: it is given arrays, and gives back frames and samples. It opens no file, so it never
 meets one of a stranger (a test holds it), and this is the only module that imports it.
-
-Not here: writing the film (see writing.write_film).
 """
 
 from __future__ import annotations

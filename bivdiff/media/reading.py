@@ -3,8 +3,6 @@
 A file is judged by its first bytes and never by its name, by one list (see kinds). ffmpeg is told its container and may
 use the file protocol only, so it guesses nothing, and a playlist named `.mp4` cannot send it to another file or address
 (see streams, ffmpeg). Pillow is told the one kind of picture that it is to expect (see pictures).
-
-Not here: what a file carries of its run (see carried).
 """
 
 from __future__ import annotations

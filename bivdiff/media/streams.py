@@ -7,9 +7,6 @@
    are meant, and whether a frame is woven of two fields.
 2. ffmpeg seeks to the first frame asked for, and hands over only the frames that are used, one at a time. Where a film
    goes on for long between two of them, it seeks once more.
-
-moviepy's reader can restrict neither the container nor the protocol, repeats the last frame where a file ends early,
-and lets a damaged file block on an unread pipe; therefore the ffmpeg that it ships with is called directly.
 """
 
 from __future__ import annotations

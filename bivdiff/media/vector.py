@@ -1,7 +1,6 @@
 """Charts and figures whose labels are text, as SVG and PDF: drawn by matplotlib.
 
-matplotlib draws and nothing else: it is given arrays and numbers, and gives back bytes. This is the only module that
-imports it. Not here: which clips and which numbers (see compare/figures and compare/paper).
+matplotlib draws and nothing else: it is given arrays and numbers, and gives back bytes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The shapes of the real networks: their configs as published, so that they can be built without asking a hub.
-
-Each is held to the number of parameters of the published weights by tests/test_architectures.py.
-"""
+"""The shapes of the real networks: their configs as published, so that they can be built without asking a hub."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""How often a request evaluates which network: the one count that progress, estimate and the seconds asked for read.
-
-What a run measures (see metering) is counted alike, and equal where no stage is found in a cache.
-"""
+"""How often a request evaluates which network: the one count that progress, estimate and the seconds asked for read."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What a run will take before it runs: memory of device and host, and time; and what to change where it does not fit.
-
-The figures per network stand with its kind (see loaders). A real device rounds up, hence `SLACK`.
-"""
+"""What a run will take before it runs, memory and time; and what to change where it does not fit."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ from bivdiff.units import say_bytes, say_seconds
 
 LOOKING_WORK: Mapping[FrameAttention, float] = {"none": 1, "first": 1.15, "previous": 1.15, "both": 1.31}
 """Operations of a U-Net whose frames see each other, times those of one whose do not (benchmarks/footprint.py)."""
-SLACK = 1.4
+SLACK = 1.4  # a real device rounds up
 LAYER_BYTES = 0.25e9  # what group offloading has on the device of a network at once, the next layer included
 LIBRARIES = 1e9  # host memory of a process that computes with torch, diffusers and transformers, its models not counted
 HELD_CLIPS = 4

@@ -1,8 +1,4 @@
-"""The queue of what is to be made: a job outlives whoever asked for it, and the device is held only to compute.
-
-A thread for each device computes, one job after the other, and holds the device meanwhile; one more writes what each
-job leaves behind, in the order in which they ended, while the devices make the next.
-"""
+"""The queue of what is to be made: a job outlives whoever asked for it, and the device is held only to compute."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ Every stage is bounded in minutes, the same on CPU and CUDA, and, but for previe
 ones left in the training folder: data, vae, latents, vae-decoder, text-to-image, then the others in any order (edits
 before instruct-pix2pix and inpainting), and export, which writes `assets/toybox`. To carry on from the shipped weights,
 begin with the stage shipped, which is export the other way round. The second video model's begin with "flow-".
-Not here: all of them with one command (whole.py), and what is trained by autoencoder.py, conditioned.py and flow.py.
 """
 
 from __future__ import annotations

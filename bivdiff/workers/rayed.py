@@ -1,7 +1,7 @@
 """Workers that are actors of a Ray cluster: of one that is there, or of one on this machine for as long as it takes.
 
 Ray (https://docs.ray.io) starts the processes, gives each a card, carries what they yield, tells when one is lost and
-starts another in its place. Not here: which worker gets which job (see `batch/schedule.py`).
+starts another in its place.
 """
 
 from __future__ import annotations

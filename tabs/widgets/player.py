@@ -1,8 +1,7 @@
 """The player: clips in one clock, in a row as a task's result, or in a grid to compare and choose from.
 
 A clip travels as a sprite sheet, all frames in one picture, and is drawn on a canvas: so all clips of a player show the
-same frame at the same moment, which video elements cannot promise. Its script and style lie in assets/player, which
-the library's page of a comparison shares (see `bivdiff.compare.player`).
+same frame at the same moment, which video elements cannot promise.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Every kind of component there is, and how one is read. Importing it loads no model library.
-
-Not here: where the files lie and how they are fetched (see models/hub), and who keeps what (see models/manager).
-"""
+"""Every kind of component there is, and how one is read. Importing it loads no model library."""
 
 from __future__ import annotations
 

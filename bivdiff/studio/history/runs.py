@@ -1,7 +1,6 @@
 """What was run: settings, pictures, files and scores of every run, kept from one start of the studio to the next.
 
 Every entry belongs to who made it, and is shown to nobody else. Several threads and processes may use one folder.
-Not here: SQL (see database), what lies on the disk (see files), which processes live (see locks).
 """
 
 from __future__ import annotations
