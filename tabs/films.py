@@ -11,6 +11,7 @@ import gradio as gr
 from bivdiff.compare.choice import FigureChoice
 from bivdiff.errors import InputError
 from bivdiff.media.film import FilmOptions
+from bivdiff.studio.history import taking
 from tabs.context import AppContext
 from tabs.events import PRIVATE
 from tabs.failures import inform, telling
@@ -76,7 +77,7 @@ def make_film(context: AppContext, run_id: str, shape: str, visitor: str) -> str
     """
     inform("The film is being made; it is saved in some seconds.")
     options = FilmOptions(shape=shape or "wide")
-    return str(context.runs.film(run_id or "", visitor_of(visitor).owner, options))
+    return str(taking.film(context.runs, run_id or "", visitor_of(visitor).owner, options))
 
 
 @telling
@@ -97,7 +98,7 @@ def make_paper(
     inform("The figure is being made; it is saved in some seconds.")
     chosen = rows.splitlines() if isinstance(rows, str) else list(rows or ())
     choice = FigureChoice(frames or "", tuple(filter(None, map(str.strip, chosen))), zoom or "", column or "")
-    return str(context.runs.paper(run_id or "", visitor_of(visitor).owner, choice))
+    return str(taking.paper(context.runs, run_id or "", visitor_of(visitor).owner, choice))
 
 
 @telling

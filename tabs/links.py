@@ -25,6 +25,7 @@ from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.late import importing
 from bivdiff.media.card import card
 from bivdiff.settings import ASSETS
+from bivdiff.studio.history import taking
 from bivdiff.studio.history.records import NO_LINK
 from bivdiff.studio.history.runs import Runs
 from tabs.door import LINKS
@@ -152,7 +153,7 @@ _Shown: TypeAlias = "tuple[dict[str, Any], str, str, list[tuple[str, np.ndarray]
 
 def _run(runs: Runs, run: Run) -> _Shown:
     """The player's value, the class of its element, what is to be seen, and the clips of its picture."""
-    pair = runs.pair(run)
+    pair = taking.pair(runs, run)
     value = run_player(run, pair.request, "")
     for one in value["tiles"]:
         one.pop("file", None)
@@ -166,7 +167,7 @@ def _comparison(runs: Runs, run: Run) -> _Shown:
         from bivdiff.compare.page import player_data
         from bivdiff.compare.sweep import paper_cell
 
-    result = runs.comparison(run)
+    result = taking.comparison(runs, run)
     paper = paper_cell(result.request, result.cells)
     clips = [(frames_name(run.image_model), result.best.framewise_frames), (result.best.label, result.best.frames)]
     return player_data(result.cells, run.fps, result.recommended.index, paper), "", result.recommended.why, clips

@@ -230,7 +230,7 @@ def test_one_module_shows_what_the_page_takes_for_html():
 THREADED = (
     *(name for name in SOURCES if top(name) == "tabs"),
     "bivdiff.media.carried", "bivdiff.toybox.conditioned", "bivdiff.studio.zerogpu",
-    "bivdiff.studio.maker", "bivdiff.studio.crew", "bivdiff.studio.history.runs", "bivdiff.workers.worker",
+    "bivdiff.studio.maker", "bivdiff.studio.crew", "bivdiff.studio.history.taking", "bivdiff.workers.worker",
 )  # fmt: skip
 """Modules whose functions are called by many threads, before the model libraries are there."""
 

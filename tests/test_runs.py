@@ -28,7 +28,7 @@ from bivdiff.media.reading import probe, read_clip
 from bivdiff.media.writing import write_mp4, write_png
 from bivdiff.settings import Settings, user_folder
 from bivdiff.studio.history import database as tables
-from bivdiff.studio.history import files, locks, presets, runs
+from bivdiff.studio.history import files, locks, presets, taking
 from bivdiff.studio.history.records import card_words
 from bivdiff.studio.history.runs import Runs
 from bivdiff.types import Control, GenerationRequest, GenerationResult
@@ -824,27 +824,27 @@ def test_without_any_place_to_write_the_history_opens_and_says_so(tmp_path, monk
 @pytest.mark.parametrize("shape", ["wide", "square"])
 def test_the_film_of_a_run_is_made_once_and_carries_the_run(history, request_of, shape, monkeypatch):
     made = finished(history, request_of())
-    path = history.film(made, ANNA, FilmOptions(shape=shape, seconds=0.5, wipe=False))
+    path = taking.film(history, made, ANNA, FilmOptions(shape=shape, seconds=0.5, wipe=False))
     info = probe(path)
     assert (info.width, info.height) == {"wide": (1920, 1080), "square": (1080, 1080)}[shape]
     assert path.parent == history.folder(made)
     assert carried.read(path).settings["seed"] == 77
-    monkeypatch.setattr(runs, "film_of", lambda *_: pytest.fail("it is there"))
-    assert history.film(made, ANNA, FilmOptions(shape=shape, seconds=0.5, wipe=False)) == path
+    monkeypatch.setattr(taking, "film_of", lambda *_: pytest.fail("it is there"))
+    assert taking.film(history, made, ANNA, FilmOptions(shape=shape, seconds=0.5, wipe=False)) == path
 
 
 def test_a_film_is_for_the_owner_of_a_run_with_a_result(history, request_of):
     options = FilmOptions(seconds=0.5, wipe=False)
     with pytest.raises(InputError, match="not in your history"):
-        history.film(finished(history, request_of()), BORIS, options)
+        taking.film(history, finished(history, request_of()), BORIS, options)
     with pytest.raises(InputError, match="A film needs a result"):
-        history.film(history.begin(request_of(), 8, ANNA), ANNA, options)
+        taking.film(history, history.begin(request_of(), 8, ANNA), ANNA, options)
 
 
 def test_a_full_disk_leaves_no_half_film(history, request_of, monkeypatch):
     made = finished(history, request_of())
     before = files_in(history.files_folder)
-    monkeypatch.setattr(runs, "write_film", full)
+    monkeypatch.setattr(taking, "write_film", full)
     with pytest.raises(InputError, match="the disk is full"):
-        history.film(made, ANNA, FilmOptions(seconds=0.5, wipe=False))
+        taking.film(history, made, ANNA, FilmOptions(seconds=0.5, wipe=False))
     assert files_in(history.files_folder) == before

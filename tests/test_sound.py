@@ -14,6 +14,7 @@ from bivdiff.media.reading import probe, read_clip, read_sound
 from bivdiff.media.sound import SAMPLE_RATE, Sound
 from bivdiff.media.writing import write_mp4
 from bivdiff.studio.form import SourceForm, read_sound_of
+from bivdiff.studio.history import taking
 from bivdiff.studio.outputs import output_files, write_outputs
 from bivdiff.types import GenerationResult
 from tabs import smooth, task_tab
@@ -100,7 +101,7 @@ def test_the_page_writes_it_keeps_it_and_finds_it_again(source):
     assert loudest(heard) > LOUD
     assert heard.seconds == pytest.approx(1, abs=0.06)
     assert read_sound(job.board.files["framewise"], seconds=1) is None
-    film = context.runs.film(job.board.run_id, owner, FilmOptions(seconds=1))
+    film = taking.film(context.runs, job.board.run_id, owner, FilmOptions(seconds=1))
     assert loudest(read_sound(film, seconds=1)) > LOUD
     again = {"restored": job.board.run_id, "prompt": "a ball", "visitor": owner}
     assert loudest(smooth.read_job(context, again).sound) > LOUD

@@ -24,7 +24,7 @@ from bivdiff.compare.paper import FILES
 from bivdiff.errors import InputError
 from bivdiff.media.film import FilmOptions
 from bivdiff.media.reading import read_clip
-from bivdiff.studio.history import runs
+from bivdiff.studio.history import taking
 from bivdiff.studio.history.runs import Runs
 from tabs import compare, control, films, task_tab
 from tabs.door import Door
@@ -95,7 +95,7 @@ def test_the_rows_that_a_comparison_offers_are_those_of_its_figure(context, comp
 
 
 def test_a_comparison_is_read_back_as_it_was(context, compared):
-    result = context.runs.comparison(compared)
+    result = taking.comparison(context.runs, compared)
     assert [cell.label for cell in result.cells] == ["ratio 0", "ratio 0.5", "ratio 1"]
     assert result.recommended.index == 0
     assert result.cells[1].request.mixing_ratio == 0.5
@@ -103,22 +103,22 @@ def test_a_comparison_is_read_back_as_it_was(context, compared):
     assert np.array_equal(result.cells[1].frames, kept)
     compared.files["cell 2"].rename(away := compared.files["cell 2"].with_suffix(".away"))
     with pytest.raises(InputError, match="no longer all there"):
-        context.runs.comparison(context.runs.get(compared.id, ANNA))
+        taking.comparison(context.runs, context.runs.get(compared.id, ANNA))
     away.rename(compared.files["cell 2"])
 
 
 def test_the_film_of_a_comparison_is_of_its_recommended_clip(context, compared, monkeypatch):
-    shown, film_of = [], runs.film_of
+    shown, film_of = [], taking.film_of
 
     def watched(request, framewise, bridged, *others):
         shown.append((request.mixing_ratio, bridged, others[-1]))
         return film_of(request, framewise, bridged, *others)
 
-    monkeypatch.setattr(runs, "film_of", watched)
-    path = context.runs.film(compared.id, ANNA, FilmOptions(shape="square", seconds=0.5, wipe=False))
+    monkeypatch.setattr(taking, "film_of", watched)
+    path = taking.film(context.runs, compared.id, ANNA, FilmOptions(shape="square", seconds=0.5, wipe=False))
     assert read_clip(path, num_frames=2).frames.shape[1:3] == (1080, 1080)
     ((ratio, bridged, levels),) = shown
-    best = context.runs.comparison(compared).best
+    best = taking.comparison(context.runs, compared).best
     assert levels == (best.scores["excess_flicker"], best.framewise_scores["excess_flicker"])  # as the page says it
     assert ratio == 0
     assert np.array_equal(bridged, read_clip(compared.files["cell 1"], num_frames=8).frames)

@@ -97,6 +97,9 @@ class _Made(NamedTuple):
 class Jobs(Generic[B]):
     """A queue for one device, or several that are alike.
 
+    A thread for each device computes, one job after the other; one more writes what each job leaves behind, in the
+    order in which they ended, while the devices make the next.
+
     Args:
         device: held while a job computes: a lock, or a semaphore where there are several.
         at_once: how many there are.

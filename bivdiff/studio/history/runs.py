@@ -12,24 +12,20 @@ import sqlite3
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import InputError
-from bivdiff.late import importing
 from bivdiff.media import carried
-from bivdiff.media.film import FilmOptions
-from bivdiff.media.reading import probe, read_clip, read_sound
+from bivdiff.media.reading import probe, read_sound
 from bivdiff.media.sound import Sound
-from bivdiff.media.writing import write_film, write_zip
 from bivdiff.settings import Settings
-from bivdiff.studio.films import film_name, film_of
 from bivdiff.studio.history.database import Database
 from bivdiff.studio.history.files import (
     FRAMEWISE,
@@ -61,8 +57,7 @@ from bivdiff.types import GenerationRequest, GenerationResult
 from bivdiff.units import finite, parse_bytes
 
 if TYPE_CHECKING:
-    from bivdiff.compare.choice import FigureChoice
-    from bivdiff.compare.sweep import SweepResult
+    pass
 
 PUBLISHED = "published"
 """The folder, among a run's files, of what its link shows."""
@@ -71,21 +66,6 @@ DEFAULT_BYTES = 5 * 10**9
 FAVOURITES_SHARE = 0.5  # of the bound, for one visitor: they leave last, so they may not fill it
 PRESETS_SHARE = 0.05  # of the bound, for all presets
 INTERRUPTED = "The studio was stopped while this run was waiting or being computed. Restore it to run it again."
-
-
-class Pair(NamedTuple):
-    """The two clips of a run.
-
-    Attributes:
-        request: what was asked.
-        framewise, bridged: the frames before the bridge, and the result, uint8 `(F, H, W, 3)`.
-        levels: flicker at rest of the result and of the frames as it was measured before they were written, if it was.
-    """
-
-    request: GenerationRequest
-    framewise: np.ndarray
-    bridged: np.ndarray
-    levels: tuple[float, float] | None
 
 
 class Runs:
@@ -381,74 +361,17 @@ class Runs:
             raise InputError(run.message)
         return self._files.shape(run_id)
 
-    def film(self, run_id: str, owner: str, options: FilmOptions) -> Path:
-        """The film of a run, made when it is first asked for: it takes seconds, and few runs are posted.
-
-        That of a comparison is of its recommended clip.
-
-        Args:
-            run_id: a run that is done.
-            owner: who asks.
-            options: how it looks; each look has a file of its own.
+    @contextmanager
+    def adding(self, run_id: str, *names: str) -> Iterator[Path]:
+        """Write further files into a run's folder; where that fails, those of these names are removed.
 
         Raises:
-            InputError: the run is not there or not the owner's, has no result, or the film cannot be written.
+            InputError: they cannot be written.
         """
-        run = self._with_result(run_id, owner, "A film")
-        path = self.folder(run_id) / film_name(options)
-        if not path.is_file():
-            request, framewise, bridged, levels = self.pair(run)
-            with self._files.writing(run_id, [path.name]) as folder:
-                carry = carried.carry(run.settings, packed_pictures(folder))
-                sound = self.sound(run_id, owner) if options.speed == 1 else None
-                write_film(path, film_of(request, framewise, bridged, run.fps, options, sound, levels), carry)
-            self._update(run_id, Changes())
-            self._make_room(run_id)
-        return path
-
-    def paper(self, run_id: str, owner: str, choice: FigureChoice) -> Path:
-        """What a paper takes of a run or a comparison: figure, caption, table and reference, in a zip.
-
-        Args:
-            run_id: a run that is done.
-            owner: who asks.
-            choice: what the figure shows.
-
-        Raises:
-            InputError: the run is not there or not the owner's, has no result, the choice cannot be met, or the files
-                cannot be written.
-        """
-        with importing():
-            from bivdiff.compare.paper import material_of, write_paper
-            from bivdiff.studio.papers import material_of_run
-
-        run = self._with_result(run_id, owner, "A figure")
-        if run.kind == "comparison":
-            material = material_of(self.comparison(run))
-        else:
-            request, framewise, bridged, _ = self.pair(run)
-            material = material_of_run(request, run.settings, run.scores, framewise, bridged)
-        with self._files.writing(run_id) as folder, tempfile.TemporaryDirectory(dir=folder) as place:
-            path, written = folder / "paper.zip", write_paper(Path(place), material, choice)
-            write_zip(path, {file.name: file for file in written.values()})
+        with self._files.writing(run_id, names) as folder:
+            yield folder
         self._update(run_id, Changes())
         self._make_room(run_id)
-        return path
-
-    def comparison(self, run: Run) -> SweepResult:
-        """A comparison read back from its files, see `stored.read_comparison`.
-
-        Raises:
-            InputError: they are not all there.
-        """
-        with importing():
-            from bivdiff.compare.stored import read_comparison
-
-        request, _ = self.job(run.id, run.owner)
-        count = len(request.frames)
-        return read_comparison(
-            request, run.settings["axes"], run.files, lambda path: read_clip(path, num_frames=count).frames
-        )
 
     # Links
 
@@ -463,7 +386,7 @@ class Runs:
         Raises:
             InputError: the run is not there or not the owner's, has no result, or the files cannot be written.
         """
-        run = self._with_result(run_id, owner, "A link")
+        run = self.with_result(run_id, owner, "A link")
         if link := self._database.link(run_id):
             return link
         with self._files.writing(run_id) as folder:
@@ -524,28 +447,16 @@ class Runs:
         self._make_room(made)
         return made
 
-    def _with_result(self, run_id: str, owner: str, what: str) -> Run:
-        """A run that has clips to make something of."""
+    def with_result(self, run_id: str, owner: str, what: str) -> Run:
+        """A run that has clips to make something of: `what`, in a sentence's first words.
+
+        Raises:
+            InputError: it is not there or not the owner's, or has none.
+        """
         run = self.get(run_id, owner)
         if not ({"scores_json"} if run.kind == "comparison" else {"framewise", "bridged"}) <= run.files.keys():
             raise InputError(f"{what} needs a result, and this run has none. Choose a run that is done.")
         return run
-
-    def pair(self, run: Run) -> Pair:
-        """The two clips of a run; of a comparison the recommended one's.
-
-        Raises:
-            InputError: they cannot be read.
-        """
-        if run.kind == "comparison":
-            best = self.comparison(run).best
-            both = best.scores.get("excess_flicker"), best.framewise_scores.get("excess_flicker")
-            return Pair(best.request, best.framewise_frames, best.frames, _levels(*both))
-        request, _ = self.job(run.id, run.owner)
-        clips = (read_clip(run.files[name], num_frames=len(request.frames)) for name in ("framewise", "bridged"))
-        framewise, bridged = (clip.frames for clip in clips)
-        both = run.scores.get("excess_flicker"), run.scores.get("framewise_excess_flicker")
-        return Pair(request, framewise, bridged, _levels(*both))
 
     # Opening
 
@@ -627,10 +538,6 @@ class Runs:
 
     def _bound(self) -> int:
         return _bound(self._settings, self._trouble)
-
-
-def _levels(bridged: float | None, framewise: float | None) -> tuple[float, float] | None:
-    return None if bridged is None or framewise is None else (bridged, framewise)
 
 
 def _bound(settings: Settings, trouble: Trouble) -> int:
