@@ -14,6 +14,7 @@ from bivdiff.bridge.outcomes import changed
 from bivdiff.bridge.stepwise import stepwise
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.errors import InputError
+from bivdiff.models.cost import is_previewed
 from bivdiff.models.loaders.pipelines import parameters_of, shows_maps_as
 from bivdiff.pixels.fitting import fit_frames
 from bivdiff.types import Control, GenerationRequest
@@ -26,8 +27,8 @@ class PictureStep(NamedTuple):
 
     Attributes:
         number, total: of all steps of all frames.
-        frames: those that are made, uint8 `(F, H, W, 3)`, and the source's where they are not yet; None while a frame
-            is being made.
+        frames: those that are made, uint8 `(F, H, W, 3)`, and the source's where they are not yet; None but for the
+            previews, as many as other stages have.
         note: what the user should know, once.
     """
 
@@ -61,7 +62,8 @@ def frames_by_pipeline(
         made[number], resized = yield from changed(steps, partial(_step, done, each, total))
         notes |= {resized} if resized else set()
         note = " ".join(sorted(notes)) if number == len(made) - 1 else ""
-        yield PictureStep(done + each, total, made.copy(), note)
+        shown = is_previewed(number + 1, len(made))  # every frame would copy the whole clip as often as it is long
+        yield PictureStep(done + each, total, made.copy() if shown else None, note)
     return made
 
 
