@@ -69,7 +69,7 @@ def test_a_lora_of_the_base_is_put_on_its_relatives(task_request, manager, asked
     assert other == [f"{LAYER}.weight"]
 
 
-@pytest.mark.parametrize(("asked", "channels"), zip(OWN, (8, 9), strict=True), ids=str)
+@pytest.mark.parametrize(("asked", "channels"), list(zip(OWN, (8, 9), strict=True)), ids=str)
 def test_a_checkpoint_of_ones_own_makes_the_frames(task_request, manager, own_unet, asked, channels):
     request = replace(task_request(*asked), image_checkpoint=own_unet(channels))
     usual, own = (framewise_frames(each, manager) for each in (replace(request, image_checkpoint=""), request))
@@ -94,7 +94,7 @@ def test_a_unet_that_was_saved_by_itself_is_found_without_a_folder_around_it(tas
     assert not hub.choose_files(whole, spec)
 
 
-@pytest.mark.parametrize(("asked", "channels"), zip(OWN, (9, 4), strict=True), ids=str)
+@pytest.mark.parametrize(("asked", "channels"), list(zip(OWN, (9, 4), strict=True)), ids=str)
 def test_a_checkpoint_of_another_kind_is_told(task_request, manager, own_unet, asked, channels):
     request = replace(task_request(*asked), image_checkpoint=own_unet(channels))
     with pytest.raises(ModelUnavailableError, match=rf"reads {channels} channels, and .* reads"):
