@@ -152,6 +152,16 @@ def test_a_run_is_bridged_planned_and_kept_like_any_other(asked, toybox_manager)
     np.testing.assert_array_equal(again[-1].framewise_frames, result.framewise_frames)
 
 
+def test_its_frames_are_bridged_with_the_base_model_as_given_ones_are(asked, toybox_manager):
+    """The paper's frame noise is the base model's, which stands beside the pipeline then."""
+    request = asked(
+        frame_prior="image", mixing_ratio=0.5, inversion_prompt="a cube", video_prompt="a blue cube", guidance_scale=2.0
+    )
+    result = last(run(request, toybox_manager))
+    given = replace(request, task="smooth", image_model="given", pipeline="", frames=result.framewise_frames)
+    np.testing.assert_array_equal(result.frames, last(run(given, toybox_manager)).frames)
+
+
 @pytest.mark.parametrize(
     ("task", "pipeline", "expected"),
     [

@@ -179,9 +179,13 @@ def _watched_modules(parts: Components[Any]) -> tuple[list[Any], list[Any]]:
     own += [network.denoiser for network in parts.networks if isinstance(network, WholePipeline)]
     denoisers = _distinct([parts.unet, parts.video_unet, *own])
     coders = [parts.vae.encoder, parts.video_vae.decoder, parts.vae.decoder]
-    steering = [network for network in parts.networks if not isinstance(network, WholePipeline)]
-    others = _distinct([*coders, parts.text_encoder, parts.video_text_encoder, *steering])
+    others = _distinct([*coders, parts.text_encoder, parts.video_text_encoder, *_besides_pipelines(parts.networks)])
     return denoisers, [part for part in others if part not in denoisers]
+
+
+def _besides_pipelines(networks: Iterable[Any]) -> list[Any]:
+    """Networks that work with the family's own; a whole pipeline has all that it needs in itself."""
+    return [network for network in networks if not isinstance(network, WholePipeline)]
 
 
 def _distinct(parts: Iterable[Any]) -> list[Any]:
@@ -216,8 +220,9 @@ def _check_base(request: GenerationRequest, parts: Components[Any]) -> None:
                 f"{wanted.channels}. Choose a checkpoint that was made for that."
             )
     width = parts.unet.config.cross_attention_dim
+    beside = [part.config for part in _besides_pipelines(parts.networks)]
     read = [parts.text_encoder.config.hidden_size]
-    read += [part.config.cross_attention_dim for part in parts.networks if "cross_attention_dim" in part.config]
+    read += [config.cross_attention_dim for config in beside if "cross_attention_dim" in config]
     needed = next((other for other in read if other != width), width)
     if parts.unet.config.in_channels != 4 or needed != width:
         raise ModelUnavailableError(
