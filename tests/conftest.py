@@ -14,6 +14,7 @@ from browser import find_browser
 from own_latents import OWN, lay_out
 from paper import PAPER_BRIDGE, TWO_STEPS
 
+from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.requests import default_request
 from bivdiff.models.manager import ModelManager
 from bivdiff.settings import Settings
@@ -105,12 +106,13 @@ def task_request(source_frames: np.ndarray):
     """Makes a two-step request for an image model of any task and the paper's bridge, with changes."""
     masks = np.zeros(source_frames.shape[:3], np.uint8)
     masks[:, 16:48, 8:40] = 255
-    needs = {"inpainting": {"masks": masks}, "prompt2prompt": {"source_prompt": "a red cube on a green floor at noon"}}
+    usual = {"masks": masks, "source_prompt": "a red cube on a green floor at noon"}
 
     def make(task: str, image_model: str, **changes: object) -> GenerationRequest:
+        needs = {name: value for name, value in {**usual, **changes}.items() if name in IMAGE_MODELS[image_model].needs}
         base = default_request(
             task, "toybox", source_frames, "a blue cube on a green floor at noon", seed=1, image_model=image_model,
-            **needs.get(image_model, {}),
+            **needs,
         )  # fmt: skip
         return replace(base, **{**PAPER_BRIDGE, **TWO_STEPS, **changes})
 

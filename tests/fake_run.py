@@ -17,6 +17,7 @@ import numpy as np
 from fake_models import FakeModels
 
 from bivdiff.catalog.bridging import inversions_of, steps_walked
+from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.models.cost import is_previewed
 from bivdiff.settings import Settings
 from bivdiff.studio.history.runs import Runs
@@ -55,8 +56,8 @@ class FakeRun:
     """Yields every stage's events as the pipeline does; the frames it makes are the source's, turned around in colour.
 
     Like the pipeline it draws maps only for controls, makes no frames where they are given, inverts only with models
-    that have a share in the mix, lets Prompt2Prompt's image stage take twice as many steps, and finds the frames of
-    the last run kept where only what comes after them has changed.
+    that have a share in the mix, lets Prompt2Prompt's image stage take twice as many steps and a pipeline as many for
+    each frame, and finds the frames of the last run kept where only what comes after them has changed.
 
     Attributes:
         pause: seconds that each step takes, so that a browser shows some of them.
@@ -93,13 +94,13 @@ class FakeRun:
         if self.error is not None:
             raise self.error
         evaluations, before = {}, self._alike_before(request)
-        framewise = request.frames if request.image_model == "given" else np.ascontiguousarray(request.frames[:, ::-1])
-        if request.image_model != "given":
-            doubled = 2 if request.image_model == "prompt2prompt" else 1
+        makes_frames = IMAGE_MODELS[request.image_model].makes_frames
+        framewise = np.ascontiguousarray(request.frames[:, ::-1]) if makes_frames else request.frames
+        if makes_frames:
             if before is not None:
                 yield StepEvent("framewise", 1, 1, "The frames were there already", framewise)
             else:
-                yield from self._steps("framewise", "Frame by frame", doubled * request.num_inference_steps, framewise)
+                yield from self._framewise(request, framewise)
                 evaluations["framewise"] = 16
                 yield StepEvent("framewise", 1, 1, "The frames are ready", framewise)
         inverted = () if before is None else inversions_of(before)
@@ -157,6 +158,18 @@ class FakeRun:
         before = self.requests[-2]
         same = replace(before, mixing_ratio=request.mixing_ratio).settings() == request.settings()
         return before if same and np.array_equal(before.frames, request.frames) else None
+
+    def _framewise(self, request: GenerationRequest, made: np.ndarray) -> Iterator[StepEvent]:
+        """A pipeline makes one frame after the other, and shows each; all else makes them together."""
+        model, message = IMAGE_MODELS[request.image_model], "Frame by frame"
+        if model.denoiser != "pipeline":
+            walks = 2 if model.inverts_source else 1
+            yield from self._steps("framewise", message, walks * request.num_inference_steps, made)
+            return
+        for event in self._steps("framewise", message, len(made) * request.num_inference_steps, None):
+            yield event
+            if event.step % request.num_inference_steps == 0:
+                yield replace(event, preview=made)
 
     def _steps(self, stage: str, message: str, total: int, preview: np.ndarray | None) -> Iterator[StepEvent]:
         for step in range(1, total + 1):

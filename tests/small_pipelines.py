@@ -6,12 +6,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import ControlNetModel, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import (
+    ControlNetModel,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionInstructPix2PixPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from bivdiff.catalog.families import family_named
 from bivdiff.catalog.image_models import OWN_UNET
 from bivdiff.models.manager import ModelManager
+
+
+def save_pipelines(folder: Path, manager: ModelManager) -> dict[str, dict[str, str]]:
+    """Save a pipeline for each image model that is one; returns the fields by which a request names it."""
+    kinds = {
+        "control-pipeline": (StableDiffusionPipeline, ""),
+        "edit-pipeline": (StableDiffusionInstructPix2PixPipeline, "instruct-pix2pix"),
+        "fill-pipeline": (StableDiffusionInpaintPipeline, "inpainting"),
+    }
+    named = {
+        name: {"pipeline": str(save_pipeline(kind, folder / name, manager, own_unet))}
+        for name, (kind, own_unet) in kinds.items()
+    }
+    named["control-pipeline"]["pipeline_controlnet"] = str(save_controlnet(folder / "canny", manager))
+    return named
 
 
 def save_pipeline(

@@ -7,21 +7,23 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 from fake_run import FakeRun
+from small_pipelines import save_pipelines
 
 from bivdiff.bridge.pipeline import run
 from bivdiff.bridge.reuse import StageCache
+from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.types import Control, GenerationResult, StepEvent
 
 STEPS = {"num_inference_steps": 4, "num_inversion_steps": 3, "num_smoothing_steps": 5}
 BOTH = Control(control_type="canny"), Control(control_type="depth")
-REQUESTS = {
-    "controlnet": ("control", {"controls": BOTH, "mixing_ratio": 0.5}),
-    "t2i-adapter": ("control", {"mixing_ratio": 1.0}),
-    "instruct-pix2pix": ("edit", {"mixing_ratio": 0.0}),
-    "prompt2prompt": ("edit", {"mixing_ratio": 0.25}),
-    "inpainting": ("inpaint", {"mixing_ratio": 0.25}),
-    "given": ("smooth", {"mixing_ratio": 0.25}),
+CHANGES = {
+    "controlnet": {"controls": BOTH, "mixing_ratio": 0.5},
+    "t2i-adapter": {"mixing_ratio": 1.0},
+    "instruct-pix2pix": {"mixing_ratio": 0.0},
+    "edit-pipeline": {"mixing_ratio": 1.0},
+    "fill-pipeline": {"mixing_ratio": 0.5, "frame_prior": "video", "pipeline_strength": 1.0},
 }
+"""What is asked of some of the image models, so that between them every inversion is walked, and none."""
 
 
 def said(event: StepEvent) -> tuple[object, ...]:
@@ -50,10 +52,15 @@ def both(manager):
     return turn
 
 
-@pytest.mark.parametrize("image_model", REQUESTS)
-def test_the_same_events_and_a_result_of_the_same_parts(both, task_request, image_model):
-    task, changes = REQUESTS[image_model]
-    request = task_request(task, image_model, **STEPS, **changes)
+@pytest.fixture(scope="module")
+def pipelines(tmp_path_factory, manager):
+    return save_pipelines(tmp_path_factory.mktemp("pipelines"), manager)
+
+
+@pytest.mark.parametrize("image_model", IMAGE_MODELS)
+def test_the_same_events_and_a_result_of_the_same_parts(both, task_request, pipelines, image_model):
+    changes = {"mixing_ratio": 0.25, **pipelines.get(image_model, {}), **CHANGES.get(image_model, {})}
+    request = task_request(IMAGE_MODELS[image_model].tasks[0], image_model, **STEPS, **changes)
     (*real, result), (*faked, fake_result) = both(request)
     assert list(map(said, faked)) == list(map(said, real))
     assert parts(fake_result) == parts(result)

@@ -8,8 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionInpaintPipeline, StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline
-from small_pipelines import save_controlnet, save_pipeline
+from small_pipelines import save_pipelines
 
 from bivdiff.bridge import inputs
 from bivdiff.bridge.inputs import StageInputs, framewise_inputs, same_frames
@@ -58,21 +57,16 @@ class Recorded(StageCache):
 @pytest.fixture(scope="module")
 def base_of(source_frames, manager, tmp_path_factory):
     """Makes the smallest request of an image model in which every setting that it has is at work."""
-    folder = tmp_path_factory.mktemp("pipelines")
-    editor = save_pipeline(StableDiffusionInstructPix2PixPipeline, folder / "edit", manager, "instruct-pix2pix")
-    plain = save_pipeline(StableDiffusionPipeline, folder / "plain", manager)
-    steered = {"pipeline": str(plain), "pipeline_controlnet": str(save_controlnet(folder / "canny", manager))}
-    filler = save_pipeline(StableDiffusionInpaintPipeline, folder / "fill", manager, "inpainting")
+    pipelines = save_pipelines(tmp_path_factory.mktemp("pipelines"), manager)
     frames = np.ascontiguousarray(source_frames[:3, 8:40, 16:48])
     masks = np.zeros(frames.shape[:3], np.uint8)
     masks[:, 8:24, 8:24] = 255
     own = {
         "prompt2prompt": {"source_prompt": "a red cube", "blend_words": "cube", "cross_replace_steps": 0.5,
                           "self_replace_steps": 0.5, "reweight": "blue:1.5"},
-        "inpainting": {"masks": masks}, "control-pipeline": steered, "edit-pipeline": {
-            "pipeline": str(editor), "pipeline_strength": 1.0,
-        },
-        "fill-pipeline": {"masks": masks, "pipeline": str(filler), "pipeline_strength": 1.0},
+        "inpainting": {"masks": masks}, "control-pipeline": pipelines["control-pipeline"],
+        "edit-pipeline": {**pipelines["edit-pipeline"], "pipeline_strength": 1.0},
+        "fill-pipeline": {**pipelines["fill-pipeline"], "masks": masks, "pipeline_strength": 1.0},
     }  # fmt: skip
 
     def make(image_model: str) -> GenerationRequest:
