@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from fake_models import FakeModels
+from patience import PATIENCE
 
 from bivdiff.catalog.bridging import inversions_of, steps_walked
 from bivdiff.catalog.image_models import IMAGE_MODELS
@@ -27,7 +28,6 @@ from bivdiff.types import Control, GenerationRequest, GenerationResult, StepEven
 from tabs.context import AppContext
 
 DRAWN_SEED = 4242
-PATIENCE = 170  # seconds a run waits to be let go on: nearly as long as a test may take, however busy the machine
 INVERTING = {
     "image": "Inverting with the image model", "frame": "Inverting with the video model, frame by frame",
     "video": "Inverting with the video model",

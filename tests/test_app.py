@@ -21,10 +21,11 @@ import gradio.routes
 import httpx
 import numpy as np
 import pytest
-from fake_run import PATIENCE, FakeRun, Hold, fake_context
+from fake_run import FakeRun, Hold, fake_context
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from pages import LABELS
+from patience import PATIENCE, until_ended
 from PIL import Image
 
 from bivdiff.catalog.requests import blank_request
@@ -384,9 +385,7 @@ def test_an_end_that_comes_while_one_looks_is_shown(run, context, monkeypatch):
 
     def ends_meanwhile(job):
         run.before.let()
-        seen = -1
-        while job.waits:
-            seen = context.jobs.wait(seen, PATIENCE)
+        until_ended(context.jobs, job)
         return before(job)
 
     monkeypatch.setattr(context.jobs, "before", ends_meanwhile)

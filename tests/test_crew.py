@@ -10,6 +10,7 @@ import numpy as np
 import psutil
 import pytest
 import small_work
+from patience import PATIENCE
 
 from bivdiff.bridge.pipeline import last, run
 from bivdiff.catalog.components import components_of
@@ -23,7 +24,6 @@ from bivdiff.workers.worker import WorkerLostError
 from tabs.context import AppContext
 
 OWNER = "ada-ada-ada-ada-ada"
-PATIENCE = 170
 
 
 class Named:

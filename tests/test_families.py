@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler
+from patience import PATIENCE
 from safetensors.torch import load_file, save_file
 from small_networks import made_small, small_network
 
@@ -56,7 +57,6 @@ ON_HUB = [
     and spec.kind not in {"body_pose", "hed", "lineart", "normalbae", "pidinet"}
 ]  # fmt: skip
 COMMIT = "a" * 40
-PATIENCE = 170  # seconds a thread may take on a busy machine
 
 
 def save(spec, snapshot):

@@ -9,7 +9,6 @@ import json
 import math
 import os
 import socket
-import threading
 import time
 from collections import ChainMap
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ import pytest
 from fake_run import FakeRun, fake_context
 from gradio import routes
 from gradio.state_holder import SessionState, StateHolder
+from patience import PATIENCE, until
 from starlette.testclient import TestClient
 
 from bivdiff.errors import InputError
@@ -35,17 +35,8 @@ from tabs.weights import bytes_in
 from tabs.widgets.upload import Upload
 
 BOUND = 200_000  # bytes that uploads may take here
-PATIENCE = 60  # seconds after which a wait that never ends fails its test
 BOUNDARY_TEXT = "strangers"
 BOUNDARY = BOUNDARY_TEXT.encode()
-
-
-def until(condition) -> None:
-    """Wait until something holds."""
-    ended = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < ended, "it never came to hold"
-        threading.Event().wait(0.02)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 from fake_run import FakeRun, fake_context
 from gradio_client import Client, handle_file
 from pages import LABELS, LOWEST_CONTRAST, SLIM, WIDE, come_to_rest, overflow
+from patience import until_ended
 from PIL import Image
 from playwright.sync_api import Page, expect
 
@@ -101,8 +102,7 @@ def test_a_run_that_the_history_cannot_keep_is_made_all_the_same(context, clip, 
 def test_a_failure_that_is_told_twice_is_warned_of_once(tmp_path, clip, monkeypatch):
     failing = fake_context(FakeRun(error=ModelUnavailableError("Its files are gone.")), history_folder=tmp_path)
     job = task_tab.submit(failing, "control", Submission(asked(clip), 8.0), OWN)
-    while job.waits:
-        failing.jobs.wait(-1, 0.1)
+    until_ended(failing.jobs, job)
     warned = []
     monkeypatch.setattr(following, "warn", warned.append)
     # While its files are written it is told as it was, and has failed by the time that the page looks at it.

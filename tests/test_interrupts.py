@@ -81,6 +81,7 @@ import os, sys
 from pathlib import Path
 import fake_run
 from fake_run import FakeRun, Hold, fake_context
+from patience import until_ended
 fake_run.PATIENCE = 600
 import app
 from tabs import smooth, task_tab
@@ -92,8 +93,7 @@ told = app.end_signals()
 page.launch(prevent_thread_lock=True, quiet=True, **launch_options(runs=context.runs))
 values = {"sample": 0, "num_frames": 2}
 made = task_tab.submit(context, "smooth", smooth.read_job(context, values), sys.argv[2])
-while made.waits:
-    context.jobs.wait(-1, 0.1)
+until_ended(context.jobs, made)
 run.before = hold
 for number in range(2):
     task_tab.submit(context, "smooth", smooth.read_job(context, values), sys.argv[2])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from patience import PATIENCE
 
 from bivdiff.catalog.families import FAMILIES, extend
 from bivdiff.catalog.image_models import IMAGE_MODELS, OWN_CONTROLNET
@@ -26,7 +27,6 @@ from bivdiff.models.manager import ModelManager
 from bivdiff.models.pulling import pulling
 from bivdiff.settings import Settings
 
-PATIENCE = 120  # seconds a thread may take on a busy machine
 CATALOG = """
 [families.dreams]
 like = "sd15"

@@ -7,11 +7,11 @@ from contextvars import ContextVar
 from functools import partial
 
 import pytest
+from patience import PATIENCE, until_ended, until_in
 
 from bivdiff.errors import CancelledError, InputError
 from bivdiff.studio.jobs import GAVE_WAY, MOST_WRITING, Jobs
 
-PATIENCE = 170  # seconds after which a wait that never ends fails its test
 SPEAKER: ContextVar[str] = ContextVar("SPEAKER", default="nobody")
 
 
@@ -88,19 +88,6 @@ def give(jobs, work, owner="ada", place="control"):
     return jobs.submit(Board, work, owner=owner, place=place, title="a red cube")
 
 
-def wait_until(jobs, reached):
-    seen = -1
-    while not reached():
-        now = jobs.wait(seen, PATIENCE)
-        assert now != seen, "nothing changes any more"
-        seen = now
-
-
-def wait_for(jobs, job):
-    wait_until(jobs, lambda: not job.waits)
-    return job
-
-
 def test_a_job_runs_to_its_end_and_its_board_is_told_everything(jobs, device):
     work = Work()
     job = give(jobs, work)
@@ -108,7 +95,7 @@ def test_a_job_runs_to_its_end_and_its_board_is_told_everything(jobs, device):
     assert job.state == "running"
     assert device.locked()
     work.finish()
-    wait_for(jobs, job)
+    until_ended(jobs, job)
     assert job.board.taken == [0, 1, 2]
     assert job.board.ends == [("done", None)]
     with device:  # it is given back
@@ -120,7 +107,7 @@ def test_whoever_sees_that_a_job_has_ended_finds_its_board_ended_too(jobs):
     job = give(jobs, work)
     job.board.end = lambda *_: seen.append(job.state)
     work.finish()
-    assert wait_for(jobs, job).state == "done"
+    assert until_ended(jobs, job).state == "done"
     assert seen == ["writing"]
 
 
@@ -134,7 +121,7 @@ def test_jobs_run_one_after_the_other_in_their_order(jobs):
     assert second.begun.wait(PATIENCE)
     assert first.closed.is_set()
     second.finish()
-    wait_for(jobs, jobs_given[1])
+    until_ended(jobs, jobs_given[1])
 
 
 def test_cancelling_stops_a_running_job_before_its_next_step_and_lets_the_next_go_on(jobs):
@@ -143,12 +130,12 @@ def test_cancelling_stops_a_running_job_before_its_next_step_and_lets_the_next_g
     assert first.begun.wait(PATIENCE)
     jobs.cancel(running)
     first.go.release(1)
-    wait_for(jobs, running)
+    until_ended(jobs, running)
     assert running.board.ends == [("cancelled", None)]
     assert running.board.taken == [0]
     assert first.closed.is_set()
     second.finish()
-    assert wait_for(jobs, waiting).state == "done"
+    assert until_ended(jobs, waiting).state == "done"
     jobs.cancel(waiting)  # too late, and harmless
     assert waiting.state == "done"
 
@@ -159,7 +146,7 @@ def test_a_job_that_is_cancelled_while_its_result_is_kept_is_done(jobs):
     job.board.result_after = 2
     job.board.taking = lambda: jobs.cancel(job) if job.board.taken else None
     work.finish()
-    assert wait_for(jobs, job).state == "done"
+    assert until_ended(jobs, job).state == "done"
     assert job.board.ends == [("done", None)]
 
 
@@ -172,7 +159,7 @@ def test_others_can_look_while_a_board_writes_what_it_keeps(jobs):
     assert jobs.of(job.owner) == [job]
     assert job.state == "writing"
     job.board.writing.open()
-    assert wait_for(jobs, job).state == "done"
+    assert until_ended(jobs, job).state == "done"
 
 
 def test_the_next_job_has_the_device_while_the_files_of_the_last_are_written(jobs, device):
@@ -187,7 +174,7 @@ def test_the_next_job_has_the_device_while_the_files_of_the_last_are_written(job
     assert device.locked()
     second.finish()
     made.board.writing.open()
-    assert wait_for(jobs, after).state == "done"
+    assert until_ended(jobs, after).state == "done"
     assert jobs.of("ada") == [after, made]
 
 
@@ -200,7 +187,7 @@ def test_others_may_take_the_device_while_files_are_written(jobs, device):
     assert device.acquire(blocking=False)
     device.release()
     job.board.writing.open()
-    wait_for(jobs, job)
+    until_ended(jobs, job)
 
 
 def test_the_device_waits_where_too_many_results_are_not_written_yet(device):
@@ -210,9 +197,9 @@ def test_the_device_waits_where_too_many_results_are_not_written_yet(device):
     gate = given[0].board.writing = Gate()
     for work in works:
         work.finish()
-    wait_until(jobs, lambda: [job.state for job in given] == [*["writing"] * MOST_WRITING, "queued"])
+    until_in(jobs, lambda: [job.state for job in given] == [*["writing"] * MOST_WRITING, "queued"])
     gate.open()
-    assert wait_for(jobs, given[-1]).state == "done"
+    assert until_ended(jobs, given[-1]).state == "done"
 
 
 def test_files_are_written_in_the_order_in_which_jobs_ran_however_these_ended(jobs):
@@ -222,7 +209,7 @@ def test_files_are_written_in_the_order_in_which_jobs_ran_however_these_ended(jo
         job.board.writing = partial(written.append, number)
     for work in reversed(works):
         work.finish()
-    wait_for(jobs, given[-1])
+    until_ended(jobs, given[-1])
     assert written == [0, 1, 2]
     assert [job.state for job in given] == ["done", "failed", "done"]
 
@@ -236,7 +223,7 @@ def test_a_full_disk_fails_the_job_whose_files_it_cannot_hold_and_no_other(jobs)
     failing.board.writing = full
     first.finish()
     second.finish()
-    assert wait_for(jobs, fine).state == "done"
+    assert until_ended(jobs, fine).state == "done"
     ((state, error),) = failing.board.ends
     assert failing.state == state == "failed"
     assert "No space left" in str(error)
@@ -247,7 +234,7 @@ def test_a_job_is_read_beyond_its_result(jobs):
     job = give(jobs, work)
     job.board.result_after = 2  # what comes then is a lent card's pace, say
     work.finish()
-    assert wait_for(jobs, job).state == "done"
+    assert until_ended(jobs, job).state == "done"
     assert job.board.taken == [0, 1, 2]
 
 
@@ -257,7 +244,7 @@ def test_what_fails_after_the_result_does_not_take_it_away(jobs, error):
     job = give(jobs, work)
     job.board.result_after = 2
     work.finish()
-    assert wait_for(jobs, job).state == "done"
+    assert until_ended(jobs, job).state == "done"
     assert job.board.writes == job.board.ends == [("done", None)]
 
 
@@ -269,7 +256,7 @@ def test_a_job_that_is_being_written_is_not_cancelled(jobs):
     assert job.board.writing.reached.wait(PATIENCE)
     jobs.cancel(job)
     job.board.writing.open()
-    assert wait_for(jobs, job).state == "done"
+    assert until_ended(jobs, job).state == "done"
 
 
 def test_closing_waits_for_what_is_being_written_and_begins_nothing_more(jobs):
@@ -284,7 +271,7 @@ def test_closing_waits_for_what_is_being_written_and_begins_nothing_more(jobs):
     assert not jobs.close(patience=0)
     second.finish()
     made.board.writing.open()
-    wait_for(jobs, running)
+    until_ended(jobs, running)
     assert jobs.close(PATIENCE)
     assert [job.state for job in (made, running, waiting)] == ["done", "done", "queued"]
     with pytest.raises(InputError, match="being closed"):
@@ -312,7 +299,7 @@ def test_a_waiting_job_that_is_cancelled_never_begins(jobs):
     jobs.cancel(waiting)
     assert waiting.board.ends == [("cancelled", None)]
     first.finish()
-    wait_for(jobs, running)
+    until_ended(jobs, running)
     assert not second.begun.is_set()
 
 
@@ -325,7 +312,7 @@ def test_an_error_ends_its_job_and_no_other(jobs, error, state):
     one, other = give(jobs, failing), give(jobs, fine)
     failing.finish()
     fine.finish()
-    wait_for(jobs, other)
+    until_ended(jobs, other)
     assert one.board.ends == [(state, error if state == "failed" else None)]
     assert other.board.ends == [("done", None)]
 
@@ -343,7 +330,7 @@ def test_a_board_that_breaks_spoils_no_other_job(jobs, broken):
     assert breaking.wait(PATIENCE)
     after = give(jobs, work, "bob")
     work.finish()
-    assert wait_for(jobs, after).state == "done"
+    assert until_ended(jobs, after).state == "done"
 
 
 def test_too_many_jobs_are_refused_with_a_sentence(jobs):
@@ -370,7 +357,7 @@ def test_nobody_sees_the_jobs_of_another(jobs):
     with pytest.raises(InputError, match="no such job"):
         jobs.get(mine.id, "bob")
     work.finish()
-    wait_for(jobs, mine)
+    until_ended(jobs, mine)
 
 
 def test_only_ones_own_jobs_change_places(jobs):
@@ -393,7 +380,7 @@ def test_ended_jobs_are_kept_for_a_while_the_last_first(jobs):
         work = Work()
         ended.append(give(jobs, work))
         work.finish()
-        wait_for(jobs, ended[-1])
+        until_ended(jobs, ended[-1])
     assert jobs.of("ada") == [ended[2], ended[1]]
 
 
@@ -405,7 +392,7 @@ def test_the_start_is_foretold_from_how_long_others_took():
     assert work.begun.wait(PATIENCE)
     now[0] = 8.0
     work.finish()
-    wait_for(jobs, first)
+    until_ended(jobs, first)
     running, waiting = Work(), Work()
     give(jobs, running)
     assert running.begun.wait(PATIENCE)
@@ -417,7 +404,7 @@ def test_the_start_is_foretold_from_how_long_others_took():
     assert jobs.starts_in(last) == 40.0
     running.finish()
     waiting.finish()
-    wait_for(jobs, last)
+    until_ended(jobs, last)
 
 
 def test_a_job_works_in_the_context_of_who_asked_for_it(jobs):
@@ -430,7 +417,7 @@ def test_a_job_works_in_the_context_of_who_asked_for_it(jobs):
     SPEAKER.set("ada")
     job = give(jobs, work)
     SPEAKER.set("nobody")
-    wait_for(jobs, job)
+    until_ended(jobs, job)
     assert heard == ["ada"]
 
 
@@ -441,7 +428,7 @@ def test_whoever_waits_is_woken_by_a_change(jobs):
     job = give(jobs, work)
     assert jobs.wait(seen, PATIENCE) != seen
     work.finish()
-    wait_for(jobs, job)
+    until_ended(jobs, job)
 
 
 def test_what_would_end_the_thread_ends_its_job_alone(jobs):
@@ -449,12 +436,12 @@ def test_what_would_end_the_thread_ends_its_job_alone(jobs):
         yield 1
         raise SystemExit(3)
 
-    failed = wait_for(jobs, give(jobs, work))
+    failed = until_ended(jobs, give(jobs, work))
     (state, error), *_ = failed.board.ends
     assert (state, str(error)) == ("failed", "The job was ended by SystemExit: 3")
     after = Work()
     after.finish()
-    assert wait_for(jobs, give(jobs, after)).state == "done"
+    assert until_ended(jobs, give(jobs, after)).state == "done"
 
 
 def test_of_strangers_who_are_new_each_time_the_last_jobs_stay(device):
@@ -463,7 +450,7 @@ def test_of_strangers_who_are_new_each_time_the_last_jobs_stay(device):
     for number in range(5):
         work = Work()
         work.finish()
-        ended.append(wait_for(jobs, give(jobs, work, owner=f"stranger {number}")))
+        ended.append(until_ended(jobs, give(jobs, work, owner=f"stranger {number}")))
     assert [bool(jobs.of(job.owner)) for job in ended] == [False, False, True, True, True]
 
 
@@ -484,10 +471,7 @@ def test_as_many_run_at_once_as_there_are_devices():
     assert works[2].begun.wait(PATIENCE)
     for work in works:
         work.finish()
-    seen = -1
-    while any(job.waits for job in made):
-        seen = jobs.wait(seen, PATIENCE)
-    assert [job.state for job in made] == ["done", "cancelled", "done", "done", "done"]
+    assert [until_ended(jobs, job).state for job in made] == ["done", "cancelled", "done", "done", "done"]
 
 
 def test_jobs_of_one_address_wait_for_each_other_and_let_others_in_between(device):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_run import FakeRun, fake_context
+from patience import until_ended
 
 from bivdiff.media.film import FilmOptions
 from bivdiff.media.reading import probe, read_clip, read_sound
@@ -93,10 +94,7 @@ def test_the_page_writes_it_keeps_it_and_finds_it_again(source):
     assert smooth.read_job(context, {**values, "sound": False}).sound is None
     given = smooth.read_job(context, values)
     job = task_tab.submit(context, "smooth", given, owner)
-    seen = -1
-    while job.waits:
-        seen = context.jobs.wait(seen, 60)
-    assert job.state == "done"
+    assert until_ended(context.jobs, job).state == "done"
     heard = context.runs.sound(job.board.run_id, owner)
     assert loudest(heard) > LOUD
     assert heard.seconds == pytest.approx(1, abs=0.06)
@@ -119,8 +117,6 @@ def test_where_frames_are_bounded_sound_lasts_a_second_for_each_and_the_page_say
     assert smooth.read_job(bounded, {**values, "stride": 20, "sound": False}).notes == ()
     assert smooth.read_job(bounded, {**values, "stride": 8}).sound.seconds == pytest.approx(2, abs=0.06)
     job = task_tab.submit(open_to_all, "smooth", smooth.read_job(open_to_all, {**values, "stride": 12}), owner)
-    seen = -1
-    while job.waits:
-        seen = open_to_all.jobs.wait(seen, 60)
+    until_ended(open_to_all.jobs, job)
     assert open_to_all.runs.sound(job.board.run_id, owner).seconds == pytest.approx(3, abs=0.06)
     assert bounded.runs.sound(job.board.run_id, owner).seconds == pytest.approx(2, abs=0.06)

@@ -25,6 +25,7 @@ import pytest
 import yaml
 from fake_run import FakeRun, fake_context
 from packaging.requirements import Requirement
+from patience import until_ended
 
 from bivdiff.bridge import pipeline
 from bivdiff.catalog.components import components_of
@@ -52,7 +53,6 @@ FRONT = yaml.safe_load(README.split("---\n")[1])
 SERVED_AT = ("GRADIO_SERVER_NAME", "GRADIO_ROOT_PATH", "GRADIO_SHARE", "GRADIO_MCP_SERVER", "SPACE_ID", "BIVDIFF_AUTH",
              "BIVDIFF_FAMILIES", "SPACES_ZERO_GPU")  # fmt: skip
 ANYWHERE = "0.0.0.0"  # noqa: S104 - nothing is bound to it
-PATIENCE = 170  # seconds after which a wait that never ends fails its test
 DEFAULT_ADDRESS = "http://127.0.0.1:7860"
 
 
@@ -385,10 +385,7 @@ def test_a_job_on_the_lent_card_tells_its_pace_and_gives_the_card_back_before_it
     jobs, run = Jobs(threading.Lock()), lent(known_manager, work)
     board = partial(CardBoard, given_back)
     job = jobs.submit(board, lambda _: run(request_of()), owner="ada", place="control", title="")
-    seen = -1
-    while job.waits:
-        seen = jobs.wait(seen, PATIENCE)
-    assert job.state == "done"
+    assert until_ended(jobs, job).state == "done"
     assert known_manager.pace.of("toybox") == 250
     assert job.board.was_given_back is True
 

@@ -10,8 +10,6 @@ import json
 import math
 import pickle
 import socket
-import threading
-import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,6 +20,7 @@ import httpx
 import numpy as np
 import pytest
 from fake_run import FakeRun, Hold, fake_context
+from patience import PATIENCE, until, until_in
 
 from bivdiff.catalog.requests import default_request
 from bivdiff.errors import InputError
@@ -34,7 +33,6 @@ from tabs import guard
 from tabs.page import build_page, launch_options
 from tabs.serving import VISITORS_FRAMES
 
-PATIENCE = 170
 ADA, EVE = "ada" + "a" * 20, "eve" + "e" * 20
 SAMPLE = load_index()[0].file
 FEW = {"num_frames": 2, "num_inversion_steps": 2, "num_smoothing_steps": 2}
@@ -264,18 +262,16 @@ def test_thirty_clients_of_junk_at_once_leave_the_page_as_it_was(client, studio)
 
 def test_twenty_runs_that_are_cancelled_leave_nothing_running(client, studio):
     _, context, run, _ = studio
-    hold = Hold("smoothing")
+    hold, owners = Hold("smoothing"), [f"cancels-{number:02d}-{'c' * 10}" for number in range(20)]
     run.before, usual = hold, run.before
     try:
-        for number in range(20):
-            who = f"cancels-{number:02d}-{'c' * 10}"
+        for who in owners:
             asked = client.post("/gradio_api/call/v2/smooth_page", json={"visitor": who, **FEW})
             assert asked.status_code == 200
-            _until(lambda who=who: context.jobs.of(who))
+            until(lambda who=who: context.jobs.of(who))
             assert "complete" in call(client, "smooth_stop", visitor=who)
         hold.let()
-        _until(lambda: not any(job.waits for number in range(20)
-                               for job in context.jobs.of(f"cancels-{number:02d}-{'c' * 10}")))  # fmt: skip
+        until_in(context.jobs, lambda: not any(job.waits for who in owners for job in context.jobs.of(who)))
     finally:
         hold.let()
         run.before = usual
@@ -321,10 +317,3 @@ def test_no_value_ends_without_a_word(client, name, field):
         assert '"error": null' not in told, value
         assert guard.FAILED not in told, value
         assert not told.startswith("5"), (value, told)
-
-
-def _until(condition) -> None:
-    ended = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < ended, "it never came to hold"
-        threading.Event().wait(0.02)

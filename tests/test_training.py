@@ -13,6 +13,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan, ConfigMixin, ModelMixin, UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
+from patience import PATIENCE
 from PIL import Image
 
 from bivdiff.models.manager import ModelManager
@@ -188,7 +189,7 @@ class TestSchedule:
                 running.add(name)
                 most.append(len(running))
             if name in ("b", "c"):
-                together.wait(60)  # both must be running for either to end
+                together.wait(PATIENCE)  # both must be running for either to end
             with lock:
                 running.discard(name)
                 done.append(name)

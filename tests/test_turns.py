@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ import httpx
 import numpy as np
 import pytest
 from fake_run import FakeRun, fake_context
+from patience import PATIENCE, until
 
 from bivdiff.catalog.requests import default_request
 from bivdiff.errors import InputError
@@ -27,7 +27,6 @@ from tabs.page import build_page, launch_options
 from tabs.serving import visitors_settings
 from tabs.weights import LEAST
 
-PATIENCE = 170
 VISITORS = visitors_settings(Settings(), others=True)
 EVE, ADA, BOB = (f"203.0.113.{number}" for number in (5, 6, 7))
 
@@ -148,13 +147,6 @@ def reading(monkeypatch, page):
     yield reading
     reading.go.set()
     until(lambda: len(page[0]._queue) == 0 and not any(page[0]._queue.active_jobs))
-
-
-def until(condition) -> None:
-    ended = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < ended, "it never came to hold"
-        threading.Event().wait(0.02)
 
 
 def ask(url: str, place: str, name: str = "smooth_source", **given: object) -> httpx.Response:
