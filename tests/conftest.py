@@ -16,6 +16,7 @@ from paper import PAPER_BRIDGE, TWO_STEPS
 
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.requests import default_request
+from bivdiff.models import metering
 from bivdiff.models.manager import ModelManager
 from bivdiff.settings import Settings
 from bivdiff.toybox import networks, world
@@ -88,6 +89,19 @@ def own_manager(own_hub: Path, _kept: list[ModelManager]) -> ModelManager:  # no
 def source_frames() -> np.ndarray:
     """Four 64x64 frames of the world, uint8 `(4, 64, 64, 3)`."""
     return world.render(world.sample_scene(3), 64, 64, 4).frames
+
+
+@pytest.fixture
+def peaks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What the system has told of the highest memory, which is a byte more each time that it is asked."""
+    told: list[int] = []
+
+    def peak() -> int:
+        told.append(len(told) + 1)
+        return told[-1]
+
+    monkeypatch.setattr(metering, "_peak", peak)
+    return told
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def calls(manager):
             handle.remove()
 
 
-def test_events_come_in_order_and_end_with_the_result(request_of, manager):
+def test_events_come_in_order_and_end_with_the_result(request_of, manager, peaks):
     *events, result = run(request_of(num_smoothing_steps=4), manager)
     assert all(isinstance(event, StepEvent) for event in events)
     assert isinstance(result, GenerationResult)
@@ -66,7 +66,8 @@ def test_events_come_in_order_and_end_with_the_result(request_of, manager):
     assert result.frames.shape == result.framewise_frames.shape == result.control_frames[0].shape == (4, 64, 64, 3)
     assert set(result.seconds) == set(ORDER)
     assert 0 < result.forward_seconds < sum(result.seconds.values())
-    assert result.peak_memory_bytes > 100e6
+    assert set(result.peak_bytes) == set(ORDER)
+    assert result.peak_memory_bytes == result.peak_bytes["smoothing"] == peaks[-1]
 
 
 @pytest.mark.parametrize(("task", "image_model"), EVERY_IMAGE_MODEL)

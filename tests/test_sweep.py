@@ -95,7 +95,6 @@ def test_extremes_come_first_and_the_result_is_in_order(swept, request_small):
     assert [cell.label for cell in result.cells] == ["ratio 0", "ratio 0.25", "ratio 0.5", "ratio 1"]
     assert result.axes == {"mixing_ratio": RATIOS}
     assert paper_cell(request_small, result.cells) == 3
-    assert result.peak_bytes > 100e6
 
 
 def test_events_name_their_cell(swept):
@@ -115,7 +114,7 @@ def test_a_single_extreme_costs_no_other_inversion(request_small, manager, ratio
     assert cell.reused == ()
 
 
-def test_a_second_sweep_only_smooths(request_small, manager, swept):
+def test_a_second_sweep_only_smooths(request_small, manager, swept, peaks):
     cache = StageCache()
     last(sweep(request_small, {"mixing_ratio": [0.5]}, manager, cache))
     warm = last(sweep(request_small, {"mixing_ratio": RATIOS}, manager, cache))
@@ -126,6 +125,7 @@ def test_a_second_sweep_only_smooths(request_small, manager, swept):
     ]  # fmt: skip
     for cell, cold in zip(warm.cells, swept[-1].cells, strict=True):
         assert np.array_equal(cell.frames, cold.frames)
+    assert warm.peak_bytes == peaks[-1]
 
 
 def test_a_grid_shares_what_it_can(request_small, manager):
@@ -545,7 +545,7 @@ def test_the_rule_names_a_clip_whatever_the_scores():
 # Its benchmark
 
 
-def test_bench_times_a_comparison_beside_a_run(settings):
+def test_bench_times_a_comparison_beside_a_run(settings, peaks):
     steps = {"num_inference_steps": 1, "num_inversion_steps": 1, "num_smoothing_steps": 1}
     told = bench_sweep("smooth", "toybox", 3, 1, settings, Load(size=64, num_frames=2), **steps)
     assert told["ratios"] == [0, 0.5, 1]
@@ -553,7 +553,8 @@ def test_bench_times_a_comparison_beside_a_run(settings):
     assert told["sweep_bound_seconds"] == pytest.approx(told["single_seconds"] + 2 * told["smoothing_seconds"])
     assert told["warm_sweep_bound_seconds"] == pytest.approx(3 * told["smoothing_seconds"])
     assert min(told["sweep_seconds"], told["warm_sweep_seconds"]) > 0
-    assert min(told["single_peak_bytes"], told["sweep_peak_bytes"]) > 100e6
+    # What is told rises: the run came before the comparison, and the warm comparison, after it, is not counted.
+    assert 0 < told["single_peak_bytes"] < told["sweep_peak_bytes"] < peaks[-1]
     with pytest.raises(InputError, match="2 ratios or more"):
         bench_sweep("smooth", "toybox", 1, 1, settings)
 
