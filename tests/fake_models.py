@@ -57,8 +57,7 @@ class FakeModels:
         try:
             for done in range(10):
                 yield done * GIGABYTE, 10 * GIGABYTE
-                while self.slow and done:
-                    threading.Event().wait(REPORT_EVERY)
+                while self.slow and done and not self.stopped.wait(REPORT_EVERY):
                     yield done * GIGABYTE, 10 * GIGABYTE
             self._refuse()
             self.pulled.append(key)

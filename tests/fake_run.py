@@ -60,14 +60,12 @@ class FakeRun:
     each frame, and finds the frames of the last run kept where only what comes after them has changed.
 
     Attributes:
-        pause: seconds that each step takes, so that a browser shows some of them.
         before: called before each step with its stage, before each clip of a comparison with "cell"; see `Hold`.
         error: raised in the first denoising stage.
         started, closed: set when a run begins and when it has ended, however it did.
         requests: what was asked for; fitted: whether each might be changed to fit into the memory.
     """
 
-    pause: float = 0.0
     before: Callable[[str], None] = lambda _: None
     error: Exception | None = None
     started: threading.Event = field(default_factory=threading.Event)
@@ -137,7 +135,6 @@ class FakeRun:
         score, cells = Scorer(replace(request, controls=()), (), without_models), []
         for index, values in enumerate(product(*axes.values())):
             self.before("cell")
-            threading.Event().wait(self.pause)
             if self.error is not None and index:
                 raise self.error
             changed = dict(zip(axes, values, strict=True))
@@ -174,7 +171,6 @@ class FakeRun:
     def _steps(self, stage: str, message: str, total: int, preview: np.ndarray | None) -> Iterator[StepEvent]:
         for step in range(1, total + 1):
             self.before(stage)
-            threading.Event().wait(self.pause)
             shown = preview if is_previewed(step, total) else None
             yield StepEvent(stage, step, total, message, shown)
 

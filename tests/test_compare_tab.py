@@ -11,6 +11,7 @@ import gradio as gr
 import pytest
 from fake_run import DRAWN_SEED, FakeRun, Hold, fake_context
 from pages import LOWEST_CONTRAST, come_to_rest, place, shows_all
+from patience import PATIENCE
 from playwright.sync_api import expect
 
 from bivdiff.compare.axes import AXES, check_axes
@@ -357,7 +358,8 @@ def test_a_tabs_settings_are_taken_over_and_a_chosen_cells_go_back(context):
 
 @pytest.mark.browser
 def test_from_a_tab_to_the_comparison_and_back(run, chromium):
-    run.pause = 0.2
+    run.before = Hold("cell")
+    run.before.let(1)
     page = build_page(fake_context(run))
     _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options())
     shown = chromium.new_page(viewport={"width": 1280, "height": 900})
@@ -367,8 +369,10 @@ def test_from_a_tab_to_the_comparison_and_back(run, chromium):
     shows_all(shown, "control")  # it is connected
     shown.locator("#control-compare").click()
     expect(shown.locator("#compare-start")).to_be_visible()
+    assert run.before.reached.wait(PATIENCE)  # the first clip is there, or on its way
     expect(shown.locator("#compare-player .bd-player")).to_have_css("display", "flex")  # it has its looks
-    expect(shown.locator("#compare-progress")).to_contain_text("Done in", timeout=60_000)  # nothing else was pressed
+    run.before.let()
+    expect(shown.locator("#compare-progress")).to_contain_text("Done in")  # nothing else was pressed
     expect(shown.locator("#compare-findings")).to_contain_text("Recommended")
     player = shown.locator("#compare-player")
     expect(player.locator(".bdp-tile")).to_have_count(6)

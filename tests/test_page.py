@@ -60,7 +60,7 @@ def _usual_run(run):
     yield
     if isinstance(run.before, Hold):
         run.before.let()
-    run.pause, run.error, run.before = 0.0, None, FakeRun.before
+    run.error, run.before = None, FakeRun.before
 
 
 @pytest.fixture(scope="module")
@@ -154,9 +154,23 @@ def test_opening_and_pressing_the_one_button_gives_four_labelled_clips(open_page
     )
 
 
-def test_stages_fill_in_order(open_page, run):
-    holds = {stage: Hold(stage) for stage in ("framewise", "inversion", "smoothing")}
+WALKED = ("framewise", "inversion", "smoothing")
+
+
+def stages_shown(page, run):
+    """Run, and yield each stage that has steps once the page shows it: in its midst the run waits for the next."""
+    holds = {stage: Hold(stage) for stage in WALKED}
     run.before = lambda stage: [hold(stage) for hold in holds.values()]
+    page.click("#control-generate")
+    for stage, hold in holds.items():
+        hold.let(1)
+        page.wait_for_selector(f'#control-progress .is-now[data-stage="{stage}"]')
+        yield stage
+        hold.let()
+    page.wait_for_selector('#control-progress [data-state="done"]')
+
+
+def test_stages_fill_in_order(open_page, run):
     page = open_page()
     page.evaluate("""() => {
       window.seen = [];
@@ -165,16 +179,11 @@ def test_stages_fill_in_order(open_page, run):
         if (now && window.seen.at(-1) !== now.dataset.stage) window.seen.push(now.dataset.stage);
       }).observe(document.querySelector('#control-progress'), { subtree: true, childList: true, attributes: true });
     }""")
-    page.click("#control-generate")
-    for stage, hold in holds.items():
-        hold.let(1)
-        page.wait_for_selector(f'#control-progress .is-now[data-stage="{stage}"]')
-        hold.let()
-    page.wait_for_selector('#control-progress [data-state="done"]')
+    assert tuple(stages_shown(page, run)) == WALKED
     seen = page.evaluate("window.seen")
     order = ["load", "control", "framewise", "inversion", "smoothing"]
     assert [stage for stage in order if stage in seen] == seen
-    assert seen[-3:] == list(holds)
+    assert seen[-3:] == list(WALKED)
 
 
 def test_clips_play_in_step_and_stop_on_a_frame(looked_at):
@@ -596,9 +605,10 @@ SHIFTS = """() => {
 @pytest.mark.parametrize("viewport", [WIDE, SLIM], ids=["wide", "slim"])
 def test_nothing_moves_while_a_run_goes_on_or_when_it_ends(open_page, run, viewport):
     page = open_page(viewport, reduced_motion="no-preference")
-    run.pause = 0.05
     page.evaluate(SHIFTS)
-    generate(page)
+    for _ in stages_shown(page, run):
+        let_draw(page, 3)
+    shows_all(page, "control")
     page.wait_for_selector(".bd-jobs[hidden]", state="attached")
     shifts = page.evaluate("window.shifts")
     assert sum(value for value, _ in shifts) < 0.01, shifts

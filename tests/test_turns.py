@@ -63,20 +63,23 @@ def test_many_of_one_place_wait_for_each_other_and_for_nobody_else():
 
 def test_a_gate_lets_few_through_and_whoever_is_inside_in_again():
     gate, inside, most, lock = Gate(2), [0], [0], threading.Lock()
-    held = threading.Event()
+    go = threading.Event()
 
     def enter(place: str) -> str:
         with gate.enter(Asker(place)), gate.enter(Asker(place)):
             with lock:
                 inside[0] += 1
                 most[0] = max(most[0], inside[0])
-            held.wait(0.01)
+            assert go.wait(PATIENCE)
             with lock:
                 inside[0] -= 1
         return place
 
     with ThreadPoolExecutor(12) as pool:
-        assert len(list(pool.map(enter, ["eve"] * 8 + ["ada", "bob"] * 2))) == 12
+        entered = pool.map(enter, ["eve"] * 8 + ["ada", "bob"] * 2)
+        until(lambda: (inside[0], len(gate._waiting)) == (2, 10))
+        go.set()
+        assert len(list(entered)) == 12
     assert most[0] == 2
 
 
