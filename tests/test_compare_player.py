@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 from itertools import pairwise
@@ -14,6 +13,7 @@ import pytest
 from pages import LOWEST_CONTRAST, SLIM, WIDE, let_draw, overflow
 from PIL import Image
 from playwright.sync_api import Page, expect
+from sheets import cut_up
 
 from bivdiff.compare.player import FOLDER, PARTS, player_script, player_style
 from bivdiff.media.heat import heat_picture
@@ -172,8 +172,7 @@ def test_a_value_says_all_about_its_cells():
     assert (shifted["recommended"], shifted["paper"], shifted["before"]) == (1, None, 1)
     assert [one["label"] for one in shifted["tiles"]] == ["Frame by frame", "0.5"]
     assert (picture["width"], picture["height"], picture["columns"], picture["count"]) == (SIZE, SIZE, 3, 5)
-    decoded = Image.open(io.BytesIO(base64.b64decode(picture["src"].partition(",")[2])))
-    assert decoded.convert("RGB").getpixel((SIZE + 1, SIZE + 1)) == (4 * STEP, 0, 0)
+    assert cut_up(picture)[4, 1, 1].tolist() == [4 * STEP, 0, 0]
     json.dumps(value, allow_nan=False)
 
 
