@@ -455,8 +455,11 @@ def test_the_preview_shows_the_source_first_and_then_its_map(context):
 
 
 def test_the_preview_follows_the_thresholds(context):
-    sheets = [list(control.preview_control(context, values(high_threshold=high)))[-1] for high in (60, 200)]
-    assert sheets[0]["tiles"][1]["sheet"] != sheets[1]["tiles"][1]["sheet"]
+    for high in (60, 200):
+        *_, shown = control.preview_control(context, values(high_threshold=high))
+        source, edges = (cut_up(tile["sheet"]) for tile in shown["tiles"])
+        # As the stand-in draws edges: white wherever it is brighter than the threshold.
+        np.testing.assert_array_equal(edges, np.where(source.mean(-1, keepdims=True) > high, 255, [0] * 3))
 
 
 def test_the_preview_says_why_there_is_none(context):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from hooks import given_to
 
-from bivdiff.bridge import pipeline
+from bivdiff.bridge import latents, pipeline, session
 from bivdiff.bridge.control_maps import control_maps
-from bivdiff.bridge.pipeline import framewise_frames, last, run
+from bivdiff.bridge.pipeline import framewise_frames, last, resolved, run
 from bivdiff.bridge.prompts import smoothing_prompt
 from bivdiff.bridge.reuse import StageCache
+from bivdiff.bridge.session import enter
 from bivdiff.catalog.families import family_named
 from bivdiff.catalog.image_models import IMAGE_MODELS
 from bivdiff.catalog.tasks import TASKS
@@ -22,6 +25,7 @@ from bivdiff.types import Control, GenerationResult, StepEvent
 
 ORDER = ["load", "control", "framewise", "inversion", "smoothing"]
 EVERY_IMAGE_MODEL = [(name, model) for name, task in TASKS.items() for model in task.image_models]
+MAKING = [(task, model) for task, model in EVERY_IMAGE_MODEL if IMAGE_MODELS[model].makes_frames]
 ONE_LEVEL = 1  # a rounding at half a level may fall either way
 
 
@@ -73,13 +77,29 @@ def test_events_come_in_order_and_end_with_the_result(request_of, manager, peaks
 @pytest.mark.parametrize(("task", "image_model"), EVERY_IMAGE_MODEL)
 def test_same_seed_same_bits(task_request, manager, task, image_model):
     first, second = (last(run(task_request(task, image_model), manager)) for _ in range(2))
-    other = last(run(task_request(task, image_model, seed=2, source_prompt="a red cone"), manager))
     assert np.array_equal(first.frames, second.frames)
     assert np.array_equal(first.framewise_frames, second.framewise_frames)
     if image_model == "given":
         assert np.array_equal(first.framewise_frames, first.request.frames)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("task", "image_model"), MAKING)
+def test_the_seed_decides_the_noise_where_frames_are_made_of_any(task_request, manager, task, image_model, seed):
+    """In this order: what all frames share, and then each one's own. An inversion has none."""
+    request = task_request(task, image_model, seed=seed, noise_sharing=0.2, num_inference_steps=1)
+    with ExitStack() as exits, torch.inference_mode():
+        parts = enter(resolved(request), manager, StageCache(), exits).models.parts
+        denoiser = parts.networks[0] if IMAGE_MODELS[image_model].denoiser == "own" else parts.unet
+        with given_to(denoiser) as calls:
+            framewise_frames(request, manager)
+        clean = latents.encode(parts.vae, request.frames, 4)
+    if IMAGE_MODELS[image_model].inverts_source:
+        expected = latents.fold_frames(clean)
     else:
-        assert not np.array_equal(first.framewise_frames, other.framewise_frames)
+        numbers = torch.randn(5, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
+        expected = 0.2**0.5 * numbers[0] + 0.8**0.5 * numbers[1:]
+    assert torch.allclose(calls[0][0][:4, :4], expected, atol=1e-6)
 
 
 def test_a_drawn_seed_is_told_and_repeats_the_run(request_of, manager):
@@ -133,43 +153,46 @@ def test_frames_of_one_picture_and_one_noise_are_one_picture(request_of, manager
     assert np.abs(frames.astype(int) - frames[0]).max() <= ONE_LEVEL
 
 
-MAKING = [(task, model) for task, model in EVERY_IMAGE_MODEL if IMAGE_MODELS[model].makes_frames]
-
-
 @pytest.mark.parametrize(("task", "image_model"), MAKING)
 def test_at_guidance_one_the_negative_prompt_is_not_heard_and_the_prompt_is(task_request, manager, task, image_model):
     def made(**changes):
         silent = {"guidance_scale": 1.0, "image_guidance_scale": 1.0, "cross_replace_steps": 0.0}
         return framewise_frames(task_request(task, image_model, **silent, **changes), manager).astype(int)
 
-    plain = made()
-    assert np.abs(made(negative_prompt="a yellow cone") - plain).max() <= ONE_LEVEL
-    assert not np.array_equal(made(prompt="a yellow cone"), plain)
+    request = task_request(task, image_model)
+    with ExitStack() as exits, torch.inference_mode():
+        models = enter(resolved(request), manager, StageCache(), exits).models
+        embeds = {text: models.embed(text)[0] for text in (request.prompt, request.source_prompt, "a yellow cone")}
+        own = IMAGE_MODELS[image_model].denoiser == "own"
+        with given_to(models.parts.networks[0] if own else models.parts.unet) as calls:
+            changed = made(negative_prompt="a yellow cone")
+    shown = {text for text, words in embeds.items() for call in calls for each in call[2] if torch.equal(each, words)}
+    wanted = {request.prompt, *([request.source_prompt] if IMAGE_MODELS[image_model].inverts_source else [])}
+    # InstructPix2Pix evaluates all that it can be guided by, and weighs it with nothing.
+    assert shown - ({"a yellow cone"} if image_model == "instruct-pix2pix" else set()) == wanted
+    assert np.abs(changed - made()).max() <= ONE_LEVEL
 
 
-def test_given_control_maps_are_used_as_they_are(request_of, manager, source_frames):
+def test_given_control_maps_are_used_as_they_are(request_of, manager, source_frames, monkeypatch):
     inverted = 255 - source_frames
     result = last(run(request_of(controls=(Control(frames=inverted),)), manager))
     assert np.array_equal(result.control_frames[0], inverted)
-    assert not np.array_equal(result.framewise_frames, last(run(request_of(), manager)).framewise_frames)
+    monkeypatch.setattr(session, "control_maps", lambda *_: (inverted,))  # as if they had been drawn
+    assert np.array_equal(result.framewise_frames, framewise_frames(request_of(), manager))
 
 
 @pytest.mark.parametrize("image_model", ["controlnet", "t2i-adapter"])
 def test_two_controls_steer_together(task_request, manager, image_model):
     canny, depth = Control(control_type="canny"), Control(control_type="depth", conditioning_scale=0.7)
-    made = {}
-    for name, controls in {
-        "canny": (canny,),
-        "depth": (depth,),
-        "both": (canny, depth),
-        "turned": (depth, canny),
-    }.items():
-        result = last(run(task_request("control", image_model, controls=controls), manager))
+    made, added = [], []
+    for controls in ((canny,), (depth,), (canny, depth), (depth, canny)):
+        with manager.hold(family_named("toybox").unet) as (unet,), given_to(unet) as calls:
+            result = last(run(task_request("control", image_model, controls=controls), manager))
         assert len(result.control_frames) == len(controls)
-        made[name] = result.framewise_frames.astype(int)
-    assert np.abs(made["both"] - made["turned"]).max() <= ONE_LEVEL  # what they add is summed, in any order
-    assert not np.array_equal(made["both"], made["canny"])
-    assert not np.array_equal(made["both"], made["depth"])
+        made.append(result.framewise_frames.astype(int))
+        added.append(torch.cat([level.flatten() for level in calls[0][3]]))  # in the first step, of the same noise
+    assert torch.allclose(added[2], added[0] + added[1], atol=1e-5)
+    assert np.abs(made[2] - made[3]).max() <= ONE_LEVEL  # in any order
 
 
 @pytest.mark.parametrize("image_model", ["controlnet", "t2i-adapter"])
@@ -187,6 +210,7 @@ def test_known_content_is_kept_and_can_be_let_go(task_request, manager, source_f
         assert np.array_equal(frames[outside], source_frames[outside])
         assert not np.array_equal(frames[~outside], source_frames[~outside])
     free = last(run(task_request("inpaint", "inpainting", preserve_known=False), manager))
+    assert np.array_equal(free.framewise_frames[~outside], kept.framewise_frames[~outside])
     assert not np.array_equal(free.frames[outside], source_frames[outside])
 
 

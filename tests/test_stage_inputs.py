@@ -242,4 +242,4 @@ def test_other_models_have_other_names_in_the_keys_of_the_stages_they_run_in(bas
 def test_another_lora_of_the_same_file_at_another_scale_has_another_name(base_of, manager):
     request = base_of("controlnet")
     names = [identities(replace(request, loras=f"style.safetensors:{scale}"), manager) for scale in (0.5, 0.25)]
-    assert names[0]["framewise"] != names[1]["framewise"]
+    assert {stage for stage in names[0] if names[0][stage] != names[1][stage]} == EVERY_STAGE

@@ -185,7 +185,7 @@ def test_how_models_are_run_tells_outputs_apart(switch, toybox_folder):
         numerics_of(ModelManager(Settings(device="cpu", toybox_folder=toybox_folder, **changes)))
         for changes in ({}, {switch: True})
     )
-    assert plain != other
+    assert (plain, other) == ("cpu torch.float32", f"cpu torch.float32 {switch}")
 
 
 def test_inversions_of_given_frames_depend_on_nothing_that_made_them(request_of, manager):

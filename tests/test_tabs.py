@@ -14,6 +14,7 @@ import pytest
 from fake_run import FakeRun, fake_context
 from pages import LABELS
 from PIL import Image
+from sheets import cut_up
 
 from bivdiff.catalog.families import family_named
 from bivdiff.catalog.image_models import IMAGE_MODELS
@@ -492,7 +493,9 @@ def test_the_mask_is_shown_over_the_frames_before_anything_runs(context):
     *_, (shown, canvas) = inpaint.preview_mask(context, values())
     assert [tile["label"] for tile in shown["tiles"]] == ["Source", "Made anew"]
     assert all(is_filled(shown))
-    assert shown["tiles"][0]["sheet"] != shown["tiles"][1]["sheet"]
+    source, marked = (cut_up(tile["sheet"]) for tile in shown["tiles"])
+    masks = inpaint.read_job(context, values()).request.masks
+    np.testing.assert_array_equal((source != marked).any(-1), masks > 0)
     assert shown["facts"][0][1].endswith("% of the picture")
     assert canvas["sheet"]["count"] == 1
 
