@@ -157,7 +157,7 @@ class FakeRun:
         return before if same and np.array_equal(before.frames, request.frames) else None
 
     def _framewise(self, request: GenerationRequest, made: np.ndarray) -> Iterator[StepEvent]:
-        """A pipeline makes one frame after the other, and shows each; all else makes them together."""
+        """A pipeline makes one frame after the other, and shows some; all else makes them together."""
         model, message = IMAGE_MODELS[request.image_model], "Frame by frame"
         if model.denoiser != "pipeline":
             walks = 2 if model.inverts_source else 1
@@ -165,8 +165,9 @@ class FakeRun:
             return
         for event in self._steps("framewise", message, len(made) * request.num_inference_steps, None):
             yield event
-            if event.step % request.num_inference_steps == 0:
-                yield replace(event, preview=made)
+            frame, within = divmod(event.step, request.num_inference_steps)
+            if not within:
+                yield replace(event, preview=made if is_previewed(frame, len(made)) else None)
 
     def _steps(self, stage: str, message: str, total: int, preview: np.ndarray | None) -> Iterator[StepEvent]:
         for step in range(1, total + 1):
