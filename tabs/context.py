@@ -123,6 +123,7 @@ class AppContext:
         sweep: a request, the settings to compare with their values, and whether it may be changed to fit, to the
             events, cells and result of `bivdiff.compare.sweep`.
         expected: a sentence on the time and memory that a run will take.
+        expected_seconds: how long a request would take if its clip had so many frames; None where that does not fit.
         control_maps: the control maps of a request alone, uint8 `(F, H, W, 3)` for each of its controls.
         samples: the clips that come with the studio, best first; at least one.
         models: those there are, and what may be done with them.
@@ -138,6 +139,7 @@ class AppContext:
 
     run: Callable[[GenerationRequest, bool], Events]
     expected: Callable[[GenerationRequest], str]
+    expected_seconds: Callable[[GenerationRequest, int], float | None]
     sweep: Callable[[GenerationRequest, Mapping[str, Sequence[Any]], bool], Iterator[Any]]
     control_maps: Callable[[GenerationRequest], tuple[np.ndarray, ...]]
     samples: tuple[SampleClip, ...]
@@ -188,8 +190,8 @@ class AppContext:
             start_up = crew.start_up
         device = threading.BoundedSemaphore(at_once)
         return cls(
-            run=made.run, sweep=made.sweep, expected=made.expected, control_maps=made.control_maps,
-            samples=load_index(), models=models, runs=Runs(settings),
+            run=made.run, sweep=made.sweep, expected=made.expected, expected_seconds=made.expected_seconds,
+            control_maps=made.control_maps, samples=load_index(), models=models, runs=Runs(settings),
             jobs=Jobs(device, settings.max_queue, settings.max_jobs, at_once=at_once), device=device,
             settings=settings, families=families, start_up=start_up,
         )  # fmt: skip

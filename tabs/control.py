@@ -79,7 +79,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
     ]  # fmt: skip
     _wire_choices(context, controls)
     shown = Preview(partial(preview_control, context), [view.player], watched, api_name="control_map")
-    wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.prompt}, TASK, notes)
+    wire_source(context, tab, built, shown, {"prompt": lambda sample: sample.prompt}, notes)
     return built
 
 

@@ -62,7 +62,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
         "source_prompt": lambda sample: sample.caption, "instruction": lambda sample: sample.instruction,
         "prompt": edited_prompt,
     }  # fmt: skip
-    wire_source(context, tab, controls, shown, texts, TASK, notes)
+    wire_source(context, tab, built, shown, texts, notes)
     _wire_description(tab, controls, told)
     # Composed once the tab is opened, and not while the page is built, which should be quick.
     tab.select(  # type: ignore[union-attr]  # Gradio gives it to the page too

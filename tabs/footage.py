@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,28 +14,36 @@ from bivdiff.catalog.families import family_named
 from bivdiff.media.reading import ClipInfo, probe, read_clip
 from bivdiff.media.sheets import sprite_sheet
 from bivdiff.pixels.canvas import parse_size
+from bivdiff.units import say_seconds
 from tabs.binding import Values, bind
 from tabs.context import AppContext
-from tabs.controls import Controls
 from tabs.events import READING
-from tabs.requests import whole
+from tabs.requests import ReadJob, whole
+from tabs.task_tab import TaskTab
 
 THUMBS = 7
 THUMB_HEIGHT = 44  # pixels
 QUALITY = 70
 TRIM = ("start", "stride", "num_frames", "fps", "fit", "size")
+COSTLY = ("image_model", "video_model", "num_inference_steps", "num_inversion_steps", "num_smoothing_steps")
+"""Controls that decide most of how long a run takes."""
 
 
-def wire_footage(context: AppContext, strip: gr.HTML, controls: Controls) -> None:
-    """Show what an upload holds whenever it, or what is used of it, changes; its buttons set the source's controls."""
-    named = {name: controls[name] for name in ("video", *TRIM) if name in controls}
+def wire_footage(context: AppContext, strip: gr.HTML, built: TaskTab, watched: Sequence[str]) -> None:
+    """Show what an upload holds whenever it, or what is made of it, changes; its buttons set the source's controls.
+
+    Args:
+        context: knows how long a run takes.
+        strip: shows it.
+        built: the tab that has the upload.
+        watched: further controls of its source.
+    """
+    controls = built.controls
     quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    trimmed = [controls[name].change for name in TRIM if name in named]
-    changes = [controls["video"].upload, controls["video"].clear, controls["video"].change, *trimmed]
-    gr.on(
-        changes, bind(partial(footage_value, context), named), list(named.values()), strip, trigger_mode="always_last",
-        **READING, **quick,
-    )  # fmt: skip
+    names = [name for name in dict.fromkeys((*TRIM, *COSTLY, *watched)) if name in controls]
+    video, show = controls["video"], bind(partial(show_footage, context, built.read), controls)
+    changes = [video.upload, video.clear, video.change, *(controls[name].change for name in names)]
+    gr.on(changes, show, list(controls.values()), strip, trigger_mode="always_last", **READING, **quick)
     set_by = [name for name in ("start", "stride", "num_frames") if name in controls]
     strip.trim(partial(_set, set_by), strip, [controls[name] for name in set_by], queue=False, **quick)
 
@@ -45,6 +53,25 @@ def _set(names: Sequence[str], shown: Mapping[str, Any] | None) -> Any:
     asked = (shown or {}).get("asked") or {}
     updates = [gr.update(value=asked[name]) if name in asked else gr.skip() for name in names]
     return updates if len(updates) > 1 else updates[0]
+
+
+def show_footage(context: AppContext, read: ReadJob, values: Values) -> Iterator[dict[str, Any] | None]:
+    """The strip's value at once, and again with how long the whole clip takes, where that can be said."""
+    shown = footage_value(context, values)
+    yield shown
+    if shown is None or not any(offer["takes"] for offer in shown["offers"]):
+        return
+    try:
+        request = read(context, values).request
+        seconds = {offer["words"]: context.expected_seconds(request, offer["set"]["num_frames"])
+                   for offer in shown["offers"] if offer["takes"]}  # fmt: skip
+    except Exception:  # noqa: BLE001 - whoever presses Generate is told what is missing
+        return
+    yield {**shown, "offers": [_timed(offer, seconds.get(offer["words"])) for offer in shown["offers"]]}
+
+
+def _timed(offer: dict[str, Any], seconds: float | None) -> dict[str, Any]:
+    return offer if seconds is None else {**offer, "takes": f"about {say_seconds(seconds)}"}
 
 
 def footage_value(context: AppContext, values: Values) -> dict[str, Any] | None:
@@ -121,12 +148,15 @@ def _offers(context: AppContext, info: ClipInfo, used: int, stride: int, count: 
     times = info.num_frames / max(used, 1)
     if stride != 1 or used < info.num_frames:
         if not most or info.num_frames <= most:
-            words = f"Use all {info.num_frames} frames" + (f", about {times:.0f} times as long" if times >= 1.5 else "")
-            offers.append({"words": words, "set": {"start": 0, "stride": 1, "num_frames": info.num_frames}})
+            takes = f"about {times:.0f} times as long" if times >= 1.5 else ""
+            offers.append({
+                "words": f"Use all {info.num_frames} frames", "takes": takes,
+                "set": {"start": 0, "stride": 1, "num_frames": info.num_frames},
+            })  # fmt: skip
         spread = max(1, info.num_frames // count)
         if spread != stride and spread > 1:
             words = f"Spread {count} frames over the whole clip"
-            offers.append({"words": words, "set": {"start": 0, "stride": spread, "num_frames": count}})
+            offers.append({"words": words, "takes": "", "set": {"start": 0, "stride": spread, "num_frames": count}})
     return offers
 
 

@@ -85,7 +85,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
     own = ["mask_source", "boxes", "color", "tolerance", "mask_video", "polarity", "grow"]
     outputs: list[gr.HTML] = [view.player, controls["painted"]]
     shown = Preview(partial(preview_mask, context), outputs, [*TRIM, *own], api_name="inpaint_mask")
-    wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.erased}, TASK, notes)
+    wire_source(context, tab, built, shown, {"prompt": lambda sample: sample.erased}, notes)
     # An event of our own, which Gradio lets stand only alone.
     controls["painted"].paint(
         bind(shown.show, controls), list(controls.values()), outputs, show_progress="hidden",

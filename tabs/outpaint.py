@@ -63,7 +63,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
     built = add_result(context, read_job, TASK, controls, buttons, view, page.queue, tab)
     watched = ["start", "stride", "num_frames", "fps", "extend_by", *SIDES, "aspect"]
     shown = Preview(partial(preview_canvas, context), [view.player], watched, api_name="outpaint_canvas")
-    wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.caption}, TASK, notes)
+    wire_source(context, tab, built, shown, {"prompt": lambda sample: sample.caption}, notes)
     return built
 
 

@@ -52,7 +52,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
         yield from preview_source(context, "Your frames", _with_flicker(context, values), main=True)
 
     shown = Preview(show, [view.player], list(TRIM), api_name="smooth_source")
-    wire_source(context, tab, controls, shown, {"prompt": lambda sample: sample.caption}, TASK, notes)
+    wire_source(context, tab, built, shown, {"prompt": lambda sample: sample.caption}, notes)
     return built
 
 

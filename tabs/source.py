@@ -19,6 +19,7 @@ from tabs.examples import example_of
 from tabs.failures import refusal, sentence
 from tabs.footage import wire_footage
 from tabs.requests import read_source
+from tabs.task_tab import TaskTab
 from tabs.widgets.player import preview_value, tile
 
 TRIM = ("start", "stride", "num_frames", "fps", "fit")
@@ -62,10 +63,9 @@ def notes_of(notes: Sequence[str]) -> list[tuple[str, str]]:
 def wire_source(
     context: AppContext,
     tab: gr.Tab | gr.Blocks,
-    controls: Controls,
+    built: TaskTab,
     preview: Preview,
     texts: Texts,
-    task: str,
     notes: SourceNotes,
 ) -> None:
     """Connect samples and upload with each other, with a sample's texts, and with the preview.
@@ -73,12 +73,12 @@ def wire_source(
     Args:
         context: knows the samples.
         tab: shows the preview when it is first opened; the page itself for the tab that the page opens with.
-        controls: the tab's.
+        built: the tab's controls, and what makes a request of them.
         preview: what to show whenever the source changes.
         texts: names of the controls that a sample fills in, and what to fill in.
-        task: key of the catalog's tasks.
         notes: where it is said what is used of an upload, and whose words the prompts are.
     """
+    task, controls = built.task, built.controls
     sample, video, inputs = controls["sample"], controls["video"], list(controls.values())
     earlier = controls["restored"]  # gives way to another clip
     shown = with_examples(context, task, controls, preview)
@@ -99,7 +99,7 @@ def wire_source(
         bind(partial(words_of_a_sample, context, texts), words), list(words.values()), [notes.words, notes.take],
         **QUICK, **PRIVATE,
     )  # fmt: skip
-    wire_footage(context, notes.footage, controls)
+    wire_footage(context, notes.footage, built, preview.watched)
     outputs = list(preview.outputs)
     picked.then(show, inputs, outputs, **slow, **PRIVATE)
     video.upload(lambda: (-1, ""), None, [sample, earlier], **QUICK, **PRIVATE)

@@ -205,6 +205,7 @@ def fake_context(run: FakeRun, models: FakeModels | None = None, **changes: Any)
     settings, device = Settings(**{"history_folder": folder, "own_models": "yes", **changes}), threading.Lock()
     return AppContext(
         run=run, sweep=run.sweep, expected=lambda request: f"This takes {len(request.frames)} s.",
-        control_maps=fake_control_maps, samples=load_index(), models=models or FakeModels(), runs=Runs(settings),
+        expected_seconds=lambda _, num_frames: float(num_frames), control_maps=fake_control_maps,
+        samples=load_index(), models=models or FakeModels(), runs=Runs(settings),
         jobs=Jobs(device, settings.max_queue, settings.max_jobs), device=device, settings=settings,
     )  # fmt: skip

@@ -150,6 +150,7 @@ def test_two_runs_are_made_at_once_with_the_bits_of_one_process(context, request
     assert context.models.readout().device == "2 x cpu"
     assert set(context.models.readout().loaded) == {spec.key for spec in components_of(requests[0]).every}
     assert context.expected(requests[0]).startswith("This takes")
+    assert context.expected_seconds(requests[0], 80) > context.expected_seconds(requests[0], 8) > 0
     assert context.control_maps(requests[0])[0].shape == requests[0].frames.shape
 
 

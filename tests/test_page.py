@@ -751,7 +751,7 @@ def test_an_upload_says_what_of_it_is_used(open_page, tmp_path):
     expect(told).to_contain_text("mine.mp4: 20 frames, 2.0 s at 10 fps, 128 by 64.")
     expect(told).to_contain_text("Used: 8 frames, 1 to 8, the sides cut off, at 128 by 128.")
     expect(page.locator("#control-words-note")).to_contain_text("describe the sample")
-    told.get_by_role("button", name="Use all 20 frames").click()
+    told.get_by_role("button", name="Use all 20 frames, about 20 s").click()
     expect(told).to_contain_text("Used: 20 frames, 1 to 20")
     told.get_by_role("button", name="Start at 1.1 s").click()
     expect(told).to_contain_text("Used: 9 frames, 12 to 20")

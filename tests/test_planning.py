@@ -212,6 +212,15 @@ def test_a_run_teaches_how_long_the_next_takes(request_of, settings):
     assert after.device_bytes > sum(manager.weight_bytes(spec) for spec in FAMILIES["toybox"].shared)
 
 
+def test_a_longer_clip_takes_what_is_estimated_of_it_where_it_fits(tmp_path, task_request):
+    manager = manager_of(24, tmp_path)
+    request = task_request("inpaint", "inpainting")
+    frames, masks = np.tile(request.frames, (3, 1, 1, 1)), np.tile(request.masks, (3, 1, 1))
+    longer = replace(request, frames=frames, masks=masks)
+    assert estimating.seconds_of(request, 12, manager) == estimate(longer, manager).seconds
+    assert estimating.seconds_of(request, 12, manager_of(0.01, tmp_path)) is None
+
+
 def test_weights_in_memory_are_counted_as_they_are(settings):
     manager, spec = ModelManager(settings), FAMILIES["toybox"].unet
     guessed = manager.weight_bytes(spec)

@@ -24,7 +24,7 @@ from bivdiff.media.reading import read_clip
 from bivdiff.media.writing import write_mp4
 from bivdiff.studio.form import PNG
 from bivdiff.types import GenerationResult, StepEvent
-from tabs import control, controls, edit, inpaint, outpaint, presets, results, smooth
+from tabs import control, controls, edit, footage, inpaint, outpaint, presets, results, smooth
 from tabs.bridge import FOLLOWING, follow_models, ratio_info, say_ratio
 from tabs.progress import RunProgress, stages_of
 from tabs.requests import read_source
@@ -65,6 +65,25 @@ def painted(left: int, top: int, right: int, bottom: int) -> str:
 
 def is_filled(value: dict) -> list[bool]:
     return [bool(tile["sheet"]) for tile in value["tiles"]]
+
+
+def offered(context, tab, chosen) -> list[str]:
+    """What a strip offers of an upload, at last."""
+    *_, shown = footage.show_footage(context, tab.read_job, chosen)
+    return [", ".join(filter(None, (offer["words"], offer["takes"]))) for offer in shown["offers"]]
+
+
+def test_an_offer_of_the_whole_clip_says_how_long_it_takes_where_that_can_be_said(context, clip_file):
+    video = clip_file(np.zeros((20, 64, 64, 3), np.uint8))
+    minutes = replace(context, expected_seconds=lambda request, count: request.num_smoothing_steps * 9.0 * count)
+    spread = "Spread 8 frames over the whole clip"
+    assert offered(minutes, control, values(video=video)) == ["Use all 20 frames, about 6 minutes", spread]
+    too_much = replace(context, expected_seconds=lambda *_: None)
+    assert offered(too_much, control, values(video=video))[0] == "Use all 20 frames, about 2 times as long"
+    unfinished = values(video=video, instruction="")
+    assert offered(context, edit, unfinished)[0] == "Use all 20 frames, about 2 times as long"
+    whole = values(video=video, num_frames=20)
+    assert offered(context, control, whole) == []
 
 
 # All tabs

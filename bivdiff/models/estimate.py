@@ -184,6 +184,20 @@ def estimate(request: GenerationRequest, manager: ModelManager, policy: OffloadP
     return _judged(Estimate(on_device, on_host, stage_seconds(request, manager), rough, True), manager)
 
 
+def seconds_of(request: GenerationRequest, num_frames: int, manager: ModelManager) -> float | None:
+    """What a request would take if its clip had so many frames; None where that does not fit.
+
+    Args:
+        request: of any length; of its pictures only the size counts.
+        num_frames: of the clip that is asked about.
+        manager: as for `estimate`.
+    """
+    longer = np.broadcast_to(np.uint8(0), (num_frames, *request.frames.shape[1:]))  # which takes no memory
+    controls = tuple(replace(control, frames=None) for control in request.controls)
+    found = estimate(replace(request, frames=longer, masks=None, controls=controls), manager)
+    return found.seconds if found.fits else None
+
+
 def stage_seconds(
     request: GenerationRequest, manager: ModelManager, inversions: Collection[Inversion] | None = None
 ) -> dict[Stage, float]:

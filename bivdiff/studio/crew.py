@@ -119,6 +119,11 @@ class CrewMaker:
         (sentence,) = self._crew.workers[0].start(_expected, request)
         return str(sentence)
 
+    def expected_seconds(self, request: GenerationRequest, num_frames: int) -> float | None:
+        """See `Maker`; the first worker is asked."""
+        (seconds,) = self._crew.workers[0].start(_expected_seconds, request, num_frames)
+        return None if seconds is None else float(seconds)
+
     def control_maps(self, request: GenerationRequest) -> tuple[np.ndarray, ...]:
         """See `Maker`; where a model draws them, by a worker that is free."""
         if any(map(models_for(request).annotator, request.controls)):
@@ -142,6 +147,10 @@ def _sweep(tools: Tools, request: GenerationRequest, axes: Mapping[str, Sequence
 
 def _expected(tools: Tools, request: GenerationRequest) -> Iterator[str]:
     yield Maker(tools).expected(request)
+
+
+def _expected_seconds(tools: Tools, request: GenerationRequest, num_frames: int) -> Iterator[float | None]:
+    yield Maker(tools).expected_seconds(request, num_frames)
 
 
 def _control_maps(tools: Tools, request: GenerationRequest) -> Iterator[tuple[np.ndarray, ...]]:

@@ -87,6 +87,14 @@ class Maker:
 
         return estimate(request, manager).sentence
 
+    def expected_seconds(self, request: GenerationRequest, num_frames: int) -> float | None:
+        """The time that a run would take if its clip had so many frames; None where that does not fit."""
+        manager = self._tools.manager()
+        with importing():
+            from bivdiff.models.estimate import seconds_of
+
+        return seconds_of(request, num_frames, manager)
+
     def control_maps(self, request: GenerationRequest) -> tuple[np.ndarray, ...]:
         """The control maps of a request alone; what is drawn without a model needs no card."""
         if not any(map(models_for(request).annotator, request.controls)):

@@ -43,7 +43,9 @@ function update() {
   const line = part(root, "p", "bd-footage-used", value.says);
   line.setAttribute("role", "status");
   const row = part(root, "div", "bd-footage-offers");
-  for (const { words, set } of value.offers) row.append(button("bd-footage-offer", words, () => ask(set)));
+  for (const { words, takes, set } of value.offers) {
+    row.append(button("bd-footage-offer", takes ? `${words}, ${takes}` : words, () => ask(set)));
+  }
 }
 
 update();
