@@ -34,7 +34,7 @@ _PAPER: dict[str, Any] = {
 } | {"num_inference_steps": 20, "num_inversion_steps": 20, "num_smoothing_steps": 20}
 
 TOYBOX = Family(
-    title="Toybox: built in, runs anywhere",
+    title="Toybox: tiny built-in models, 128x128, for trying the method",
     size=(128, 128),
     num_frames=8,
     vae=_toybox("vae", "vae"),
