@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
@@ -18,6 +18,9 @@ from bivdiff.types import GenerationRequest
 from tabs.context import AppContext
 from tabs.controls import Controls, defaults_of, fields, setting, words_of
 from tabs.events import PRIVATE, QUICK
+from tabs.examples import ratio_clips
+from tabs.widgets.component import Widget
+from tabs.widgets.meaning import ratio_meaning
 from tabs.widgets.scale import ratio_scale
 
 VIDEO_LABELS = {
@@ -37,8 +40,8 @@ class RatioControl(NamedTuple):
     scale: gr.HTML
 
 
-def ratio_control(context: AppContext, task: str) -> RatioControl:
-    """The mixing ratio, which the method is about: the same in every tab."""
+def ratio_control(context: AppContext, task: str, sample: Widget) -> RatioControl:
+    """The mixing ratio, which the method is about, the same in every tab; the chosen sample shows what it does."""
     defaults = defaults_of(context, task)
     bridge = [getattr(defaults, name) for name in BRIDGE]
     with gr.Column(elem_classes="bd-group bd-ratio-group"):
@@ -47,7 +50,16 @@ def ratio_control(context: AppContext, task: str) -> RatioControl:
             info=ratio_info(defaults.image_model, *bridge),
         )  # fmt: skip
         scale = ratio_scale({"task": task, **paper_mark(defaults.image_model, *bridge)}, elem_id=f"{task}-ratio-scale")
+        meaning = ratio_meaning(elem_id=f"{task}-ratio-meaning")
+    names = [each.name for each in context.samples]
+    meaning.open(partial(ratio_clips, task, names), sample, meaning, **QUICK, **PRIVATE)
+    sample.change(partial(_other_clips, task, names), [sample, meaning], meaning, **QUICK, **PRIVATE)
     return RatioControl(slider, scale)
+
+
+def _other_clips(task: str, names: Sequence[str], sample: int | None, shown: Any) -> Any:
+    """The clips of another sample, where clips were asked for."""
+    return ratio_clips(task, names, sample) if shown else gr.skip()
 
 
 def bridge_controls(

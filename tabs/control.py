@@ -58,7 +58,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
             notes = shared.source_notes(TASK)
             controls["prompt"] = prompt_box(context, TASK, context.samples[0].prompt)
             word_list(context)
-            ratio = ratio_control(context, TASK)
+            ratio = ratio_control(context, TASK, controls["sample"])
             buttons = shared.run_controls(TASK)
             shared.more()
             controls |= _control_choice(context, defaults)

@@ -41,7 +41,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
             prompts, told = _prompts(context, controls["image_model"])
             controls |= prompts
             word_list(context)
-            ratio = ratio_control(context, TASK)
+            ratio = ratio_control(context, TASK, controls["sample"])
             buttons = shared.run_controls(TASK)
             shared.more()
             controls["source_prompt"] = prompt_box(context, TASK, context.samples[0].caption, "source_prompt")

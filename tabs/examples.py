@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
 from typing import Any
@@ -12,6 +13,8 @@ from bivdiff.settings import ASSETS
 from tabs.results import empty_player
 
 FOLDER = ASSETS / "examples"
+BUILT_IN = "toybox"  # the family whose models everybody has: the finished runs are theirs
+MEANINGS = ((0.0, "0", "closer to the frames"), (0.5, "½", "between the two"), (1.0, "1", "calmer, may drift"))
 HOW = (
     ("source", "Your clip", "Of which controllable generation keeps the edges, or the depth, and other tasks more."),
     (
@@ -42,12 +45,52 @@ def first_player(task: str, family: str, missing: str = "") -> dict[str, Any]:
 def example_of(task: str, family: str, sample: int) -> dict[str, Any] | None:
     """The finished run of a task on one of the samples, with the clips of other ratios; None where none is shipped.
 
-    Of the built-in models only: they are the ones that everybody has.
+    Of the built-in models only.
     """
     path = FOLDER / task / f"{sample}.json"
-    if family != "toybox" or not path.is_file():
+    if family != BUILT_IN or not path.is_file():
         return None
     return json.loads(path.read_text("utf-8"))
+
+
+def ratio_clips(task: str, names: Sequence[str], sample: int | None) -> dict[str, Any]:
+    """What a few mixing ratios make of a sample, or of the first where it has no finished run.
+
+    They are the built-in models' on the page of any family: what the ratio does, it does with all.
+
+    Args:
+        task: key of the catalog's tasks.
+        names: of the samples.
+        sample: its number.
+
+    Returns:
+        The value of a `ratio_meaning`: `clips`, each with the `ratio`, what it `says` and its `sheet`, and what is
+        `told` of how large a `share` of the frames' own; `measured` is what that is, `bars` the same with the frames'.
+    """
+    number = sample if sample and (FOLDER / task / f"{sample}.json").is_file() else 0
+    example = json.loads((FOLDER / task / f"{number}.json").read_text("utf-8"))
+    before, bridged = (next(each for each in example["tiles"] if each["tone"] == tone) for tone in ("image", "blend"))
+    made = {each["ratio"]: each for each in [*example["ratios"], {**bridged, "ratio": example["ratio"]}]}
+    clips = [{"ratio": name, "says": says, "sheet": made[ratio]["sheet"], **_bar(made[ratio], before)}
+             for ratio, name, says in MEANINGS]  # fmt: skip
+    frames = before["label"].lower()
+    if before["rest"]["level"] is None:
+        measured = bars = next(iter(made[0]["scores"])).lower()
+    else:
+        measured, bars = "flicker at rest", f"flicker at rest; {frames} {before['rest']['level']:.1f}"
+    return {
+        "of": f"“{names[number]}” by the built-in models:", "clips": clips, "fps": example["fps"],
+        "measured": measured, "bars": f"{bars}.",
+    }  # fmt: skip
+
+
+def _bar(clip: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """How much a clip flickers, of what its frames do; where that is not measured, how sharp it is."""
+    level = clip["rest"]["level"]
+    if level is None:
+        told = next(iter(clip["scores"].values()))
+        return {"told": told, "share": min(1.0, float(told.rstrip("%")) / 100)}
+    return {"told": f"{level:.1f}", "share": min(1.0, level / before["rest"]["level"])}
 
 
 def comparison_example(family: str) -> tuple[dict[str, Any] | None, str]:
@@ -56,7 +99,7 @@ def comparison_example(family: str) -> tuple[dict[str, Any] | None, str]:
     None and nothing for other families than the built-in, whose clips these are.
     """
     path = FOLDER / "compare.json"
-    if family != "toybox" or not path.is_file():
+    if family != BUILT_IN or not path.is_file():
         return None, ""
     example = json.loads(path.read_text("utf-8"))
     return example["player"], (

@@ -67,7 +67,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
                 info="What the whole clip then shows; leave the marked thing out to erase it",
             )  # fmt: skip
             word_list(context)
-            ratio = ratio_control(context, TASK)
+            ratio = ratio_control(context, TASK, controls["sample"])
             buttons = shared.run_controls(TASK)
             shared.more()
             controls |= _mask_edge(defaults.feather)

@@ -34,7 +34,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
                 context, TASK, context.samples[0].caption, info="What the frames show, for the video model"
             )
             word_list(context)
-            ratio = ratio_control(context, TASK)
+            ratio = ratio_control(context, TASK, controls["sample"])
             buttons = shared.run_controls(TASK)
             shared.more()
             controls |= bridge_controls(context, TASK, ratio)

@@ -531,7 +531,8 @@ def test_every_tab_runs_fits_can_be_read_and_is_open_to_all(open_page, run, view
     page.add_style_tag(content=STILL)
     for name in ("More on the control", "Trim and shape", "More prompts", "Steps and guidance", "Advanced"):
         page.get_by_role("button", name=name).click()
-    page.locator("#control-tab summary").click()
+    page.locator("#control-tab .bd-words summary").click()
+    page.locator("#control-ratio-meaning summary").click()
     wrong = {}
     for name, title in TABS.items():
         go_to(page, title)
@@ -660,6 +661,122 @@ def test_the_first_screen_holds_generate_and_a_before_and_after_that_moves(open_
     open_page.wrong.clear()  # a page that is left breaks off what it was loading, and says so
     page.wait_for_selector("#control-generate")
     expect(page.locator("#hero")).to_be_hidden()
+
+
+@pytest.fixture(scope="module")
+def stranger(chromium, address):
+    """A page as it opens on a laptop, for tests that leave it as they found it."""
+    with opening(chromium, address) as start:
+        yield start({"width": 1280, "height": 800})
+
+
+def test_what_every_run_needs_is_near_together_and_a_wide_screen_is_used(stranger):
+    page = stranger
+    parts = ("#control-samples", "#control-prompt", "#control-mixing-ratio", "#control-generate")
+    tops, bottoms = zip(*(page.evaluate(BOX, part) for part in parts), strict=True)
+    assert max(bottoms) - min(tops) <= 560
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    width = "(selector) => document.querySelector(selector).getBoundingClientRect().width"
+    assert page.evaluate(width, "#control-tab .bd-columns") >= 0.75 * 1920
+    assert page.evaluate(width, "#control-player .is-main canvas") >= 480
+    page.set_viewport_size({"width": 1280, "height": 800})
+
+
+def test_who_goes_by_keyboard_sees_which_slider_is_meant(stranger):
+    page = stranger
+    for slider, before in {
+        "#control-mixing-ratio input[type=range]": "#control-mixing-ratio .reset-button",
+        "#control-player .bdp-scrubber": '#control-player [aria-label="One frame on"]',
+    }.items():
+        page.locator(before).focus()
+        page.keyboard.press("Tab")
+        expect(page.locator(slider)).to_be_focused()
+        style, width = page.locator(slider).evaluate(
+            "e => [getComputedStyle(e).outlineStyle, getComputedStyle(e).outlineWidth]"
+        )
+        assert (style, width) == ("solid", "2px"), slider
+
+
+def test_what_the_ratio_does_is_shown_of_the_chosen_sample_and_without_motion_too(stranger):
+    page = stranger
+    fold = page.locator("#control-ratio-meaning")
+    fold.locator("summary").focus()
+    page.keyboard.press("Enter")
+    expect(fold.locator("figcaption")).to_have_text(
+        ["0 closer to the frames", "½ between the two", "1 calmer, may drift"]
+    )
+    look = "all => all.map(each => each.toDataURL())"
+    shown = [fold.locator("canvas").evaluate_all(look)]
+    for sample in (1, 0):
+        page.click(f'#control-samples [data-index="{sample}"]')
+        expect(fold).to_contain_text(f"“{load_index()[sample].name}”")
+        let_draw(page, 3)
+        shown.append(fold.locator("canvas").evaluate_all(look))
+        let_draw(page, 20)
+        assert fold.locator("canvas").evaluate_all(look) == shown[-1]
+    assert len({*shown[1], *shown[2]}) == 6
+    calm = [float(told) for told in fold.locator(".bd-meaning-bar").all_inner_texts()]
+    assert calm[0] > calm[1] > calm[2]
+    fold.locator("summary").click()
+    expect(fold.locator("canvas").first).to_be_hidden()
+
+
+def test_the_heros_buttons_lead_to_its_sample_and_play_its_ratios_and_it_stands_still_where_that_is_wanted(stranger):
+    page = stranger
+    picture = page.locator("#hero .bd-hero-stage canvas")
+    before = picture.evaluate("each => each.toDataURL()")
+    let_draw(page, 30)
+    assert picture.evaluate("each => each.toDataURL()") == before
+    sample = page.locator('#control-samples [data-index="0"]')
+    page.click('#control-samples [data-index="1"]')
+    expect(sample).to_have_attribute("aria-pressed", "false")
+    page.get_by_role("button", name="Try it").click()
+    expect(sample).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#control-ratio-scale .bd-ratio-mark")).to_have_count(5)
+    slider = page.locator("#control-mixing-ratio input[type=range]")
+    first = slider.input_value()
+    slider.evaluate(
+        "each => { window.ratios = []; each.addEventListener('input', () => window.ratios.push(each.value)); }"
+    )
+    page.clock.install()
+    page.locator("#hero .bd-hero-ratio").click()
+    for number in range(1, 6):
+        page.wait_for_function("number => window.ratios.length === number", arg=number)
+        page.clock.fast_forward(1600)
+    page.wait_for_function("window.ratios.length === 6")
+    assert page.evaluate("window.ratios") == ["0", "0.25", "0.5", "0.75", "1", first]
+
+
+TOLD = """() => {
+  window.told = "";
+  const note = () => { window.told += document.querySelector(".toast-wrap")?.textContent ?? ""; };
+  new MutationObserver(note).observe(document.body, { subtree: true, childList: true });
+}"""
+REACHED = """(parts) => [...document.querySelectorAll(parts)].map((each) => {
+  each.scrollIntoView({ block: 'nearest' });
+  const { left, top, width, height } = each.getBoundingClientRect();
+  return each.contains(document.elementFromPoint(left + width / 2, top + height / 2));
+})"""
+
+
+def test_an_empty_prompt_is_told_before_the_run_and_the_jobs_stand_over_no_control_of_the_player(stranger, run):
+    page = stranger
+    page.evaluate(TOLD)
+    page.locator("#control-prompt textarea").fill("")
+    run.before = hold = Hold("framewise")
+    page.click("#control-generate")
+    page.wait_for_function("window.told.includes('The prompt is empty')")
+    page.add_style_tag(content=".toast-wrap { display: none; }")  # it goes by itself, later
+    hold.let(1)
+    page.wait_for_selector(".bd-jobs:not([hidden])")
+    for size in (SLIM, {"width": 1280, "height": 800}):
+        page.set_viewport_size(size)
+        let_draw(page, 2)
+        reached = page.evaluate(REACHED, "#control-player .bdp-transport :is(button, input, select)")
+        assert reached == [True] * 7, size
+    page.click("#control-cancel")
+    hold.let()
+    page.wait_for_selector('#control-progress [data-state="stopped"]')
 
 
 def test_the_slider_plays_the_clips_of_a_sample(open_page):

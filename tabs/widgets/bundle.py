@@ -12,7 +12,8 @@ from bivdiff.settings import ASSETS
 
 FOLDER = Path(__file__).resolve().parent
 STYLES = (
-    "header", "hero", "samples", "footage", "scale", "progress", "painter", "models", "jobs", "history", "share",
+    "header", "hero", "samples", "footage", "scale", "meaning", "progress", "painter", "models", "jobs", "history",
+    "share",
 )  # fmt: skip
 
 
