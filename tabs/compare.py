@@ -140,7 +140,7 @@ def build(context: AppContext, tabs: gr.Tabs, task_tabs: Sequence[TaskTab], page
                 "Everything in a zip", size="sm", interactive=False, elem_id=f"{NAME}-zip", min_width=160
             )
         findings = gr.HTML(what_to_see, elem_id=f"{NAME}-findings", elem_classes="bd-findings", apply_default_css=False)
-        figure_panel(context, made, page.visitor, NAME)
+        figure_panel(context, player, page.visitor, NAME)
     given = [pending, ratios, other, values, page.visitor, taken]
     shown = [panel, player, findings, download, made, stop, page.queue]
     _wire(context, task_tabs, [pending, summary, ratios, tabs, other, values, taken], given, shown)

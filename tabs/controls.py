@@ -356,8 +356,9 @@ def run_controls(task: str) -> RunControls:
 
 
 class ResultView(NamedTuple):
-    """How far a run is, and the player of what goes into it and comes out of it."""
+    """How far a run is, and the player of what goes into it and comes out of it; and the card that they are in."""
 
+    card: gr.Column
     panel: Widget
     player: Widget
 
@@ -369,7 +370,7 @@ def see(context: AppContext, task: str) -> ResultView:
         first = first_player(task, context.family, missing_models(context))
         player = clip_player(first, elem_id=f"{task}-player", elem_classes="bd-results")
         panel = progress_panel(idle_panel(task), elem_id=f"{task}-progress", elem_classes="bd-panel")
-    return ResultView(panel, player)
+    return ResultView(made, panel, player)
 
 
 def missing_models(context: AppContext) -> str:

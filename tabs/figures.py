@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from bivdiff.catalog.image_models import IMAGE_MODELS
-from bivdiff.compare.axes import before_names, label_of, values_of_cells
+from bivdiff.compare.axes import before_names, clip_names, label_of, values_of_cells
 from bivdiff.errors import InputError
 from tabs import controls as shared
 from tabs.context import AppContext
@@ -17,18 +17,26 @@ from tabs.events import PRIVATE, QUICK
 from tabs.failures import telling
 from tabs.films import ALONE, make_paper
 from tabs.visitors import visitor_of
+from tabs.widgets.component import Widget
+
+if TYPE_CHECKING:
+    from bivdiff.studio.history.records import Run
 
 
-def figure_panel(context: AppContext, made: gr.State, visitor: gr.Textbox, name: str) -> None:
-    """A fold with the choices for a figure, and the button that makes it.
+RUN_OF = "(value) => value?.downloads?.find((each) => each.film)?.film[0] ?? ''"
+
+
+def figure_panel(context: AppContext, player: Widget, visitor: gr.Textbox, name: str) -> None:
+    """A fold with the choices for a figure of what a player shows, and the button that makes it.
 
     Args:
-        context: its history has the comparison.
-        made: has the comparison's id as `run_id`; None before there is one.
+        context: its history has the run or the comparison.
+        player: its buttons say of which run they are, see `player.film_buttons`.
         visitor: what the page knows its visitor by.
         name: of the tab, for the elements' ids.
     """
-    with gr.Accordion("Figure for a paper", open=False, elem_id=f"{name}-figure") as fold:
+    run_id = gr.Textbox(visible=False)
+    with gr.Accordion("Figure for a paper", open=False, elem_id=f"{name}-figure", elem_classes="bd-figure") as fold:
         shared.remark(
             "PDF and SVG whose labels are text, with caption, LaTeX table and BibTeX, in a zip. Flicker shows as "
             "stripes in the column over time."
@@ -43,42 +51,44 @@ def figure_panel(context: AppContext, made: gr.State, visitor: gr.Textbox, name:
         rows = gr.CheckboxGroup([], label="Rows", info="None takes the usual ones", elem_id=f"{name}-figure-rows")
         button = gr.Button("Make the figure", size="sm", elem_id=f"{name}-figure-make")
         file = gr.File(visible=False)
-    fold.expand(partial(offer_rows, context), [made, visitor], rows, **QUICK, **PRIVATE)
-    pressed = button.click(
-        partial(make_chosen, context), [made, frames, rows, zoom, column, visitor], file, **ALONE, **PRIVATE
+    opened = fold.expand(None, player, run_id, js=RUN_OF, **PRIVATE)
+    opened.then(partial(offer_rows, context), [run_id, visitor], rows, **QUICK, **PRIVATE)
+    pressed = button.click(None, player, run_id, js=RUN_OF, **PRIVATE)
+    made = pressed.then(
+        partial(make_chosen, context), [run_id, frames, rows, zoom, column, visitor], file, **ALONE, **PRIVATE
     )
-    pressed.success(None, file, None, js="(file) => window.bdSave(file)", **PRIVATE)
+    made.success(None, file, None, js="(file) => window.bdSave(file)", **PRIVATE)
 
 
-def offer_rows(context: AppContext, made: Mapping[str, Any] | None, visitor: str) -> Any:
-    """The clips of the comparison that is shown, to choose rows from."""
-    if not made:
-        return gr.update(choices=[], value=[])
-    run = context.runs.get(made["run_id"], visitor_of(visitor).owner)
-    return gr.update(choices=row_labels(run.image_model, run.settings["axes"], made["cells"]), value=[])
+def offer_rows(context: AppContext, run_id: str, visitor: str) -> Any:
+    """The clips of what is shown, to choose rows from."""
+    choices = row_labels(context.runs.get(run_id, visitor_of(visitor).owner)) if run_id else []
+    return gr.update(choices=choices, value=[])
 
 
-def row_labels(image_model: str, axes: Mapping[str, Sequence[Any]], cells: Sequence[Any]) -> list[str]:
-    """What the clips of a comparison are called in a figure: source, frames, and the cells that were made."""
-    first = [name.lower() for name in before_names(image_model, axes)]
-    source = ["source"] if IMAGE_MODELS[image_model].makes_frames else []
-    ready = [label_of(each) for each, cell in zip(values_of_cells(axes), cells, strict=True) if cell is not None]
-    return [*source, *first, *ready]
+def row_labels(run: Run) -> list[str]:
+    """What the clips of a run or a comparison are called in a figure; of a comparison those that were made."""
+    if run.kind != "comparison":
+        return clip_names(run.image_model, run.settings["mixing_ratio"])
+    axes = run.settings["axes"]
+    first = [name.lower() for name in before_names(run.image_model, axes)]
+    source = ["source"] if IMAGE_MODELS[run.image_model].makes_frames else []
+    cells = enumerate(values_of_cells(axes), 1)
+    return [*source, *first, *(label_of(values) for number, values in cells if f"cell {number}" in run.files)]
 
 
 @telling
 def make_chosen(
-    context: AppContext, made: Mapping[str, Any] | None, frames: str, rows: Sequence[str], zoom: str, column: str,
-    visitor: str,
-) -> str:  # fmt: skip
+    context: AppContext, run_id: str, frames: str, rows: Sequence[str], zoom: str, column: str, visitor: str
+) -> str:
     """The figure as it was chosen.
 
     Raises:
         gr.Error: nothing was made yet, or the choice cannot be met.
     """
-    if not made:
+    if not run_id:
         raise InputError(
-            "There is nothing to make a figure of yet, or this window has been open for so long that the studio has "
-            "forgotten it. Press “Compare” first, or choose an earlier comparison in the history."
+            "There is nothing to make a figure of yet. Press “Generate” or “Compare” first, or choose an earlier run "
+            "in the history."
         )
-    return make_paper(context, made["run_id"], frames, rows, zoom, column, visitor)
+    return make_paper(context, run_id, frames, rows, zoom, column, visitor)

@@ -51,6 +51,8 @@ def _add_endpoints(
     button.click(partial(make_film, context), [run_id, shape, visitor], film, api_name=api_name, **ALONE)
     choice = [gr.Textbox(value, visible=False) for value in ("", "", "auto", "auto")]
     button.click(partial(make_paper, context), [run_id, *choice, visitor], paper, api_name="figure", **ALONE)
+    sheet = gr.File(label="Contact sheet", visible=False)
+    button.click(partial(make_sheet, context), [run_id, visitor], sheet, api_name="contact_sheet", **ALONE)
     link, on = gr.Textbox(label="Link", visible=False), gr.Checkbox(value=True, visible=False)
     button.click(partial(switch_link, context), [run_id, on, visitor], link, api_name="link", **ALONE)
 
@@ -62,6 +64,8 @@ def take(context: AppContext, run_id: str, what: str, visitor: str) -> tuple[str
         return None, switch_link(context, run_id, True, visitor)
     if what == "figure":
         return make_paper(context, run_id, "", "", "auto", "auto", visitor), ""
+    if what == "sheet":
+        return make_sheet(context, run_id, visitor), ""
     return make_film(context, run_id, what, visitor), ""
 
 
@@ -99,6 +103,18 @@ def make_paper(
     chosen = rows.splitlines() if isinstance(rows, str) else list(rows or ())
     choice = FigureChoice(frames or "", tuple(filter(None, map(str.strip, chosen))), zoom or "", column or "")
     return str(taking.paper(context.runs, run_id or "", visitor_of(visitor).owner, choice))
+
+
+@telling
+def make_sheet(context: AppContext, run_id: str, visitor: str) -> str:
+    """The clips of a run frame by frame in one picture, a row for each: source, frames before the bridge, bridged.
+
+    Args:
+        context: its history has the run.
+        run_id: from the list of the history.
+        visitor: who made the run.
+    """
+    return str(taking.contact_sheet(context.runs, run_id or "", visitor_of(visitor).owner))
 
 
 @telling

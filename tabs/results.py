@@ -172,7 +172,7 @@ def result_player(
     fill_scores(tiles, scores, request.image_model, request, shown, rests)
     kept = {"GIF": "gif", "PNG frames (zip)": "pngs"}
     downloads = [{"label": label, "file": served(files[key])} for label, key in kept.items() if key in files]
-    downloads += film_buttons(run_id) if files else []
+    downloads += film_buttons(run_id, single=True) if files else []
     shown = player_value(list(tiles.values()), fps, [*steadiness_fact(scores), *_facts(result)], downloads)
     return shown | {
         "of": mark_of(request.frames), "series": series_of(request), "ratio": request.mixing_ratio, "job": True,

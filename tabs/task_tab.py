@@ -19,6 +19,7 @@ from tabs.context import AppContext
 from tabs.controls import Controls, ResultView, RunControls
 from tabs.events import READING
 from tabs.failures import inform, refusal, sentence
+from tabs.figures import figure_panel
 from tabs.films import wire_films
 from tabs.following import (
     HEARTBEAT,
@@ -171,7 +172,7 @@ def add_result(
         The tab, as others may use it.
     """
     start, stop, estimate, compare, ratios = buttons
-    panel, player = view
+    card, panel, player = view
     inputs = list(controls.values())
     visitor = controls["visitor"]
     shown = [panel, player, controls["seed"], stop, queue]
@@ -192,6 +193,8 @@ def add_result(
     stop.click(partial(cancel, context, place), visitor, None, queue=False, api_name=f"{task}_stop")
     shows_last(context, place, tab, visitor, shown)
     wire_films(context, player, visitor)
+    with card:
+        figure_panel(context, player, visitor, task)
     clips = [gr.File(label=label, visible=False) for label in ("Bridged clip", "Frame-by-frame clip")]
     steering = gr.File(label="Control clips or mask clip", file_count="multiple", visible=False)
     others = [gr.File(label=label, visible=False) for label in ("Bridged clip as GIF", "PNG frames in a zip")]

@@ -521,7 +521,7 @@ def test_every_action_has_a_name_and_parameters_bear_the_requests_names(client):
     runs |= {f"/history_{end}" for end in ("list", "delete", "adopt", "favourite")}
     runs |= {f"/{task}_preset{end}" for task in TABS for end in ("", "_save", "_delete")}
     models = {f"/models_{end}" for end in ("list", "readout", "pull", "stop", "load", "unload", "unload_all")}
-    others = {"/edit_description", "/unknown_words", "/film", "/figure", "/link", "/compare"}
+    others = {"/edit_description", "/unknown_words", "/film", "/figure", "/contact_sheet", "/link", "/compare"}
     others |= {f"/{task}_compare" for task in TABS}
     assert set(endpoints) == runs | previews | models | others
     for task in TABS:

@@ -275,7 +275,7 @@ def test_a_finished_run_shows_its_clips_scores_seconds_and_files(context, page, 
     assert ["Seed", "7"] in view.player["facts"]
     assert ["Smoothing", "1.0 s"] in view.player["facts"]
     assert [one["label"] for one in view.player["downloads"]] == [
-        "GIF", "PNG frames (zip)", "Film", "Film, square", "Figure for a paper", "Copy link"
+        "GIF", "PNG frames (zip)", "Contact sheet", "Film", "Film, square", "Figure for a paper", "Copy link"
     ]  # fmt: skip
     assert tiles["Bridged"]["file"]["orig_name"] == "bridged.mp4"
     changed, _, everything = view.settings.partition("<details")

@@ -98,6 +98,7 @@ def of_ada(client, studio):
 OF_OTHERS = (
     ("smooth_source", {"restored": "{}"}), ("smooth_estimate", {"restored": "{}"}), ("smooth", {"restored": "{}"}),
     ("smooth_compare", {"restored": "{}"}), ("film", {"run_id": "{}", "shape": "wide"}), ("figure", {"run_id": "{}"}),
+    ("contact_sheet", {"run_id": "{}"}),
     ("link", {"run_id": "{}", "on": True}), ("history_delete", {"run_id": "{}"}),
     ("history_favourite", {"starred": "{}", "favourite": True}), ("smooth_preset", {"chosen": "mine"}),
     ("smooth_preset_delete", {"chosen": "mine"}), ("job_action", {"job": "{}", "action": "cancel"}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from functools import partial
 from zipfile import ZipFile
 
@@ -26,7 +27,7 @@ from bivdiff.media.film import FilmOptions
 from bivdiff.media.reading import read_clip
 from bivdiff.studio.history import taking
 from bivdiff.studio.history.runs import Runs
-from tabs import compare, control, films, task_tab
+from tabs import compare, control, figures, films, task_tab
 from tabs.door import Door
 from tabs.figures import row_labels
 from tabs.guard import Guard
@@ -79,10 +80,35 @@ def test_a_paper_takes_figure_caption_table_and_reference_of_a_run(context, made
     assert len(list(context.runs.folder(made.id).glob("tmp*"))) == 0
 
 
+def test_a_figure_of_a_run_has_the_frames_and_rows_that_were_chosen_from_its_own(context, made):
+    source, frames, bridged = figures.offer_rows(context, made.id, ANNA)["choices"]
+    chosen = figures.make_chosen(context, made.id, "2, 8", [frames, bridged], "", "", ANNA)
+    with ZipFile(chosen) as archive:
+        texts = written_in(archive)
+    assert {"frame 2", "frame 8", frames, bridged} <= texts
+    assert not {source, "frame 1"} & texts
+    assert figures.offer_rows(context, "", ANNA)["choices"] == []
+    with pytest.raises(gr.Error, match="nothing to make a figure of yet"):
+        figures.make_chosen(context, "", "", [], "auto", "auto", ANNA)
+
+
+def test_a_run_has_a_contact_sheet_of_its_clips_and_a_comparison_its_own(context, made, compared):
+    path, link = films.take(context, made.id, "sheet", ANNA)
+    sheet = np.asarray(Image.open(path))
+    tall = sheet.shape[0] // 3
+    assert sheet.shape[1] == 8 * (2 * 128 + 4) + 4
+    bridged = read_clip(made.files["bridged"], num_frames=8).frames
+    assert np.array_equal(sheet[-4 - 256 : -4 : 2, 4:260:2], bridged[0])
+    assert len({sheet[row * tall + 100, 100].tobytes() for row in range(3)}) == 3
+    assert link == ""
+    assert films.make_sheet(context, compared.id, ANNA) == str(compared.files["contact_sheet"])
+    with pytest.raises(gr.Error, match="not in your history"):
+        films.make_sheet(context, made.id, BORIS)
+
+
 def test_the_rows_that_a_comparison_offers_are_those_of_its_figure(context, compared):
-    cells = [{}, None, {}]
-    labels = row_labels(compared.image_model, compared.settings["axes"], cells)
-    assert labels == ["source", "frame by frame", "ratio 0", "ratio 1"]
+    stopped = replace(compared, files={name: path for name, path in compared.files.items() if name != "cell 2"})
+    assert row_labels(stopped) == ["source", "frame by frame", "ratio 0", "ratio 1"]
     path = films.make_paper(context, compared.id, "2, 8", ["frame by frame", "ratio 1"], "", "7", ANNA)
     with ZipFile(path) as archive:
         texts = written_in(archive)

@@ -10,7 +10,7 @@ from typing import Any
 
 from bivdiff.bridge.inputs import framewise_inputs
 from bivdiff.catalog.families import models_for
-from bivdiff.catalog.image_models import frames_name, title_of
+from bivdiff.catalog.image_models import IMAGE_MODELS, frames_name, title_of
 from bivdiff.errors import InputError
 from bivdiff.fields import table
 from bivdiff.types import MAX_AXES, GenerationRequest
@@ -68,6 +68,13 @@ def before_names(image_model: str, axes: Mapping[str, Sequence[Any]]) -> list[st
     """What a comparison's frames before the bridge are called, by their places."""
     cells, places = values_of_cells(axes), before_places(axes)
     return [before_name(image_model, cells[places.index(place)]) for place in dict.fromkeys(places)]
+
+
+def clip_names(image_model: str, mixing_ratio: float) -> list[str]:
+    """What the clips of a single run are called in its figure and on its contact sheet: source, frames, bridged."""
+    frames = frames_name(image_model).lower()
+    source = ["source"] if IMAGE_MODELS[image_model].makes_frames else []
+    return [*source, frames, f"bridged, ratio {mixing_ratio:g}"]
 
 
 def framewise_file(place: int) -> str:

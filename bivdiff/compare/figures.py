@@ -53,6 +53,11 @@ def contact_sheet(result: SweepResult) -> np.ndarray:
     for cell in result.cells:
         marks = [mark for mark, index in (("paper", paper), ("recommended", recommended)) if index == cell.index]
         rows.append((" | ".join([cell.label, *marks]), cell.frames))
+    return sheet_of_rows(rows)
+
+
+def sheet_of_rows(rows: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
+    """A row for each labelled clip, uint8 `(F, H, W, 3)`, all of one shape; a column for each frame."""
     count, height, width = rows[0][1].shape[:3]
     height, width = SHEET_SCALE * height, SHEET_SCALE * width
     header = film.header_height(width)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bivdiff.catalog.image_models import IMAGE_MODELS, frames_name
+from bivdiff.compare.axes import clip_names
 from bivdiff.compare.paper import Material, PaperRow
 from bivdiff.compare.steadiness import flicker_at_rest
 from bivdiff.toybox.truths import truth_of
@@ -36,10 +36,10 @@ def material_of_run(
     heat = flicker_at_rest(request, framewise, truth_of(request)).heat
     before = {"sharpness": 1.0, **{name: scores.get(key) for name, key in BEFORE.items()}}
     after = {name: scores.get(key) for name, key in BRIDGED.items()}
+    *source, frames_label, bridged_label = clip_names(request.image_model, request.mixing_ratio)
     rows = [
-        PaperRow(frames_name(request.image_model).lower(), framewise, before, heat),
-        PaperRow(f"bridged, ratio {request.mixing_ratio:g}", bridged, after, bridged=True),
+        *(PaperRow(label, request.frames) for label in source),
+        PaperRow(frames_label, framewise, before, heat),
+        PaperRow(bridged_label, bridged, after, bridged=True),
     ]
-    if IMAGE_MODELS[request.image_model].makes_frames:
-        rows.insert(0, PaperRow("source", request.frames))
     return Material(rows, settings)

@@ -59,7 +59,7 @@ def run_player(run: Run, request: GenerationRequest | None, why: str) -> dict[st
         for name, path in run.files.items() if str(path) not in shown and name in FILES.keys() | _numbered(run)
     ]  # fmt: skip
     if ({"scores_json"} if run.kind == "comparison" else {"framewise", "bridged"}) <= run.files.keys():
-        downloads += film_buttons(run.id)
+        downloads += film_buttons(run.id, single=run.kind != "comparison")
     facts = steadiness_fact(run.scores) if run.kind != "comparison" else []
     facts += [("Seed", str(run.seed))] if run.seed is not None else []
     facts += [(label, f"{run.seconds[stage]:.1f} s") for stage, label in STAGES.items() if stage in run.seconds]

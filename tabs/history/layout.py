@@ -13,6 +13,7 @@ from tabs import controls as shared
 from tabs.binding import bind
 from tabs.context import AppContext
 from tabs.events import PRIVATE, QUICK, slow
+from tabs.figures import figure_panel
 from tabs.films import wire_films
 from tabs.history.acting import adopt, again, arrive, delete, press_delete, recall, restore, tell_interrupted, unlink
 from tabs.history.comparing import compare
@@ -54,7 +55,7 @@ def build(
     """
     page = HistoryPage(context, task_tabs, rerun)
     filters, drop, cards, more = _list_parts()
-    details = _detail_parts()
+    details = _detail_parts(context, visitor)
     shown = HistoryView(cards, more, gr.State(PAGE), gr.State({"filters": [None] * 3, "content": None}), *details)
     inputs = {**filters, "visitor": visitor, "limit": shown.limit, "run_id": shown.run_id}
     _wire_list(page, tab, tabs, inputs, shown)
@@ -95,13 +96,14 @@ def _list_parts() -> tuple[shared.Controls, gr.File, gr.HTML, gr.Button]:
     return filters, drop, cards, more
 
 
-def _detail_parts() -> tuple[Any, ...]:
+def _detail_parts(context: AppContext, visitor: gr.Textbox) -> tuple[Any, ...]:
     """The card of the chosen run: the parts of a `HistoryView` from `run_id` on."""
     run_id = gr.Textbox(visible=False)
     with gr.Column(visible=False, elem_classes="bd-card bd-result", elem_id=f"{NAME}-details") as details:
         shared.heading(2, "The chosen run")
         about = gr.HTML(elem_id=f"{NAME}-about", apply_default_css=False)
         player = clip_player(player_value([], 8), elem_id=f"{NAME}-player")
+        figure_panel(context, player, visitor, NAME)
         with gr.Row(elem_classes="bd-run bd-history-acts"):
             restore = gr.Button("Restore to its tab", variant="primary", elem_id=f"{NAME}-restore", min_width=150)
             again = gr.Button("Run again", elem_id=f"{NAME}-again", min_width=110)

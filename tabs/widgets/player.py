@@ -33,6 +33,7 @@ EFFORT = 30  # of the lossless encoder, 0 to 100: more takes longer, and gains n
 FILMS = (("Film", "wide"), ("Film, square", "square"), ("Figure for a paper", "figure"), ("Copy link", "link"))
 """What the buttons say for what is made of a run when it is asked for, and what they ask for."""
 
+SHEET = ("Contact sheet", "sheet")
 LOOKS = {"row": "is-row", "grid": "", "choice": "has-choice"}
 
 
@@ -94,9 +95,13 @@ def mark_of(frames: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(frames).data).hexdigest()[:16]
 
 
-def film_buttons(run_id: str) -> list[dict[str, Any]]:
-    """Downloads of a row that are made when they are asked for; none where the history has no run."""
-    return [{"label": label, "film": [run_id, shape]} for label, shape in FILMS] if run_id else []
+def film_buttons(run_id: str, *, single: bool = False) -> list[dict[str, Any]]:
+    """Downloads of a row that are made when they are asked for; none where the history has no run.
+
+    Of a `single` run its contact sheet is one of them; a comparison has that among its files.
+    """
+    wanted = [SHEET, *FILMS] if single else FILMS
+    return [{"label": label, "film": [run_id, shape]} for label, shape in wanted] if run_id else []
 
 
 def sheet(frames: np.ndarray) -> dict[str, Any]:

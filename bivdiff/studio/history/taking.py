@@ -12,7 +12,7 @@ from bivdiff.late import importing
 from bivdiff.media import carried
 from bivdiff.media.film import FilmOptions
 from bivdiff.media.reading import read_clip
-from bivdiff.media.writing import write_film, write_zip
+from bivdiff.media.writing import write_film, write_png, write_zip
 from bivdiff.studio.films import film_name, film_of
 from bivdiff.studio.history.files import packed_pictures
 from bivdiff.studio.history.records import Run
@@ -22,6 +22,9 @@ from bivdiff.types import GenerationRequest
 if TYPE_CHECKING:
     from bivdiff.compare.choice import FigureChoice
     from bivdiff.compare.sweep import SweepResult
+
+
+SHEET_FRAMES = 16  # at most on a contact sheet
 
 
 class Pair(NamedTuple):
@@ -94,6 +97,38 @@ def film(runs: Runs, run_id: str, owner: str, options: FilmOptions) -> Path:
             carry = carried.carry(run.settings, packed_pictures(folder))
             sound = runs.sound(run_id, owner) if options.speed == 1 else None
             write_film(path, film_of(request, framewise, bridged, run.fps, options, sound, levels), carry)
+    return path
+
+
+def contact_sheet(runs: Runs, run_id: str, owner: str) -> Path:
+    """The clips of a run frame by frame in one picture, made when it is first asked for; a comparison has its own.
+
+    Of a long clip it shows `SHEET_FRAMES` frames, spread over all of it.
+
+    Args:
+        runs: the history.
+        run_id: a run that is done.
+        owner: who asks.
+
+    Raises:
+        InputError: the run is not there or not the owner's, has no result, or the picture cannot be written.
+    """
+    with importing():
+        from bivdiff.compare.axes import clip_names
+        from bivdiff.compare.figures import sheet_of_rows
+
+    run = runs.with_result(run_id, owner, "A contact sheet")
+    if "contact_sheet" in run.files:
+        return run.files["contact_sheet"]
+    path = runs.folder(run_id) / "contact-sheet.png"
+    if not path.is_file():
+        request, framewise, bridged, _ = pair(runs, run)
+        names = clip_names(request.image_model, request.mixing_ratio)
+        clips = (request.frames, framewise, bridged)[-len(names) :]
+        shown = np.unique(np.linspace(0, len(bridged) - 1, SHEET_FRAMES).round().astype(int))
+        rows = [(name, clip[shown]) for name, clip in zip(names, clips, strict=True)]
+        with runs.adding(run_id, path.name) as folder:
+            write_png(path, sheet_of_rows(rows), carried.carry(run.settings, packed_pictures(folder)))
     return path
 
 
