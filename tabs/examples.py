@@ -67,7 +67,7 @@ def ratio_clips(task: str, names: Sequence[str], sample: int | None) -> dict[str
         The value of a `ratio_meaning`: `clips`, each with the `ratio`, what it `says` and its `sheet`, and what is
         `told` of how large a `share` of the frames' own; `measured` is what that is, `bars` the same with the frames'.
     """
-    number = sample if sample and (FOLDER / task / f"{sample}.json").is_file() else 0
+    number = sample if isinstance(sample, int) and example_of(task, BUILT_IN, sample) else 0
     example = json.loads((FOLDER / task / f"{number}.json").read_text("utf-8"))
     before, bridged = (next(each for each in example["tiles"] if each["tone"] == tone) for tone in ("image", "blend"))
     made = {each["ratio"]: each for each in [*example["ratios"], {**bridged, "ratio": example["ratio"]}]}

@@ -8,7 +8,7 @@ import pytest
 
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.toybox.clips import load_index
-from tabs.examples import FOLDER, example_of, first_player, hero_clip
+from tabs.examples import FOLDER, example_of, first_player, hero_clip, ratio_clips
 
 RATIOS = [0.0, 0.25, 0.5, 0.75, 1.0]
 SEEN = 0.5  # levels of flicker at rest below which nobody sees it
@@ -38,6 +38,19 @@ def test_the_other_ratios_of_a_sample_are_there_and_flicker_falls_from_end_to_en
         if flicker[0.0] is not None:
             falls.append(flicker[0.0] >= flicker.get(1.0, example["flicker"][1]) - 0.05)
     assert all(falls)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_the_ratio_does_is_shown_of_the_sample_or_of_the_first(task):
+    names = [sample.name for sample in load_index()]
+    first, other = (ratio_clips(task, names, sample) for sample in (0, 3))
+    assert [clip["ratio"] for clip in first["clips"]] == ["0", "½", "1"]
+    assert len({clip["sheet"]["src"] for clip in (*first["clips"], *other["clips"])}) == 6
+    assert names[0] in first["of"]
+    assert names[3] in other["of"]
+    assert all(0 < clip["share"] <= 1 for clip in (*first["clips"], *other["clips"]))
+    assert ratio_clips(task, names, -1) == ratio_clips(task, names, None) == ratio_clips(task, names, 99) == first
+    assert ratio_clips(task, names, "../edit/1") == first  # what a client may send
 
 
 def test_the_page_opens_with_a_clip_that_is_calmed_plainly():
