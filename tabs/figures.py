@@ -36,7 +36,9 @@ def figure_panel(context: AppContext, player: Widget, visitor: gr.Textbox, name:
         name: of the tab, for the elements' ids.
     """
     run_id = gr.Textbox(visible=False)
-    with gr.Accordion("Figure for a paper", open=False, elem_id=f"{name}-figure", elem_classes="bd-figure") as fold:
+    with gr.Accordion(
+        "Figure for a paper, of chosen frames and rows", open=False, elem_id=f"{name}-figure", elem_classes="bd-figure"
+    ) as fold:
         shared.remark(
             "PDF and SVG whose labels are text, with caption, LaTeX table and BibTeX, in a zip. Flicker shows as "
             "stripes in the column over time."
