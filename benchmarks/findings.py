@@ -49,7 +49,7 @@ RATIOS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 PAPER_RATIOS = (0.0, 0.25, 0.5, 1.0)
 PAPER: Cell = {"frame_prior": "image", "mixing_rule": "linear", "start_level": 1.0}
 PRIORS = (("image", "linear"), ("image", "capped"), ("video", "linear"), ("video", "capped"), ("mean", "linear"))
-LEVELS = (1.0, 0.6, 0.4)
+LEVELS = (1.0, 0.8, 0.6, 0.4)
 BRIDGE = ("mixing_ratio", "frame_prior", "mixing_rule", "start_level", "num_inversion_steps", "num_smoothing_steps")
 FRAMES = ("sampler", "num_inference_steps", "guided_share", "frame_attention", "noise_sharing")
 NEAR = 0.5  # dB
@@ -252,6 +252,30 @@ def table(way: Way, part: str) -> str:
     return "\n".join(f"| {' | '.join(line[place] for place in kept)} |" for line in lines)
 
 
+def beside(ways: Sequence[Way], part: str) -> str:
+    """One part of all ways, of the scenes that all of them have: a row for each setting, a column for each way.
+
+    PSNR less that of the preset's frames, as mean ± standard error (median), and the median share of their flicker.
+    """
+    common = set.intersection(*(set(way.scenes) for way in ways))
+    shown = [
+        Way(way.task, way.image_model, {scene: way.scenes[scene] for scene in way.scenes if scene in common})
+        for way in ways
+    ]
+    by_label: dict[str, list[str]] = {}
+    for place, way in enumerate(shown):
+        frames = way.rows(way.preset, "framewise")
+        for cell in cells_of(way.task, way.image_model, [part]):
+            if rows := way.rows(cell):
+                line = by_label.setdefault(_label(cell, BRIDGE), [""] * len(shown))
+                found = differences(rows, frames, "psnr")
+                told = f"{found.mean:+.1f} ± {found.error:.1f} ({found.median:+.1f})"
+                line[place] = f"{told}; {share(rows, frames, 'background_flicker'):.2f}"
+    head = [f"{len(common)} scenes", *(way.title for way in shown)]
+    lines = [head, ["---"] * len(head), *([label, *line] for label, line in by_label.items())]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def _label(cell: Cell, names: Sequence[str]) -> str:
     said = {
         "mixing_ratio": "ratio {:g}", "frame_prior": "{}", "mixing_rule": "{}", "start_level": "level {:g}",
@@ -437,6 +461,8 @@ def main() -> int:
     for way in ways:
         for part in args.part:
             print(f"### {way.title}: {part}\n\n{table(way, part)}\n", flush=True)
+    if "prior" in args.part and len(ways) > 1:
+        print(f"### All of them: prior\n\n{beside(ways, 'prior')}\n", flush=True)
     if "ratio" in args.part:
         print(f"### What is recommended\n\n{recommended(ways)}\n", flush=True)
     if args.svg:
