@@ -180,10 +180,11 @@ def model_choice(context: AppContext, task: str) -> Controls:
         with gr.Column(visible=False, elem_classes="bd-group") as group:
             for name in of_them:
                 controls[name] = setting(name, entries[name].default, elem_id=f"{task}-{name.replace('_', '-')}")
+        named = [controls[name] for name in of_them if name in OWN_MODELS]
         controls["image_model"].change(
             # What is named and not read is refused: it stays in sight until it is cleared.
-            lambda model, named: gr.update(visible=reads(model, "pipeline") or bool(named)),
-            [controls["image_model"], controls["pipeline"]], group, **QUICK, **PRIVATE,
+            lambda model, *given: gr.update(visible=reads(model, "pipeline") or any(given)),
+            [controls["image_model"], *named], group, **QUICK, **PRIVATE,
         )  # fmt: skip
     return controls
 

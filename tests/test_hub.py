@@ -23,6 +23,7 @@ from bivdiff.catalog.specs import ModelSpec
 from bivdiff.errors import ModelUnavailableError
 from bivdiff.models import hub
 from bivdiff.models.hub import Weights, bytes_on_disk, choose_files, find, pull, weights_of
+from bivdiff.models.pulling import pulling_all
 from bivdiff.settings import ASSETS, Settings
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -410,6 +411,25 @@ def test_a_component_that_says_it_is_another_is_refused_before_its_weights_are_f
     served.files = dict.fromkeys(chosen, b"") | {f"{spec.folder}/config.json": json.dumps(config).encode()}
     assert re.search(said, refusal(spec, settings))
     assert not any("safetensors" in line for line in served.asked)
+
+
+def test_a_controlnet_of_ones_own_is_refused_before_its_weights_and_a_pipeline_before_its_controlnet(served, settings):
+    controlnet = ModelSpec(key="own/pipeline_controlnet", kind="pipeline_controlnet", repo="owner/name")
+    served.files = {
+        "config.json": b'{"_class_name": "ControlNetUnionModel"}',
+        "diffusion_pytorch_model.safetensors": b"",
+    }
+    assert "one kind of map is needed" in refusal(controlnet, settings)
+    assert not any("safetensors" in line for line in served.asked)
+    other = replace(controlnet, repo="owner/other")
+    pipeline = ModelSpec(key="own/pipeline", kind="control_pipeline", repo="owner/name", base=other)
+    served.files = {
+        "model_index.json": b'{"_class_name": "WanPipeline"}', "transformer/config.json": b"{}",
+        "transformer/diffusion_pytorch_model.safetensors": b"",
+    }  # fmt: skip
+    with pytest.raises(ModelUnavailableError, match="'WanPipeline' is no pipeline that makes a picture of a control"):
+        list(pulling_all([pipeline], settings))
+    assert not any("other" in line or "safetensors" in line for line in served.asked)
 
 
 def test_other_parts_of_the_repository_join_what_is_there(served, settings):

@@ -28,7 +28,8 @@ from bivdiff.errors import CancelledError, InputError, ModelUnavailableError
 from bivdiff.models import hub
 from bivdiff.models.cost import evaluations_of
 from bivdiff.models.estimate import estimate
-from bivdiff.models.loaders.pipelines import INDEX, _fitting, class_of
+from bivdiff.models.loaders.kind import Source
+from bivdiff.models.loaders.pipelines import INDEX, _check_fit, check_controlnet, class_of
 from bivdiff.models.manager import ModelManager
 from bivdiff.types import Control, GenerationResult
 
@@ -297,7 +298,7 @@ def test_a_map_and_its_strength_go_by_the_names_that_a_pipeline_has_for_them(sou
         "control", "toybox", source_frames, "", seed=1, image_model="control-pipeline", pipeline="x",
         controls=(control,),
     )  # fmt: skip
-    told = f"{name} is steered at one strength, throughout; another was not read."
+    told = f"{name} takes no controlnet_conditioning_scale, so that is as the pipeline has it."
     assert _unread(pipeline, request) == (set() if strength else {told})
 
 
@@ -312,13 +313,14 @@ def test_a_map_and_its_strength_go_by_the_names_that_a_pipeline_has_for_them(sou
         ({"_class_name": "WanPipeline"}, "control", "no pipeline that makes a picture of a control map"),
         ({"_class_name": "StableDiffusionXLPipeline"}, "control", "needs a ControlNet, and its folder holds none"),
         ({"_class_name": "FluxControlImg2ImgPipeline"}, "control", "'FluxControlImg2ImgPipeline' is no pipeline that"),
+        ({"_class_name": "StableDiffusionPipelineSafe"}, "control", "'StableDiffusionPipelineSafe' is no pipeline"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_refused_before_anything_is_loaded(tmp_path, asked, toybox_manager, index, use, said):
     (tmp_path / INDEX).write_text(json.dumps(index))
     with pytest.raises(ModelUnavailableError, match=said):
         class_of(tmp_path / INDEX, use)
-    with_controlnet = use == "control" and index["_class_name"].startswith("Stable")
+    with_controlnet = use == "control" and index["_class_name"] == "StableDiffusionXLPipeline"
     if with_controlnet:
         assert class_of(tmp_path / INDEX, use, with_controlnet) is diffusers.StableDiffusionXLControlNetPipeline
     if use == "edit":
@@ -383,8 +385,28 @@ def test_a_controlnet_that_does_not_fit_is_refused_in_words(tmp_path, steered, f
         with pytest.raises(ModelUnavailableError, match=said):
             last(run(request, toybox_manager))
         assert toybox_manager.loaded() == []
-    with pytest.raises(ValueError, match="StableDiffusionControlNetPipeline takes no FluxControlNetModel"):
-        _fitting(object.__new__(diffusers.FluxControlNetModel), diffusers.StableDiffusionControlNetPipeline)
+    with pytest.raises(ValueError, match="for several kinds of maps"):
+        check_controlnet({"_class_name": "FluxControlNetModel", "num_mode": 10})
+    with pytest.raises(ModelUnavailableError, match="reads words of 128 numbers, and the pipeline's have 64: it was"):
+        last(run(steered("xl", "canny"), toybox_manager))
+    with toybox_manager.hold(components_of(steered()).networks[0].base) as (controlnet,):
+        source = Source(ModelSpec(key="own/pipeline", kind="control_pipeline"), tmp_path, None, None, controlnet)
+        with pytest.raises(ModelUnavailableError, match="A FluxControlNetPipeline takes no ControlNetModel"):
+            _check_fit(source, diffusers.FluxControlNetPipeline)
+
+
+def test_a_strength_may_be_a_whole_number_as_pages_send_it(steered, toybox_manager):
+    whole, point = (
+        framewise_frames(steered(controls=(Control(conditioning_scale=scale),)), toybox_manager) for scale in (1, 1.0)
+    )
+    np.testing.assert_array_equal(whole, point)
+
+
+def test_a_controlnet_that_is_not_there_is_fetched_with_the_rest(steered, toybox_manager):
+    toybox_manager.unload()
+    request = replace(steered(), pipeline_controlnet="owner/name")
+    missing = toybox_manager.missing(components_of(request).every)
+    assert [spec.key for spec in missing] == ["own/pipeline_controlnet"]
 
 
 def test_what_a_pipeline_refuses_is_told(asked, toybox_manager):

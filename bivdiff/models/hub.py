@@ -393,8 +393,9 @@ def _download(spec: ModelSpec, sizes: dict[str, int], report: Report) -> None:
         report(finished, total)
         if name.rpartition("/")[2] == INDEX:
             check_index(Path(path), spec)
-        if spec.folder and name in (f"{spec.folder}/{CONFIG}", f"{spec.folder}/{SCHEDULER}"):  # before the weights
-            check_config(spec, Path(path).parents[spec.folder.count("/") + 1])
+        folder = f"{spec.folder}/" if spec.folder else ""
+        if spec.kind in KINDS and name in (f"{folder}{CONFIG}", f"{folder}{SCHEDULER}"):  # before the weights
+            check_config(spec, Path(path).parents[name.count("/")])
 
 
 def _bar(finished: int, size: int, total: int, report: Report) -> type[tqdm]:

@@ -221,9 +221,10 @@ class ModelManager:
         return entry.stamp if entry else hub.stamp(spec, self.settings)
 
     def missing(self, specs: Iterable[ModelSpec]) -> list[ModelSpec]:
-        """Those of the components that are neither in memory nor, as far as they are read from there, on the disk."""
+        """Those that are neither in memory nor, as far as they are read from there, on the disk, bases among them."""
         read_from_disk = self._read == self.from_disk
-        return [spec for spec in specs if read_from_disk and self.state(spec) == "absent"]
+        every = dict.fromkeys(part for spec in specs for part in (spec, spec.base) if part)
+        return [spec for spec in every if read_from_disk and self.state(spec) == "absent"]
 
     def _load(self, spec: ModelSpec) -> Loaded:
         stamp = hub.stamp(spec, self.settings)

@@ -73,7 +73,8 @@ def pulling_all(specs: Sequence[ModelSpec], settings: Settings) -> Iterator[Arri
 
     Closing this generator stops it. Raises and reports as `pulling`.
     """
-    needed = [part for spec in specs for part in (*([spec.base] if spec.base else []), spec)]
+    # What is built on a base goes first: a pipeline's index may say that it is of no use.
+    needed = [part for spec in specs for part in (spec, *([spec.base] if spec.base else []))]
     needed = [part for spec in needed for part in (spec, *hub.additions(spec))]
     for spec in dict.fromkeys(needed):
         if hub.find(spec, settings) is None:

@@ -148,9 +148,10 @@ def _steering(pipeline: Any, control: Control, control_map: np.ndarray) -> Itera
 def _strengths(control: Control) -> dict[str, tuple[float, float]]:
     """How strongly and when a control steers, by the names that pipelines have for it; each with what it usually is."""
     return {
-        "controlnet_conditioning_scale": (control.conditioning_scale, Control.conditioning_scale),
-        "control_guidance_start": (control.start, Control.start),
-        "control_guidance_end": (control.end, Control.end),
+        # As floats, which diffusers insists on: a page sends a whole number without its point.
+        "controlnet_conditioning_scale": (float(control.conditioning_scale), Control.conditioning_scale),
+        "control_guidance_start": (float(control.start), Control.start),
+        "control_guidance_end": (float(control.end), Control.end),
     }
 
 
@@ -178,7 +179,7 @@ def _unread(pipeline: Any, request: GenerationRequest) -> set[str]:
     if request.negative_prompt.strip() and "negative_prompt" not in takes:
         unread.add(f"{title} takes no negative prompt; the video model alone has read it.")
     for control in request.controls if IMAGE_MODELS[request.image_model].reads_controls else ():
-        asked = {name for name, (value, usual) in _strengths(control).items() if value != usual}
-        if asked - takes.keys():
-            unread.add(f"{title} is steered at one strength, throughout; another was not read.")
+        asked = (name for name, (value, usual) in _strengths(control).items() if value != usual)
+        if lost := [name for name in asked if name not in takes]:
+            unread.add(f"{title} takes no {' or '.join(lost)}, so that is as the pipeline has it.")
     return unread

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -78,8 +79,8 @@ def _sibling(named: str, use: Use) -> Any:
     from diffusers.pipelines import auto_pipeline
 
     if use == "control":
-        stem = next(named.removesuffix(ending) for ending in _ENDINGS if named.endswith(ending))
-        return getattr(diffusers, f"{stem}ControlNetPipeline", None)
+        stem = next((named.removesuffix(ending) for ending in _ENDINGS if named.endswith(ending)), "")
+        return getattr(diffusers, f"{stem}ControlNetPipeline", None) if stem else None
     siblings = {
         "edit": auto_pipeline.AUTO_IMAGE2IMAGE_PIPELINES_MAPPING, "fill": auto_pipeline.AUTO_INPAINT_PIPELINES_MAPPING,
     }  # fmt: skip
@@ -115,6 +116,8 @@ def check_controlnet(config: Mapping[str, Any]) -> None:
             f"Its config says that it is a {named}, and a ControlNet of diffusers for one kind of map is needed, such "
             "as a ControlNetModel."
         )
+    if config.get("num_mode"):
+        raise ValueError("It is for several kinds of maps (num_mode), and one for one kind is needed.")
 
 
 def parameters_of(pipeline: Any) -> Mapping[str, inspect.Parameter]:
@@ -146,7 +149,10 @@ def _load(source: Source, use: Use) -> nn.Module:
     from bivdiff.models.whole_pipeline import WholePipeline
 
     pipeline_class = class_of(source.root / source.spec.folder / INDEX, use, source.base is not None)
-    others = {} if source.base is None else {"controlnet": _fitting(source.base, pipeline_class)}
+    others = {}
+    if source.base is not None:
+        _check_fit(source, pipeline_class)
+        others["controlnet"] = source.base
     pipeline = pipeline_class.from_pretrained(
         source.root / source.spec.folder, local_files_only=True, torch_dtype=source.dtype, **others,
         **source.weights._asdict(),
@@ -154,18 +160,28 @@ def _load(source: Source, use: Use) -> nn.Module:
     return WholePipeline(pipeline)
 
 
-def _fitting(controlnet: Any, pipeline_class: Any) -> Any:
-    """A ControlNet, as long as it is of a class that the pipeline says it takes."""
+def _check_fit(source: Source, pipeline_class: Any) -> None:
+    """Refuse a ControlNet that is of no class that the pipeline takes, or reads words of another width than it has."""
     taken = str(inspect.signature(pipeline_class.__init__).parameters["controlnet"].annotation)
-    name = type(controlnet).__name__
-    if name not in taken:
-        raise ValueError(f"A {pipeline_class.__name__} takes no {name}. Name a ControlNet that was made for it.")
-    return controlnet
+    name, width = type(source.base).__name__, source.base.config.get("cross_attention_dim")
+    if re.search(rf"\b{name}\b", taken) is None:
+        raise ModelUnavailableError(
+            f"A {pipeline_class.__name__} takes no {name}. Name a ControlNet that was made for it in "
+            "pipeline_controlnet."
+        )
+    try:
+        unet = json.loads((source.root / source.spec.folder / "unet" / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return  # it has none; or whoever loads it says what is wrong
+    if width and unet.get("cross_attention_dim", width) != width:
+        raise ModelUnavailableError(
+            f"The ControlNet reads words of {width} numbers, and the pipeline's have {unet['cross_attention_dim']}: it "
+            "was made for another model. Name one that was made for this pipeline in pipeline_controlnet."
+        )
 
 
 def _load_controlnet(source: Source) -> nn.Module:
     config = json.loads((source.root / source.spec.folder / "config.json").read_text("utf-8"))
-    check_controlnet(config)
     return cast("nn.Module", diffusers_loader(config["_class_name"])(source))
 
 
