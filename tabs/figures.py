@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from bivdiff.studio.history.records import Run
 
 
-RUN_OF = "(value) => value?.downloads?.find((each) => each.film)?.film[0] ?? ''"
+SHOWN_RUN = "(_, ...given) => [document.querySelector('#%s-player .bd-player').runId(), ...given]"
+"""The run that a player shows: its value does not say, since a preview replaces that and leaves the clips shown."""
 
 
 def figure_panel(context: AppContext, player: Widget, visitor: gr.Textbox, name: str) -> None:
@@ -31,7 +32,7 @@ def figure_panel(context: AppContext, player: Widget, visitor: gr.Textbox, name:
 
     Args:
         context: its history has the run or the comparison.
-        player: its buttons say of which run they are, see `player.film_buttons`.
+        player: of the tab; it triggers `run` when it shows another one.
         visitor: what the page knows its visitor by.
         name: of the tab, for the elements' ids.
     """
@@ -53,12 +54,13 @@ def figure_panel(context: AppContext, player: Widget, visitor: gr.Textbox, name:
         rows = gr.CheckboxGroup([], label="Rows", info="None takes the usual ones", elem_id=f"{name}-figure-rows")
         button = gr.Button("Make the figure", size="sm", elem_id=f"{name}-figure-make")
         file = gr.File(visible=False)
-    opened = fold.expand(None, player, run_id, js=RUN_OF, **PRIVATE)
-    opened.then(partial(offer_rows, context), [run_id, visitor], rows, **QUICK, **PRIVATE)
-    pressed = button.click(None, player, run_id, js=RUN_OF, **PRIVATE)
-    made = pressed.then(
-        partial(make_chosen, context), [run_id, frames, rows, zoom, column, visitor], file, **ALONE, **PRIVATE
-    )
+    # A fold that is open stays so over the next run, whose rows have other names.
+    for changed in (fold.expand, player.run):
+        changed(partial(offer_rows, context), [run_id, visitor], rows, js=SHOWN_RUN % name, **QUICK, **PRIVATE)
+    made = button.click(
+        partial(make_chosen, context), [run_id, frames, rows, zoom, column, visitor], file, js=SHOWN_RUN % name,
+        **ALONE, **PRIVATE,
+    )  # fmt: skip
     made.success(None, file, None, js="(file) => window.bdSave(file)", **PRIVATE)
 
 

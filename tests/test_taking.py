@@ -12,7 +12,7 @@ import gradio as gr
 import numpy as np
 import pytest
 from fake_run import FakeRun, fake_context
-from pages import LOWEST_CONTRAST, SLIM, come_to_rest, generate, overflow, shows_all
+from pages import LOWEST_CONTRAST, SLIM, TITLES, WIDE, come_to_rest, generate, go_to, overflow, shows_all
 from PIL import Image
 from playwright.sync_api import expect
 from starlette.applications import Starlette
@@ -338,3 +338,33 @@ def test_from_a_result_to_its_link_and_back_to_the_studio(chromium):
     shown.close()
     page.close()
     assert complaints == []
+
+
+@pytest.mark.browser
+def test_a_figure_is_of_the_run_that_is_shown_also_after_a_preview_and_over_the_next_run(chromium):
+    page = build_page(fake_context(FakeRun()))
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options())
+    shown = chromium.new_page(viewport=WIDE)
+    shown.goto(url)
+    shows_all(shown, "control")
+    fold, rows = shown.locator("#control-figure"), shown.locator("#control-figure-rows label")
+    expect(fold).to_be_hidden()  # of an example there is no figure
+    go_to(shown, compare.TITLE)
+    expect(shown.locator("#compare-player .bdp-download").first).to_be_visible()
+    expect(shown.locator("#compare-figure")).to_be_hidden()  # though it has files
+    go_to(shown, TITLES["control"])
+    generate(shown)
+    expect(fold).to_be_visible()
+    shown.locator("#control-type").get_by_text("Depth").click()
+    expect(shown.locator("#control-player .bdp-facts")).to_contain_text("Before your last change")
+    fold.locator("button").first.click()
+    expect(rows).to_have_count(3)
+    with shown.expect_download() as saved:
+        shown.locator("#control-figure-make").click()
+    assert saved.value.suggested_filename.endswith(".zip")
+    shown.locator("#control-mixing-ratio input[type=number]").fill("0.3")
+    shown.locator("#control-mixing-ratio input[type=number]").press("Tab")
+    generate(shown)
+    expect(rows.last).to_have_text("bridged, ratio 0.3")
+    shown.close()
+    page.close()

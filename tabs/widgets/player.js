@@ -56,6 +56,7 @@ root.showRatio = (ratio) => {
   shown = { ...shown, tiles };
   root.player.update(shown);
 };
+root.runId = () => shown.downloads?.find(({ film }) => film)?.film[0] ?? "";
 const tell = () => root.dispatchEvent(new CustomEvent("bd-clips", { bubbles: true }));
 
 let shown = props.value;
@@ -64,10 +65,12 @@ root.player = window.bdStudio.mountPlayer(root, shown, {
   onFilm: film, ...(root.classList.contains("has-choice") ? { onChoose: choose } : {}),
 });
 watch("value", () => {
+  const before = root.runId();
   shown = withResult(props.value, shown);
   shelve(shown);
   root.player.update(shown);
   tell();
+  if (root.runId() && root.runId() !== before) trigger("run");
   // The server does not know what was chosen meanwhile.
   const { chosen } = root.player.state();
   if (chosen !== (props.value.chosen ?? null)) props.value = { ...props.value, chosen };

@@ -43,6 +43,7 @@ def clip_player(value: dict[str, Any], looks: Literal["row", "grid", "choice"] =
     Args:
         value: made by `player_value` or `comparison_value`.
             A button of `film_buttons` triggers `film`, and the value has the run's id and the shape as `wanted`.
+            It triggers `run` when it shows another run that the history has.
         looks: "row" for what goes into a run and comes out of it; "grid" for a comparison; "choice" for one of which a
             clip can be chosen: that triggers `pick`, whose event data have the `index`, and the value has it as
             `chosen`.
