@@ -14,6 +14,7 @@ from bivdiff.catalog.families import family_named
 from bivdiff.media.reading import ClipInfo, probe, read_clip
 from bivdiff.media.sheets import sprite_sheet
 from bivdiff.pixels.canvas import parse_size
+from bivdiff.studio.limits import check_request
 from bivdiff.units import say_seconds
 from tabs.binding import Values, bind
 from tabs.context import AppContext
@@ -63,6 +64,7 @@ def show_footage(context: AppContext, read: ReadJob, values: Values) -> Iterator
         return
     try:
         request = read(context, values).request
+        check_request(request, context.settings)  # what is expected is looked up in the models that it names
         seconds = {offer["words"]: context.expected_seconds(request, offer["set"]["num_frames"])
                    for offer in shown["offers"] if offer["takes"]}  # fmt: skip
     except Exception:  # noqa: BLE001 - whoever presses Generate is told what is missing

@@ -86,6 +86,15 @@ def test_an_offer_of_the_whole_clip_says_how_long_it_takes_where_that_can_be_sai
     assert offered(context, control, whole) == []
 
 
+def test_no_time_is_looked_up_of_a_model_that_the_owner_does_not_allow(clip_file):
+    asked = []
+    closed = replace(fake_context(FakeRun(), own_models="no"), expected_seconds=lambda *given: asked.append(given) or 9)
+    chosen = values(video=clip_file(np.zeros((20, 64, 64, 3), np.uint8)), base_model="/etc")
+    assert offered(closed, control, chosen)[0] == "Use all 20 frames, about 2 times as long"
+    assert asked == []
+    assert offered(closed, control, {**chosen, "base_model": ""})[0] == "Use all 20 frames, about 9 seconds"
+
+
 # All tabs
 
 
