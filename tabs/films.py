@@ -114,6 +114,7 @@ def make_sheet(context: AppContext, run_id: str, visitor: str) -> str:
         run_id: from the list of the history.
         visitor: who made the run.
     """
+    inform("The contact sheet is being made; it is saved in some seconds.")
     return str(taking.contact_sheet(context.runs, run_id or "", visitor_of(visitor).owner))
 
 

@@ -28,7 +28,7 @@ from bivdiff.compare import sweep as sweeping
 from bivdiff.compare.choice import FigureChoice
 from bivdiff.compare.citation import BIBTEX
 from bivdiff.compare.export import export
-from bivdiff.compare.figures import contact_sheet, labelled_grid, trade_off
+from bivdiff.compare.figures import SHEET_WIDTH, contact_sheet, labelled_grid, sheet_of_rows, trade_off
 from bivdiff.compare.page import player_data, write_page
 from bivdiff.compare.paper import FILES as PAPER_FILES
 from bivdiff.compare.paper import Material, PaperRow, latex_table, material_of, write_paper
@@ -181,6 +181,21 @@ def test_the_contact_sheet_has_a_row_per_clip_and_a_column_per_frame(paths, resu
         for column in range(COUNT):
             middle = sheet[row * tall + 19 + HEIGHT, 4 + column * (2 * WIDTH + 4) + WIDTH]
             assert np.array_equal(middle, frames[column, 0, 0])
+
+
+@pytest.mark.parametrize(("shape", "columns", "across"), [
+    ((40, 90, 160, 3), 16, 320),  # twice the clip's size
+    ((16, 512, 512, 3), 16, 512),  # in its own
+    ((40, 720, 1280, 3), 16, 521),
+    ((2, 720, 1280, 3), 2, 2560),
+])  # fmt: skip
+def test_a_contact_sheet_is_bounded_in_frames_and_pixels(shape, columns, across):
+    frames = np.zeros(shape, np.uint8)
+    frames[-1] = 255
+    sheet = sheet_of_rows([("a clip", frames), ("another", frames)])
+    assert sheet.shape[1] == columns * (across + 4) + 4 <= SHEET_WIDTH
+    assert sheet.shape[0] <= 2 * (across * shape[1] / shape[2] + across / 10 + 5)
+    assert (sheet[sheet.shape[0] // 4, -4 - across : -4] == 255).all()  # the last frame is the last
 
 
 def test_a_prompt_that_a_spreadsheet_would_compute_is_text_in_the_scores(result):

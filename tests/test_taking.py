@@ -106,6 +106,13 @@ def test_a_run_has_a_contact_sheet_of_its_clips_and_a_comparison_its_own(context
         films.make_sheet(context, made.id, BORIS)
 
 
+def test_whoever_asks_for_a_contact_sheet_is_told_that_it_is_being_made(context, made, monkeypatch):
+    told = []
+    monkeypatch.setattr(films, "inform", told.append)
+    films.make_sheet(context, made.id, ANNA)
+    assert told == ["The contact sheet is being made; it is saved in some seconds."]
+
+
 def test_the_rows_that_a_comparison_offers_are_those_of_its_figure(context, compared):
     stopped = replace(compared, files={name: path for name, path in compared.files.items() if name != "cell 2"})
     assert row_labels(stopped) == ["source", "frame by frame", "ratio 0", "ratio 1"]

@@ -19,6 +19,8 @@ from bivdiff.media.film import GAP, PAPER
 from bivdiff.media.vector import Curve, Mark, Panel
 
 SHEET_SCALE = 2  # times the clips' own size, so that a contact sheet can be printed
+SHEET_FRAMES = 16  # at most on a contact sheet
+SHEET_WIDTH = 8400  # pixels at most, where so many frames of 512 pixels have room in their own size
 
 _Labelled: TypeAlias = "tuple[str, np.ndarray] | None"
 
@@ -44,10 +46,7 @@ def labelled_grid(result: SweepResult) -> np.ndarray:
 
 
 def contact_sheet(result: SweepResult) -> np.ndarray:
-    """A row for each clip, a column for each frame, uint8 `(H, W, 3)`, at `SHEET_SCALE` times the clips' size.
-
-    The frames before the bridge come first.
-    """
+    """A row for each clip, those before the bridge first, uint8 `(H, W, 3)`, see `sheet_of_rows`."""
     paper, recommended = paper_cell(result.request, result.cells), result.recommended.index
     rows = [(each.label, each.frames) for each in befores(result.cells)]
     for cell in result.cells:
@@ -57,21 +56,33 @@ def contact_sheet(result: SweepResult) -> np.ndarray:
 
 
 def sheet_of_rows(rows: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
-    """A row for each labelled clip, uint8 `(F, H, W, 3)`, all of one shape; a column for each frame."""
-    count, height, width = rows[0][1].shape[:3]
-    height, width = SHEET_SCALE * height, SHEET_SCALE * width
+    """A row for each labelled clip, uint8 `(F, H, W, 3)`, all of one shape; a column for each frame.
+
+    Of a long clip there are `SHEET_FRAMES`, spread over all of it. They are `SHEET_SCALE` times as large as the clip's,
+    or where that is wider than `SHEET_WIDTH` as large, or smaller.
+    """
+    chosen = np.unique(np.linspace(0, len(rows[0][1]) - 1, SHEET_FRAMES).round().astype(int))
+    count = len(chosen)
+    height, width = _sheet_size(count, *rows[0][1].shape[1:3])
     header = film.header_height(width)
     strips = []
     for label, frames in rows:
         across = count * (width + GAP) + GAP
         strip = np.full((height + header + GAP, across, 3), PAPER, np.uint8)
         strip[:header, GAP : across - GAP] = film.label(label, across - 2 * GAP, header)
-        for number, frame in enumerate(frames):
+        for number, frame in enumerate(frames[chosen]):
             left = GAP + number * (width + GAP)
-            larger = cv2.resize(frame, (width, height), interpolation=cv2.INTER_NEAREST)
-            strip[header : header + height, left : left + width] = larger
+            way = cv2.INTER_AREA if width < frame.shape[1] else cv2.INTER_NEAREST
+            strip[header : header + height, left : left + width] = cv2.resize(frame, (width, height), interpolation=way)
         strips.append(strip)
     return np.concatenate(strips)
+
+
+def _sheet_size(count: int, height: int, width: int) -> tuple[int, int]:
+    """How high and wide each of `count` frames is on a contact sheet."""
+    room = (SHEET_WIDTH - GAP) // count - GAP
+    scale = next((float(times) for times in (SHEET_SCALE, 1) if times * width <= room), room / width)
+    return max(1, round(scale * height)), round(scale * width)
 
 
 # The chart

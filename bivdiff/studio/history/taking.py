@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from bivdiff.compare.sweep import SweepResult
 
 
-SHEET_FRAMES = 16  # at most on a contact sheet
-
-
 class Pair(NamedTuple):
     """The two clips of a run.
 
@@ -103,8 +100,6 @@ def film(runs: Runs, run_id: str, owner: str, options: FilmOptions) -> Path:
 def contact_sheet(runs: Runs, run_id: str, owner: str) -> Path:
     """The clips of a run frame by frame in one picture, made when it is first asked for; a comparison has its own.
 
-    Of a long clip it shows `SHEET_FRAMES` frames, spread over all of it.
-
     Args:
         runs: the history.
         run_id: a run that is done.
@@ -125,10 +120,9 @@ def contact_sheet(runs: Runs, run_id: str, owner: str) -> Path:
         request, framewise, bridged, _ = pair(runs, run)
         names = clip_names(request.image_model, request.mixing_ratio)
         clips = (request.frames, framewise, bridged)[-len(names) :]
-        shown = np.unique(np.linspace(0, len(bridged) - 1, SHEET_FRAMES).round().astype(int))
-        rows = [(name, clip[shown]) for name, clip in zip(names, clips, strict=True)]
+        sheet = sheet_of_rows(list(zip(names, clips, strict=True)))
         with runs.adding(run_id, path.name) as folder:
-            write_png(path, sheet_of_rows(rows), carried.carry(run.settings, packed_pictures(folder)))
+            write_png(path, sheet, carried.carry(run.settings, packed_pictures(folder)))
     return path
 
 
