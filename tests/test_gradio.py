@@ -60,6 +60,10 @@ RELIED_ON = {
     "tabs/visitors.py": {
         "context.LocalContext": "6434704b815b",
     },
+    "tabs/widgets/upload.py": {
+        "blocks.Block.get_block_class": "ffa651548ff5",
+        "blocks.Block.get_block_name": "445e9bc0fe6a",
+    },
     "tabs/waiting.py": {
         "queueing.Event": "e1e4ba3c17d9",
         "queueing.EventQueue": "1ccdef1458f7",
