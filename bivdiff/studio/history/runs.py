@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -55,9 +55,6 @@ from bivdiff.studio.history.trouble import NewerError, Trouble
 from bivdiff.studio.limits import check_pixels, sound_seconds
 from bivdiff.types import GenerationRequest, GenerationResult
 from bivdiff.units import finite, parse_bytes
-
-if TYPE_CHECKING:
-    pass
 
 PUBLISHED = "published"
 """The folder, among a run's files, of what its link shows."""
