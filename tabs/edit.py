@@ -67,7 +67,7 @@ def build(context: AppContext, tab: gr.Tab | gr.Blocks, page: PageParts) -> Task
     # Composed once the tab is opened, and not while the page is built, which should be quick.
     tab.select(  # type: ignore[union-attr]  # Gradio gives it to the page too
         lambda now: now or edited_prompt(context.samples[0]), controls["prompt"], controls["prompt"],
-        show_progress="hidden", api_visibility="private", concurrency_id="words",
+        show_progress="hidden", concurrency_id="words", **PRIVATE,
     )  # fmt: skip
     return built
 

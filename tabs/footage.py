@@ -18,7 +18,7 @@ from bivdiff.studio.limits import check_request
 from bivdiff.units import say_seconds
 from tabs.binding import Values, bind
 from tabs.context import AppContext
-from tabs.events import READING
+from tabs.events import PRIVATE, QUICK, READING
 from tabs.requests import ReadJob, whole
 from tabs.task_tab import TaskTab
 
@@ -40,13 +40,13 @@ def wire_footage(context: AppContext, strip: gr.HTML, built: TaskTab, watched: S
         watched: further controls of its source.
     """
     controls = built.controls
-    quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     names = [name for name in dict.fromkeys((*TRIM, *COSTLY, *watched)) if name in controls]
     video, show = controls["video"], bind(partial(show_footage, context, built.read), controls)
     changes = [video.upload, video.clear, video.change, *(controls[name].change for name in names)]
-    gr.on(changes, show, list(controls.values()), strip, trigger_mode="always_last", **READING, **quick)
+    gr.on(changes, show, list(controls.values()), strip, trigger_mode="always_last", show_progress="hidden",
+          **READING, **PRIVATE)  # fmt: skip
     set_by = [name for name in ("start", "stride", "num_frames") if name in controls]
-    strip.trim(partial(_set, set_by), strip, [controls[name] for name in set_by], queue=False, **quick)
+    strip.trim(partial(_set, set_by), strip, [controls[name] for name in set_by], **QUICK, **PRIVATE)
 
 
 def _set(names: Sequence[str], shown: Mapping[str, Any] | None) -> Any:

@@ -128,8 +128,7 @@ def _wire_list(context: AppContext, tab: gr.Tab, tabs: gr.Tabs, controls: shared
           trigger_mode="always_last", **QUICK)  # fmt: skip
     controls["model"].change(show, inputs, list(shown), **QUICK, **PRIVATE)
     shown.rows.pick(
-        None, shown.rows, controls["model"], js="(value) => value.chosen", api_visibility="private",
-        show_progress="hidden",
+        None, shown.rows, controls["model"], js="(value) => value.chosen", show_progress="hidden", **PRIVATE
     )  # fmt: skip
     tab.select(bind(partial(open_tab, context), controls), inputs, list(shown), **SLOW, **PRIVATE)
     timer = gr.Timer(REFRESH, active=False)
@@ -152,7 +151,7 @@ def _wire_actions(context: AppContext, controls: shared.Controls, shown: ModelsV
     on_click(shown.load, load, "models_load")
     on_click(shown.unload, unload, "models_unload")
     on_click(shown.unload_all, unload_all, "models_unload_all")
-    halted = shown.stop.click(None, cancels=[pulled], queue=False, api_visibility="private")
+    halted = shown.stop.click(None, cancels=[pulled], queue=False, **PRIVATE)
     # Through the queue, so that it comes after the last thing the download had to show.
     halted.then(bind(partial(stopped, context), controls), inputs, list(shown), api_name="models_stop", **SLOW)
 

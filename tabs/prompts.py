@@ -14,6 +14,7 @@ from bivdiff.toybox.data import vocabulary
 from bivdiff.types import GenerationRequest
 from tabs.context import AppContext
 from tabs.controls import TOYBOX, Controls, setting, words_of
+from tabs.events import PRIVATE, QUICK
 
 FIRST = next(iter(TASKS))  # its tab is the one that the page opens with
 # Words of instructions, which are not in captions.
@@ -44,10 +45,8 @@ def prompt_box(
         return box
     hint = gr.HTML(elem_id=f"{task}-{name}-hint", elem_classes="bd-word-hint", apply_default_css=False)
     # One endpoint is enough: they are all alike.
-    named: dict[str, Any] = {"api_name": "unknown_words"} if task == FIRST else {"api_visibility": "private"}
-    box.change(
-        unknown_words, box, hint, show_progress="hidden", trigger_mode="always_last", queue=False, **named,
-    )  # fmt: skip
+    named: dict[str, Any] = {"api_name": "unknown_words"} if task == FIRST else PRIVATE
+    box.change(unknown_words, box, hint, trigger_mode="always_last", **QUICK, **named)
     return box
 
 
