@@ -53,7 +53,11 @@ def ratio_control(context: AppContext, task: str, sample: Widget) -> RatioContro
         meaning = ratio_meaning(elem_id=f"{task}-ratio-meaning")
     names = [each.name for each in context.samples]
     meaning.open(partial(ratio_clips, task, names), sample, meaning, **QUICK, **PRIVATE)
-    sample.change(partial(_other_clips, task, names), [sample, meaning], meaning, **QUICK, **PRIVATE)
+    # Whether there are clips is all that is asked of them, and they are large.
+    sample.change(
+        partial(_other_clips, task, names), [sample, meaning], meaning,
+        js="(sample, shown) => [sample, shown && {of: shown.of}]", **QUICK, **PRIVATE,
+    )  # fmt: skip
     return RatioControl(slider, scale)
 
 

@@ -706,7 +706,8 @@ def test_what_the_ratio_does_is_shown_of_the_chosen_sample_and_without_motion_to
         ["0 closer to the frames", "½ between the two", "1 calmer, may drift"]
     )
     look = "all => all.map(each => each.toDataURL())"
-    shown = [fold.locator("canvas").evaluate_all(look)]
+    shown, sent = [fold.locator("canvas").evaluate_all(look)], []
+    page.on("request", lambda request: sent.append(request.post_data or ""))
     for sample in (1, 0):
         page.click(f'#control-samples [data-index="{sample}"]')
         expect(fold).to_contain_text(f"“{load_index()[sample].name}”")
@@ -715,6 +716,7 @@ def test_what_the_ratio_does_is_shown_of_the_chosen_sample_and_without_motion_to
         let_draw(page, 20)
         assert fold.locator("canvas").evaluate_all(look) == shown[-1]
     assert len({*shown[1], *shown[2]}) == 6
+    assert not [each for each in sent if "data:image" in each]  # the clips are not sent back for the next
     calm = [float(told) for told in fold.locator(".bd-meaning-bar").all_inner_texts()]
     assert calm[0] > calm[1] > calm[2]
     fold.locator("summary").click()
