@@ -7,10 +7,12 @@ import sys
 import threading
 from contextlib import closing
 from itertools import islice
+from multiprocessing.connection import wait
 
 import psutil
 import pytest
 import small_work
+from patience import PATIENCE
 
 from bivdiff.cli import main as cli
 from bivdiff.errors import InputError, ModelUnavailableError
@@ -139,6 +141,19 @@ def test_without_ray_a_sentence_says_what_to_do(monkeypatch):
 def test_actors_of_another_version_are_refused():
     with pytest.raises(InputError, match="Use one version"):
         rayed.ServingActor(Settings(device="cpu"), "0.0.1")
+
+
+def test_a_worker_whose_end_nobody_was_told_of_yet_has_a_new_process_for_the_next_work():
+    (worker,) = processes.process_workers(1, Settings(device="cpu"))
+    with closing(worker):
+        (first,) = worker.start(small_work.process)
+        with worker._line._lock:  # what tells of an end wants it, and waits
+            psutil.Process(first).kill()
+            assert wait([worker._line._process.sentinel], PATIENCE)
+            assert not worker.is_up
+            work = worker.start(small_work.process)
+        (second,) = work
+        assert second != first
 
 
 def is_at_work(process):

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Generator, Mapping
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from bivdiff.catalog.families import extend
@@ -39,12 +39,12 @@ class ProcessWorker:
     @property
     def is_up(self) -> bool:
         """See `Worker`."""
-        return (line := self._line) is not None and line.has_answered and not line.is_dead
+        return (line := self._line) is not None and line.has_answered and not line.has_ended
 
     def start(self, work: Work, *given: Any) -> Generator[Any, None, None]:
         """See `Worker`."""
         with self._lock:
-            if self._line is None or self._line.is_dead:
+            if self._line is None or self._line.has_ended:
                 self._line = _Line(self._settings, self._environment)
             line = self._line
         return line.call(work, given)
@@ -71,6 +71,11 @@ class _Line:
         self._lock = threading.Lock()
         self.has_answered = self.is_dead = False
         threading.Thread(target=self._sort, name="bivdiff-worker-line", daemon=True).start()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has, also where nobody has been told of it yet."""
+        return self.is_dead or bool(wait([self._process.sentinel], timeout=0))
 
     def call(self, work: Work, given: tuple[Any, ...]) -> Generator[Any, None, None]:
         with self._lock:
