@@ -3,8 +3,8 @@
     python benchmarks/screenshot.py [picture ...]
 
 They go to `docs/pictures`: the first tab and editing with the finished run of their sample, as a visitor sees them who
-has put the introduction away, the first tab on a phone, and a comparison of five ratios, which is made for it. No time
-of this machine is in them.
+has put the introduction away, the first tab on a phone, and, where it is asked for, a comparison of five ratios, which
+is made for it. No time of this machine is in them.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ PATIENCE = 900  # seconds that a comparison may take on a busy machine
 
 
 def main() -> None:
-    """Open the page for each picture, or those that are named, and write what is seen."""
+    """Open the page for each picture of the README, or those that are named, and write what is seen."""
     parser = argparse.ArgumentParser(description="Make the README's pictures of the page.")
-    parser.add_argument("pictures", nargs="*", choices=[*SHOTS, []], help="all where none is named")
-    wanted = parser.parse_args().pictures or list(SHOTS)
+    parser.add_argument("pictures", nargs="*", choices=[*SHOTS, []], help="those of the README where none is named")
+    wanted = parser.parse_args().pictures or [name for name in SHOTS if (PICTURES / f"{name}.webp").is_file()]
     with tempfile.TemporaryDirectory() as folder:
         settings = replace(Settings(), history_folder=Path(folder), cache_size="0")
         app = build_page(AppContext.from_settings(settings))
