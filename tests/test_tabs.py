@@ -92,7 +92,7 @@ def test_no_time_is_looked_up_of_a_model_that_the_owner_does_not_allow(clip_file
     chosen = values(video=clip_file(np.zeros((20, 64, 64, 3), np.uint8)), base_model="/etc")
     assert offered(closed, control, chosen)[0] == "Use all 20 frames, about 2 times as long"
     assert asked == []
-    assert offered(closed, control, {**chosen, "base_model": ""})[0] == "Use all 20 frames, about 9 seconds"
+    assert offered(closed, control, {**chosen, "base_model": ""})[0] == "Use all 20 frames, about 9 s"
 
 
 # All tabs

@@ -12,7 +12,7 @@ import gradio as gr
 import numpy as np
 import pytest
 from fake_run import FakeRun, fake_context
-from pages import LOWEST_CONTRAST, SLIM, TITLES, WIDE, come_to_rest, generate, go_to, overflow, shows_all
+from pages import LOWEST_CONTRAST, SLIM, WIDE, come_to_rest, generate, overflow, shows_all
 from PIL import Image
 from playwright.sync_api import expect
 from starlette.applications import Starlette
@@ -356,10 +356,6 @@ def test_a_figure_is_of_the_run_that_is_shown_also_after_a_preview_and_over_the_
     shows_all(shown, "control")
     fold, rows = shown.locator("#control-figure"), shown.locator("#control-figure-rows label")
     expect(fold).to_be_hidden()  # of an example there is no figure
-    go_to(shown, compare.TITLE)
-    expect(shown.locator("#compare-player .bdp-download").first).to_be_visible()
-    expect(shown.locator("#compare-figure")).to_be_hidden()  # though it has files
-    go_to(shown, TITLES["control"])
     generate(shown)
     expect(fold).to_be_visible()
     shown.locator("#control-type").get_by_text("Depth").click()
@@ -373,5 +369,8 @@ def test_a_figure_is_of_the_run_that_is_shown_also_after_a_preview_and_over_the_
     shown.locator("#control-mixing-ratio input[type=number]").press("Tab")
     generate(shown)
     expect(rows.last).to_have_text("bridged, ratio 0.3")
+    shown.click("#control-compare")
+    shown.wait_for_selector('#compare-progress [data-state="done"]')
+    expect(shown.locator("#compare-figure")).to_be_visible()
     shown.close()
     page.close()
