@@ -10,8 +10,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(if $(shell command -v uv),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install)
-# One more than there are processors: a test of a page waits for its browser for a third of its time.
-PROCESSES ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 export UV_CUSTOM_COMPILE_COMMAND := make constraints
 
 .PHONY: demo test style constraints
@@ -21,7 +19,7 @@ demo: $(VENV)/.app-installed
 
 test: style
 	$(BIN)/python tests/browser.py
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 style: $(VENV)/.tools-installed
 	$(BIN)/ruff check
