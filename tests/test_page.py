@@ -303,6 +303,7 @@ def test_several_runs_queue_up_change_places_and_are_taken_away(open_page, run):
         page.click("#control-generate")
         expect(page.locator("#queue .bd-jobs-list li")).to_have_count(number)
     titles = page.locator("#queue .bd-job-title")
+    expect(titles).to_have_count(3)
     before = titles.all_inner_texts()
     page.get_by_role("button", name="Move forward").click()
     expect(titles.nth(1)).to_have_text(before[2])
