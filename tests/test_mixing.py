@@ -94,6 +94,7 @@ class TestMixNoise:
             (frame, None, 1.0, "capped"),
             (None, clip, 1.0, "linear"),
             (frame, clip, 1.5, "linear"),
+            (frame, clip, -0.5, "linear"),
             (frame, clip, float("nan"), "linear"),
             (frame, clip, 0.5, "cubic"),
         ],
