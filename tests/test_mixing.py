@@ -129,6 +129,12 @@ class TestClosedForms:
         ]
         assert torch.allclose(mixed, torch.cat(expected), atol=ROUNDING)
 
+    def test_slerp_of_equal_latents_whose_cosine_rounds_above_one_is_what_they_are(self):
+        noise = torch.randn(1, 4, 3, 4, 4, generator=torch.Generator().manual_seed(7))
+        unit = noise / torch.linalg.vector_norm(noise)
+        assert (unit * unit).sum() > 1
+        torch.testing.assert_close(mix_noise(noise, noise, 0.5, "slerp"), noise)
+
     def test_slerp_of_parallel_latents_is_their_weighted_sum(self):
         assert torch.allclose(mix_noise(along(2), along(4), 0.25, "slerp"), along(2.5), atol=ROUNDING)
 

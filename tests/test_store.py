@@ -211,3 +211,12 @@ def test_a_later_run_starts_from_the_disk(store_of, request_of, manager, toybox_
     shipped = ModelManager(Settings(device="cpu"))
     elsewhere = last(run(request(0.5), shipped, store_of()))
     assert set(elsewhere.evaluations) == {"framewise", "inversion", "smoothing"}
+
+
+def test_in_memory_what_was_not_asked_for_longest_goes_first():
+    cache = StageCache(2)
+    for key in ("one", "two"):
+        cache.put(key, np.zeros(1))
+    assert cache.get("one") is not None
+    cache.put("three", np.ones(1))
+    assert [key for key in ("one", "two", "three") if cache.get(key) is not None] == ["one", "three"]
