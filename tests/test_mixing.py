@@ -130,9 +130,8 @@ class TestClosedForms:
         assert torch.allclose(mixed, torch.cat(expected), atol=ROUNDING)
 
     def test_slerp_of_equal_latents_whose_cosine_rounds_above_one_is_what_they_are(self):
-        noise = torch.randn(1, 4, 3, 4, 4, generator=torch.Generator().manual_seed(7))
-        unit = noise / torch.linalg.vector_norm(noise)
-        assert (unit * unit).sum() > 1
+        drawn = (torch.randn(1, 4, 3, 4, 4, generator=torch.Generator().manual_seed(seed)) for seed in range(500))
+        noise = next(each for each in drawn if ((each / torch.linalg.vector_norm(each)) ** 2).sum() > 1)
         torch.testing.assert_close(mix_noise(noise, noise, 0.5, "slerp"), noise)
 
     def test_slerp_of_parallel_latents_is_their_weighted_sum(self):
