@@ -22,7 +22,7 @@ from bivdiff.bridge.spaces import space_of
 from bivdiff.catalog.components import Components, components_of
 from bivdiff.catalog.families import models_for
 from bivdiff.catalog.image_models import IMAGE_MODELS
-from bivdiff.catalog.specs import ModelSpec, VideoModel
+from bivdiff.catalog.specs import ModelSpec, VideoModel, with_bases
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.models import hub
 from bivdiff.models.estimate import activation_bytes
@@ -122,7 +122,7 @@ def _look_into_files(specs: Iterable[ModelSpec], settings: Settings) -> None:
 
 def _look_into_configs(specs: Iterable[ModelSpec], settings: Settings) -> None:
     """Refuse what is there and says of itself that it cannot be used, before anything else is fetched or loaded."""
-    for spec in dict.fromkeys(part for each in specs for part in (each, each.base) if part):
+    for spec in with_bases(specs):
         kind = KINDS[spec.kind]
         is_pipeline = kind.holds == "pipeline"
         root = hub.find(spec, settings) if is_pipeline or kind.check is not None else None

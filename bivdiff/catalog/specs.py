@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,11 @@ class ModelSpec:
         parts += [f"{path}*{scale:g}" for path, scale in self.loras]
         parts += [*self.also, *self.embeddings, self.base.load_id if self.base else ""]
         return "|".join(parts)
+
+
+def with_bases(specs: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
+    """Components, each followed by the one that it is put together with, where there is one; each once."""
+    return tuple(dict.fromkeys(part for spec in specs for part in (spec, spec.base) if part))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from bivdiff.catalog.components import components_of
 from bivdiff.catalog.families import FAMILIES, family_named
 from bivdiff.catalog.requests import blank_request
 from bivdiff.catalog.scoring import SCORING
-from bivdiff.catalog.specs import TOYBOX_REPO, ModelSpec
+from bivdiff.catalog.specs import TOYBOX_REPO, ModelSpec, with_bases
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import BIVDiffError, InputError
 from bivdiff.models import hub
@@ -143,7 +143,7 @@ def find_specs(name: str) -> tuple[ModelSpec, ...]:
     family, _, part = name.partition("/")
     if family in FAMILIES and part in FAMILIES[family].video_models:
         components = FAMILIES[family].video_models[part].components
-        return tuple(dict.fromkeys(spec for each in components for spec in (each, each.base) if spec))
+        return with_bases(components)
     named = named_specs()
     if name in named:
         return (named[name],)

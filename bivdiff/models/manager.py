@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bivdiff.catalog.specs import ModelSpec
+from bivdiff.catalog.specs import ModelSpec, with_bases
 from bivdiff.models import hub
 from bivdiff.models.budget import Budget, Loaded
 from bivdiff.models.counting import numbers_of
@@ -223,8 +223,7 @@ class ModelManager:
     def missing(self, specs: Iterable[ModelSpec]) -> list[ModelSpec]:
         """Those that are neither in memory nor, as far as they are read from there, on the disk, bases among them."""
         read_from_disk = self._read == self.from_disk
-        every = dict.fromkeys(part for spec in specs for part in (spec, spec.base) if part)
-        return [spec for spec in every if read_from_disk and self.state(spec) == "absent"]
+        return [spec for spec in with_bases(specs) if read_from_disk and self.state(spec) == "absent"]
 
     def _load(self, spec: ModelSpec) -> Loaded:
         stamp = hub.stamp(spec, self.settings)
@@ -287,8 +286,7 @@ class ModelManager:
 
     def host_bytes(self, specs: Iterable[ModelSpec]) -> int:
         """Bytes that components take together on the host, where those built on a base share its weights."""
-        every = dict.fromkeys(part for spec in specs for part in (spec, spec.base) if part)
-        return sum(map(self._own_bytes, every))
+        return sum(map(self._own_bytes, with_bases(specs)))
 
     def _own_bytes(self, spec: ModelSpec) -> int:
         if spec in self.budget.loaded:

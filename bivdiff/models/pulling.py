@@ -6,7 +6,7 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
-from bivdiff.catalog.specs import ModelSpec
+from bivdiff.catalog.specs import ModelSpec, with_bases
 from bivdiff.errors import CancelledError
 from bivdiff.models import hub
 from bivdiff.settings import Settings
@@ -74,8 +74,7 @@ def pulling_all(specs: Sequence[ModelSpec], settings: Settings) -> Iterator[Arri
     Closing this generator stops it. Raises and reports as `pulling`.
     """
     # What is built on a base goes first: a pipeline's index may say that it is of no use.
-    needed = [part for spec in specs for part in (spec, *([spec.base] if spec.base else []))]
-    needed = [part for spec in needed for part in (spec, *hub.additions(spec))]
+    needed = [part for spec in with_bases(specs) for part in (spec, *hub.additions(spec))]
     for spec in dict.fromkeys(needed):
         if hub.find(spec, settings) is None:
             for done, total in pulling(spec, settings):

@@ -13,6 +13,7 @@ import numpy as np
 from bivdiff.catalog.components import components_of
 from bivdiff.catalog.families import models_for
 from bivdiff.catalog.own import check_may_manage
+from bivdiff.catalog.specs import with_bases
 from bivdiff.errors import InputError, ModelUnavailableError
 from bivdiff.late import importing
 from bivdiff.models import hub
@@ -233,9 +234,8 @@ def check_on_disk(key: str, settings: Settings) -> None:
         InputError: there is no such model.
         ModelUnavailableError: its files are not there.
     """
-    spec = find_spec(key)
-    for each in (spec, spec.base):
-        if each is not None and hub.find(each, settings) is None:
+    for each in with_bases([find_spec(key)]):
+        if hub.find(each, settings) is None:
             raise ModelUnavailableError(f"The files of '{each.key}' are not on this machine. Pull it first.")
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bivdiff.catalog.families import FAMILIES
-from bivdiff.catalog.specs import ModelSpec
+from bivdiff.catalog.specs import ModelSpec, with_bases
 from bivdiff.catalog.tasks import TASKS
 from bivdiff.errors import BIVDiffError, InputError, ModelUnavailableError
 from bivdiff.late import importing
@@ -135,11 +135,7 @@ def place_models(manager: ModelManager, settings: Settings, family: str) -> tupl
         ModelUnavailableError: files are there and cannot be read.
     """
     specs = dict.fromkeys(spec for task in TASKS for spec in find_specs(f"{family}/{task}"))
-    found = [
-        spec
-        for spec in specs
-        if all(each is None or hub.find(each, settings) is not None for each in (spec, spec.base))
-    ]
+    found = [spec for spec in specs if all(hub.find(each, settings) is not None for each in with_bases([spec]))]
     with manager.hold(*found):
         pass  # the policy `zerogpu` moves each as soon as it is loaded
     for name in FAMILIES:
@@ -162,8 +158,7 @@ def asked_seconds(expected: float, most: int) -> int:
 
 
 def _check_on_disk(specs: Iterable[ModelSpec], manager: ModelManager) -> None:
-    needed = [each for spec in specs for each in (spec, spec.base) if each is not None]
-    missing = [spec.key for spec in needed if manager.state(spec) == "absent"]
+    missing = [spec.key for spec in with_bases(specs) if manager.state(spec) == "absent"]
     if missing:
         raise ModelUnavailableError(
             f"The model '{missing[0]}' is not on this machine, and only its owner can put it there. Choose another, or "
